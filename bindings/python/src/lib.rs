@@ -1,0 +1,1 @@
+//! The Python client, on the shared Rust core.

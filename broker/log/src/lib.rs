@@ -1,0 +1,1 @@
+//! Segments, indexes, group commit, recovery: files only, no sockets.

@@ -1,0 +1,1 @@
+//! The ottla broker and command line.

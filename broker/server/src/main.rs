@@ -1,0 +1,3 @@
+//! The ottla broker and command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Routes Debian package stanzas by their Section line.

@@ -1,0 +1,1 @@
+//! Runs Ottla plugins: engine, limits, admission, store, verdicts.

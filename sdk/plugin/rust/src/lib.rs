@@ -1,0 +1,1 @@
+//! Write Ottla plugins in Rust.

@@ -1,0 +1,3 @@
+//! Ratios of Ottla against raw ceilings, in interleaved runs.
+
+fn main() {}

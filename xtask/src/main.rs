@@ -1,0 +1,3 @@
+//! Every chore has one name.
+
+fn main() {}

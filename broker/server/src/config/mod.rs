@@ -1,0 +1,186 @@
+//! Settings of the broker: one table gives the struct, the defaults, the names, the help text and what
+//! DescribeConfigs answers. Names are Kafka's where Kafka has one. Topic settings are the second table, in `topic.rs`.
+
+mod load;
+mod reference;
+pub mod topic;
+pub mod value;
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+pub use load::{LoadError, load_file, set_pair};
+pub use reference::{broker_reference, topic_reference};
+pub use topic::{PluginRef, TopicSettings};
+pub use value::{HostPort, SettingValue, ValueKind};
+
+use value::spelled;
+
+spelled! {
+    /// When an acknowledgement with `acks=all` leaves, and with it what consumers can see.
+    Durability {
+        /// After the fdatasync that covers the record: it survives a power cut.
+        Fsync = "fsync",
+        /// After the write into the page cache: it survives the death of the process, not of the machine.
+        PageCache = "page-cache",
+    }
+}
+
+/// One line of the table of settings.
+pub struct Setting {
+    /// The dotted name.
+    pub name: &'static str,
+    /// What it does, one or two sentences.
+    pub doc: &'static str,
+    /// Its type as admin tools see it.
+    pub kind: ValueKind,
+    /// The value in a configuration, as text.
+    pub show: fn(&Config) -> String,
+    /// Reads a value into a configuration.
+    pub set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+impl Setting {
+    /// The setting of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.name == name)
+    }
+}
+
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ $name:literal $field:ident : $type:ty = $default:expr $(, in $allowed:expr)? ; )+) => {
+        /// Everything the broker can be told, with its defaults.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $( $(#[doc = $doc])+ pub $field: $type, )+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $( $field: $default, )+ }
+            }
+        }
+
+        /// The table: every setting in the order the documentation shows it.
+        pub static SETTINGS: &[Setting] = &[
+            $( Setting {
+                name: $name,
+                doc: concat!($($doc),+),
+                kind: <$type as SettingValue>::KIND,
+                show: |config| config.$field.show(),
+                set: |config, text| {
+                    let value = <$type>::parse(text)?;
+                    $(
+                        let allowed: RangeInclusive<$type> = $allowed;
+                        if !allowed.contains(&value) {
+                            return Err(format!("{text} is outside {allowed:?}"));
+                        }
+                    )?
+                    config.$field = value;
+                    Ok(())
+                },
+            }, )+
+        ];
+    };
+}
+
+settings! {
+    /// Directory that holds everything: the logs of the partitions, the metadata, the plugins.
+    "log.dir" data_dir: PathBuf = PathBuf::from("./ottla-data");
+    /// Where the broker listens; port 0 lets the system choose one.
+    "listeners" listen: HostPort = HostPort { host: "127.0.0.1".to_owned(), port: 9092 };
+    /// The address that clients are told to connect to. Unset: the one listened on, or, when listening on every
+    /// interface, the one the asking client already reached.
+    "advertised.listeners" advertised: Option<HostPort> = None;
+    /// The number of this broker in the cluster.
+    "node.id" node_id: i32 = 1, in 0..=i32::MAX;
+    /// When acks=all is answered and records become visible: `fsync` (survives a power cut) or `page-cache` (survives
+    /// the death of the process). Topics choose their own with the topic setting of the same name.
+    "ottla.durability" durability: Durability = Durability::Fsync;
+    /// Partitions of a topic that does not say how many it wants.
+    "num.partitions" num_partitions: i32 = 4, in 1..=100_000;
+    /// Most partitions that one topic may have.
+    "ottla.topic.partitions.max" topic_partitions_max: i32 = 10_000, in 1..=100_000;
+    /// Whether a topic is created when a client that allows it first names it.
+    "auto.create.topics.enable" auto_create_topics: bool = true;
+    /// Whether topics can be deleted.
+    "delete.topic.enable" delete_topics: bool = true;
+    /// Replicas of a topic that does not say how many it wants. One node has one.
+    "default.replication.factor" default_replication_factor: i32 = 1, in 1..=1;
+    /// Answer a topic that asks for more replicas than there are nodes with one replica instead of
+    /// INVALID_REPLICATION_FACTOR. Kafka Connect and ksqlDB ask for three by default.
+    "ottla.replication.factor.clamp" clamp_replication_factor: bool = false;
+    /// Acknowledging replicas that a topic wants at least. One node has one, so one is what is held.
+    "min.insync.replicas" min_insync_replicas: i32 = 1, in 1..=i32::MAX;
+    /// Largest request, in bytes. A larger one closes its connection.
+    "socket.request.max.bytes" request_max_bytes: i32 = 100 << 20, in 1024..=i32::MAX;
+    /// Connections that may be open at once.
+    "max.connections" connections_max: usize = 10_000, in 1..=1_000_000;
+    /// Connections that one address may have open at once.
+    "max.connections.per.ip" connections_per_ip_max: usize = 10_000, in 1..=1_000_000;
+    /// Silence after which a connection is closed, in milliseconds.
+    "connections.max.idle.ms" connection_idle_ms: u64 = 600_000, in 100..=u64::from(u32::MAX);
+    /// Requests of one connection that may wait for their answer; the next one is read when one has left.
+    "ottla.connection.requests.max" connection_requests_max: usize = 64, in 1..=10_000;
+    /// Bytes of requests of one connection that may wait for their answer.
+    "ottla.connection.request.bytes.max" connection_request_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
+    /// Threads that serve connections; 0 takes one per processor.
+    "num.network.threads" network_threads: usize = 0, in 0..=1024;
+    /// Largest record batch, in bytes as sent (after compression).
+    "message.max.bytes" message_max_bytes: i32 = 1_048_588, in 0..=i32::MAX;
+    /// Largest answer to one fetch, in bytes.
+    "fetch.max.bytes" fetch_max_bytes: i32 = 55 << 20, in 1024..=i32::MAX;
+    /// Bytes after which a partition begins a new segment file.
+    "log.segment.bytes" segment_bytes: i32 = 1 << 30, in 14..=i32::MAX;
+    /// Age after which a partition begins a new segment file, in milliseconds.
+    "log.roll.ms" segment_ms: i64 = 604_800_000, in 1..=i64::MAX;
+    /// Bytes of log between two index entries.
+    "log.index.interval.bytes" index_interval_bytes: i32 = 4096, in 0..=i32::MAX;
+    /// Age after which records may be deleted, in milliseconds; -1 keeps them for ever.
+    "log.retention.ms" retention_ms: i64 = 604_800_000, in -1..=i64::MAX;
+    /// Size of a partition above which its oldest records may be deleted; -1 is no limit.
+    "log.retention.bytes" retention_bytes: i64 = -1, in -1..=i64::MAX;
+    /// From how many contiguous bytes on a fetched piece leaves by sendfile; smaller hot ones leave by one writev.
+    "ottla.deliver.sendfile.min.bytes" sendfile_min_bytes: u32 = 256 << 10;
+    /// Bytes handed to one sendfile call, so that one connection cannot hold a thread.
+    "ottla.deliver.step.bytes" deliver_step_bytes: usize = 1 << 20, in 4096..=1 << 30;
+    /// Size of a plugin above which its upload is refused, in bytes.
+    "plugin.max.bytes" plugin_max_bytes: u64 = 32 << 20, in 1024..=1 << 30;
+    /// Time that a stop waits for answers in flight, in milliseconds.
+    "ottla.shutdown.grace.ms" shutdown_grace_ms: u64 = 10_000, in 0..=600_000;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_its_own_setting_accepts() {
+        let defaults = Config::default();
+        let mut read = Config::default();
+        for setting in SETTINGS {
+            let shown = (setting.show)(&defaults);
+            (setting.set)(&mut read, &shown).unwrap_or_else(|wrong| panic!("{} = {shown}: {wrong}", setting.name));
+            assert!(!setting.doc.trim().is_empty(), "{}", setting.name);
+        }
+        assert_eq!(read, defaults);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SETTINGS.len());
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused() {
+        let mut config = Config::default();
+        let setting = Setting::find("num.partitions").unwrap();
+        assert!((setting.set)(&mut config, "0").is_err());
+        assert!((setting.set)(&mut config, "many").is_err());
+        (setting.set)(&mut config, "12").unwrap();
+        assert_eq!(config.num_partitions, 12);
+    }
+}

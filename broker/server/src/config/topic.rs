@@ -1,0 +1,343 @@
+//! Settings of a topic: the table that CreateTopics, DescribeConfigs, IncrementalAlterConfigs and the documentation
+//! read. What a topic does not set comes from the broker's settings.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::value::{SettingValue, ValueKind, spelled};
+use super::{Config, Durability};
+
+spelled! {
+    /// Whose clock stamps a record.
+    TimestampType {
+        /// The producer's.
+        CreateTime = "CreateTime",
+        /// The broker's, at append.
+        LogAppendTime = "LogAppendTime",
+    }
+}
+
+spelled! {
+    /// What a topic's partitioner plugin may do.
+    PartitionerMode {
+        /// Move each record to the partition that the plugin names.
+        Route = "route",
+        /// Nothing; the plugin stays bound and is not called.
+        Off = "off",
+    }
+}
+
+/// Whether a setting has an effect yet. Every setting that Kafka's tools send is kept and shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The broker acts on it.
+    Now,
+    /// Kept and shown, not yet acted on; the documentation lists it so.
+    NotYet,
+}
+
+/// What happens to old data: any of `delete` and `compact`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Old segments go.
+    pub delete: bool,
+    /// The last record of each key stays.
+    pub compact: bool,
+}
+
+impl SettingValue for CleanupPolicy {
+    const KIND: ValueKind = ValueKind::List;
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut policy = Self { delete: false, compact: false };
+        for word in list_items(text) {
+            match word {
+                "delete" => policy.delete = true,
+                "compact" => policy.compact = true,
+                _ => return Err(format!("{word:?} is neither delete nor compact")),
+            }
+        }
+        if policy.delete || policy.compact { Ok(policy) } else { Err("delete, compact or both are wanted".to_owned()) }
+    }
+    fn show(&self) -> String {
+        match (self.compact, self.delete) {
+            (true, true) => "compact,delete".to_owned(),
+            (true, false) => "compact".to_owned(),
+            (false, _) => "delete".to_owned(),
+        }
+    }
+}
+
+/// The items of a list value.
+pub fn list_items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+spelled! {
+    /// The codec that a topic asks for.
+    TopicCompression {
+        /// As the producer sent it, which is what the broker always keeps.
+        Producer = "producer",
+        /// Kept and shown; batches stay as the producer sent them.
+        Uncompressed = "uncompressed",
+        /// Kept and shown; batches stay as the producer sent them.
+        Gzip = "gzip",
+        /// Kept and shown; batches stay as the producer sent them.
+        Snappy = "snappy",
+        /// Kept and shown; batches stay as the producer sent them.
+        Lz4 = "lz4",
+        /// Kept and shown; batches stay as the producer sent them.
+        Zstd = "zstd",
+    }
+}
+
+/// A plugin named in a topic setting: `name` for the active version, `name@version` for a fixed one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginRef {
+    /// The name it was uploaded under.
+    pub name: String,
+    /// The version, or the active one.
+    pub version: Option<i32>,
+}
+
+impl SettingValue for PluginRef {
+    const KIND: ValueKind = ValueKind::String;
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, version)) => match version.parse::<i32>() {
+                Ok(version) if version > 0 => (name, Some(version)),
+                _ => return Err(format!("{version:?} is no version: 1, 2, 3 … is wanted after the @")),
+            },
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > 128 || !name.chars().all(legal) {
+            return Err(format!("{name:?} is no plugin name: up to 128 letters, digits, '-', '_' and '.'"));
+        }
+        Ok(Self { name: name.to_owned(), version })
+    }
+    fn show(&self) -> String {
+        match self.version {
+            None => self.name.clone(),
+            Some(version) => format!("{}@{version}", self.name),
+        }
+    }
+}
+
+/// One line of the table.
+pub struct TopicSetting {
+    /// The dotted name.
+    pub name: &'static str,
+    /// The broker setting that gives its default, if one does.
+    pub broker_name: Option<&'static str>,
+    /// What it does.
+    pub doc: &'static str,
+    /// Its type as admin tools see it.
+    pub kind: ValueKind,
+    /// Whether the broker acts on it.
+    pub effect: Effect,
+    /// The value in force, as text.
+    pub show: fn(&TopicSettings) -> String,
+    /// Reads a value.
+    pub set: fn(&mut TopicSettings, &str) -> Result<(), String>,
+}
+
+impl TopicSetting {
+    /// The setting of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        TOPIC_SETTINGS.iter().find(|setting| setting.name == name)
+    }
+}
+
+/// Why a set of topic settings was refused; the text is what the client reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicSettingsError {
+    /// A name that is no topic setting.
+    #[error("Unknown topic config name: {name}")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// A value that its setting does not accept.
+    #[error("Invalid value for configuration {name}: {wrong}")]
+    BadValue {
+        /// The setting.
+        name: String,
+        /// What is wrong with the value.
+        wrong: String,
+    },
+}
+
+macro_rules! topic_settings {
+    ($( $(#[doc = $doc:literal])+ $name:literal $(<- $broker_name:literal)? $effect:ident
+        $field:ident : $type:ty = |$broker:ident| $default:expr $(, in $allowed:expr)? ; )+) => {
+        /// The settings of one topic, parsed once and shared by every request that needs them.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct TopicSettings {
+            $( $(#[doc = $doc])+ pub $field: $type, )+
+            /// What the topic itself sets, as the client wrote it.
+            pub overrides: BTreeMap<String, String>,
+        }
+
+        impl TopicSettings {
+            /// What a topic without settings of its own gets from the broker.
+            pub fn defaults(config: &Config) -> Self {
+                Self { $( $field: { let $broker = config; $default }, )+ overrides: BTreeMap::new() }
+            }
+        }
+
+        /// The table: every topic setting in the order the documentation shows it.
+        pub static TOPIC_SETTINGS: &[TopicSetting] = &[
+            $( TopicSetting {
+                name: $name,
+                broker_name: topic_settings!(@optional $($broker_name)?),
+                doc: concat!($($doc),+),
+                kind: <$type as SettingValue>::KIND,
+                effect: Effect::$effect,
+                show: |settings| settings.$field.show(),
+                set: |settings, text| {
+                    let value = <$type>::parse(text)?;
+                    $(
+                        let allowed: RangeInclusive<$type> = $allowed;
+                        if !allowed.contains(&value) {
+                            return Err(format!("{text} is outside {allowed:?}"));
+                        }
+                    )?
+                    settings.$field = value;
+                    Ok(())
+                },
+            }, )+
+        ];
+    };
+    (@optional) => { None };
+    (@optional $name:literal) => { Some($name) };
+}
+
+topic_settings! {
+    /// When acks=all is answered and records become visible: `fsync` survives a power cut, `page-cache` only the
+    /// death of the process.
+    "ottla.durability" <- "ottla.durability" Now durability: Durability = |broker| broker.durability;
+    /// Plugin that names the partition of each record: `name` for the active version, `name@version` for a fixed one.
+    "ottla.partitioner" Now partitioner: Option<PluginRef> = |_broker| None;
+    /// What the partitioner plugin may do: `route` moves each record to the partition it names, `off` leaves it unused.
+    "ottla.partitioner.mode" Now partitioner_mode: PartitionerMode = |_broker| PartitionerMode::Route;
+    /// Text handed to the partitioner plugin when it starts.
+    "ottla.partitioner.config" Now partitioner_config: String = |_broker| String::new();
+    /// Largest record batch, in bytes as sent (after compression).
+    "max.message.bytes" <- "message.max.bytes" Now max_message_bytes: i32 = |broker| broker.message_max_bytes, in 0..=i32::MAX;
+    /// Whose clock stamps records: `CreateTime` (the producer's) or `LogAppendTime` (the broker's).
+    "message.timestamp.type" Now timestamp_type: TimestampType = |_broker| TimestampType::CreateTime;
+    /// How far before the broker's clock a record's timestamp may lie, in milliseconds.
+    "message.timestamp.before.max.ms" Now timestamp_before_max_ms: i64 = |_broker| i64::MAX, in 0..=i64::MAX;
+    /// How far after the broker's clock a record's timestamp may lie, in milliseconds.
+    "message.timestamp.after.max.ms" Now timestamp_after_max_ms: i64 = |_broker| i64::MAX, in 0..=i64::MAX;
+    /// Bytes after which a partition begins a new segment file. Holds for partitions opened after the change.
+    "segment.bytes" <- "log.segment.bytes" Now segment_bytes: i32 = |broker| broker.segment_bytes, in 14..=i32::MAX;
+    /// Bytes of log between two index entries. Holds for partitions opened after the change.
+    "index.interval.bytes" <- "log.index.interval.bytes" Now index_interval_bytes: i32 = |broker| broker.index_interval_bytes, in 0..=i32::MAX;
+    /// What happens to old records: delete, compact or both.
+    "cleanup.policy" NotYet cleanup_policy: CleanupPolicy = |_broker| CleanupPolicy { delete: true, compact: false };
+    /// Codec of stored batches. Batches are always kept as the producer sent them, which is what `producer` asks for.
+    "compression.type" NotYet compression: TopicCompression = |_broker| TopicCompression::Producer;
+    /// Acknowledging replicas wanted at least. One node has one, so one is what is held.
+    "min.insync.replicas" <- "min.insync.replicas" NotYet min_insync_replicas: i32 = |broker| broker.min_insync_replicas, in 1..=i32::MAX;
+    /// Age after which records may be deleted, in milliseconds; -1 keeps them for ever.
+    "retention.ms" <- "log.retention.ms" NotYet retention_ms: i64 = |broker| broker.retention_ms, in -1..=i64::MAX;
+    /// Size of a partition above which its oldest records may be deleted; -1 is no limit.
+    "retention.bytes" <- "log.retention.bytes" NotYet retention_bytes: i64 = |broker| broker.retention_bytes, in -1..=i64::MAX;
+    /// Age after which a partition begins a new segment file, in milliseconds.
+    "segment.ms" <- "log.roll.ms" NotYet segment_ms: i64 = |broker| broker.segment_ms, in 1..=i64::MAX;
+    /// Random part subtracted from segment.ms, in milliseconds.
+    "segment.jitter.ms" NotYet segment_jitter_ms: i64 = |_broker| 0, in 0..=i64::MAX;
+    /// Size of an index file. Indexes grow as needed.
+    "segment.index.bytes" NotYet segment_index_bytes: i32 = |_broker| 10 << 20, in 4..=i32::MAX;
+    /// Time that a deletion marker stays in a compacted topic, in milliseconds.
+    "delete.retention.ms" NotYet delete_retention_ms: i64 = |_broker| 86_400_000, in 0..=i64::MAX;
+    /// Time that a record of a compacted topic stays uncompacted at least, in milliseconds.
+    "min.compaction.lag.ms" NotYet min_compaction_lag_ms: i64 = |_broker| 0, in 0..=i64::MAX;
+    /// Time after which a record of a compacted topic must be compacted, in milliseconds.
+    "max.compaction.lag.ms" NotYet max_compaction_lag_ms: i64 = |_broker| i64::MAX, in 1..=i64::MAX;
+    /// Share of uncompacted bytes that makes compaction worth its while.
+    "min.cleanable.dirty.ratio" NotYet min_cleanable_dirty_ratio: f64 = |_broker| 0.5, in 0.0..=1.0;
+    /// Time that a deleted file stays on the disk, in milliseconds.
+    "file.delete.delay.ms" NotYet file_delete_delay_ms: i64 = |_broker| 60_000, in 0..=i64::MAX;
+    /// Records after which Kafka flushes. Flushing follows `ottla.durability`.
+    "flush.messages" NotYet flush_messages: i64 = |_broker| i64::MAX, in 1..=i64::MAX;
+    /// Time after which Kafka flushes, in milliseconds. Flushing follows `ottla.durability`.
+    "flush.ms" NotYet flush_ms: i64 = |_broker| i64::MAX, in 0..=i64::MAX;
+    /// Whether Kafka preallocates whole segments. Preallocation follows the size of the partition.
+    "preallocate" NotYet preallocate: bool = |_broker| false;
+    /// Whether a replica that lags may lead. One node has one replica.
+    "unclean.leader.election.enable" NotYet unclean_leader_election: bool = |_broker| false;
+}
+
+impl TopicSettings {
+    /// The defaults with `overrides` over them; the first override that is wrong is the error.
+    pub fn with_overrides(config: &Config, overrides: BTreeMap<String, String>) -> Result<Self, TopicSettingsError> {
+        let mut settings = Self::defaults(config);
+        for (name, text) in &overrides {
+            let setting = TopicSetting::find(name).ok_or_else(|| TopicSettingsError::Unknown { name: name.clone() })?;
+            (setting.set)(&mut settings, text)
+                .map_err(|wrong| TopicSettingsError::BadValue { name: name.clone(), wrong })?;
+        }
+        settings.overrides = overrides;
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overrides(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_default_is_a_value_its_own_setting_accepts() {
+        let defaults = TopicSettings::defaults(&Config::default());
+        let mut read = defaults.clone();
+        for setting in TOPIC_SETTINGS {
+            let shown = (setting.show)(&defaults);
+            (setting.set)(&mut read, &shown).unwrap_or_else(|wrong| panic!("{} = {shown}: {wrong}", setting.name));
+            if let Some(broker_name) = setting.broker_name {
+                assert!(crate::config::Setting::find(broker_name).is_some(), "{broker_name}");
+            }
+        }
+        assert_eq!(read, defaults);
+    }
+
+    #[test]
+    fn what_a_topic_does_not_set_comes_from_the_broker() {
+        let config = Config { message_max_bytes: 77, durability: Durability::PageCache, ..Config::default() };
+        let settings = TopicSettings::with_overrides(&config, overrides(&[("retention.ms", "5")])).unwrap();
+        assert_eq!((settings.max_message_bytes, settings.retention_ms), (77, 5));
+        assert_eq!(settings.durability, Durability::PageCache);
+    }
+
+    #[test]
+    fn wrong_names_and_values_are_told_apart() {
+        let config = Config::default();
+        let unknown = TopicSettings::with_overrides(&config, overrides(&[("retention", "5")]));
+        assert_eq!(unknown, Err(TopicSettingsError::Unknown { name: "retention".to_owned() }));
+        for (name, text) in [
+            ("cleanup.policy", "shred"),
+            ("cleanup.policy", ""),
+            ("max.message.bytes", "-1"),
+            ("ottla.durability", "maybe"),
+            ("ottla.partitioner", "a b"),
+            ("ottla.partitioner", "a@latest"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+        ] {
+            let wrong = TopicSettings::with_overrides(&config, overrides(&[(name, text)]));
+            assert!(matches!(wrong, Err(TopicSettingsError::BadValue { .. })), "{name}={text}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_is_named_with_or_without_a_version() {
+        assert_eq!(PluginRef::parse("by-section"), Ok(PluginRef { name: "by-section".to_owned(), version: None }));
+        let fixed = PluginRef::parse("by-section@3").unwrap();
+        assert_eq!(fixed.version, Some(3));
+        assert_eq!(fixed.show(), "by-section@3");
+    }
+}

@@ -1,0 +1,25 @@
+//! The primitive types of the protocol and the two cursors that read and write them.
+//!
+//! The same type has two spellings on the wire: the classic one (fixed-size lengths) and, in *flexible* versions
+//! (KIP-482), the compact one (varint lengths, tagged fields behind every struct). [`Reader`] and [`Writer`] know which
+//! one the message at hand uses, so that a definition never mentions it.
+
+mod error;
+mod reader;
+mod types;
+pub(crate) mod varint;
+mod writer;
+
+pub use error::{DecodeError, DecodeFault};
+pub use reader::Reader;
+pub use types::Str;
+pub use writer::{Hole, Writer};
+
+/// A type with one spelling per version on the wire. Derived for messages: see [`crate::message`].
+pub trait Wire<'a>: Sized {
+    /// Reads one value. Borrows from the input where it can.
+    fn decode(r: &mut Reader<'a>) -> Result<Self, DecodeError>;
+
+    /// Appends the value.
+    fn encode(&self, w: &mut Writer<'_>);
+}

@@ -1,1 +1,47 @@
-//! Runs Ottla plugins: engine, limits, admission, store, verdicts.
+//! Runs Ottla plugins: WebAssembly components that decide about records.
+//!
+//! A plugin is uploaded as bytes, admitted once and then called for batches of records. Modules in the order in which
+//! an upload and then a record meet them:
+//!
+//! 1. [`Limits`] what a plugin may cost: bytes, memory, time
+//! 2. [`Digest`] a plugin's name in the store: the SHA-256 of its bytes
+//! 3. `header` the first eight bytes: a component, or something else with an error that says what
+//! 4. [`Manifest`] what a plugin says about itself
+//! 5. [`compile_child_main`] compiles and questions a component in a process of its own, under rlimits
+//! 6. `vault` the files: uploads by digest, compiled code under a key that only this host has
+//! 7. `engine` the wasmtime engine, created with the first plugin, and its clock
+//! 8. `contract` the typed picture of `plugins/wit`
+//! 9. [`Host`] admits and loads
+//! 10. [`Columns`] records, flattened to what a plugin reads
+//! 11. `instance` one live guest with its memory and time limits
+//! 12. [`Partitioner`] a warm pool of instances that answers for a topic
+//!
+//! It promises: nothing that a plugin does or is takes the process down, leaks memory or returns an answer that was not
+//! checked. It never executes code that it did not compile itself, and knows neither the log nor any socket.
+
+mod columns;
+mod compile;
+mod contract;
+mod cpu_time;
+mod digest;
+mod engine;
+mod header;
+mod host;
+mod instance;
+mod limits;
+mod manifest;
+mod partitioner;
+mod pool;
+mod upload;
+mod vault;
+
+pub use columns::{Columns, ColumnsBuilder};
+pub use compile::{CompileError, Compiler, Refusal, compile_child_main};
+pub use digest::{Digest, ParseDigestError};
+pub use header::NotAComponent;
+pub use host::{AdmitError, Admitted, Host, HostOptions, LoadError};
+pub use limits::Limits;
+pub use manifest::{Kind, Manifest, ManifestError, Reads, Shape};
+pub use partitioner::{CallError, Context, Partitioner};
+pub use upload::Upload;
+pub use vault::VaultError;

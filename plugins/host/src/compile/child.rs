@@ -1,0 +1,142 @@
+//! The child's side: limits on itself first, then the component.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::report::{CODE, JOB, Job, REPORT, Refusal, Report};
+use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS, PartitionerPluginPre};
+use crate::engine::Runtime;
+use crate::instance::{Instance, Stop, TEXT_BYTES_MAX, linker, reason};
+use crate::limits::Limits;
+use crate::manifest::{Kind, MANIFEST_BYTES_MAX, Manifest, shorten};
+
+const OPEN_FILES_MAX: u64 = 64;
+/// Instances the child has room for; it needs one.
+const INSTANCES: u32 = 1;
+const NICENESS: i32 = 10;
+
+/// Entry of the compile child, behind a hidden subcommand of the binary ([`super::Compiler`]). The last argument is the
+/// work directory.
+pub fn compile_child_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Some(work) = args.into_iter().last() else {
+        eprintln!("this subcommand is started by Ottla itself");
+        return ExitCode::from(2);
+    };
+    match run(Path::new(&work)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compile child: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(work: &Path) -> io::Result<()> {
+    let job: Job = serde_json::from_slice(&std::fs::read(work.join(JOB))?)?;
+    restrict(&job.limits)?;
+    let report = match compile(&job) {
+        Ok((pairs, code)) => {
+            std::fs::write(work.join(CODE), code)?;
+            Report::Compiled { pairs }
+        }
+        Err(report) => report,
+    };
+    std::fs::write(work.join(REPORT), serde_json::to_vec(&report)?)
+}
+
+/// Takes away what compiling does not need. Memory is limited as writable data, not as address space: the engine
+/// reserves address space by the terabyte without using it.
+fn restrict(limits: &Limits) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    nice(NICENESS)?;
+    let bounds = [
+        (Resource::Cpu, limits.compile_cpu_s),
+        (Resource::Data, limits.compile_memory_bytes),
+        (Resource::Fsize, limits.compiled_bytes_max),
+        (Resource::Nofile, OPEN_FILES_MAX),
+        (Resource::Core, 0),
+    ];
+    for (resource, most) in bounds {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
+    Ok(())
+}
+
+type Pairs = Vec<(String, String)>;
+
+fn compile(job: &Job) -> Result<(Pairs, Vec<u8>), Report> {
+    let runtime = Runtime::new(&job.limits, INSTANCES).map_err(|error| invalid(&error))?;
+    if runtime.fingerprint() != job.engine {
+        return Err(Report::OtherEngine { found: runtime.fingerprint().to_owned() });
+    }
+    let bytes = std::fs::read(&job.component).map_err(|error| invalid(&error.into()))?;
+    let component = Component::from_binary(&runtime.engine, &bytes).map_err(|error| invalid(&error))?;
+    drop(bytes);
+    check_world(&component).map_err(Report::Refused)?;
+    let pairs = question(&runtime, &component).map_err(Report::Refused)?;
+    let manifest = Manifest::parse(Kind::Partitioner, pairs, &job.limits)
+        .map_err(|error| Report::Refused(Refusal::Manifest { reason: error.to_string() }))?;
+    let code = component.serialize().map_err(|error| invalid(&error))?;
+    Ok((manifest.pairs, code))
+}
+
+/// Nothing imported, and the interface of a kind exported.
+fn check_world(component: &Component) -> Result<(), Refusal> {
+    let engine = component.engine();
+    let world = component.component_type();
+    let imports: Vec<String> = world.imports(engine).map(|(name, _)| shorten(name)).collect();
+    if !imports.is_empty() {
+        return Err(Refusal::UngrantedImports { imports });
+    }
+    let Some((interface, _)) = component.get_export(None, PARTITIONER) else {
+        let exports: Vec<String> = world.exports(engine).map(|(name, _)| shorten(name)).collect();
+        if let Some(found) = exports.iter().find(|name| name.starts_with(PACKAGE)) {
+            return Err(Refusal::OtherContract { found: found.clone(), supported: PARTITIONER.to_owned() });
+        }
+        return Err(Refusal::WrongWorld { missing: PARTITIONER.to_owned(), exports });
+    };
+    let functions: Vec<String> = match &interface {
+        ComponentItem::ComponentInstance(instance) => instance.exports(engine).map(|(name, _)| shorten(name)).collect(),
+        _ => Vec::new(),
+    };
+    match PARTITIONER_FUNCTIONS.iter().find(|wanted| !functions.iter().any(|name| name == **wanted)) {
+        Some(missing) => Err(Refusal::WrongWorld { missing: format!("{PARTITIONER}#{missing}"), exports: functions }),
+        None => Ok(()),
+    }
+}
+
+/// Creates an instance under the limits of a call and asks for its manifest.
+fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<Pairs, Refusal> {
+    let wrong_types = |error: wasmtime::Error| Refusal::WrongSignature {
+        interface: PARTITIONER.to_owned(),
+        reason: shorten(&format!("{error:#}")),
+    };
+    let pre =
+        linker(&runtime.engine).instantiate_pre(component).and_then(PartitionerPluginPre::new).map_err(wrong_types)?;
+    let failed = |stop: Stop| Refusal::ManifestCall { reason: crate::CallError::from(stop).to_string() };
+    let slot = runtime.instance_slot().ok_or(Refusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
+    let mut instance = Instance::create(&pre, slot, runtime.limits.memory_bytes).map_err(failed)?;
+    let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
+    instance
+        .call(runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {
+            plugin.ottla_plugin_partitioner().call_manifest(store)
+        })
+        .map_err(failed)
+}
+
+fn invalid(error: &wasmtime::Error) -> Report {
+    let no_memory = error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        io == Some(rustix::io::Errno::NOMEM.raw_os_error())
+    });
+    if no_memory || error.is::<wasmtime::error::OutOfMemory>() {
+        return Report::OutOfMemory;
+    }
+    Report::Refused(Refusal::Invalid { reason: reason(error) })
+}

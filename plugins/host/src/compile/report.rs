@@ -1,0 +1,70 @@
+//! What goes between the compile child and its parent.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::Limits;
+
+pub(super) const JOB: &str = "job.json";
+pub(super) const REPORT: &str = "report.json";
+pub(super) const CODE: &str = "code";
+pub(super) const OUTPUT: &str = "output.txt";
+
+/// What the child has to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Job {
+    pub(super) component: PathBuf,
+    pub(super) limits: Limits,
+    /// The parent's engine; a child of another build must not compile for it.
+    pub(super) engine: String,
+}
+
+/// What the child found.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    Compiled { pairs: Vec<(String, String)> },
+    Refused(Refusal),
+    OutOfMemory,
+    OtherEngine { found: String },
+}
+
+/// What is wrong with a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[allow(missing_docs)] // the messages are the documentation
+pub enum Refusal {
+    #[error("it is not a valid component: {reason}")]
+    Invalid { reason: String },
+    #[error("it imports {}, and nothing is granted to plugins of this kind{}", list(.imports), hint(.imports))]
+    UngrantedImports { imports: Vec<String> },
+    #[error("it is built against {found}, this host speaks {supported}; build it again with this version's plugin kit")]
+    OtherContract { found: String, supported: String },
+    #[error(
+        "it is not a plugin of a known kind: it does not export {missing}; its exports are {}",
+        if .exports.is_empty() { "none".to_owned() } else { list(.exports) }
+    )]
+    WrongWorld { missing: String, exports: Vec<String> },
+    #[error("a function of {interface} has other types than the contract: {reason}")]
+    WrongSignature { interface: String, reason: String },
+    #[error("it cannot tell its manifest: {reason}")]
+    ManifestCall { reason: String },
+    #[error("its manifest is refused: {reason}")]
+    Manifest { reason: String },
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN_MAX: usize = 8;
+    let shown = names.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn hint(imports: &[String]) -> &'static str {
+    if imports.iter().any(|name| name.starts_with("wasi:")) {
+        "; for Rust, build for wasm32-unknown-unknown instead of a wasi target"
+    } else {
+        ""
+    }
+}

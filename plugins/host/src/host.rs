@@ -1,0 +1,339 @@
+//! Admits plugins into the store and loads them out of it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use wasmtime::component::Component;
+
+use crate::compile::{CompileError, Compiler, Output};
+use crate::contract::PartitionerPluginPre;
+use crate::digest::Digest;
+use crate::engine::Runtime;
+use crate::header::NotAComponent;
+use crate::instance::{linker, reason};
+use crate::limits::Limits;
+use crate::manifest::{Kind, Manifest, ManifestError};
+use crate::partitioner::{CallError, Loaded, Partitioner};
+use crate::upload::Upload;
+use crate::vault::{Vault, VaultError, WorkDir};
+
+/// Where plugins are kept, who compiles them, and what they may cost.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// Directory of the store; created with the first plugin.
+    pub store_dir: PathBuf,
+    /// The compile child.
+    pub compiler: Compiler,
+    /// Bounds for every plugin.
+    pub limits: Limits,
+}
+
+/// Admits and loads plugins. Cheap to create and to clone: the engine and the store's directory come with the first
+/// plugin. All calls block; admission takes as long as compiling does.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    vault: Vault,
+    compiler: Compiler,
+    limits: Limits,
+    runtime: Mutex<Option<Arc<Runtime>>>,
+    loaded: Mutex<HashMap<Digest, Weak<Loaded>>>,
+    /// One compilation at a time, so that uploads cannot multiply its memory.
+    compiling: Mutex<()>,
+}
+
+/// A plugin that is in the store for good.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// Its name in the store.
+    pub digest: Digest,
+    /// What it says about itself.
+    pub manifest: Manifest,
+    /// Size of the component.
+    pub bytes: u64,
+}
+
+/// Why an upload was refused.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages are the documentation
+pub enum AdmitError {
+    #[error("the plugin has {declared_bytes} bytes, {max_bytes} are allowed (plugin.max.bytes)")]
+    TooLarge { declared_bytes: u64, max_bytes: u64 },
+    #[error("{received_bytes} bytes arrived, {declared_bytes} were declared")]
+    WrongSize { declared_bytes: u64, received_bytes: u64 },
+    #[error("the bytes have the digest {found}, {declared} was declared")]
+    WrongDigest { declared: Digest, found: Digest },
+    #[error(transparent)]
+    NotAComponent(#[from] NotAComponent),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("its manifest is refused: {0}")]
+    Manifest(#[from] ManifestError),
+    #[error("the WebAssembly engine cannot start: {reason}")]
+    Engine { reason: String },
+    #[error(transparent)]
+    Store(#[from] VaultError),
+}
+
+impl AdmitError {
+    /// Whether the upload is at fault, rather than this host's disk or processes.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Engine { .. } | Self::Store(_) => false,
+            Self::Compile(error) => {
+                !matches!(error, CompileError::Start { .. } | CompileError::Files(_) | CompileError::OtherBuild { .. })
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Why a plugin of the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages are the documentation
+pub enum LoadError {
+    #[error("there is no plugin {digest} in the store")]
+    NotStored { digest: Digest },
+    #[error("the plugin cannot be compiled again: {0}")]
+    Compile(#[from] CompileError),
+    #[error("its manifest is refused: {0}")]
+    Manifest(#[from] ManifestError),
+    #[error("its compiled form cannot be loaded: {reason}")]
+    Code { reason: String },
+    #[error("the WebAssembly engine cannot start: {reason}")]
+    Engine { reason: String },
+    #[error(transparent)]
+    Store(#[from] VaultError),
+    /// No instance could be started; among others the configuration was refused.
+    #[error(transparent)]
+    Start(#[from] CallError),
+}
+
+impl Host {
+    /// A host that touches nothing before its first plugin.
+    pub fn new(options: HostOptions) -> Self {
+        let HostOptions { store_dir, compiler, limits } = options;
+        Self {
+            inner: Arc::new(Inner {
+                vault: Vault::new(store_dir),
+                compiler,
+                limits,
+                runtime: Mutex::default(),
+                loaded: Mutex::default(),
+                compiling: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The bounds for every plugin.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Begins an upload of so many bytes, which is refused at once if they are too many.
+    pub fn upload(&self, declared_bytes: u64) -> Result<Upload, AdmitError> {
+        Upload::begin(self.clone(), declared_bytes)
+    }
+
+    /// Checks, compiles and keeps a component that is in memory.
+    pub fn admit(&self, component: &[u8]) -> Result<Admitted, AdmitError> {
+        crate::header::check(component)?;
+        let mut upload = self.upload(component.len() as u64)?;
+        upload.push(component)?;
+        upload.finish(None)
+    }
+
+    /// A partitioner for one topic, with a first instance that has accepted the configuration.
+    pub fn partitioner(&self, digest: &Digest, config: &str) -> Result<Arc<Partitioner>, LoadError> {
+        Ok(Arc::new(Partitioner::new(self.load(digest)?, config)?))
+    }
+
+    /// What a plugin of the store says about itself.
+    pub fn manifest(&self, digest: &Digest) -> Result<Manifest, LoadError> {
+        Ok(self.load(digest)?.manifest.clone())
+    }
+
+    /// Whether a plugin is in the store.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.inner.vault.has_wasm(digest)
+    }
+
+    /// The component as it was uploaded.
+    pub fn component(&self, digest: &Digest) -> Result<Vec<u8>, LoadError> {
+        if !self.contains(digest) {
+            return Err(LoadError::NotStored { digest: *digest });
+        }
+        Ok(self.inner.vault.read_wasm(digest)?)
+    }
+
+    /// All plugins of the store.
+    pub fn digests(&self) -> Result<Vec<Digest>, VaultError> {
+        self.inner.vault.digests()
+    }
+
+    /// Removes a plugin from the store. Partitioners that use it go on until they are dropped.
+    pub fn remove(&self, digest: &Digest) -> Result<(), VaultError> {
+        self.inner.vault.remove(digest)
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    pub(crate) fn admit_file(
+        &self,
+        work: &WorkDir,
+        path: &Path,
+        digest: Digest,
+        bytes: u64,
+    ) -> Result<Admitted, AdmitError> {
+        let runtime = self.runtime().map_err(|error| AdmitError::Engine { reason: reason(&error) })?;
+        let parse = |pairs| Manifest::parse(Kind::Partitioner, pairs, self.limits());
+        let _one_at_a_time = lock(&self.inner.compiling);
+        if self.contains(&digest)
+            && let Some(compiled) = self.inner.vault.read_compiled(&digest, runtime.fingerprint())?
+        {
+            return Ok(Admitted { digest, manifest: parse(compiled.pairs)?, bytes });
+        }
+        let output = self.compile(&runtime, work, path, &digest)?;
+        let manifest = parse(output.pairs)?;
+        self.inner.vault.keep_wasm(path, &digest)?;
+        tracing::info!(%digest, bytes, kind = %manifest.kind, reads = ?manifest.reads.names(), "plugin admitted");
+        Ok(Admitted { digest, manifest, bytes })
+    }
+
+    /// Compiles a file of the work directory and keeps the code. The component itself comes after its code, so that what
+    /// is in the store was compiled at least once.
+    fn compile(
+        &self,
+        runtime: &Runtime,
+        work: &WorkDir,
+        path: &Path,
+        digest: &Digest,
+    ) -> Result<Output, CompileFailed> {
+        let output = self.inner.compiler.compile(runtime, work.path(), path)?;
+        self.inner.vault.keep_compiled(work, digest, runtime.fingerprint(), &output.pairs, &output.code)?;
+        Ok(output)
+    }
+
+    /// Compiled code that is already loaded, or that of the store, or made again from the component.
+    fn load(&self, digest: &Digest) -> Result<Arc<Loaded>, LoadError> {
+        if let Some(loaded) = self.loaded(digest) {
+            return Ok(loaded);
+        }
+        if !self.contains(digest) {
+            return Err(LoadError::NotStored { digest: *digest });
+        }
+        let runtime = self.runtime().map_err(|error| LoadError::Engine { reason: reason(&error) })?;
+        let _one_at_a_time = lock(&self.inner.compiling);
+        if let Some(loaded) = self.loaded(digest) {
+            return Ok(loaded);
+        }
+        let vault = &self.inner.vault;
+        if let Some(compiled) = vault.read_compiled(digest, runtime.fingerprint())? {
+            match load_code(&runtime, digest, compiled.pairs.clone(), compiled.code()) {
+                Ok(loaded) => return Ok(self.remember(loaded)),
+                Err(error) => tracing::warn!(%digest, %error, "compiled plugin cannot be loaded; it is compiled again"),
+            }
+        }
+        let work = vault.work_dir()?;
+        let path = work.path().join("component.wasm");
+        let component = vault.read_wasm(digest)?;
+        std::fs::write(&path, component).map_err(|source| VaultError {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+        let Output { pairs, code } = self.compile(&runtime, &work, &path, digest)?;
+        Ok(self.remember(load_code(&runtime, digest, pairs, &code)?))
+    }
+
+    fn loaded(&self, digest: &Digest) -> Option<Arc<Loaded>> {
+        lock(&self.inner.loaded).get(digest).and_then(Weak::upgrade)
+    }
+
+    fn remember(&self, loaded: Loaded) -> Arc<Loaded> {
+        let loaded = Arc::new(loaded);
+        let mut all = lock(&self.inner.loaded);
+        all.retain(|_, weak| weak.strong_count() > 0);
+        all.insert(loaded.digest, Arc::downgrade(&loaded));
+        loaded
+    }
+
+    fn runtime(&self) -> Result<Arc<Runtime>, wasmtime::Error> {
+        let mut runtime = lock(&self.inner.runtime);
+        if let Some(runtime) = &*runtime {
+            return Ok(Arc::clone(runtime));
+        }
+        let created = Runtime::new(&self.inner.limits, self.inner.limits.instances_max)?;
+        *runtime = Some(Arc::clone(&created));
+        Ok(created)
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("limits", self.limits()).finish_non_exhaustive()
+    }
+}
+
+/// Compiling failed, or keeping what it made did.
+enum CompileFailed {
+    Compile(CompileError),
+    Store(VaultError),
+}
+
+impl From<CompileError> for CompileFailed {
+    fn from(error: CompileError) -> Self {
+        Self::Compile(error)
+    }
+}
+
+impl From<VaultError> for CompileFailed {
+    fn from(error: VaultError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<CompileFailed> for AdmitError {
+    fn from(failed: CompileFailed) -> Self {
+        match failed {
+            CompileFailed::Compile(error) => error.into(),
+            CompileFailed::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CompileFailed> for LoadError {
+    fn from(failed: CompileFailed) -> Self {
+        match failed {
+            CompileFailed::Compile(error) => error.into(),
+            CompileFailed::Store(error) => error.into(),
+        }
+    }
+}
+
+fn load_code(
+    runtime: &Arc<Runtime>,
+    digest: &Digest,
+    pairs: Vec<(String, String)>,
+    code: &[u8],
+) -> Result<Loaded, LoadError> {
+    let manifest = Manifest::parse(Kind::Partitioner, pairs, &runtime.limits)?;
+    let unloadable = |error: wasmtime::Error| LoadError::Code { reason: reason(&error) };
+    // SAFETY: the code was made by this host's own compile child, either just now or under a seal that only this host
+    // has the key of; nothing that was uploaded comes here.
+    #[allow(unsafe_code)]
+    let component = unsafe { Component::deserialize(&runtime.engine, code) }.map_err(unloadable)?;
+    let pre = linker(&runtime.engine).instantiate_pre(&component).and_then(PartitionerPluginPre::new);
+    Ok(Loaded { runtime: Arc::clone(runtime), digest: *digest, manifest, pre: pre.map_err(unloadable)? })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

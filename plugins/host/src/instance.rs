@@ -1,0 +1,191 @@
+//! One live guest: its store, its memory and its deadline.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
+
+use crate::contract::{PartitionerPlugin, PartitionerPluginPre};
+use crate::cpu_time::thread_cpu_time;
+use crate::engine::{InstanceSlot, TABLE_ELEMENTS_MAX};
+use crate::manifest::shorten;
+
+/// How far wall-clock time may run past a deadline that counts processor time.
+const WALL_FACTOR_MAX: u64 = 20;
+/// Data that a guest may hand over besides its answer: error texts and the pairs of a manifest.
+pub(crate) const TEXT_BYTES_MAX: usize = 128 << 10;
+
+/// A guest and everything it holds. Dropped whole after any failure: nothing in it can be trusted then.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    plugin: PartitionerPlugin,
+}
+
+/// What the host keeps about a guest inside its store.
+pub(crate) struct Guest {
+    slot: InstanceSlot,
+    memory_max: u64,
+    memory_held: u64,
+    deadline: Deadline,
+    stopped: Option<Stop>,
+}
+
+/// Why the host stopped a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Its time was up.
+    Deadline { allowed: Duration },
+    /// It wanted more memory than one instance gets.
+    Memory { wanted_bytes: u64, allowed_bytes: u64 },
+    /// All plugins together wanted more memory than there is for them.
+    MemoryTotal { allowed_bytes: u64 },
+    /// It did something that WebAssembly or the contract does not allow.
+    Trap { reason: String },
+}
+
+/// The time of one call, in ticks of the engine's clock (1 ms).
+///
+/// The clock counts wall time. A call that did not get a processor is not to blame for that, so half-way through, the
+/// thread's processor time is noted, and the second half ends only when it was really computed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Deadline {
+    allowed_ms: u64,
+    given_ms: u64,
+    cpu_at_half: Option<Duration>,
+}
+
+impl Deadline {
+    fn new(allowed_ms: u64) -> Self {
+        Self { allowed_ms, given_ms: allowed_ms.div_ceil(2), cpu_at_half: None }
+    }
+
+    /// More ticks, or none if the time is up.
+    fn extend(&mut self) -> Option<u64> {
+        let half = self.allowed_ms.div_ceil(2);
+        let now = thread_cpu_time();
+        let computed = match self.cpu_at_half {
+            None => {
+                self.cpu_at_half = Some(now);
+                Duration::ZERO
+            }
+            Some(at_half) => now.saturating_sub(at_half),
+        };
+        let left = Duration::from_millis(half).saturating_sub(computed);
+        if left.is_zero() || self.given_ms >= self.allowed_ms.saturating_mul(WALL_FACTOR_MAX) {
+            return None;
+        }
+        let more = (left.as_millis() as u64).max(1);
+        self.given_ms = self.given_ms.saturating_add(more);
+        Some(more)
+    }
+}
+
+impl Instance {
+    /// Creates a guest: instantiates and runs its start code, nothing more.
+    pub(crate) fn create(pre: &PartitionerPluginPre<Guest>, slot: InstanceSlot, memory_max: u64) -> Result<Self, Stop> {
+        let runtime = std::sync::Arc::clone(slot.runtime());
+        let _running = runtime.clock.run();
+        let deadline = Deadline::new(runtime.limits.start_deadline_ms);
+        let guest = Guest { slot, memory_max, memory_held: 0, deadline, stopped: None };
+        let mut store = Store::new(&runtime.engine, guest);
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(TEXT_BYTES_MAX);
+        store.set_epoch_deadline(deadline.given_ms);
+        store.epoch_deadline_callback(|mut context| {
+            let guest = context.data_mut();
+            if let Some(ticks) = guest.deadline.extend() {
+                return Ok(UpdateDeadline::Continue(ticks));
+            }
+            guest.stopped = Some(Stop::Deadline { allowed: Duration::from_millis(guest.deadline.allowed_ms) });
+            Ok(UpdateDeadline::Interrupt)
+        });
+        match guarded(|| pre.instantiate(&mut store)) {
+            Ok(plugin) => Ok(Self { store, plugin }),
+            Err(error) => Err(store.data_mut().why(&error)),
+        }
+    }
+
+    /// Runs one exported function under a deadline, with `data_bytes` at most coming back.
+    pub(crate) fn call<R>(
+        &mut self,
+        deadline_ms: u64,
+        data_bytes: usize,
+        function: impl FnOnce(&PartitionerPlugin, &mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> Result<R, Stop> {
+        let Self { store, plugin } = self;
+        let runtime = std::sync::Arc::clone(store.data().slot.runtime());
+        let _running = runtime.clock.run();
+        store.data_mut().deadline = Deadline::new(deadline_ms);
+        store.set_epoch_deadline(deadline_ms.div_ceil(2));
+        store.set_hostcall_fuel(data_bytes);
+        guarded(|| function(plugin, store)).map_err(|error| store.data_mut().why(&error))
+    }
+}
+
+/// A linker that grants nothing.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> Linker<Guest> {
+    Linker::new(engine)
+}
+
+/// A bug in the engine is the plugin's failure, not the broker's.
+fn guarded<R>(function: impl FnOnce() -> wasmtime::Result<R>) -> wasmtime::Result<R> {
+    catch_unwind(AssertUnwindSafe(function)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(wasmtime::Error::msg(format!("the WebAssembly engine failed: {}", text.unwrap_or("unknown panic"))))
+    })
+}
+
+impl Guest {
+    fn why(&mut self, error: &wasmtime::Error) -> Stop {
+        self.stopped.take().unwrap_or_else(|| Stop::Trap { reason: reason(error) })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.slot.runtime().memory.give_back(self.memory_held);
+    }
+}
+
+/// Errors instead of a refusal: a guest that goes on after a refused growth usually ends in a less telling trap.
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted_bytes = desired as u64;
+        if wanted_bytes > self.memory_max {
+            self.stopped = Some(Stop::Memory { wanted_bytes, allowed_bytes: self.memory_max });
+            return Err(wasmtime::Error::msg("memory limit of the instance"));
+        }
+        let memory = &self.slot.runtime().memory;
+        if !memory.take(wanted_bytes.saturating_sub(self.memory_held)) {
+            self.stopped = Some(Stop::MemoryTotal { allowed_bytes: memory.max() });
+            return Err(wasmtime::Error::msg("memory limit of all plugins"));
+        }
+        self.memory_held = self.memory_held.max(wanted_bytes);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS_MAX {
+            return Err(wasmtime::Error::msg(format!("a table of {desired} elements (at most {TABLE_ELEMENTS_MAX})")));
+        }
+        Ok(true)
+    }
+}
+
+/// What a plugin author needs: the trap, and the function that it came from if its name is known.
+pub(crate) fn reason(error: &wasmtime::Error) -> String {
+    let what = match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => "it aborted (unreachable code; a Rust panic ends so)".to_owned(),
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    let frames = error.downcast_ref::<wasmtime::WasmBacktrace>();
+    let functions: Vec<&str> = frames
+        .into_iter()
+        .flat_map(wasmtime::WasmBacktrace::frames)
+        .filter_map(wasmtime::FrameInfo::func_name)
+        .take(3)
+        .collect();
+    if functions.is_empty() { shorten(&what) } else { shorten(&format!("{what}, in {}", functions.join(" < "))) }
+}

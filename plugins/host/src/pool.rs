@@ -1,0 +1,76 @@
+//! Warm instances of one plugin for one topic, and whose turn it is.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::instance::Instance;
+
+/// Instances waiting for a call, and the number of calls that run.
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    turn: Condvar,
+    concurrent_calls_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Instance>,
+    running: usize,
+}
+
+/// The right to run one call; the next in line gets it when this is dropped.
+pub(crate) struct Turn<'a> {
+    pool: &'a Pool,
+    warm: Option<Instance>,
+}
+
+impl Pool {
+    pub(crate) fn new(concurrent_calls_max: usize) -> Self {
+        Self { state: Mutex::default(), turn: Condvar::new(), concurrent_calls_max: concurrent_calls_max.max(1) }
+    }
+
+    /// Waits for a turn; `None` when it did not come in time.
+    pub(crate) fn turn(&self, wait_max: Duration) -> Option<Turn<'_>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.running >= self.concurrent_calls_max {
+            let full = |state: &mut State| state.running >= self.concurrent_calls_max;
+            let (waited, timeout) =
+                self.turn.wait_timeout_while(state, wait_max, full).unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() {
+                return None;
+            }
+            state = waited;
+        }
+        state.running += 1;
+        let warm = state.idle.pop();
+        Some(Turn { pool: self, warm })
+    }
+
+    /// Drops the instances that wait for a call.
+    pub(crate) fn drop_idle(&self) {
+        let idle = std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).idle);
+        drop(idle); // outside the lock
+    }
+}
+
+impl Turn<'_> {
+    /// The warm instance, if there was one.
+    pub(crate) fn take(&mut self) -> Option<Instance> {
+        self.warm.take()
+    }
+
+    /// Keeps an instance that answered well for the next call.
+    pub(crate) fn give_back(&mut self, instance: Instance) {
+        self.warm = Some(instance);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running -= 1;
+        state.idle.extend(self.warm.take());
+        drop(state);
+        self.pool.turn.notify_one();
+    }
+}

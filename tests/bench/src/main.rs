@@ -1,3 +1,76 @@
 //! Ratios of Ottla against raw ceilings, in interleaved runs.
+//!
+//! Every row pairs Ottla with a bare loop of the same system calls under the same load generator, runs them A B A B, and
+//! reports the ratio of each pair: minimum, median, maximum. An absolute figure is never printed alone, because on a
+//! shared machine it says more about the neighbours than about the code.
+//!
+//! The layout follows a run: [`area`] says what is compared, [`peer`] starts the two servers as processes of their own,
+//! [`load`] drives them, [`pairs`] interleaves the runs, [`report`] prints the table and the JSON rows.
 
-fn main() {}
+mod area;
+mod load;
+mod pairs;
+mod peer;
+mod raw;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measure Ottla beside the bare system calls it is made of.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", version, max_term_width = 100)]
+struct Cli {
+    /// What to measure; everything when left out
+    #[arg(value_enum)]
+    area: Option<area::Area>,
+
+    /// Also write the rows as JSON: an array of {name, ratio, of, min, median, max, pairs}
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Interleaved pairs per row
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pairs: u32,
+
+    /// Bytes that one run moves, in MiB
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..=16_384))]
+    run_mib: u64,
+
+    #[command(subcommand)]
+    child: Option<Child>,
+}
+
+/// The raw servers run as children of the benchmark, so that their CPU time is theirs alone.
+#[derive(Subcommand)]
+enum Child {
+    /// A bare loop, started by the benchmark itself
+    #[command(name = "__raw", hide = true)]
+    Raw {
+        /// Which loop
+        #[arg(value_enum)]
+        ceiling: raw::Ceiling,
+        /// A scratch directory on the file system under test
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.child {
+        Some(Child::Raw { ceiling, dir }) => raw::serve(ceiling, &dir),
+        None => {
+            let plan = area::Plan { pairs: cli.pairs, run_bytes: cli.run_mib << 20 };
+            area::run(cli.area, &plan).and_then(|rows| report::finish(&rows, cli.json.as_deref()))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The load generator: the same for both sides of a row.
+//!
+//! Blocking sockets, one thread per connection, a fixed window of requests in flight, a fixed number of requests in all:
+//! a run always ends. Answers are received into a buffer, as a client would copy them.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// How long a socket may stay silent before the run is called broken.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// One connection's work.
+pub(crate) struct Script {
+    /// The request frames, sent round and round.
+    pub(crate) requests: Vec<Vec<u8>>,
+    /// Requests to send in all.
+    pub(crate) count: usize,
+    /// Requests in flight.
+    pub(crate) window: usize,
+    /// Where in an answer, after its length, a big-endian error code stands that must be zero.
+    pub(crate) error_at: Option<usize>,
+}
+
+/// What a run did.
+pub(crate) struct Done {
+    pub(crate) wall_s: f64,
+    pub(crate) requests: usize,
+    pub(crate) received_bytes: u64,
+    /// Latency of each answer in microseconds, unsorted.
+    pub(crate) latencies_us: Vec<f64>,
+}
+
+/// Runs one script per connection at once and waits for all.
+pub(crate) fn drive(addr: SocketAddr, scripts: &[Script]) -> Result<Done> {
+    let sockets = scripts.iter().map(|_| connect(addr)).collect::<Result<Vec<_>>>()?;
+    let begin = Instant::now();
+    let parts = std::thread::scope(|scope| {
+        let threads: Vec<_> = sockets
+            .into_iter()
+            .zip(scripts)
+            .map(|(socket, script)| scope.spawn(move || connection(socket, script)))
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap_or_else(|_| bail!("a connection panicked"))).collect::<Vec<_>>()
+    });
+    let wall_s = begin.elapsed().as_secs_f64();
+    let mut done = Done { wall_s, requests: 0, received_bytes: 0, latencies_us: Vec::new() };
+    for part in parts {
+        let (bytes, latencies) = part?;
+        done.requests += latencies.len();
+        done.received_bytes += bytes;
+        done.latencies_us.extend(latencies);
+    }
+    Ok(done)
+}
+
+fn connect(addr: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpStream::connect(addr).with_context(|| format!("connecting to {addr}"))?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(SILENCE_MAX))?;
+    socket.set_write_timeout(Some(SILENCE_MAX))?;
+    Ok(socket)
+}
+
+/// Sends and receives on one connection; gives the bytes received and each answer's latency.
+fn connection(mut socket: TcpStream, script: &Script) -> Result<(u64, Vec<f64>)> {
+    let mut sent_at = std::collections::VecDeque::with_capacity(script.window);
+    let mut latencies = Vec::with_capacity(script.count);
+    let mut answers = Answers { buffer: vec![0; 256 << 10], filled: 0, parsed: 0, bytes: 0 };
+    let mut requests = script.requests.iter().cycle().take(script.count);
+    loop {
+        while sent_at.len() < script.window {
+            let Some(request) = requests.next() else { break };
+            socket.write_all(request)?;
+            sent_at.push_back(Instant::now());
+        }
+        let Some(sent) = sent_at.pop_front() else { break };
+        answers.take(&mut socket, script.error_at)?;
+        latencies.push(sent.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok((answers.bytes, latencies))
+}
+
+/// The receiving half: frames out of a buffer, bodies copied and forgotten.
+struct Answers {
+    buffer: Vec<u8>,
+    filled: usize,
+    parsed: usize,
+    bytes: u64,
+}
+
+impl Answers {
+    fn take(&mut self, socket: &mut TcpStream, error_at: Option<usize>) -> Result<()> {
+        let head = error_at.map_or(4, |at| 4 + at + 2);
+        while self.filled - self.parsed < head {
+            self.receive(socket)?;
+        }
+        let frame = &self.buffer[self.parsed..self.filled];
+        let length = frame.first_chunk::<4>().map_or(0, |n| u32::from_be_bytes(*n) as usize);
+        if let Some(at) = error_at {
+            let code = frame.get(4 + at..).and_then(|f| f.first_chunk::<2>()).map_or(-1, |c| i16::from_be_bytes(*c));
+            ensure!(code == 0, "the server answered error code {code}");
+        }
+        self.bytes += length as u64;
+        let mut left = 4 + length;
+        loop {
+            let here = left.min(self.filled - self.parsed);
+            self.parsed += here;
+            left -= here;
+            if left == 0 {
+                return Ok(());
+            }
+            self.receive(socket)?;
+        }
+    }
+
+    fn receive(&mut self, socket: &mut TcpStream) -> Result<()> {
+        if self.parsed == self.filled {
+            (self.parsed, self.filled) = (0, 0);
+        } else if self.filled == self.buffer.len() {
+            self.buffer.copy_within(self.parsed..self.filled, 0);
+            self.filled -= self.parsed;
+            self.parsed = 0;
+        }
+        let n = socket.read(&mut self.buffer[self.filled..])?;
+        ensure!(n > 0, "the server closed the connection");
+        self.filled += n;
+        Ok(())
+    }
+}

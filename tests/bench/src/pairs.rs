@@ -1,0 +1,86 @@
+//! Interleaving: A B A B …, one ratio per pair, so that a neighbour's load hits both sides alike.
+
+use anyhow::Result;
+
+/// What one run of one side moved and cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// Units of work done: bytes, requests or records.
+    pub(crate) work: f64,
+    /// Wall time in seconds.
+    pub(crate) wall_s: f64,
+    /// CPU seconds of the server process, user and system.
+    pub(crate) cpu_s: f64,
+}
+
+impl Run {
+    /// Work per wall second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.work / self.wall_s
+    }
+
+    /// Server CPU seconds per unit of work.
+    pub(crate) fn cpu_per_work(&self) -> f64 {
+        self.cpu_s / self.work
+    }
+}
+
+/// The two sides of a row, run by run.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    /// (subject, ceiling) of each pair.
+    pub(crate) runs: Vec<(Run, Run)>,
+}
+
+impl Pairs {
+    /// Runs `pairs` pairs after one discarded warm-up of each side; every second pair runs the sides in the other order.
+    pub(crate) fn measure(
+        pairs: u32,
+        mut subject: impl FnMut() -> Result<Run>,
+        mut ceiling: impl FnMut() -> Result<Run>,
+    ) -> Result<Self> {
+        subject()?;
+        ceiling()?;
+        let mut runs = Vec::with_capacity(pairs as usize);
+        for pair in 0..pairs {
+            runs.push(if pair % 2 == 0 {
+                let s = subject()?;
+                (s, ceiling()?)
+            } else {
+                let c = ceiling()?;
+                (subject()?, c)
+            });
+        }
+        Ok(Self { runs })
+    }
+
+    /// Each pair's ratio of subject to ceiling under `figure`.
+    pub(crate) fn ratios(&self, figure: impl Fn(&Run) -> f64) -> Ratios {
+        Ratios::of(self.runs.iter().map(|(s, c)| figure(s) / figure(c)).collect())
+    }
+
+    /// The median of `figure` over the ceiling's runs.
+    pub(crate) fn ceiling_median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
+        Ratios::of(self.runs.iter().map(|(_, c)| figure(c)).collect()).median
+    }
+}
+
+/// Minimum, median and maximum of a row's ratios.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ratios {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
+    pub(crate) pairs: usize,
+}
+
+impl Ratios {
+    /// Summarises a non-empty list of ratios; an empty one gives NaN, which the report prints as invalid.
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let pairs = values.len();
+        let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);
+        let median = if pairs % 2 == 1 { at(pairs / 2) } else { f64::midpoint(at((pairs / 2).wrapping_sub(1)), at(pairs / 2)) };
+        Self { min: at(0), median, max: at(pairs.wrapping_sub(1)), pairs }
+    }
+}

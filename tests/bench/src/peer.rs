@@ -1,0 +1,98 @@
+//! The two servers of a row, each a process of its own, with its CPU time read from the kernel.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::raw::Ceiling;
+
+/// A server under load: Ottla or a bare loop.
+pub(crate) struct Peer {
+    child: Child,
+    /// Kept open: a server whose standard output is closed may stop.
+    _stdout: BufReader<ChildStdout>,
+    /// Where it listens.
+    pub(crate) addr: SocketAddr,
+}
+
+impl Peer {
+    /// Starts `ottla serve` on a free loopback port with its data in `dir`.
+    pub(crate) fn ottla(dir: &Path, settings: &[&str]) -> Result<Self> {
+        let mut command = Command::new(ottla_binary()?);
+        command.arg("serve").arg("--data-dir").arg(dir).args(["--listen", "127.0.0.1:0"]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        Self::start(command)
+    }
+
+    /// Starts a bare loop of this very program.
+    pub(crate) fn raw(ceiling: Ceiling, dir: &Path) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("__raw").arg(ceiling.name()).arg(dir);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
+        let Some(stdout) = child.stdout.take() else { bail!("the server has no standard output") };
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if stdout.read_line(&mut line)? == 0 {
+                let _ = child.wait();
+                bail!("the server ended before it listened");
+            }
+            if let Some((_, addr)) = line.split_once("listening on ") {
+                let addr = addr.trim().parse().with_context(|| format!("reading the address in {line:?}"))?;
+                return Ok(Self { child, _stdout: stdout, addr });
+            }
+        }
+    }
+
+    /// CPU seconds that the process has used, summed over its threads with the scheduler's nanosecond clock.
+    pub(crate) fn cpu_s(&self) -> Result<f64> {
+        let mut total_ns = 0_u64;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread may end between the listing and the read.
+            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            total_ns += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(total_ns as f64 / 1e9)
+    }
+
+    /// Anonymous resident memory in KiB: mapped pages belong to the page cache.
+    pub(crate) fn anonymous_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).context("no RssAnon in /proc")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The release build of the broker, beside this program or named by `OTTLA_BIN`.
+pub(crate) fn ottla_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("OTTLA_BIN") {
+        return Ok(path.into());
+    }
+    let path = std::env::current_exe()?.with_file_name("ottla");
+    if !path.exists() {
+        bail!("{} is missing: build it with `cargo build --release`", path.display());
+    }
+    Ok(path)
+}

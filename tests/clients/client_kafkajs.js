@@ -1,0 +1,40 @@
+// KafkaJS: the JavaScript client with protocol code of its own. It consumes only in groups, so here it produces.
+
+const fs = require("node:fs");
+const { CompressionTypes, Kafka, Partitioners, logLevel } = require("kafkajs");
+
+const [, , verb, text] = process.argv;
+const o = JSON.parse(text);
+
+// The format of record_file.py.
+function* records(bytes) {
+  let at = 0;
+  const take = (length) => (length < 0 ? null : bytes.subarray(at, (at += length)));
+  while (at < bytes.length) {
+    const partition = bytes.readInt32BE(at);
+    const keyBytes = bytes.readInt32BE(at + 12);
+    const valueBytes = bytes.readInt32BE(at + 16);
+    at += 20;
+    const key = take(keyBytes);
+    const value = take(valueBytes);
+    yield partition < 0 ? { key, value } : { partition, key, value };
+  }
+}
+
+async function produce() {
+  const kafka = new Kafka({ brokers: [o.bootstrap], clientId: "interop", logLevel: logLevel.ERROR });
+  const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: o.idempotent });
+  await producer.connect();
+  const messages = [...records(fs.readFileSync(o.in))];
+  const compression = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP }[o.codec];
+  // One send is one batch per partition, and the answer is one line per batch: all of it there is to report.
+  const answers = await producer.send({ topic: o.topic, acks: -1, compression, messages });
+  await producer.disconnect();
+  const line = (answer) => (answer.errorCode === 0 ? `${answer.partition} ${answer.baseOffset}` : `error ${answer.errorCode}`);
+  fs.writeFileSync(o.out, answers.map((answer) => line(answer) + "\n").join(""));
+}
+
+({ produce })[verb]().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});

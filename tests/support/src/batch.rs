@@ -1,0 +1,92 @@
+//! Record batches written a second time, by hand: what the codec under test says is not what its test believes.
+
+/// Bytes in front of the CRC's range: base offset, length, leader epoch, magic, and the CRC itself.
+pub const CRC_POSITION: usize = 17;
+const CRC_COVERS_FROM: usize = 21;
+
+/// Who sends a batch, when the sender is idempotent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// As `InitProducerId` answered.
+    pub producer_id: i64,
+    /// As `InitProducerId` answered.
+    pub epoch: i16,
+    /// Number of the first record.
+    pub sequence: i32,
+}
+
+/// One uncompressed batch, base offset 0, all records with the same timestamp.
+pub fn batch(records: &[(&[u8], &[u8])], sender: Option<Sender>) -> Vec<u8> {
+    let Sender { producer_id, epoch, sequence } = sender.unwrap_or(Sender { producer_id: -1, epoch: -1, sequence: -1 });
+    let timestamp_ms: i64 = 1_700_000_000_000;
+    let mut covered = Vec::new();
+    covered.extend(0_i16.to_be_bytes());
+    covered.extend((records.len() as i32 - 1).to_be_bytes());
+    covered.extend(timestamp_ms.to_be_bytes());
+    covered.extend(timestamp_ms.to_be_bytes());
+    covered.extend(producer_id.to_be_bytes());
+    covered.extend(epoch.to_be_bytes());
+    covered.extend(sequence.to_be_bytes());
+    covered.extend((records.len() as i32).to_be_bytes());
+    for (index, (key, value)) in records.iter().enumerate() {
+        let mut record = vec![0];
+        varint(0, &mut record);
+        varint(index as i64, &mut record);
+        for part in [key, value] {
+            varint(part.len() as i64, &mut record);
+            record.extend_from_slice(part);
+        }
+        varint(0, &mut record);
+        varint(record.len() as i64, &mut covered);
+        covered.extend(record);
+    }
+
+    let mut batch = Vec::with_capacity(covered.len() + CRC_COVERS_FROM);
+    batch.extend(0_i64.to_be_bytes());
+    batch.extend((covered.len() as i32 + 9).to_be_bytes());
+    batch.extend((-1_i32).to_be_bytes());
+    batch.push(2);
+    batch.extend(crc32c(&covered).to_be_bytes());
+    batch.extend(covered);
+    batch
+}
+
+/// Zigzag, seven bits to a byte.
+fn varint(number: i64, out: &mut Vec<u8>) {
+    let mut rest = (number << 1 ^ number >> 63).cast_unsigned();
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+/// Bit by bit, as its definition says; nobody waits for it here.
+fn crc32c(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crc_is_castagnoli() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn varints_are_zigzag() {
+        let encoded = |number| {
+            let mut out = Vec::new();
+            varint(number, &mut out);
+            out
+        };
+        assert_eq!(encoded(0), [0]);
+        assert_eq!(encoded(-1), [1]);
+        assert_eq!(encoded(150), [0xac, 0x02]);
+    }
+}

@@ -17,6 +17,7 @@ const LEADER_EPOCH_AT: usize = 12;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const MAX_TIMESTAMP_AT: usize = 35;
+const PRODUCER_AT: usize = 43;
 const MAGIC: i8 = 2;
 
 pub(super) const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
@@ -408,6 +409,14 @@ pub fn set_log_append_time(batch: &mut [u8], timestamp: i64) {
 /// Writes the largest timestamp into a batch, and computes its CRC anew. Some clients leave it out (sarama).
 pub fn set_max_timestamp(batch: &mut [u8], timestamp: i64) {
     put(batch, MAX_TIMESTAMP_AT, &timestamp.to_be_bytes());
+    seal(batch);
+}
+
+/// Writes producer, epoch and the sequence of the first record into a batch, and computes its CRC anew.
+pub fn set_producer(batch: &mut [u8], id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) {
+    put(batch, PRODUCER_AT, &id.get().to_be_bytes());
+    put(batch, PRODUCER_AT + 8, &epoch.get().to_be_bytes());
+    put(batch, PRODUCER_AT + 10, &base_sequence.get().to_be_bytes());
     seal(batch);
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{Shell, cargo, shell};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const PLUGINS: &[&str] = &["by-section"];
+const PLUGINS: &[&str] = &["by-section", "by-key"];
 /// Seconds that rustup may try to reach its server.
 const RUSTUP_S_MAX: &str = "180";
 /// How every component begins: magic, version 13, layer 1.

@@ -33,6 +33,16 @@ pub(crate) struct Done {
     pub(crate) latencies_us: Vec<f64>,
 }
 
+impl Done {
+    /// The latency that the fraction `quantile` of the answers did not exceed, in microseconds.
+    pub(crate) fn percentile_us(&self, quantile: f64) -> f64 {
+        let mut sorted = self.latencies_us.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = (sorted.len() as f64 * quantile) as usize;
+        sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    }
+}
+
 /// Runs one script per connection at once and waits for all.
 pub(crate) fn drive(addr: SocketAddr, scripts: &[Script]) -> Result<Done> {
     let sockets = scripts.iter().map(|_| connect(addr)).collect::<Result<Vec<_>>>()?;

@@ -80,7 +80,8 @@ impl Ratios {
         values.sort_by(f64::total_cmp);
         let pairs = values.len();
         let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);
-        let median = if pairs % 2 == 1 { at(pairs / 2) } else { f64::midpoint(at((pairs / 2).wrapping_sub(1)), at(pairs / 2)) };
+        let median =
+            if pairs % 2 == 1 { at(pairs / 2) } else { f64::midpoint(at((pairs / 2).wrapping_sub(1)), at(pairs / 2)) };
         Self { min: at(0), median, max: at(pairs.wrapping_sub(1)), pairs }
     }
 }

@@ -59,6 +59,27 @@ impl Peer {
         }
     }
 
+    /// Creates the topic under test with the command line, as a user would.
+    pub(crate) fn create_topic(&self, partitions: u32, configs: &[&str]) -> Result<()> {
+        let mut args = vec!["topic".to_owned(), "create".to_owned(), crate::frames::TOPIC.to_owned()];
+        args.extend(["--partitions".to_owned(), partitions.to_string()]);
+        args.extend(configs.iter().flat_map(|c| ["--config".to_owned(), (*c).to_owned()]));
+        self.command(&args)
+    }
+
+    /// Runs `ottla ARGS` against this broker.
+    pub(crate) fn command(&self, args: &[String]) -> Result<()> {
+        let output = Command::new(ottla_binary()?)
+            .args(args)
+            .env("OTTLA_BOOTSTRAP", self.addr.to_string())
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!("ottla {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
     /// CPU seconds that the process has used, summed over its threads with the scheduler's nanosecond clock.
     pub(crate) fn cpu_s(&self) -> Result<f64> {
         let mut total_ns = 0_u64;

@@ -34,6 +34,16 @@ impl Row {
     }
 }
 
+/// What a row says about a ceiling that is more than 30 % away from the reference machine's figure.
+pub(crate) fn validity(measured: f64, reference: f64) -> String {
+    let off = measured / reference;
+    if (0.7..=1.3).contains(&off) {
+        String::new()
+    } else {
+        format!("; INVALID as a reference row: the ceiling's CPU is {off:.2} x the reference figure {reference}")
+    }
+}
+
 /// Prints the table and writes the JSON file where one is wanted.
 pub(crate) fn finish(rows: &[Row], json: Option<&Path>) -> Result<()> {
     println!("{:<44} {:>6} {:>6} {:>6} {:>5}  of", "name", "min", "median", "max", "pairs");

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::ValueEnum;
 
+pub(crate) use egress::{CHUNK_BYTES as EGRESS_CHUNK_BYTES, FILE_BYTES as EGRESS_FILE_BYTES};
+
 /// Bytes of the answer to a produce request: the size of Ottla's own answer for one partition.
 const ANSWER_BYTES: usize = 64;
 
@@ -156,12 +158,7 @@ impl StepFile {
     fn append(&mut self, slices: &[std::io::IoSlice<'_>]) -> Result<()> {
         let bytes = slices.iter().map(|s| s.len() as u64).sum::<u64>();
         while self.end + bytes > self.allocated {
-            rustix::fs::fallocate(
-                &self.file,
-                rustix::fs::FallocateFlags::empty(),
-                self.allocated,
-                PREALLOCATE_BYTES,
-            )?;
+            rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), self.allocated, PREALLOCATE_BYTES)?;
             self.allocated += PREALLOCATE_BYTES;
         }
         let written = rustix::io::pwritev(&self.file, slices, self.end)? as u64;

@@ -1,0 +1,117 @@
+//! Produce: ingest without waiting for the disk, and group commit with it.
+
+use anyhow::Result;
+use ottla_wire::record::Codec;
+
+use super::Plan;
+use crate::frames;
+use crate::load::{Script, drive};
+use crate::pairs::{Pairs, Run};
+use crate::peer::Peer;
+use crate::raw::Ceiling;
+use crate::report::Row;
+
+/// CPU seconds per GiB of the bare ingest loop on the reference machine, by batch size (reference figures, 2 vCPU).
+const INGEST_REFERENCE: [(usize, f64); 3] = [(16 << 10, 0.387), (128 << 10, 0.229), (1 << 20, 0.237)];
+
+/// Requests in flight on one connection, as librdkafka and the Java producer have them.
+const WINDOW: usize = 5;
+
+/// Producers that wait for the disk at once.
+const PRODUCERS: usize = 64;
+
+pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
+    for (bytes, reference) in INGEST_REFERENCE {
+        ingest(plan, bytes, reference, rows)?;
+    }
+    group_commit(plan, rows)
+}
+
+fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ottla = Peer::ottla(&dir.path().join("ottla"), &["message.max.bytes=2097152"])?;
+    ottla.create_topic(1, &["ottla.durability=page-cache"])?;
+    let raw = Peer::raw(Ceiling::Ingest, dir.path())?;
+    let frame = frames::produce(0, 1, &frames::batch(bytes, (bytes / 1024).max(1), Codec::None)?);
+    let count = (plan.run_bytes as usize / frame.len()).max(1);
+    let script =
+        || Script { requests: vec![frame.clone()], count, window: WINDOW, error_at: Some(frames::PRODUCE_ERROR_AT) };
+    let run = |peer: &Peer| -> Result<Run> {
+        let cpu = peer.cpu_s()?;
+        let done = drive(peer.addr, &[script()])?;
+        Ok(Run { work: (done.requests * frame.len()) as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu })
+    };
+    let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&raw))?;
+    let gib = f64::from(1_u32 << 30);
+    let ceiling = pairs.ceiling_median(|r| r.cpu_per_work() * gib);
+    let note = format!(
+        "bare loop: {:.3} CPU s/GiB, {:.2} GiB/s{}",
+        ceiling,
+        pairs.ceiling_median(Run::rate) / gib,
+        crate::report::validity(ceiling, reference),
+    );
+    let size = bytes >> 10;
+    let of = "bare recv + CRC + pwrite";
+    rows.push(Row::new(
+        format!("log/ingest/{size}KiB/throughput"),
+        format!("{of}, bytes per second"),
+        pairs.ratios(Run::rate),
+        note,
+    ));
+    rows.push(Row::new(
+        format!("log/ingest/{size}KiB/cpu"),
+        format!("{of}, CPU seconds per byte"),
+        pairs.ratios(Run::cpu_per_work),
+        "",
+    ));
+    Ok(())
+}
+
+fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ottla = Peer::ottla(&dir.path().join("ottla"), &[])?;
+    ottla.create_topic(1, &[])?;
+    let raw = Peer::raw(Ceiling::GroupCommit, dir.path())?;
+    let frame = frames::produce(0, -1, &frames::batch(1024, 1, Codec::None)?);
+    let run = |peer: &Peer| -> Result<(Run, f64)> {
+        let scripts: Vec<_> = (0..PRODUCERS)
+            .map(|_| Script {
+                requests: vec![frame.clone()],
+                count: 300,
+                window: 1,
+                error_at: Some(frames::PRODUCE_ERROR_AT),
+            })
+            .collect();
+        let cpu = peer.cpu_s()?;
+        let done = drive(peer.addr, &scripts)?;
+        let run = Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu };
+        Ok((run, done.percentile_us(0.99)))
+    };
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let pairs = Pairs::measure(
+        plan.pairs,
+        || {
+            run(&ottla).map(|(run, p99)| {
+                ours.push(p99);
+                run
+            })
+        },
+        || {
+            run(&raw).map(|(run, p99)| {
+                bare.push(p99);
+                run
+            })
+        },
+    )?;
+    let of = "bare append + group fdatasync, 64 producers";
+    let note = format!("bare loop: {:.0} acks/s", pairs.ceiling_median(Run::rate));
+    rows.push(Row::new(
+        "log/group-commit/64/throughput",
+        format!("{of}, acks per second"),
+        pairs.ratios(Run::rate),
+        note,
+    ));
+    let p99 = crate::pairs::Ratios::of(ours.iter().zip(&bare).skip(1).map(|(o, b)| o / b).collect());
+    rows.push(Row::new("log/group-commit/64/p99", format!("{of}, 99th percentile of an ack"), p99, ""));
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Fetch and small requests.
+
+use anyhow::Result;
+use ottla_wire::record::Codec;
+
+use super::Plan;
+use crate::frames;
+use crate::load::{Script, drive};
+use crate::pairs::{Pairs, Run};
+use crate::peer::Peer;
+use crate::raw::{Ceiling, EGRESS_CHUNK_BYTES, EGRESS_FILE_BYTES};
+use crate::report::Row;
+
+/// CPU seconds per GiB of bare sendfile, 1 MiB at a time, on the reference machine, by connections.
+const EGRESS_REFERENCE: [(usize, f64); 2] = [(1, 0.077), (50, 0.073)];
+
+/// Records of one batch of the topic that is read.
+const BATCH_RECORDS: usize = 128;
+/// Batches that one fetch brings.
+const BATCHES_PER_FETCH: usize = 8;
+
+pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ottla = Peer::ottla(&dir.path().join("ottla"), &[])?;
+    for (connections, reference) in EGRESS_REFERENCE {
+        egress(plan, &ottla, dir.path(), connections, reference, rows)?;
+    }
+    for connections in [1, 50] {
+        echo(plan, &ottla, dir.path(), connections, rows)?;
+    }
+    let mib = ottla.anonymous_kib()? as f64 / 1024.0;
+    eprintln!("  (the broker holds {mib:.1} MiB of anonymous memory after these runs)");
+    Ok(())
+}
+
+fn egress(
+    plan: &Plan,
+    ottla: &Peer,
+    dir: &std::path::Path,
+    connections: usize,
+    reference: f64,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
+    let batch = frames::batch(EGRESS_CHUNK_BYTES as usize / BATCHES_PER_FETCH, BATCH_RECORDS, Codec::None)?;
+    let batches = EGRESS_FILE_BYTES as usize / batch.len();
+    if ottla.create_topic(1, &["ottla.durability=page-cache"]).is_ok() {
+        let script = Script {
+            requests: vec![frames::produce(0, 1, &batch)],
+            count: batches,
+            window: 5,
+            error_at: Some(frames::PRODUCE_ERROR_AT),
+        };
+        drive(ottla.addr, &[script])?;
+    }
+    let raw = Peer::raw(Ceiling::Egress, dir)?;
+    let requests: Vec<_> = (0..batches / BATCHES_PER_FETCH)
+        .map(|i| frames::fetch((i * BATCHES_PER_FETCH * BATCH_RECORDS) as i64, EGRESS_CHUNK_BYTES as i32))
+        .collect();
+    // Fetches cost little per byte: move twice as much, so that a run is long enough to time.
+    let count = (2 * plan.run_bytes as usize / EGRESS_CHUNK_BYTES as usize / connections).max(4);
+    let run = |peer: &Peer| -> Result<Run> {
+        let scripts: Vec<_> = (0..connections)
+            .map(|_| Script { requests: requests.clone(), count, window: 1, error_at: Some(frames::FETCH_ERROR_AT) })
+            .collect();
+        let cpu = peer.cpu_s()?;
+        let done = drive(peer.addr, &scripts)?;
+        Ok(Run { work: done.received_bytes as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu })
+    };
+    let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
+    let gib = f64::from(1_u32 << 30);
+    let ceiling = pairs.ceiling_median(|r| r.cpu_per_work() * gib);
+    let note = format!(
+        "bare loop: {ceiling:.3} CPU s/GiB, {:.2} GiB/s{}",
+        pairs.ceiling_median(Run::rate) / gib,
+        crate::report::validity(ceiling, reference),
+    );
+    let of = format!("bare sendfile of 1 MiB, hot, {connections} connections");
+    rows.push(Row::new(
+        format!("net/egress/1MiB/{connections}/throughput"),
+        format!("{of}, bytes per second"),
+        pairs.ratios(Run::rate),
+        note,
+    ));
+    rows.push(Row::new(
+        format!("net/egress/1MiB/{connections}/cpu"),
+        format!("{of}, sender CPU per byte"),
+        pairs.ratios(Run::cpu_per_work),
+        "",
+    ));
+    Ok(())
+}
+
+fn echo(plan: &Plan, ottla: &Peer, dir: &std::path::Path, connections: usize, rows: &mut Vec<Row>) -> Result<()> {
+    let raw = Peer::raw(Ceiling::Echo, dir)?;
+    let request = frames::api_versions();
+    let count = 40_000 / connections.min(4);
+    let run = |peer: &Peer| -> Result<Run> {
+        let scripts: Vec<_> = (0..connections)
+            .map(|_| Script {
+                requests: vec![request.clone()],
+                count: if connections == 1 { count } else { count / 10 },
+                window: 1,
+                error_at: Some(frames::API_VERSIONS_ERROR_AT),
+            })
+            .collect();
+        let cpu = peer.cpu_s()?;
+        let done = drive(peer.addr, &scripts)?;
+        Ok(Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu })
+    };
+    let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
+    let of = format!("an echo of 100 bytes on the same runtime, {connections} connections");
+    let note = format!("bare loop: {:.1} CPU µs per request", pairs.ceiling_median(|r| r.cpu_per_work() * 1e6));
+    rows.push(Row::new(
+        format!("net/echo/{connections}/throughput"),
+        format!("{of}, requests per second"),
+        pairs.ratios(Run::rate),
+        note,
+    ));
+    rows.push(Row::new(
+        format!("net/echo/{connections}/cpu"),
+        format!("{of}, CPU per request"),
+        pairs.ratios(Run::cpu_per_work),
+        "",
+    ));
+    Ok(())
+}

@@ -1,1 +1,29 @@
 //! The client core: producer, consumer and admin in Rust, under every Ottla binding.
+//!
+//! What it promises: nothing that a broker sends makes it panic or take unbounded memory; every record handed over is
+//! settled exactly once; `send` costs no allocation per record. What it never does: know of any binding, block a runtime
+//! thread, talk to a broker while holding a lock.
+//!
+//! The modules, in the order in which a record meets them:
+//!
+//! 1. [`config`]: settings with their defaults.
+//! 2. [`producer`]: `send`, deliveries, the task that moves batches.
+//! 3. `core`: decisions without sockets and clocks (batches, sequences, leaders, positions), tested as conversations.
+//! 4. `net`: frames, handshake, connections, the cluster.
+//! 5. [`error`]: one enum per operation.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod core;
+pub mod error;
+mod net;
+pub mod producer;
+
+pub use config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig};
+pub use error::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, SendError};
+pub use ottla_wire::ErrorCode;
+pub use ottla_wire::record::Codec;
+pub use producer::{Ack, AckBatch, Delivery, DeliverySink, Header, Placement, Producer, ProducerRecord};
+
+pub use crate::core::murmur2::{murmur2, partition_of_key};

@@ -1,0 +1,266 @@
+//! Settings, each with its default. Every one can be left alone: `ProducerConfig::new("127.0.0.1:9092")` is safe and fast.
+//!
+//! Times are milliseconds and say so; names follow Kafka's where Kafka has the setting.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ottla_wire::record::Codec;
+use tokio::runtime::Handle;
+
+use crate::error::ConfigError;
+use crate::producer::DeliverySink;
+
+/// How to reach a cluster and how patient to be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// Addresses to ask for the first metadata, `HOST:PORT` each. One that answers is enough.
+    pub bootstrap: Vec<String>,
+    /// How this program names itself in the broker's logs.
+    pub client_id: String,
+    /// Where background tasks run; none means the runtime of the caller.
+    pub runtime: Option<Handle>,
+    /// How long one connection attempt, name look-up and handshake included, may take.
+    pub connect_timeout_ms: u64,
+    /// How long a broker may take to answer a request before its connection counts as dead.
+    pub request_timeout_ms: u64,
+    /// After this long, what is known of topics and brokers is asked for again.
+    pub metadata_age_ms_max: u64,
+    /// First pause after a failed request; it doubles up to `retry_backoff_ms_max`.
+    pub retry_backoff_ms: u64,
+    /// Longest pause between two attempts of a request.
+    pub retry_backoff_ms_max: u64,
+    /// First pause after a failed connection attempt; it doubles up to `reconnect_backoff_ms_max`.
+    pub reconnect_backoff_ms: u64,
+    /// Longest pause between two connection attempts.
+    pub reconnect_backoff_ms_max: u64,
+    /// A response that announces more than this ends the connection.
+    pub response_bytes_max: usize,
+}
+
+impl ClientConfig {
+    /// Defaults for these addresses, separated by commas.
+    pub fn new(bootstrap: &str) -> Self {
+        Self {
+            bootstrap: bootstrap.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The configured runtime, or the one of the caller.
+    pub(crate) fn handle(&self) -> Result<Handle, ConfigError> {
+        match &self.runtime {
+            Some(handle) => Ok(handle.clone()),
+            None => Handle::try_current().map_err(|_| ConfigError::NoRuntime),
+        }
+    }
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap: vec!["127.0.0.1:9092".to_owned()],
+            client_id: "ottla".to_owned(),
+            runtime: None,
+            connect_timeout_ms: 10_000,
+            request_timeout_ms: 30_000,
+            metadata_age_ms_max: 300_000,
+            retry_backoff_ms: 50,
+            retry_backoff_ms_max: 1_000,
+            reconnect_backoff_ms: 50,
+            reconnect_backoff_ms_max: 1_000,
+            response_bytes_max: 128 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a broker must have done before it answers a produce request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acks {
+    /// No answer at all: fast, and silent about every loss.
+    None,
+    /// Appended to the leader's log, not yet durable.
+    Leader,
+    /// Durable. The default, and the only one that idempotence works with.
+    #[default]
+    All,
+}
+
+impl Acks {
+    /// The number that stands for it on the wire.
+    pub fn code(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
+}
+
+/// Settings of a [`Producer`](crate::Producer).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ProducerConfig {
+    /// How to reach the cluster.
+    pub client: ClientConfig,
+    /// When a record counts as delivered.
+    pub acks: Acks,
+    /// Retries neither double nor reorder records. Needs `acks = All`.
+    pub idempotent: bool,
+    /// How batches are compressed.
+    pub compression: Codec,
+    /// The codec's own level; none means its default.
+    pub compression_level: Option<i32>,
+    /// How long a batch waits for company. 0 sends at once; under load batches fill up anyway.
+    pub linger_ms: u64,
+    /// A batch is closed when it holds this much. One larger record makes a batch of its own.
+    pub batch_bytes: usize,
+    /// The largest record, and the most that one request carries. Not above the topic's `max.message.bytes`.
+    pub request_bytes_max: usize,
+    /// Everything not yet acknowledged fits into this much memory; then senders wait.
+    pub buffer_bytes: usize,
+    /// Requests on one connection that may await their answers, 1 to 5.
+    pub requests_in_flight_max: usize,
+    /// From `send` to the acknowledgement, retries included; after that the record has failed.
+    pub delivery_timeout_ms: u64,
+    /// How long a topic may be unknown to the cluster before records for it fail.
+    pub topic_wait_ms: u64,
+    /// Whether asking for an unknown topic may create it, if the broker's settings allow that.
+    pub auto_create_topics: bool,
+    /// Who is told, in groups, about records sent with a ticket.
+    pub sink: Option<Arc<dyn DeliverySink>>,
+}
+
+impl ProducerConfig {
+    /// Defaults for these addresses, separated by commas.
+    pub fn new(bootstrap: &str) -> Self {
+        Self { client: ClientConfig::new(bootstrap), ..Self::default() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.idempotent && self.acks != Acks::All {
+            return Err(ConfigError::IdempotenceNeedsAcksAll);
+        }
+        let in_range = |name, value: u64, low: u64, high: u64, bound| {
+            if (low..=high).contains(&value) { Ok(()) } else { Err(ConfigError::OutOfRange { name, value, bound }) }
+        };
+        in_range("requests_in_flight_max", self.requests_in_flight_max as u64, 1, 5, "1 to 5")?;
+        in_range("batch_bytes", self.batch_bytes as u64, 1, 1 << 30, "1 byte to 1 GiB")?;
+        in_range("request_bytes_max", self.request_bytes_max as u64, 1024, 1 << 30, "1 KiB to 1 GiB")?;
+        in_range("buffer_bytes", self.buffer_bytes as u64, 1024, u64::MAX, "at least 1 KiB")?;
+        in_range("delivery_timeout_ms", self.delivery_timeout_ms, 1, u64::MAX, "at least 1")
+    }
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            client: ClientConfig::default(),
+            acks: Acks::All,
+            idempotent: true,
+            compression: Codec::None,
+            compression_level: None,
+            linger_ms: 5,
+            batch_bytes: 256 * 1024,
+            request_bytes_max: 1_000_000,
+            buffer_bytes: 64 * 1024 * 1024,
+            requests_in_flight_max: 5,
+            delivery_timeout_ms: 120_000,
+            topic_wait_ms: 30_000,
+            auto_create_topics: true,
+            sink: None,
+        }
+    }
+}
+
+impl fmt::Debug for ProducerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerConfig")
+            .field("client", &self.client)
+            .field("acks", &self.acks)
+            .field("idempotent", &self.idempotent)
+            .field("compression", &self.compression)
+            .field("linger_ms", &self.linger_ms)
+            .field("batch_bytes", &self.batch_bytes)
+            .field("buffer_bytes", &self.buffer_bytes)
+            .field("delivery_timeout_ms", &self.delivery_timeout_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What to do when the log no longer, or not yet, holds the position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// Say so: `poll` returns the error and the partition waits for a seek. Nothing is skipped in silence.
+    #[default]
+    Fail,
+    /// Go on at the first record there is.
+    Earliest,
+    /// Go on with what comes next.
+    Latest,
+}
+
+/// Settings of a [`Consumer`](crate::Consumer).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConsumerConfig {
+    /// How to reach the cluster.
+    pub client: ClientConfig,
+    /// What to do when the position is not in the log.
+    pub offset_reset: OffsetReset,
+    /// The broker waits for this much, or for `fetch_wait_ms_max`, before it answers.
+    pub fetch_bytes_min: i32,
+    /// The most one answer carries (one batch may exceed it).
+    pub fetch_bytes_max: i32,
+    /// The most one answer carries of one partition (one batch may exceed it).
+    pub partition_bytes_max: i32,
+    /// How long the broker may wait for data.
+    pub fetch_wait_ms_max: i32,
+    /// Fetching pauses while this much is fetched and not yet polled.
+    pub buffer_bytes: usize,
+    /// A compressed batch may unpack to this much.
+    pub batch_bytes_max: usize,
+    /// Whether the checksum of every batch is verified.
+    pub check_crcs: bool,
+    /// Brokers out of reach for this long make `poll` say so (once per period); it keeps trying all the while.
+    pub unreachable_ms_max: u64,
+}
+
+impl ConsumerConfig {
+    /// Defaults for these addresses, separated by commas.
+    pub fn new(bootstrap: &str) -> Self {
+        Self { client: ClientConfig::new(bootstrap), ..Self::default() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        for (name, value) in [
+            ("fetch_bytes_min", self.fetch_bytes_min),
+            ("fetch_wait_ms_max", self.fetch_wait_ms_max),
+            ("fetch_bytes_max", self.fetch_bytes_max.saturating_sub(1)),
+            ("partition_bytes_max", self.partition_bytes_max.saturating_sub(1)),
+        ] {
+            if value < 0 {
+                return Err(ConfigError::OutOfRange { name, value: 0, bound: "positive" });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            client: ClientConfig::default(),
+            offset_reset: OffsetReset::Fail,
+            fetch_bytes_min: 1,
+            fetch_bytes_max: 16 * 1024 * 1024,
+            partition_bytes_max: 1024 * 1024,
+            fetch_wait_ms_max: 500,
+            buffer_bytes: 32 * 1024 * 1024,
+            batch_bytes_max: 64 * 1024 * 1024,
+            check_crcs: true,
+            unreachable_ms_max: 30_000,
+        }
+    }
+}

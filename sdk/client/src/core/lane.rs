@@ -1,0 +1,382 @@
+//! The batches of one partition, from the open one to those that await their answer, and the numbers they carry.
+//!
+//! ```text
+//!  send ─▶ open ─▶ ready ─▶ sent: in flight ─▶ settled
+//!                             ▲        │
+//!                             └ waiting┘  an answer was lost, or asks for another try
+//! ```
+//!
+//! What it promises for a numbered (idempotent) producer:
+//! * Batches are settled as stored only once and keep their order, whatever is retried.
+//! * A batch that was refused for good leaves no hole: those behind it move up.
+//! * A batch given up in doubt (nobody knows whether it is stored) ends the line of numbers. Once everything else is
+//!   resolved, the line starts again at 0 in a new epoch, so that no later batch can be taken for a duplicate of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_wire::Sequence;
+
+use super::batch::{Batch, BatchId, OpenBatch, Parties, Payload};
+use super::sequence::{Identity, retreat};
+
+/// How many batches of one partition may be unresolved: brokers remember the last five to recognise duplicates.
+const UNRESOLVED_MAX: usize = 5;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    /// The broker that takes its batches, if known.
+    pub(crate) leader: Option<i32>,
+    numbered: bool,
+    open: Option<OpenBatch>,
+    ready: VecDeque<Batch>,
+    sent: VecDeque<Sent>,
+    identity: Identity,
+    next: Sequence,
+    /// The line of numbers is broken and starts anew once everything in it is resolved.
+    restart: bool,
+    retry_at_ms: u64,
+    failures: u32,
+}
+
+/// A batch that has a number (or had one, see [`State::Unnumbered`]).
+#[derive(Debug)]
+struct Sent {
+    batch: Batch,
+    sequence: Sequence,
+    /// The number it last travelled under. Differs from `sequence` when a gap before it was closed meanwhile.
+    travelled: Sequence,
+    state: State,
+    /// An attempt ended without an answer: the batch may be stored.
+    in_doubt: bool,
+    /// Its records were given up already; it stays for the sake of the numbers behind it.
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// On its way; its answer will come, or the connection will end.
+    InFlight,
+    /// To be sent again under the same number.
+    Waiting,
+    /// Refused because its line of numbers is broken: certainly not stored, to be sent under a new number.
+    Unnumbered,
+}
+
+/// A batch to be sent now.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    pub(crate) batch: BatchId,
+    pub(crate) payload: Payload,
+    pub(crate) identity: Identity,
+    pub(crate) sequence: Sequence,
+}
+
+/// What a broker's refusal means for the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Try again under the same number. `in_doubt`: the broker does not say whether it is stored.
+    Retry {
+        /// Whether it may be stored all the same.
+        in_doubt: bool,
+    },
+    /// The number is not the one the broker expects.
+    OutOfOrder,
+    /// The broker does not accept this producer id or epoch any more.
+    Fenced,
+    /// Never.
+    Final,
+}
+
+/// When a batch may leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) now_ms: u64,
+    pub(crate) linger_ms: u64,
+    /// Somebody flushes, or memory is short: nothing lingers.
+    pub(crate) hurry: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(topic: Arc<str>, partition: i32, numbered: bool) -> Self {
+        Self {
+            topic,
+            partition,
+            leader: None,
+            numbered,
+            open: None,
+            ready: VecDeque::new(),
+            sent: VecDeque::new(),
+            identity: Identity::NONE,
+            next: if numbered { Sequence(0) } else { Sequence::NONE },
+            restart: false,
+            retry_at_ms: 0,
+            failures: 0,
+        }
+    }
+
+    /// The batch that takes records, if there is one.
+    pub(crate) fn open(&mut self) -> &mut Option<OpenBatch> {
+        &mut self.open
+    }
+
+    /// Puts a closed batch in line.
+    pub(crate) fn enqueue(&mut self, batch: Batch) {
+        self.ready.push_back(batch);
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_none() && self.ready.is_empty() && self.sent.is_empty()
+    }
+
+    /// Whether a batch could leave now.
+    pub(crate) fn is_due(&self, terms: Terms) -> bool {
+        self.due_ms(terms).is_some_and(|due_ms| due_ms <= terms.now_ms)
+    }
+
+    /// When a batch can leave. None: not before some answer arrives.
+    pub(crate) fn due_ms(&self, terms: Terms) -> Option<u64> {
+        if self.sent.iter().any(|sent| sent.state == State::Waiting) {
+            return Some(self.retry_at_ms);
+        }
+        if self.is_blocked() {
+            return None;
+        }
+        let fresh = match (&self.open, self.ready.is_empty()) {
+            (_, false) => 0,
+            (Some(_), true) if terms.hurry => 0,
+            (Some(open), true) => open.created_ms.saturating_add(terms.linger_ms),
+            (None, true) => return None,
+        };
+        Some(fresh.max(self.retry_at_ms))
+    }
+
+    /// Whether new batches have to wait for the fate of those before them.
+    fn is_blocked(&self) -> bool {
+        self.restart || self.sent.len() >= UNRESOLVED_MAX
+    }
+
+    /// Bytes of the batch that [`dispatch`](Self::dispatch) would send.
+    pub(crate) fn dispatch_bytes(&self) -> usize {
+        let waiting = self.sent.iter().find(|sent| sent.state == State::Waiting).map(|sent| &sent.batch);
+        match waiting.or(self.ready.front()) {
+            Some(batch) => batch.payload.bytes(),
+            None => self.open.as_ref().map_or(0, OpenBatch::bytes),
+        }
+    }
+
+    /// Takes the next batch to send. `identity` is the producer's newest; `close_id` names the open batch if it has to be
+    /// closed for this.
+    pub(crate) fn dispatch(&mut self, now_ms: u64, identity: Identity, close_id: BatchId) -> Option<Dispatch> {
+        if now_ms < self.retry_at_ms {
+            return None;
+        }
+        let numbers = self.identity;
+        // In order: everything before the first one that waits is on its way already.
+        if let Some(sent) = self.sent.iter_mut().find(|sent| sent.state == State::Waiting) {
+            sent.state = State::InFlight;
+            sent.travelled = sent.sequence;
+            let (batch, payload) = (sent.batch.id, sent.batch.payload.lend());
+            return Some(Dispatch { batch, payload, identity: numbers, sequence: sent.sequence });
+        }
+        if self.is_blocked() {
+            return None;
+        }
+        let mut batch = match self.ready.pop_front() {
+            Some(batch) => batch,
+            None => self.open.take()?.close(close_id),
+        };
+        if self.numbered && self.sent.is_empty() && self.identity != identity {
+            self.identity = identity;
+            self.next = Sequence(0);
+        }
+        let sequence = self.next;
+        if self.numbered {
+            self.next = sequence.advance(batch.count);
+        }
+        let dispatch = Dispatch { batch: batch.id, payload: batch.payload.lend(), identity: self.identity, sequence };
+        let state = State::InFlight;
+        self.sent.push_back(Sent { batch, sequence, travelled: sequence, state, in_doubt: false, told: false });
+        Some(dispatch)
+    }
+
+    /// Keeps the compressed form for another attempt.
+    pub(crate) fn keep_sealed(&mut self, id: BatchId, sealed: Bytes) {
+        if let Some(sent) = self.sent.iter_mut().find(|sent| sent.batch.id == id && !sent.told) {
+            sent.batch.payload = Payload::Sealed(sealed);
+        }
+    }
+
+    fn position(&self, id: BatchId) -> Option<usize> {
+        self.sent.iter().position(|sent| sent.batch.id == id)
+    }
+
+    /// The broker stored it.
+    pub(crate) fn stored(&mut self, id: BatchId) -> Option<Batch> {
+        let sent = self.sent.remove(self.position(id)?)?;
+        self.failures = 0;
+        self.retry_at_ms = 0;
+        Some(sent.batch)
+    }
+
+    /// The connection ended before the answer came.
+    pub(crate) fn lost(&mut self, id: BatchId, retry_at_ms: u64) {
+        let Some(at) = self.position(id) else { return };
+        if let Some(sent) = self.sent.get_mut(at) {
+            sent.in_doubt = true;
+            sent.state = State::Waiting;
+            if sent.told {
+                self.give_up(at);
+            }
+        }
+        self.back_off(retry_at_ms);
+    }
+
+    /// The request never left: as if it had not been dispatched, but under the same number.
+    pub(crate) fn undispatched(&mut self, id: BatchId, retry_at_ms: u64) {
+        let Some(at) = self.position(id) else { return };
+        if let Some(sent) = self.sent.get_mut(at) {
+            sent.state = State::Waiting;
+            if sent.told {
+                self.give_up(at);
+            }
+        }
+        self.back_off(retry_at_ms);
+    }
+
+    /// The broker said no. Returns the batch if that is its end.
+    pub(crate) fn refused(&mut self, id: BatchId, refusal: Refusal, retry_at_ms: u64) -> Option<Batch> {
+        let at = self.position(id)?;
+        let numbered = self.numbered;
+        // Nothing numbered is unresolved before it, so the broker's count itself differs from ours.
+        let first = self.sent.iter().take(at).all(|sent| sent.state == State::Unnumbered);
+        let sent = self.sent.get_mut(at)?;
+        match refusal {
+            Refusal::Final => return self.give_up(at),
+            Refusal::Retry { in_doubt } => {
+                sent.in_doubt |= in_doubt;
+                sent.state = State::Waiting;
+            }
+            Refusal::OutOfOrder if !first || sent.travelled != sent.sequence => sent.state = State::Waiting,
+            Refusal::OutOfOrder | Refusal::Fenced if numbered => {
+                sent.state = State::Unnumbered;
+                sent.in_doubt = false;
+                self.restart = true;
+            }
+            Refusal::OutOfOrder | Refusal::Fenced => return self.give_up(at),
+        }
+        if self.sent.get(at).is_some_and(|sent| sent.told) {
+            self.give_up(at);
+        }
+        self.back_off(retry_at_ms);
+        None
+    }
+
+    fn back_off(&mut self, retry_at_ms: u64) {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at_ms = self.retry_at_ms.max(retry_at_ms);
+    }
+
+    /// Failed attempts since the last success.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Takes a batch that is not in flight out of the line for good and keeps the numbers of the others true.
+    fn give_up(&mut self, at: usize) -> Option<Batch> {
+        let sent = self.sent.remove(at)?;
+        if self.numbered && sent.state != State::Unnumbered {
+            if sent.in_doubt {
+                self.restart = true;
+            } else {
+                self.close_gap(at, sent.batch.count);
+            }
+        }
+        Some(sent.batch)
+    }
+
+    /// `count` numbers before position `at` were never used: everything behind moves up. Batches in flight under their
+    /// old number will be refused as out of order and come back under the new one.
+    fn close_gap(&mut self, at: usize, count: i32) {
+        for sent in self.sent.range_mut(at..).filter(|sent| sent.state != State::Unnumbered) {
+            sent.sequence = retreat(sent.sequence, count);
+        }
+        self.next = retreat(self.next, count);
+    }
+
+    /// The identity whose numbers are broken, once nothing under it is unresolved any more.
+    pub(crate) fn broken_identity(&self) -> Option<Identity> {
+        let resolved = self.sent.iter().all(|sent| sent.state == State::Unnumbered);
+        (self.restart && resolved).then_some(self.identity)
+    }
+
+    /// Starts a new line of numbers under another identity.
+    pub(crate) fn renumber(&mut self, identity: Identity) {
+        self.identity = identity;
+        self.next = Sequence(0);
+        self.restart = false;
+        for sent in &mut self.sent {
+            sent.sequence = self.next;
+            sent.state = State::Waiting;
+            self.next = self.next.advance(sent.batch.count);
+        }
+    }
+
+    /// When the oldest batch was begun whose sender still waits.
+    pub(crate) fn oldest_ms(&self) -> Option<u64> {
+        let sent = self.sent.iter().find(|sent| !sent.told).map(|sent| sent.batch.created_ms);
+        sent.or_else(|| self.ready.front().map(|batch| batch.created_ms))
+            .or_else(|| self.open.as_ref().map(|open| open.created_ms))
+    }
+
+    /// The serial of the first record that is not settled.
+    pub(crate) fn oldest_serial(&self) -> Option<u64> {
+        let sent = self.sent.iter().find(|sent| !sent.told).map(|sent| sent.batch.serial);
+        sent.or_else(|| self.ready.front().map(|batch| batch.serial))
+            .or_else(|| self.open.as_ref().map(|open| open.serial))
+    }
+
+    /// Gives up every batch begun at or before `created_ms`. Each comes with whether it may be stored all the same.
+    pub(crate) fn expire(&mut self, created_ms: u64, close_id: BatchId) -> Vec<(Batch, bool)> {
+        let mut expired = Vec::new();
+        let mut at = 0;
+        while let Some(sent) = self.sent.get_mut(at) {
+            if sent.told || sent.batch.created_ms > created_ms {
+                at += 1;
+            } else if sent.state == State::InFlight {
+                sent.told = true;
+                expired.push((hollow_out(&mut sent.batch), true));
+                at += 1;
+            } else {
+                let in_doubt = sent.in_doubt;
+                expired.extend(self.give_up(at).map(|batch| (batch, in_doubt)));
+            }
+        }
+        while self.ready.front().is_some_and(|batch| batch.created_ms <= created_ms) {
+            expired.extend(self.ready.pop_front().map(|batch| (batch, false)));
+        }
+        if self.open.as_ref().is_some_and(|open| open.created_ms <= created_ms) {
+            expired.extend(self.open.take().map(|open| (open.close(close_id), false)));
+        }
+        expired
+    }
+}
+
+/// Leaves a shell in the line, with the count that its numbers need, and returns what has to be told and freed.
+fn hollow_out(batch: &mut Batch) -> Batch {
+    let shell = Batch {
+        id: batch.id,
+        created_ms: batch.created_ms,
+        serial: batch.serial,
+        charged_bytes: 0,
+        count: batch.count,
+        payload: Payload::Away,
+        parties: Parties::default(),
+    };
+    std::mem::replace(batch, shell)
+}

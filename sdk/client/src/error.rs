@@ -1,0 +1,454 @@
+//! What can go wrong, one enum per operation. Every enum answers the same three questions, see [`Classify`].
+
+use std::sync::Arc;
+
+use ottla_wire::ErrorCode;
+
+/// The questions a binding or a retry loop asks of any error of this crate.
+pub trait Classify {
+    /// The Kafka error code, when a broker gave one.
+    fn code(&self) -> Option<ErrorCode>;
+    /// Whether trying the same thing again later can succeed.
+    fn is_retriable(&self) -> bool;
+    /// Whether the object that returned it is of no more use and must be made anew.
+    fn is_fatal(&self) -> bool {
+        false
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No bootstrap address was given.
+    #[error("no bootstrap address: give at least one HOST:PORT")]
+    NoBootstrap,
+    /// A bootstrap address is not `HOST:PORT`.
+    #[error("{0:?} is no address: write HOST:PORT, for example 127.0.0.1:9092")]
+    BadAddress(String),
+    /// Neither a runtime handle was configured nor is the caller inside a tokio runtime.
+    #[error("no tokio runtime: call from inside one, or set `ClientConfig::runtime`")]
+    NoRuntime,
+    /// Idempotence needs acknowledgement by the durable log.
+    #[error("an idempotent producer needs acks=all: set `idempotent` to false to use acks=0 or acks=1")]
+    IdempotenceNeedsAcksAll,
+    /// A number outside its range.
+    #[error("{name} is {value}, it must be {bound}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// The range in words.
+        bound: &'static str,
+    },
+}
+
+impl Classify for ConfigError {
+    fn code(&self) -> Option<ErrorCode> {
+        None
+    }
+    fn is_retriable(&self) -> bool {
+        false
+    }
+}
+
+/// Why a request got no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The address does not resolve or nobody listens there.
+    #[error("cannot reach {address}: {reason}{hint}")]
+    Unreachable {
+        /// Whom we tried to reach.
+        address: Arc<str>,
+        /// What the system said.
+        reason: Arc<str>,
+        /// What the user can do, starting with `; `, or empty.
+        hint: Arc<str>,
+    },
+    /// The peer accepts connections and speaks something else.
+    #[error("{address} does not answer like a Kafka broker: {reason}")]
+    NotKafka {
+        /// The peer.
+        address: Arc<str>,
+        /// What it did.
+        reason: Arc<str>,
+    },
+    /// The connection ended while requests were in flight.
+    #[error("connection to {address} lost: {reason}")]
+    Lost {
+        /// The peer.
+        address: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// No answer in time.
+    #[error("{address} did not answer {api} within {timeout_ms} ms")]
+    TimedOut {
+        /// The peer.
+        address: Arc<str>,
+        /// The request.
+        api: &'static str,
+        /// The configured `request_timeout_ms`.
+        timeout_ms: u64,
+    },
+    /// The peer sent bytes that are no answer to what was asked.
+    #[error("{address} sent a malformed {api} response: {reason}")]
+    Malformed {
+        /// The peer.
+        address: Arc<str>,
+        /// The request.
+        api: &'static str,
+        /// What is wrong with the bytes.
+        reason: Arc<str>,
+    },
+    /// Broker and client have no version of this API in common.
+    #[error("{address} does not offer {api} (this client speaks versions {low} to {high})")]
+    Unsupported {
+        /// The peer.
+        address: Arc<str>,
+        /// The request.
+        api: &'static str,
+        /// Our lowest version.
+        low: i16,
+        /// Our highest version.
+        high: i16,
+    },
+    /// The metadata names no such broker.
+    #[error("broker {node} is not part of the cluster any more")]
+    UnknownBroker {
+        /// Its node id.
+        node: i32,
+    },
+}
+
+impl Classify for ConnectionError {
+    fn code(&self) -> Option<ErrorCode> {
+        None
+    }
+    fn is_retriable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::TimedOut { .. } | Self::UnknownBroker { .. }
+        )
+    }
+}
+
+/// Why a record was not taken over. Nothing was buffered.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// `buffer_bytes` are waiting for acknowledgement; wait for space and try again.
+    #[error(
+        "the producer's buffer of {buffer_bytes} bytes is full: the broker takes records more slowly than they are sent"
+    )]
+    BufferFull {
+        /// The configured bound.
+        buffer_bytes: usize,
+    },
+    /// The record can never be sent with these settings.
+    #[error("record of {bytes} bytes is larger than request_bytes_max ({max} bytes)")]
+    RecordTooLarge {
+        /// Its encoded size.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// Empty, too long, or with characters outside `[a-zA-Z0-9._-]`.
+    #[error("{0:?} is no topic name: use 1 to 249 of the characters a-z A-Z 0-9 . _ -")]
+    InvalidTopic(String),
+    /// An explicit partition that the topic does not have.
+    #[error("topic {topic} has partitions 0 to {last}, not {partition}", last = .count - 1)]
+    NoSuchPartition {
+        /// The topic.
+        topic: Arc<str>,
+        /// What was asked for.
+        partition: i32,
+        /// How many there are.
+        count: i32,
+    },
+    /// The producer was closed.
+    #[error("the producer is closed")]
+    Closed,
+    /// The producer met an error that it cannot outlive.
+    #[error("the producer has failed: {0}")]
+    Failed(ProduceError),
+}
+
+impl Classify for SendError {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Failed(error) => error.code(),
+            _ => None,
+        }
+    }
+    fn is_retriable(&self) -> bool {
+        matches!(self, Self::BufferFull { .. })
+    }
+    fn is_fatal(&self) -> bool {
+        matches!(self, Self::Closed | Self::Failed(_))
+    }
+}
+
+/// Why a record that was taken over is not known to be stored.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProduceError {
+    /// The broker refused the record's batch; nothing of it is stored.
+    #[error("{topic}-{partition}: {}{}", .code.name(), colon(.message.as_deref()))]
+    Refused {
+        /// The topic.
+        topic: Arc<str>,
+        /// The addressed partition.
+        partition: i32,
+        /// Kafka's code.
+        code: ErrorCode,
+        /// The broker's words.
+        message: Option<Arc<str>>,
+    },
+    /// The broker refused the batch because of this very record.
+    #[error("{topic}-{partition}: the record was refused: {message}")]
+    InvalidRecord {
+        /// The topic.
+        topic: Arc<str>,
+        /// The addressed partition.
+        partition: i32,
+        /// Kafka's code of the batch.
+        code: ErrorCode,
+        /// The broker's words about the record.
+        message: Arc<str>,
+    },
+    /// `delivery_timeout_ms` passed.
+    #[error("not acknowledged within {timeout_ms} ms{}{}", if *.in_doubt { "; it may or may not be stored" } else { "; it is not stored" }, colon(.last.as_deref()))]
+    TimedOut {
+        /// The configured bound.
+        timeout_ms: u64,
+        /// The record had been sent and its answer is missing: it may be stored.
+        in_doubt: bool,
+        /// What stood in the way at last.
+        last: Option<Arc<str>>,
+    },
+    /// The topic stayed unknown for `topic_wait_ms`.
+    #[error("topic {topic} does not exist ({}); create it with `ottla topic create {topic}`", .code.name())]
+    UnknownTopic {
+        /// The topic.
+        topic: Arc<str>,
+        /// What the broker says of it.
+        code: ErrorCode,
+    },
+    /// An explicit partition that the topic turned out not to have.
+    #[error("topic {topic} has partitions 0 to {last}, not {partition}", last = .count - 1)]
+    NoSuchPartition {
+        /// The topic.
+        topic: Arc<str>,
+        /// What was asked for.
+        partition: i32,
+        /// How many there are.
+        count: i32,
+    },
+    /// The connection ended before an unacknowledged (acks=0) record was written.
+    #[error("not sent: {0}")]
+    NotSent(ConnectionError),
+    /// The producer was closed or dropped before the record was acknowledged.
+    #[error("the producer was closed before the record was acknowledged")]
+    Closed {
+        /// The record had been sent: it may be stored.
+        in_doubt: bool,
+    },
+    /// No producer id can be had, so an idempotent producer cannot work.
+    #[error("no producer id: {}{}", .code.name(), colon(.message.as_deref()))]
+    NoProducerId {
+        /// Kafka's code.
+        code: ErrorCode,
+        /// More words.
+        message: Option<Arc<str>>,
+    },
+}
+
+impl Classify for ProduceError {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. }
+            | Self::InvalidRecord { code, .. }
+            | Self::UnknownTopic { code, .. }
+            | Self::NoProducerId { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+    fn is_retriable(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => code.is_retriable(),
+            Self::TimedOut { in_doubt, .. } => !in_doubt,
+            Self::UnknownTopic { .. } | Self::NotSent(_) => true,
+            _ => false,
+        }
+    }
+    fn is_fatal(&self) -> bool {
+        matches!(self, Self::NoProducerId { .. } | Self::Closed { .. })
+    }
+}
+
+/// Why the consumer cannot go on with a partition or at all. Other partitions go on with the next poll.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumeError {
+    /// The topic does not exist.
+    #[error("topic {topic} does not exist; `ottla topic list` shows those that do")]
+    UnknownTopic {
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The topic has no such partition.
+    #[error("topic {topic} has partitions 0 to {last}, not {partition}", last = .count - 1)]
+    NoSuchPartition {
+        /// The topic.
+        topic: Arc<str>,
+        /// What was asked for.
+        partition: i32,
+        /// How many there are.
+        count: i32,
+    },
+    /// The partition is not assigned to this consumer.
+    #[error("{topic}-{partition} is not assigned to this consumer")]
+    NotAssigned {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
+    /// The position lies outside the log and the policy is to say so.
+    #[error(
+        "{topic}-{partition} holds no offset {offset}: its log starts at {start}; seek, or choose an `offset_reset`"
+    )]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The position asked for.
+        offset: i64,
+        /// The first offset the broker still has, -1 when it did not say.
+        start: i64,
+    },
+    /// Bytes that are no intact record batch. The position stays before it: seek past it to go on.
+    #[error("{topic}-{partition} is damaged at offset {offset}: {reason}")]
+    Corrupt {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Where the damaged batch was expected.
+        offset: i64,
+        /// What is wrong.
+        reason: Arc<str>,
+    },
+    /// A single batch is larger than this consumer may receive or unpack.
+    #[error("{topic}-{partition}: the batch at offset {offset} is larger than {max} bytes; raise {setting}")]
+    BatchTooLarge {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The position.
+        offset: i64,
+        /// The bound.
+        max: usize,
+        /// Which setting holds the bound.
+        setting: &'static str,
+    },
+    /// The broker refuses this partition for good.
+    #[error("{topic}-{partition}: {}", .code.name())]
+    Refused {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Kafka's code.
+        code: ErrorCode,
+    },
+    /// No broker could be reached for some time; polling again keeps trying.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The consumer was closed.
+    #[error("the consumer is closed")]
+    Closed,
+}
+
+impl Classify for ConsumeError {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::UnknownTopic { .. } | Self::NoSuchPartition { .. } => Some(ErrorCode::UnknownTopicOrPartition),
+            Self::OffsetOutOfRange { .. } => Some(ErrorCode::OffsetOutOfRange),
+            Self::Corrupt { .. } => Some(ErrorCode::CorruptMessage),
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+    fn is_retriable(&self) -> bool {
+        match self {
+            Self::Connection(error) => error.is_retriable(),
+            Self::Refused { code, .. } => code.is_retriable(),
+            _ => false,
+        }
+    }
+    fn is_fatal(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+}
+
+/// Why an administrative call failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// No answer.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The broker said no.
+    #[error("{subject}: {}{}", .code.name(), colon(.message.as_deref()))]
+    Refused {
+        /// What the call was about: a topic or a plugin.
+        subject: Arc<str>,
+        /// Kafka's code.
+        code: ErrorCode,
+        /// The broker's words.
+        message: Option<Arc<str>>,
+    },
+    /// The broker's answer leaves out what was asked for.
+    #[error("{address} left {subject} out of its answer")]
+    Unanswered {
+        /// The peer.
+        address: Arc<str>,
+        /// What was asked for.
+        subject: Arc<str>,
+    },
+    /// The upload does not get ahead.
+    #[error("the broker keeps asking for byte {offset} of {subject} again")]
+    UploadStuck {
+        /// The plugin.
+        subject: Arc<str>,
+        /// Where it stands.
+        offset: i64,
+    },
+}
+
+impl Classify for AdminError {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+    fn is_retriable(&self) -> bool {
+        match self {
+            Self::Connection(error) => error.is_retriable(),
+            Self::Refused { code, .. } => code.is_retriable(),
+            Self::Unanswered { .. } | Self::UploadStuck { .. } => false,
+        }
+    }
+}
+
+/// `: words` or nothing, for the end of a message.
+fn colon(words: Option<&str>) -> String {
+    words.map(|words| format!(": {words}")).unwrap_or_default()
+}

@@ -1,0 +1,15 @@
+//! Sockets: one file reads and writes frames, one agrees on versions, one finds brokers and keeps connections to them.
+
+mod address;
+mod answer;
+mod cluster;
+mod connect;
+mod connection;
+mod frames;
+mod handshake;
+mod pool;
+
+pub(crate) use address::Address;
+pub(crate) use answer::Answer;
+pub(crate) use cluster::{Cluster, MAIN_LANE, Topics};
+pub(crate) use connection::{Connection, Reply, Submission};

@@ -1,0 +1,97 @@
+//! At most one connection per address and lane, made when first wanted and made again, with pauses, when it broke.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::connect::connect;
+use super::{Address, Connection};
+use crate::config::ClientConfig;
+use crate::core::backoff::Backoff;
+use crate::error::ConnectionError;
+
+/// Tells connections to the same address apart: a long poll must not hold up what comes after it.
+pub(crate) type Lane = u8;
+
+/// The connections of one client.
+pub(super) struct Pool {
+    config: Arc<ClientConfig>,
+    runtime: Handle,
+    slots: Mutex<HashMap<(Address, Lane), Arc<Slot>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// Held while connecting, so that everybody who waits gets the same connection.
+    connecting: tokio::sync::Mutex<Attempts>,
+    ready: Mutex<Option<Connection>>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Slot {
+    fn open(&self) -> Option<Connection> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.as_ref().filter(|connection| connection.is_open()).cloned()
+    }
+}
+
+impl Pool {
+    pub(super) fn new(config: Arc<ClientConfig>, runtime: Handle) -> Self {
+        Self { config, runtime, slots: Mutex::default() }
+    }
+
+    fn slot(&self, address: &Address, lane: Lane) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry((address.clone(), lane)).or_default())
+    }
+
+    /// The connection, if there is a live one.
+    pub(super) fn open(&self, address: &Address, lane: Lane) -> Option<Connection> {
+        self.slot(address, lane).open()
+    }
+
+    /// The connection, made now if need be. After a failure, waits out the pause before it tries again.
+    pub(super) async fn connection(&self, address: &Address, lane: Lane) -> Result<Connection, ConnectionError> {
+        let slot = self.slot(address, lane);
+        if let Some(connection) = slot.open() {
+            return Ok(connection);
+        }
+        let mut attempts = slot.connecting.lock().await;
+        if let Some(connection) = slot.open() {
+            return Ok(connection);
+        }
+        if let Some(not_before) = attempts.not_before {
+            tokio::time::sleep_until(not_before).await;
+        }
+        match connect(address, &self.config, &self.runtime).await {
+            Ok(connection) => {
+                *attempts = Attempts::default();
+                *slot.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                attempts.failures = attempts.failures.saturating_add(1);
+                let backoff = Backoff::new(self.config.reconnect_backoff_ms, self.config.reconnect_backoff_ms_max);
+                let pause_ms = backoff.pause_ms(attempts.failures, u64::from(attempts.failures));
+                attempts.not_before = Some(Instant::now() + Duration::from_millis(pause_ms));
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends every connection.
+    pub(super) fn close(&self) {
+        let slots = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
+        for connection in slots.into_values().filter_map(|slot| slot.open()) {
+            connection.sever("closed by this client");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The background task of a producer: looks at the outbox, does everything that can be done now, sleeps until something
+//! changes. Waiting (for metadata, a producer id, a connection) is left to short tasks that ring when they are done.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ottla_wire::message::{InitProducerIdRequest, InitProducerIdResponse};
+use ottla_wire::{ApiKey, ErrorCode, ProducerEpoch, ProducerId};
+
+use super::{Shared, exchange};
+use crate::config::Acks;
+use crate::core::backoff::Backoff;
+use crate::core::sequence::Identity;
+use crate::error::{Classify, ConnectionError, ProduceError};
+use crate::net::{MAIN_LANE, Topics};
+
+/// Requests whose frames wait to be written, where no answers pace us (acks=0).
+const UNANSWERED_BURST: usize = 8;
+
+/// A question that is asked once at a time, with pauses after failures.
+#[derive(Default)]
+struct Errand {
+    under_way: bool,
+    failures: u32,
+    not_before_ms: u64,
+}
+
+/// What the short tasks report back.
+#[derive(Default)]
+struct Errands {
+    metadata: Errand,
+    identity: Errand,
+    /// Brokers being connected to.
+    connecting: HashSet<i32>,
+    /// When metadata was last taken in.
+    refreshed_ms: u64,
+}
+
+struct Sender {
+    shared: Arc<Shared>,
+    errands: Mutex<Errands>,
+}
+
+/// Runs until the producer is closed and empty.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let sender = Arc::new(Sender { shared: Arc::clone(&shared), errands: Mutex::default() });
+    loop {
+        let next_ms = sender.step();
+        if shared.is_closed() && shared.outbox().is_empty() {
+            break;
+        }
+        let pause = next_ms.map(|next_ms| Duration::from_millis(next_ms.saturating_sub(shared.now_ms())));
+        tokio::select! {
+            () = shared.wake.notified() => {}
+            () = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+        }
+    }
+    tracing::debug!("producer ended");
+}
+
+impl Sender {
+    /// Everything that can be done now. Returns when to look again if nothing rings before.
+    fn step(self: &Arc<Self>) -> Option<u64> {
+        let shared = &self.shared;
+        let now_ms = shared.now_ms();
+        let trouble = shared.trouble();
+        let (settled, wanted, wants_identity, due) = {
+            let mut outbox = shared.outbox();
+            outbox.expire(now_ms, trouble.as_ref());
+            let due = outbox.due_brokers(now_ms);
+            (outbox.take_settled(), outbox.wanted_topics(), outbox.wants_identity(), due)
+        };
+        shared.tell(settled);
+        let mut next_ms = None;
+        let mut look_again = |at_ms: Option<u64>| next_ms = [next_ms, at_ms].into_iter().flatten().min();
+        look_again(self.refresh_metadata(now_ms, wanted));
+        if wants_identity {
+            look_again(self.fetch_identity(now_ms));
+        }
+        for node in due {
+            self.serve(node);
+        }
+        look_again(shared.outbox().next_ms(now_ms).filter(|at_ms| *at_ms > now_ms));
+        next_ms
+    }
+
+    fn errands(&self) -> std::sync::MutexGuard<'_, Errands> {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what is due to this broker, as far as its connection has room.
+    fn serve(self: &Arc<Self>, node: i32) {
+        let shared = &self.shared;
+        let Some(connection) = shared.cluster.open_connection(node, MAIN_LANE) else {
+            return self.connect(node);
+        };
+        let room = match shared.config.acks {
+            Acks::None => UNANSWERED_BURST,
+            _ => shared.config.requests_in_flight_max.saturating_sub(connection.in_flight()),
+        };
+        for _ in 0..room {
+            let parcels = shared.outbox().pack_request(shared.now_ms(), node);
+            if parcels.is_empty() {
+                break;
+            }
+            exchange::send(shared, &connection, parcels);
+        }
+    }
+
+    fn connect(self: &Arc<Self>, node: i32) {
+        if !self.errands().connecting.insert(node) {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.shared.cluster.runtime().spawn(async move {
+            if let Err(error) = this.shared.cluster.broker(node, MAIN_LANE).await {
+                tracing::warn!(broker = node, %error, "no connection");
+                this.shared.note_trouble(&error.to_string());
+                // Perhaps the leaders are elsewhere by now.
+                this.errands().refreshed_ms = 0;
+            }
+            this.errands().connecting.remove(&node);
+            this.shared.wake.notify_one();
+        });
+    }
+
+    /// Asks for topics that are wanted now, or for all known ones when the picture is old.
+    fn refresh_metadata(self: &Arc<Self>, now_ms: u64, wanted: Vec<Arc<str>>) -> Option<u64> {
+        let shared = &self.shared;
+        let old_at_ms = self.errands().refreshed_ms + shared.config.client.metadata_age_ms_max;
+        let (topics, urgent) = match wanted.is_empty() {
+            false => (wanted, true),
+            true => (shared.outbox().known_topics(), false),
+        };
+        if topics.is_empty() {
+            return None;
+        }
+        {
+            let mut errands = self.errands();
+            let at_ms = if urgent { 0 } else { old_at_ms }.max(errands.metadata.not_before_ms);
+            if errands.metadata.under_way {
+                return None;
+            }
+            if at_ms > now_ms {
+                return Some(at_ms);
+            }
+            errands.metadata.under_way = true;
+        }
+        let this = Arc::clone(self);
+        shared.cluster.runtime().spawn(async move {
+            let create = this.shared.config.auto_create_topics;
+            let answer = this.shared.cluster.refresh(Topics::Named(&topics), create).await;
+            this.take_in_metadata(answer.map(|metadata| {
+                let now_ms = this.shared.now_ms();
+                let mut outbox = this.shared.outbox();
+                outbox.learn(now_ms, &metadata);
+                let incomplete = !outbox.wanted_topics().is_empty();
+                (outbox.take_settled(), incomplete)
+            }));
+        });
+        None
+    }
+
+    fn take_in_metadata(&self, answer: Result<(Vec<crate::core::batch::Settled>, bool), ConnectionError>) {
+        let shared = &self.shared;
+        let now_ms = shared.now_ms();
+        let again = match answer {
+            Ok((settled, incomplete)) => {
+                shared.tell(settled);
+                incomplete
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no metadata");
+                shared.note_trouble(&error.to_string());
+                true
+            }
+        };
+        let mut errands = self.errands();
+        errands.refreshed_ms = now_ms;
+        errands.metadata.finish(now_ms, !again, self.backoff());
+        drop(errands);
+        shared.wake.notify_one();
+    }
+
+    /// Asks any broker for a producer id.
+    fn fetch_identity(self: &Arc<Self>, now_ms: u64) -> Option<u64> {
+        {
+            let mut errands = self.errands();
+            if errands.identity.under_way {
+                return None;
+            }
+            if errands.identity.not_before_ms > now_ms {
+                return Some(errands.identity.not_before_ms);
+            }
+            errands.identity.under_way = true;
+        }
+        let this = Arc::clone(self);
+        self.shared.cluster.runtime().spawn(async move {
+            let answer = ask_identity(&this.shared).await;
+            let now_ms = this.shared.now_ms();
+            let done = this.take_in_identity(answer);
+            this.errands().identity.finish(now_ms, done, this.backoff());
+            this.shared.wake.notify_one();
+        });
+        None
+    }
+
+    fn take_in_identity(&self, answer: Result<Result<Identity, ErrorCode>, ConnectionError>) -> bool {
+        let shared = &self.shared;
+        match answer {
+            Ok(Ok(identity)) => {
+                let mut outbox = shared.outbox();
+                outbox.identify(identity);
+                outbox.mend();
+                return true;
+            }
+            Ok(Err(code)) if code.is_retriable() => shared.note_trouble(&format!("no producer id: {}", code.name())),
+            Ok(Err(code)) => shared.fail(&ProduceError::NoProducerId { code, message: None }),
+            Err(error) if error.is_retriable() => shared.note_trouble(&error.to_string()),
+            Err(error) => {
+                let message = Some(format!("{error}; set `idempotent` to false for such a broker").into());
+                shared.fail(&ProduceError::NoProducerId { code: ErrorCode::UnsupportedVersion, message });
+            }
+        }
+        false
+    }
+
+    fn backoff(&self) -> Backoff {
+        let config = &self.shared.config.client;
+        Backoff::new(config.retry_backoff_ms, config.retry_backoff_ms_max)
+    }
+}
+
+impl Errand {
+    fn finish(&mut self, now_ms: u64, done: bool, backoff: Backoff) {
+        self.under_way = false;
+        if done {
+            *self = Self::default();
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.not_before_ms = now_ms + backoff.pause_ms(self.failures, now_ms);
+        }
+    }
+}
+
+async fn ask_identity(shared: &Shared) -> Result<Result<Identity, ErrorCode>, ConnectionError> {
+    let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..InitProducerIdRequest::default() };
+    let connection = shared.cluster.any().await?;
+    let version = connection.version_of(ApiKey::InitProducerId, i16::MAX)?;
+    let answer = connection.call(version, &request, shared.cluster.request_timeout()).await?;
+    let response: InitProducerIdResponse = answer.decode()?;
+    Ok(match response.error_code {
+        ErrorCode::None => {
+            Ok(Identity { id: ProducerId(response.producer_id), epoch: ProducerEpoch(response.producer_epoch) })
+        }
+        code => Err(code),
+    })
+}

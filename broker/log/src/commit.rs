@@ -1,0 +1,147 @@
+//! Group commit: every append wakes the flusher, and whatever arrives while a sync runs rides the next one. There is no
+//! linger: the running sync is the linger.
+//!
+//! One queue per log directory, up to eight threads: distinct files are synced in parallel, one partition never twice at
+//! a time.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::partition::PartitionLog;
+
+/// Where a partition stands with the flusher.
+#[derive(Debug, Default)]
+pub(crate) struct FlushTicket(AtomicU8);
+
+const IDLE: u8 = 0;
+const QUEUED: u8 = 1;
+const FLUSHING: u8 = 2;
+const FLUSHING_AND_DIRTY: u8 = 3;
+
+impl FlushTicket {
+    /// Something was appended. True: the caller has to put the partition into the queue.
+    fn mark(&self) -> bool {
+        // Pairs with the fence in `begin`: either the flush that begins sees the new end, or this sees that it began.
+        fence(Ordering::SeqCst);
+        let next = |state| match state {
+            IDLE => Some(QUEUED),
+            FLUSHING => Some(FLUSHING_AND_DIRTY),
+            _ => None,
+        };
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(IDLE)
+    }
+
+    /// A flush begins: appends from here on ask for another one.
+    fn begin(&self) {
+        self.0.store(FLUSHING, Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// A flush ended. True: something was appended meanwhile, and the partition goes into the queue again.
+    fn end(&self) -> bool {
+        let next = |state| Some(if state == FLUSHING_AND_DIRTY { QUEUED } else { IDLE });
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(FLUSHING_AND_DIRTY)
+    }
+}
+
+/// The partitions that wait for a sync, and the threads that do it.
+#[derive(Debug)]
+pub(crate) struct CommitQueue {
+    state: Mutex<Queue>,
+    wake: Condvar,
+    threads_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Arc<PartitionLog>>,
+    idle: usize,
+    threads: Vec<JoinHandle<()>>,
+    stopping: bool,
+}
+
+impl CommitQueue {
+    pub(crate) fn new(threads_max: usize) -> Self {
+        Self { state: Mutex::default(), wake: Condvar::new(), threads_max: threads_max.max(1) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `partition` has bytes that are not durable yet.
+    pub(crate) fn submit(self: &Arc<Self>, partition: &Arc<PartitionLog>) {
+        if partition.ticket().mark() {
+            self.enqueue(Arc::clone(partition));
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, partition: Arc<PartitionLog>) {
+        let mut queue = self.lock();
+        queue.waiting.push_back(partition);
+        if queue.idle > 0 {
+            drop(queue);
+            self.wake.notify_one();
+        } else if queue.threads.len() < self.threads_max && !queue.stopping {
+            let commit = Arc::clone(self);
+            let name = format!("ottla-flush-{}", queue.threads.len());
+            match thread::Builder::new().name(name).spawn(move || commit.work()) {
+                Ok(thread) => queue.threads.push(thread),
+                // With another thread at work it takes this on later; with none, this one has to do it.
+                Err(error) if queue.threads.is_empty() => {
+                    tracing::error!(%error, "no thread for the flusher, syncing in the caller's");
+                    let mine = queue.waiting.pop_back();
+                    drop(queue);
+                    if let Some(partition) = mine {
+                        self.flush(partition);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot start another flusher thread"),
+            }
+        }
+    }
+
+    fn work(self: Arc<Self>) {
+        let mut queue = self.lock();
+        loop {
+            if let Some(partition) = queue.waiting.pop_front() {
+                drop(queue);
+                self.flush(partition);
+                queue = self.lock();
+            } else if queue.stopping {
+                return;
+            } else {
+                queue.idle += 1;
+                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.idle -= 1;
+            }
+        }
+    }
+
+    fn flush(self: &Arc<Self>, partition: Arc<PartitionLog>) {
+        partition.ticket().begin();
+        // A failure has poisoned the directory and told everybody who listens; there is nobody here to tell.
+        let _ = partition.flush();
+        if partition.ticket().end() {
+            self.enqueue(partition);
+        }
+    }
+
+    /// Ends the threads after what waits in the queue.
+    pub(crate) fn stop(&self) {
+        let threads = {
+            let mut queue = self.lock();
+            queue.stopping = true;
+            std::mem::take(&mut queue.threads)
+        };
+        self.wake.notify_all();
+        let me = thread::current().id();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != me) {
+            if thread.join().is_err() {
+                tracing::error!("a flusher thread panicked");
+            }
+        }
+    }
+}

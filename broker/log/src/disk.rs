@@ -1,0 +1,225 @@
+//! Every system call that changes a file, in one place, so that a fault is a value and tests can make one.
+//!
+//! Promises: a write is complete or an error; an interrupted call is repeated; nothing here retries a failed sync.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+#[cfg(test)]
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+/// Most pieces that one `pwritev` takes.
+const PIECES_MAX: usize = 1024;
+
+/// The disk under one log directory. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    #[cfg(test)]
+    pub(crate) faults: Arc<faults::Faults>,
+}
+
+/// Repeats a call that a signal interrupted.
+fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+impl Disk {
+    /// Creates a file for reading and writing; one that exists is emptied.
+    pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
+        self.fault(Call::Create)?;
+        File::options().read(true).write(true).create(true).truncate(true).open(path)
+    }
+
+    /// Writes all pieces at exactly `position`: one `pwritev`, continued at the place where a short one stopped.
+    pub(crate) fn write_at(&self, file: &File, mut pieces: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
+        IoSlice::advance_slices(&mut pieces, 0);
+        while !pieces.is_empty() {
+            let now = pieces.len().min(PIECES_MAX);
+            self.fault(Call::Write)?;
+            #[cfg(test)]
+            if let Some(allowed) = self.faults.short_write() {
+                let first = pieces.first().map_or(&[][..], |piece| &**piece);
+                let part = &first[..first.len().min(allowed)];
+                let written = file.write_at(part, position)?;
+                position += written as u64;
+                IoSlice::advance_slices(&mut pieces, written);
+                continue;
+            }
+            let written = uninterrupted(|| rustix::io::pwritev(file, pieces.get(..now).unwrap_or(&[]), position))?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            position += written as u64;
+            IoSlice::advance_slices(&mut pieces, written);
+        }
+        Ok(())
+    }
+
+    /// Reads until `buffer` is full or the file ends; says how much it read.
+    pub(crate) fn read_at(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            self.fault(Call::Read)?;
+            match file.read_at(rest, position + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Makes the bytes of a file durable. A failure means that nothing is known about them any more: never call it again.
+    pub(crate) fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.fault(Call::Sync)?;
+        if cfg!(feature = "canary-no-fsync") {
+            return Ok(());
+        }
+        uninterrupted(|| rustix::fs::fdatasync(file))
+    }
+
+    /// Makes a file or directory durable with everything the system knows about it.
+    pub(crate) fn sync_all(&self, file: &File) -> io::Result<()> {
+        self.fault(Call::Sync)?;
+        uninterrupted(|| rustix::fs::fsync(file))
+    }
+
+    /// Makes the names in a directory durable.
+    pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.fault(Call::SyncDir)?;
+        let directory = File::open(path)?;
+        if cfg!(feature = "canary-no-fsync") {
+            return Ok(());
+        }
+        uninterrupted(|| rustix::fs::fsync(&directory))
+    }
+
+    /// Makes everything on the file system that holds `path` durable: cheaper than very many single syncs.
+    pub(crate) fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        self.fault(Call::Sync)?;
+        let directory = File::open(path)?;
+        uninterrupted(|| rustix::fs::syncfs(&directory))
+    }
+
+    /// Reserves space; the bytes read as zeros. Fails cleanly where the disk is full.
+    pub(crate) fn allocate(&self, file: &File, from: u64, bytes: u64) -> io::Result<()> {
+        self.fault(Call::Allocate)?;
+        uninterrupted(|| rustix::fs::fallocate(file, FallocateFlags::empty(), from, bytes))
+    }
+
+    /// Cuts or extends a file.
+    pub(crate) fn set_len(&self, file: &File, bytes: u64) -> io::Result<()> {
+        self.fault(Call::SetLen)?;
+        file.set_len(bytes)
+    }
+
+    /// Renames a file or directory.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fault(Call::Rename)?;
+        std::fs::rename(from, to)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the tests' version of it can fail")]
+    fn fault(&self, _call: Call) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn fault(&self, call: Call) -> io::Result<()> {
+        self.faults.check(call)
+    }
+}
+
+/// The calls that a test can make fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Call {
+    Create,
+    Write,
+    Read,
+    Sync,
+    SyncDir,
+    Allocate,
+    SetLen,
+    Rename,
+}
+
+#[cfg(test)]
+pub(crate) mod faults {
+    //! Faults on order, for the tests of this crate.
+
+    use std::collections::HashMap;
+    use std::io;
+    use std::sync::Mutex;
+
+    use super::Call;
+
+    /// What goes wrong next.
+    #[derive(Debug, Default)]
+    pub(crate) struct Faults {
+        plan: Mutex<Plan>,
+    }
+
+    #[derive(Debug, Default)]
+    struct Plan {
+        failing: HashMap<Call, Failure>,
+        short_writes: Vec<usize>,
+        counts: HashMap<Call, usize>,
+    }
+
+    #[derive(Debug)]
+    struct Failure {
+        after: usize,
+        errno: i32,
+        times: usize,
+    }
+
+    impl Faults {
+        /// Lets `after` calls pass, then fails the next `times` with `errno`.
+        pub(crate) fn fail(&self, call: Call, after: usize, times: usize, errno: i32) {
+            let mut plan = self.plan.lock().expect("no test panics while it holds this");
+            plan.failing.insert(call, Failure { after, errno, times });
+        }
+
+        /// The next writes take only these many bytes.
+        pub(crate) fn shorten_writes(&self, bytes: &[usize]) {
+            let mut plan = self.plan.lock().expect("no test panics while it holds this");
+            plan.short_writes = bytes.iter().rev().copied().collect();
+        }
+
+        /// How often `call` was made.
+        pub(crate) fn count(&self, call: Call) -> usize {
+            let plan = self.plan.lock().expect("no test panics while it holds this");
+            plan.counts.get(&call).copied().unwrap_or(0)
+        }
+
+        pub(super) fn short_write(&self) -> Option<usize> {
+            self.plan.lock().expect("no test panics while it holds this").short_writes.pop()
+        }
+
+        pub(super) fn check(&self, call: Call) -> io::Result<()> {
+            let mut plan = self.plan.lock().expect("no test panics while it holds this");
+            *plan.counts.entry(call).or_default() += 1;
+            let Some(failure) = plan.failing.get_mut(&call) else { return Ok(()) };
+            if failure.after > 0 {
+                failure.after -= 1;
+                return Ok(());
+            }
+            if failure.times == 0 {
+                return Ok(());
+            }
+            failure.times -= 1;
+            Err(io::Error::from_raw_os_error(failure.errno))
+        }
+    }
+}

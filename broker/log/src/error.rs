@@ -1,0 +1,223 @@
+//! What can go wrong, one enum per operation, facts only.
+
+use std::io;
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use crate::format::{NameError, PartitionName};
+use crate::state_file::StateReadError;
+use crate::{Offset, StateWriteError};
+
+/// Why a log directory was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses it.
+    #[error("{path} is in use by another process", path = path.display())]
+    Locked {
+        /// The log directory.
+        path: PathBuf,
+    },
+    /// A partition directory holds a topic or index other than its name says.
+    #[error("{path} says that it belongs to {found}", path = path.display())]
+    Misplaced {
+        /// The partition's directory.
+        path: PathBuf,
+        /// What its `partition.meta` says.
+        found: PartitionName,
+    },
+    /// A small file is from a later release or cannot be read.
+    #[error(transparent)]
+    State(#[from] StateReadError),
+    /// A small file could not be written.
+    #[error(transparent)]
+    Write(#[from] StateWriteError),
+    /// The system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a partition was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The name cannot be a directory.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// It exists already.
+    #[error("partition {name} exists already, as part of topic {topic_id}")]
+    Exists {
+        /// The partition.
+        name: PartitionName,
+        /// The topic it belongs to.
+        topic_id: Uuid,
+    },
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// The disk is full.
+    #[error("no space left to create partition {name}")]
+    NoSpace {
+        /// The partition.
+        name: PartitionName,
+    },
+    /// The system refused.
+    #[error("creating partition {name}: {source}")]
+    Io {
+        /// The partition.
+        name: PartitionName,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a partition was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// There is none of this name.
+    #[error("there is no partition {name}")]
+    Unknown {
+        /// The partition.
+        name: PartitionName,
+    },
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// The system refused.
+    #[error("deleting partition {name}: {source}")]
+    Io {
+        /// The partition.
+        name: PartitionName,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why batches were not appended. The end of the log has not moved.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The bytes are no row of whole v2 batches.
+    #[error("byte {position} of the append does not start a whole v2 record batch")]
+    Malformed {
+        /// Where in the bytes given.
+        position: usize,
+    },
+    /// More bytes than fit into a segment's index.
+    #[error("{bytes} bytes in one append, at most {max} are possible")]
+    TooLarge {
+        /// Bytes given.
+        bytes: u64,
+        /// Bytes possible.
+        max: u64,
+    },
+    /// No offset is left.
+    #[error("the offsets of this partition are used up")]
+    OffsetsExhausted,
+    /// The disk is full. Reads go on, and appends do as soon as there is space.
+    #[error("no space left on the log's disk")]
+    NoSpace,
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// The log directory was shut down.
+    #[error("the log is shut down")]
+    Closed,
+    /// The partition was deleted.
+    #[error("the partition was deleted")]
+    Deleted,
+    /// The system refused.
+    #[error("appending: {source}")]
+    Io {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a synchronous flush failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why an offset was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    /// Before the first offset or after the last.
+    #[error("offset {requested} is outside of {start}..={end}", requested = requested.0, start = start.0, end = end.0)]
+    OutOfRange {
+        /// The offset asked for.
+        requested: Offset,
+        /// First offset of the log.
+        start: Offset,
+        /// Offset after the last record.
+        end: Offset,
+    },
+    /// The offset lies in damaged bytes: exactly these offsets are lost, no others.
+    #[error("the records from offset {from} up to {to} (exclusive) are damaged on disk", from = from.0, to = to.0)]
+    Corrupt {
+        /// First damaged offset.
+        from: Offset,
+        /// First sound offset after it.
+        to: Offset,
+    },
+    /// The system refused.
+    #[error("reading the log: {source}")]
+    Io {
+        /// What the system said.
+        #[from]
+        source: io::Error,
+    },
+}
+
+/// Why options or identity of a partition were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AlterError {
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// The new content was not written; the old one stands.
+    #[error(transparent)]
+    Write(#[from] StateWriteError),
+}
+
+/// Why a log directory was not shut down cleanly: the next start recovers.
+#[derive(Debug, thiserror::Error)]
+pub enum ShutdownError {
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// The system refused.
+    #[error("shutting down: {source}")]
+    Io {
+        /// What the system said.
+        #[from]
+        source: io::Error,
+    },
+    /// The marker was not written.
+    #[error(transparent)]
+    Marker(#[from] StateWriteError),
+}

@@ -1,0 +1,390 @@
+//! A log directory: opened, with every partition in it brought back; closed, so that the next start need not look.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use uuid::Uuid;
+
+use crate::LeaderEpoch;
+use crate::Offset;
+use crate::checkpoint::CheckpointFile;
+use crate::disk::Disk;
+use crate::epochs::EpochHistory;
+use crate::error::{CreateError, DeleteError, OpenError, ShutdownError};
+use crate::format::{LOCK_FILE, NEW_DIR, PartitionName, SEGMENT_SUFFIX, TRASH_DIR, segment_file_name};
+use crate::options::{LogOptions, PartitionOptions};
+use crate::partition::{Meta, Opened, PartitionLog};
+use crate::recovery::{Recovered, recover};
+use crate::report::RecoveryReport;
+use crate::shared::Shared;
+use crate::state_file::StateReadError;
+
+/// Up to this many files are synced one by one at start and shutdown; beyond, the file system is synced as a whole.
+const SINGLE_SYNCS_MAX: usize = 64;
+
+/// An open log directory. Dropping it without [`shutdown`](Self::shutdown) is what a crash looks like to the next start.
+#[derive(Debug)]
+pub struct LogDir {
+    shared: Arc<Shared>,
+    /// Names being created or deleted right now.
+    busy: Mutex<HashSet<PartitionName>>,
+    sweeping: Arc<AtomicBool>,
+    /// Its `flock` keeps other processes out; released when it is closed.
+    lock: File,
+}
+
+impl LogDir {
+    /// Opens the log directory at `path`, making it if there is none, and brings every partition in it back.
+    pub fn open(path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
+        Self::open_on(Disk::default(), path, options)
+    }
+
+    pub(crate) fn open_on(disk: Disk, path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
+        let started = Instant::now();
+        let io_error = |source| OpenError::Io { path: path.to_path_buf(), source };
+        raise_descriptor_limit();
+        for directory in [path.to_path_buf(), path.join(NEW_DIR), path.join(TRASH_DIR)] {
+            fs::create_dir_all(&directory).map_err(io_error)?;
+        }
+        let lock = take_lock(path)?;
+        let clean = match Shared::marker(&disk, path).read() {
+            Ok(marker) => marker.is_some(),
+            Err(StateReadError::Damaged { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let shared = Arc::new(Shared::new(path.to_path_buf(), options, disk, true));
+        let mut report = RecoveryReport { path: path.to_path_buf(), clean, ..RecoveryReport::default() };
+        let recovered = recover_all(&shared, clean)?;
+        make_durable(&shared, &recovered)?;
+        for partition in recovered {
+            note(&mut report, &partition);
+            let log = partition.into_log(Arc::clone(&shared));
+            shared.partitions_mut().insert(log.name().clone(), log);
+        }
+        report.leftovers_removed = discard_leftovers(path).map_err(io_error)?;
+        let directory = Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock };
+        if report.leftovers_removed > 0 {
+            directory.sweep();
+        }
+        report.duration = started.elapsed();
+        Ok((directory, report))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Creates a partition. It exists, durably and as a whole, when this returns, and not at all if it fails.
+    pub fn create_partition(
+        &self,
+        name: &PartitionName,
+        topic_id: Uuid,
+        options: PartitionOptions,
+    ) -> Result<Arc<PartitionLog>, CreateError> {
+        name.check()?;
+        if let Some(reason) = self.offline_reason() {
+            return Err(CreateError::Offline { reason });
+        }
+        let Some(_busy) = Busy::claim(self, name) else {
+            return Err(CreateError::Exists { name: name.clone(), topic_id });
+        };
+        if let Some(log) = self.partition(name) {
+            return Err(CreateError::Exists { name: name.clone(), topic_id: log.topic_id() });
+        }
+        let meta = Meta {
+            name: name.clone(),
+            topic_id,
+            options,
+            epochs: EpochHistory::from_entries([(LeaderEpoch(0), Offset(0))]),
+        };
+        let log = self.build(meta).map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull => CreateError::NoSpace { name: name.clone() },
+            _ => CreateError::Io { name: name.clone(), source },
+        })?;
+        self.shared.partitions_mut().insert(name.clone(), Arc::clone(&log));
+        Ok(log)
+    }
+
+    /// Builds a partition aside and moves it into place with one rename.
+    fn build(&self, meta: Meta) -> io::Result<Arc<PartitionLog>> {
+        let disk = &self.shared.disk;
+        let aside = self.shared.path.join(NEW_DIR).join(Uuid::new_v4().to_string());
+        let directory = self.shared.path.join(meta.name.to_string());
+        let built = (|| {
+            fs::create_dir(&aside)?;
+            disk.create(&aside.join(segment_file_name(Offset(0), SEGMENT_SUFFIX)))?;
+            let staged = PartitionLog::meta_file(&self.shared, &aside);
+            let file = staged.stage(&meta.encode()).map_err(io::Error::other)?;
+            disk.sync_data(&file)?;
+            staged.install().map_err(io::Error::other)?;
+            disk.sync_dir(&aside)?;
+            disk.rename(&aside, &directory)?;
+            self.shared.sync_dir(&self.shared.path)
+        })();
+        if let Err(error) = built {
+            // What is left aside is rubbish to the next start anyway.
+            let _ = fs::remove_dir_all(&aside);
+            return Err(error);
+        }
+        let (checkpoint, _) = CheckpointFile::open(disk.clone(), &directory)?;
+        let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
+        let opened = Opened { directory, meta, bases, log_start, end, checkpoint, persisted: None };
+        Ok(PartitionLog::new(Arc::clone(&self.shared), opened))
+    }
+
+    /// The partition of this name.
+    pub fn partition(&self, name: &PartitionName) -> Option<Arc<PartitionLog>> {
+        self.shared.partitions().get(name).cloned()
+    }
+
+    /// All partitions, by name.
+    pub fn partitions(&self) -> Vec<Arc<PartitionLog>> {
+        let mut all: Vec<_> = self.shared.partitions().values().cloned().collect();
+        all.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        all
+    }
+
+    /// Deletes a partition: gone, durably and as a whole, when this returns; its files are removed in the background.
+    /// Whoever reads it still can go on with the segments it holds.
+    pub fn delete_partition(&self, name: &PartitionName) -> Result<(), DeleteError> {
+        if let Some(reason) = self.offline_reason() {
+            return Err(DeleteError::Offline { reason });
+        }
+        let unknown = || DeleteError::Unknown { name: name.clone() };
+        let _busy = Busy::claim(self, name).ok_or_else(unknown)?;
+        let log = self.partition(name).ok_or_else(unknown)?;
+        log.retire();
+        let grave = self.shared.path.join(TRASH_DIR).join(Uuid::new_v4().to_string());
+        let io_error = |source| DeleteError::Io { name: name.clone(), source };
+        if let Err(error) = self.shared.disk.rename(log.directory(), &grave) {
+            log.unretire();
+            return Err(io_error(error));
+        }
+        self.shared.partitions_mut().remove(name);
+        log.tell_listeners();
+        self.shared.sync_dir(&self.shared.path).map_err(io_error)?;
+        self.sweep();
+        Ok(())
+    }
+
+    /// Why nothing is written any more, if a sync has failed.
+    pub fn offline_reason(&self) -> Option<String> {
+        self.shared.offline_reason().map(str::to_owned)
+    }
+
+    /// Space reserved for appends to come.
+    pub fn preallocated_bytes(&self) -> u64 {
+        self.shared.reserve.used_bytes()
+    }
+
+    /// Refuses further appends, makes everything durable, cuts off reserved space, and leaves the marker that spares the
+    /// next start its scan.
+    pub fn shutdown(self) -> Result<(), ShutdownError> {
+        self.shared.close();
+        self.shared.commit.stop();
+        if let Some(reason) = self.offline_reason() {
+            return Err(ShutdownError::Offline { reason });
+        }
+        let partitions = self.partitions();
+        let unsynced = in_parallel(&partitions, |log| log.finish())?;
+        let files: Vec<File> = unsynced.into_iter().flatten().collect();
+        sync_all(&self.shared, &files)?;
+        Ok(self.shared.mark()?)
+    }
+
+    /// Removes in the background what lies in the trash.
+    fn sweep(&self) {
+        if self.sweeping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (sweeping, trash) = (Arc::clone(&self.sweeping), self.shared.path.join(TRASH_DIR));
+        let sweeper = move || loop {
+            let graves = fs::read_dir(&trash).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+            let removed = graves.iter().filter(|grave| fs::remove_dir_all(grave.path()).is_ok()).count();
+            sweeping.store(false, Ordering::Release);
+            // Something may have come after the look and before the store.
+            let more = fs::read_dir(&trash).is_ok_and(|mut entries| entries.next().is_some());
+            if removed == 0 || !more || sweeping.swap(true, Ordering::AcqRel) {
+                break;
+            }
+        };
+        // Without a thread the trash waits for the next deletion or start.
+        if thread::Builder::new().name("ottla-sweep".to_owned()).spawn(sweeper).is_err() {
+            self.sweeping.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for LogDir {
+    fn drop(&mut self) {
+        self.shared.close();
+        self.shared.commit.stop();
+        // Partitions hold the directory and the directory holds them.
+        self.shared.partitions_mut().clear();
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the lock of the log directory goes with the process");
+        }
+    }
+}
+
+/// A name that nobody else creates or deletes meanwhile.
+struct Busy<'a> {
+    directory: &'a LogDir,
+    name: PartitionName,
+}
+
+impl<'a> Busy<'a> {
+    fn claim(directory: &'a LogDir, name: &PartitionName) -> Option<Self> {
+        let claimed = Self::names(directory).insert(name.clone());
+        claimed.then(|| Self { directory, name: name.clone() })
+    }
+
+    fn names(directory: &LogDir) -> MutexGuard<'_, HashSet<PartitionName>> {
+        directory.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        Self::names(self.directory).remove(&self.name);
+    }
+}
+
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let io_error = |source| OpenError::Io { path: path.join(LOCK_FILE), source };
+    let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK_FILE)).map_err(io_error)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { path: path.to_path_buf() }),
+        Err(error) => Err(io_error(error.into())),
+    }
+}
+
+/// Finds partitions by their directories and brings them back, several at a time.
+fn recover_all(shared: &Shared, clean: bool) -> Result<Vec<Recovered>, OpenError> {
+    let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
+    let mut found: BTreeSet<(PartitionName, PathBuf)> = BTreeSet::new();
+    for entry in fs::read_dir(&shared.path).map_err(io_error)? {
+        let entry = entry.map_err(io_error)?;
+        let name = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(name) = name
+            && entry.file_type().map_err(io_error)?.is_dir()
+        {
+            found.insert((name, entry.path()));
+        }
+    }
+    let found: Vec<_> = found.into_iter().collect();
+    in_parallel(&found, |(name, directory)| recover(shared, directory.clone(), name.clone(), clean))
+}
+
+/// Makes durable what recovery changed, for all partitions together and before anything is appended.
+fn make_durable(shared: &Shared, recovered: &[Recovered]) -> Result<(), OpenError> {
+    let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
+    let changed: Vec<&Recovered> =
+        recovered.iter().filter(|partition| partition.meta_changed || !partition.unsynced.is_empty()).collect();
+    let mut files = Vec::new();
+    for partition in &changed {
+        for file in &partition.unsynced {
+            files.push(file.try_clone().map_err(io_error)?);
+        }
+        if partition.meta_changed {
+            files.push(partition.stage_meta(shared)?);
+        }
+    }
+    sync_all(shared, &files).map_err(io_error)?;
+    let mut directories = Vec::new();
+    for partition in &changed {
+        if partition.meta_changed {
+            partition.finish_meta(shared)?;
+        }
+        directories.push(File::open(partition.directory()).map_err(io_error)?);
+    }
+    sync_all(shared, &directories).map_err(io_error)
+}
+
+/// Syncs files and directories: one by one in parallel, or the whole file system where they are many.
+fn sync_all(shared: &Shared, files: &[File]) -> io::Result<()> {
+    if files.len() > SINGLE_SYNCS_MAX {
+        return shared.disk.sync_file_system(&shared.path);
+    }
+    in_parallel(files, |file| shared.disk.sync_all(file)).map(|_| ())
+}
+
+/// Does `work` for every item, on a few threads, and returns the results in order, or the first failure.
+fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
+    let threads = thread::available_parallelism().map_or(2, usize::from).clamp(1, 8).min(items.len());
+    if threads <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut done = Vec::new();
+        while let (at, Some(item)) = {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            (at, items.get(at))
+        } {
+            let result = work(item);
+            if result.is_err() {
+                next.store(items.len(), Ordering::Relaxed);
+            }
+            done.push((at, result));
+        }
+        done
+    };
+    let mut results: Vec<(usize, Result<R, E>)> = thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
+        let mut results = worker();
+        for thread in workers {
+            match thread.join() {
+                Ok(more) => results.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        results
+    });
+    results.sort_unstable_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn note(report: &mut RecoveryReport, partition: &Recovered) {
+    let findings = &partition.findings;
+    report.partitions += 1;
+    report.partitions_scanned += usize::from(findings.scanned);
+    report.bytes_scanned += findings.bytes_scanned;
+    report.truncated.extend(findings.truncated.clone());
+    let named = findings.quarantined.iter().map(|range| (partition.name().clone(), range.clone()));
+    report.quarantined.extend(named);
+    report.indexes_rebuilt += findings.indexes_rebuilt;
+    report.epochs_raised += usize::from(findings.epoch_raised);
+    if findings.meta_rebuilt {
+        report.meta_rebuilt.push(partition.name().clone());
+    }
+}
+
+/// Moves half-made partitions to the trash; how much lies there.
+fn discard_leftovers(path: &Path) -> io::Result<usize> {
+    for entry in fs::read_dir(path.join(NEW_DIR))? {
+        let entry = entry?;
+        fs::rename(entry.path(), path.join(TRASH_DIR).join(entry.file_name()))?;
+    }
+    Ok(fs::read_dir(path.join(TRASH_DIR))?.count())
+}

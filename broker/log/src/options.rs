@@ -1,0 +1,52 @@
+//! What can be chosen, for a log directory and for each partition in it.
+
+/// What "high watermark" means for a partition: how much a consumer is allowed to see, and what an ack stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Records become visible, and acks are due, once they are synced: they survive a power cut.
+    #[default]
+    Fsync,
+    /// Records become visible once they are written: they survive the process, not a power cut.
+    PageCache,
+}
+
+/// Choices for one partition, kept in its `partition.meta`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionOptions {
+    /// When records become visible.
+    pub durability: Durability,
+    /// A segment is closed before it grows beyond this.
+    pub segment_bytes: u64,
+    /// Distance of index entries.
+    pub index_interval_bytes: u32,
+}
+
+impl Default for PartitionOptions {
+    fn default() -> Self {
+        Self { durability: Durability::Fsync, segment_bytes: 1 << 30, index_interval_bytes: 4096 }
+    }
+}
+
+/// Choices for a log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Most files that are synced at the same time.
+    pub flush_threads_max: usize,
+    /// Space that all partitions together may have reserved and not used yet.
+    pub preallocated_bytes_max: u64,
+    /// The durable offset of a partition is persisted after this many bytes, besides at every roll and at shutdown.
+    pub checkpoint_interval_bytes: u64,
+    /// A page-cache partition is synced in the background after this many bytes.
+    pub page_cache_flush_bytes: u64,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            flush_threads_max: 8,
+            preallocated_bytes_max: 1 << 30,
+            checkpoint_interval_bytes: 8 << 20,
+            page_cache_flush_bytes: 256 << 20,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Making appended bytes durable, and what follows from it: the durable offset, sealed segments, the checkpoint.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::PartitionLog;
+use crate::Offset;
+use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::error::FlushError;
+use crate::options::Durability;
+use crate::segment::Segment;
+
+/// What the flush that holds the lock knows.
+#[derive(Debug)]
+pub(super) struct Flushed {
+    checkpoint: CheckpointFile,
+    /// What the checkpoint file says.
+    persisted: Option<Checkpoint>,
+    /// Bytes made durable since it says so.
+    since_bytes: u64,
+}
+
+impl Flushed {
+    pub(super) fn new(checkpoint: CheckpointFile, persisted: Option<Checkpoint>) -> Self {
+        Self { checkpoint, persisted, since_bytes: 0 }
+    }
+}
+
+impl PartitionLog {
+    /// Makes everything appended before the call durable, in the calling thread, and says how far.
+    pub fn flush(&self) -> Result<Offset, FlushError> {
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_online()?;
+        // The end comes first: a segment that holds an offset below it is in the list by then.
+        let end = self.end_offset();
+        let appended = self.appended_bytes.load(Ordering::Acquire);
+        if self.is_deleted() || (self.durable_offset() >= end && !self.has_unsynced()) {
+            return Ok(end);
+        }
+        let unsettled = self.unsettled();
+        for segment in &unsettled {
+            self.sync_segment(segment)?;
+        }
+        self.durable.fetch_max(end.0, Ordering::AcqRel);
+        if self.durability() == Durability::Fsync {
+            self.raise_watermark(end);
+        }
+        let before = self.flushed_bytes.swap(appended, Ordering::AcqRel);
+        flushed.since_bytes += appended.saturating_sub(before);
+        let mut due = flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
+        for segment in unsettled.iter().filter(|segment| segment.is_sealed()) {
+            self.settle(segment);
+            due = true;
+        }
+        if due {
+            self.write_checkpoint(&mut flushed, end)?;
+        }
+        Ok(end)
+    }
+
+    fn check_online(&self) -> Result<(), FlushError> {
+        self.offline_reason().map_or(Ok(()), |reason| Err(FlushError::Offline { reason }))
+    }
+
+    /// Segments whose bytes may not be durable, oldest first.
+    fn unsettled(&self) -> Vec<Arc<Segment>> {
+        let slots = self.slots();
+        let newest_first =
+            slots.iter().rev().map_while(|slot| slot.opened()).take_while(|segment| !segment.is_settled());
+        let mut unsettled: Vec<_> = newest_first.cloned().collect();
+        unsettled.reverse();
+        unsettled
+    }
+
+    fn has_unsynced(&self) -> bool {
+        self.slots().last().and_then(|slot| slot.opened()).is_some_and(|segment| !segment.is_entry_durable())
+    }
+
+    fn sync_segment(&self, segment: &Segment) -> Result<(), FlushError> {
+        let synced = self.shared.disk.sync_data(segment.file()).and_then(|()| {
+            if !segment.is_entry_durable() {
+                self.shared.disk.sync_dir(&self.directory)?;
+                segment.note_entry_durable();
+            }
+            Ok(())
+        });
+        synced.or_else(|error| {
+            if self.is_deleted() {
+                return Ok(());
+            }
+            self.shared.poison("fdatasync of a segment", &error);
+            self.check_online()
+        })
+    }
+
+    /// Trims a sealed segment and writes its index file. Both can be done again at the next start.
+    fn settle(&self, segment: &Segment) {
+        let bytes = segment.bytes();
+        let trimmed = segment.file().metadata().and_then(|metadata| {
+            if metadata.len() > bytes { self.shared.disk.set_len(segment.file(), bytes) } else { Ok(()) }
+        });
+        if let Err(error) = trimmed {
+            tracing::warn!(partition = %self.name, segment = segment.base_offset().0, %error, "segment not trimmed");
+        }
+        let mut index = segment.index_mut();
+        self.store_index(segment.base_offset(), &index);
+        index.thin();
+        drop(index);
+        segment.settle();
+    }
+
+    /// Persists the durable offset. The sync that makes it true lies behind; this one may fail only by poisoning.
+    fn write_checkpoint(&self, flushed: &mut Flushed, durable: Offset) -> Result<(), FlushError> {
+        let checkpoint = self.checkpoint_at(durable);
+        let written = flushed.checkpoint.write(checkpoint);
+        match written {
+            Ok(file) => {
+                if let Err(error) = self.shared.disk.sync_data(&file)
+                    && !self.is_deleted()
+                {
+                    self.shared.poison("fdatasync of a checkpoint", &error);
+                }
+                flushed.persisted = Some(checkpoint);
+                flushed.since_bytes = 0;
+            }
+            // A full disk, or a directory just deleted: the older checkpoint is still true.
+            Err(error) => tracing::warn!(partition = %self.name, %error, "checkpoint not written"),
+        }
+        self.check_online()
+    }
+
+    fn checkpoint_at(&self, durable: Offset) -> Checkpoint {
+        let slots = self.slots();
+        let last = slots.last();
+        let active_base = last.map_or(Offset(0), |slot| slot.base());
+        let active_bytes = last.and_then(|slot| slot.opened()).map_or(u64::MAX, |segment| {
+            let index = segment.index();
+            // Appends go on meanwhile: the position is stated only where it is that of `durable`.
+            if index.end_offset() == durable { index.end_position() } else { u64::MAX }
+        });
+        Checkpoint { durable, log_start: self.log_start_offset(), active_base, active_bytes }
+    }
+
+    /// Leaves the partition so that the next start needs no scan: flushed, trimmed, indexed, checkpointed. Returns the
+    /// files that still have to be synced. Called when no append can come any more.
+    pub(crate) fn finish(&self) -> io::Result<Vec<File>> {
+        let offline = |FlushError::Offline { reason }| io::Error::other(reason);
+        self.flush().map_err(offline)?;
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unsynced = Vec::new();
+        if let Some(segment) = self.trim_active()? {
+            self.store_index(segment.base_offset(), &segment.index());
+            unsynced.push(segment.file().try_clone()?);
+        }
+        let checkpoint = self.checkpoint_at(self.end_offset());
+        let stands = flushed.persisted.is_some_and(|persisted| {
+            // A partition that was not touched has no segment open and says nothing new.
+            persisted == checkpoint || (checkpoint.active_bytes == u64::MAX && persisted.durable == checkpoint.durable)
+        });
+        if !stands {
+            let active_bytes = match checkpoint.active_bytes {
+                u64::MAX => std::fs::metadata(self.segment_path(checkpoint.active_base))?.len(),
+                known => known,
+            };
+            let checkpoint = Checkpoint { active_bytes, ..checkpoint };
+            unsynced.push(flushed.checkpoint.write(checkpoint)?);
+            flushed.persisted = Some(checkpoint);
+        }
+        Ok(unsynced)
+    }
+}

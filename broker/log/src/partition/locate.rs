@@ -1,0 +1,299 @@
+//! The way out: from an offset to bytes in a file. The index says where to look, the batches found say whether it is true.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ottla_wire::record::BatchHeader;
+
+use super::{PartitionLog, Slot};
+use crate::Offset;
+use crate::error::LocateError;
+use crate::index::IndexEntry;
+use crate::scan::{Bounds, HeaderCursor, batch_bytes, survey};
+use crate::segment::Segment;
+
+/// Whole batches that lie next to each other in one segment.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    /// The segment: keep it while the range is in use.
+    pub segment: Arc<Segment>,
+    /// Where the first batch starts.
+    pub position: u64,
+    /// Bytes of all batches.
+    pub bytes: u32,
+    /// Offset of the first batch: at or before the offset asked for.
+    pub base_offset: Offset,
+    /// Offset after the last batch: where to go on.
+    pub next_offset: Offset,
+}
+
+/// Damaged bytes that recovery or a read found: exactly these offsets are answered with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantinedRange {
+    /// The offsets that are lost.
+    pub offsets: Range<i64>,
+    /// The segment they were in.
+    pub segment_base: Offset,
+    /// Where in it.
+    pub positions: Range<u64>,
+}
+
+/// What a scan of batch headers passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScannedRange {
+    /// Offset after the last batch seen.
+    pub next_offset: Offset,
+    /// Batches seen.
+    pub batches: u64,
+    /// Offsets that could not be seen because their bytes are damaged.
+    pub damaged: Vec<Range<i64>>,
+}
+
+/// Why a segment did not answer.
+enum Miss {
+    /// The offset is damaged.
+    Damaged(Range<i64>),
+    /// The index led to something that is not the batch it claims: nothing may be concluded from it.
+    IndexLied,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Miss {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Window of a short walk: a few dozen headers of small batches in one read.
+const WALK_BYTES: usize = 4096;
+/// Window of a long walk.
+const SCAN_BYTES: usize = 64 << 10;
+
+impl PartitionLog {
+    /// The bytes from the batch that holds `offset` on: whole batches, at least one, at most `max_bytes` if the first
+    /// is not longer, none that ends above `upto`. `None` where there is nothing to read (yet).
+    pub fn locate(&self, offset: Offset, max_bytes: u32, upto: Offset) -> Result<Option<FileRange>, LocateError> {
+        let (start, end) = (self.log_start_offset(), self.end_offset());
+        if offset < start || offset > end {
+            return Err(LocateError::OutOfRange { requested: offset, start, end });
+        }
+        if offset >= upto || offset == end {
+            return Ok(None);
+        }
+        let Some((slot, next_base)) = self.slot_of(offset) else {
+            let first = self.slots().first().map_or(end, |slot| slot.base());
+            return Err(LocateError::Corrupt { from: start, to: first });
+        };
+        let segment = self.open_slot(&slot, next_base)?;
+        let found = match range_of(&segment, offset, max_bytes, upto) {
+            Err(Miss::IndexLied) => {
+                self.remake_index(&slot, &segment, next_base)?;
+                range_of(&segment, offset, max_bytes, upto)
+            }
+            other => other,
+        };
+        match found {
+            Ok(range) => Ok(range),
+            Err(Miss::Damaged(offsets)) => {
+                Err(LocateError::Corrupt { from: Offset(offsets.start), to: Offset(offsets.end) })
+            }
+            // Not even a fresh index leads to a batch: the offset is gone, up to the end of the segment.
+            Err(Miss::IndexLied) => Err(LocateError::Corrupt { from: offset, to: next_base.unwrap_or(end) }),
+            Err(Miss::Io(source)) => Err(LocateError::Io { source }),
+        }
+    }
+
+    /// The bytes that [`locate`](Self::locate) finds, read into memory; the offset of the first batch and the next one.
+    pub fn read_batches(
+        &self,
+        offset: Offset,
+        max_bytes: u32,
+        upto: Offset,
+    ) -> Result<Option<(Vec<u8>, FileRange)>, LocateError> {
+        let Some(range) = self.locate(offset, max_bytes, upto)? else { return Ok(None) };
+        let mut bytes = vec![0; range.bytes as usize];
+        range.segment.read_exact_at(range.position, &mut bytes)?;
+        Ok(Some((bytes, range)))
+    }
+
+    /// Shows `visit` the header of every batch from the one that holds `from` on, in order, reading headers only.
+    /// Damaged ranges are passed over and named in the answer.
+    pub fn scan_batches(&self, from: Offset, mut visit: impl FnMut(&BatchHeader)) -> Result<ScannedRange, LocateError> {
+        let end = self.end_offset();
+        let mut scanned =
+            ScannedRange { next_offset: from.max(self.log_start_offset()), batches: 0, damaged: Vec::new() };
+        let mut window = vec![0; SCAN_BYTES];
+        for (slot, next_base) in self.all_slots() {
+            if next_base.is_some_and(|next| next <= from) || slot.base() >= end {
+                continue;
+            }
+            let segment = self.open_slot(&slot, next_base)?;
+            if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
+                self.remake_index(&slot, &segment, next_base)?;
+                scan_segment(&segment, &mut window, &mut scanned, &mut visit)?;
+            }
+        }
+        Ok(scanned)
+    }
+
+    /// Damaged ranges known so far, in segments that were opened since the start.
+    pub fn quarantined(&self) -> Vec<QuarantinedRange> {
+        let slots = self.slots();
+        let mut ranges = Vec::new();
+        for segment in slots.iter().filter_map(|slot| slot.opened()) {
+            ranges.extend(segment.index().quarantined().iter().map(|range| QuarantinedRange {
+                offsets: range.offsets.clone(),
+                segment_base: segment.base_offset(),
+                positions: range.positions.clone(),
+            }));
+        }
+        ranges
+    }
+
+    /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
+    /// out exactly what is damaged.
+    pub(super) fn remake_index(&self, slot: &Slot, segment: &Segment, next_base: Option<Offset>) -> io::Result<()> {
+        let (known_end, file_bytes) = {
+            let index = segment.index();
+            (index.end_offset(), index.end_position())
+        };
+        let bounds = Bounds {
+            base: slot.base(),
+            durable: known_end,
+            next_base: Some(next_base.unwrap_or(known_end)),
+            file_bytes,
+            interval_bytes: self.meta().options.index_interval_bytes,
+        };
+        let mut fresh = survey(segment.disk(), segment.file(), bounds)?.index;
+        for range in fresh.quarantined() {
+            let (from, to) = (range.offsets.start, range.offsets.end);
+            tracing::error!(partition = %self.name(), from, to, "damaged records, answered with an error");
+        }
+        let mut index = segment.index_mut();
+        fresh.extend_from(&index);
+        *index = fresh;
+        if segment.is_settled() {
+            self.store_index(slot.base(), &index);
+        }
+        Ok(())
+    }
+}
+
+/// Whole batches of `segment` from the one that holds `offset` on.
+fn range_of(segment: &Arc<Segment>, offset: Offset, max_bytes: u32, upto: Offset) -> Result<Option<FileRange>, Miss> {
+    let published = segment.bytes();
+    let (start, barrier) = {
+        let index = segment.index();
+        if let Some(damage) = index.quarantine_of(offset) {
+            return Err(Miss::Damaged(damage.offsets.clone()));
+        }
+        let Some(start) = index.floor_offset(offset) else { return Err(Miss::IndexLied) };
+        let barrier = index.barrier_after(start.position).map(|range| range.positions.start);
+        (start, barrier.map_or(published, |damage| damage.min(published)))
+    };
+    let mut window = [0; WALK_BYTES];
+    let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: start };
+    let first = loop {
+        let Some(header) = walk.step(barrier)? else { return Err(Miss::IndexLied) };
+        if header.next_offset() > offset {
+            break header;
+        }
+    };
+    if first.next_offset() > upto {
+        return Ok(None);
+    }
+    let position = walk.at.position - batch_bytes(&first);
+    let limit = position.saturating_add(u64::from(max_bytes)).min(barrier);
+    // Most of the range is skipped by the index; only its last stretch is walked.
+    let jump = segment.index().floor_position(limit, upto);
+    if let Some(entry) = jump.filter(|entry| entry.position > walk.at.position) {
+        walk.at = entry;
+        if walk.peek(barrier)?.is_none() {
+            return Err(Miss::IndexLied);
+        }
+    }
+    while let Some(header) = walk.peek(limit)? {
+        if header.next_offset() > upto {
+            break;
+        }
+        walk.pass(&header);
+    }
+    let bytes = u32::try_from(walk.at.position - position).map_err(|_| Miss::IndexLied)?;
+    Ok(Some(FileRange {
+        segment: Arc::clone(segment),
+        position,
+        bytes,
+        base_offset: first.base_offset,
+        next_offset: walk.at.offset,
+    }))
+}
+
+/// A walk from batch to batch that demands what it expects: the next batch begins where the last one ended.
+pub(super) struct Walk<'a> {
+    pub(super) cursor: HeaderCursor<'a>,
+    pub(super) at: IndexEntry,
+}
+
+impl Walk<'_> {
+    /// The batch at the current place, if a batch of the expected offset stands there and ends within `limit`.
+    pub(super) fn peek(&mut self, limit: u64) -> io::Result<Option<BatchHeader>> {
+        let header = self.cursor.header_at(self.at.position, limit)?;
+        Ok(header.filter(|header| header.base_offset == self.at.offset))
+    }
+
+    /// Goes behind the batch just peeked at.
+    pub(super) fn pass(&mut self, header: &BatchHeader) {
+        self.at.position += batch_bytes(header);
+        self.at.offset = header.next_offset();
+    }
+
+    /// Takes the batch at the current place and goes behind it.
+    pub(super) fn step(&mut self, limit: u64) -> io::Result<Option<BatchHeader>> {
+        let header = self.peek(limit)?;
+        if let Some(header) = &header {
+            self.pass(header);
+        }
+        Ok(header)
+    }
+}
+
+/// Scans one segment from `scanned.next_offset` on. `None` where the index led astray.
+fn scan_segment(
+    segment: &Segment,
+    window: &mut [u8],
+    scanned: &mut ScannedRange,
+    visit: &mut impl FnMut(&BatchHeader),
+) -> io::Result<Option<()>> {
+    let (published, end, damage) = {
+        let index = segment.index();
+        (segment.bytes(), index.end_offset(), index.quarantined().to_vec())
+    };
+    let begin = scanned.next_offset.0;
+    let mut damage = damage.into_iter().skip_while(move |range| range.offsets.end <= begin).peekable();
+    let mut from = scanned.next_offset.max(segment.base_offset());
+    while from < end {
+        if let Some(range) = damage.next_if(|range| range.offsets.contains(&from.0)) {
+            from = Offset(range.offsets.end);
+            scanned.next_offset = from;
+            scanned.damaged.push(range.offsets);
+            continue;
+        }
+        let Some(start) = segment.index().floor_offset(from) else { return Ok(None) };
+        let barrier = damage.peek().map_or(published, |range| range.positions.start.min(published));
+        let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), window), at: start };
+        while walk.at.position < barrier {
+            let Some(header) = walk.step(barrier)? else { return Ok(None) };
+            if walk.at.offset > from {
+                visit(&header);
+                scanned.batches += 1;
+                scanned.next_offset = walk.at.offset;
+            }
+        }
+        if walk.at.offset <= from {
+            return Ok(None);
+        }
+        from = walk.at.offset;
+    }
+    Ok(Some(()))
+}

@@ -1,0 +1,302 @@
+//! One partition: its segments, its offsets, and who wants to know when they move.
+//!
+//! - `append` assigns offsets and writes, under the partition's lock
+//! - `flush` makes appended bytes durable and moves the durable offset
+//! - `locate` finds the bytes of an offset, `timestamp` the offset of a time
+//! - `slot` opens segments when they are first needed
+//! - `meta` is `partition.meta`
+
+mod append;
+mod flush;
+mod locate;
+mod meta;
+mod slot;
+mod timestamp;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use uuid::Uuid;
+
+pub use self::append::Appended;
+pub use self::locate::{FileRange, QuarantinedRange, ScannedRange};
+pub(crate) use self::meta::Meta;
+use self::slot::Slot;
+pub(crate) use self::slot::write_index;
+
+use self::append::Tail;
+use self::flush::Flushed;
+use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::commit::FlushTicket;
+use crate::error::AlterError;
+use crate::format::{META_FILE, META_VERSION, PartitionName};
+use crate::options::{Durability, PartitionOptions};
+use crate::shared::Shared;
+use crate::state_file::StateFile;
+use crate::{LeaderEpoch, Offset};
+
+type Listener = Box<dyn Fn(Offset) + Send + Sync>;
+
+/// The log of one partition. All methods may be called from any thread; none of them waits for a sync except
+/// [`flush`](Self::flush) and [`set_options`](Self::set_options).
+pub struct PartitionLog {
+    /// For handing itself to the flusher.
+    me: Weak<PartitionLog>,
+    shared: Arc<Shared>,
+    directory: PathBuf,
+    name: PartitionName,
+    /// What `partition.meta` says; held while it is rewritten.
+    meta: Mutex<Meta>,
+    page_cache: AtomicBool,
+    segment_bytes: AtomicU64,
+    leader_epoch: AtomicI32,
+    /// All segments by base offset; the last one is the active one.
+    slots: RwLock<Vec<Arc<Slot>>>,
+    /// Held by the append that writes.
+    tail: Mutex<Tail>,
+    log_start: AtomicI64,
+    /// Offset after the last record written.
+    end: AtomicI64,
+    /// Offset after the last record synced.
+    durable: AtomicI64,
+    /// Offset after the last record visible to consumers. Never moves back.
+    high_watermark: AtomicI64,
+    appended_bytes: AtomicU64,
+    flushed_bytes: AtomicU64,
+    ticket: FlushTicket,
+    /// Held by the flush that runs, and by a deletion.
+    flushed: Mutex<Flushed>,
+    listeners: RwLock<Vec<Listener>>,
+    /// The watermark that listeners were told last; held while they are called, so that they see it rise only.
+    told: Mutex<i64>,
+    deleted: AtomicBool,
+}
+
+/// A partition as recovery or creation found it.
+pub(crate) struct Opened {
+    pub(crate) directory: PathBuf,
+    pub(crate) meta: Meta,
+    pub(crate) bases: Vec<Offset>,
+    pub(crate) log_start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) checkpoint: CheckpointFile,
+    /// What the checkpoint says already, if it is still true.
+    pub(crate) persisted: Option<Checkpoint>,
+}
+
+impl PartitionLog {
+    pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> Arc<Self> {
+        let Opened { directory, meta, bases, log_start, end, checkpoint, persisted } = opened;
+        let slots = bases.into_iter().map(|base| Arc::new(Slot::new(base))).collect();
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            shared,
+            directory,
+            name: meta.name.clone(),
+            page_cache: AtomicBool::new(meta.options.durability == Durability::PageCache),
+            segment_bytes: AtomicU64::new(meta.options.segment_bytes),
+            leader_epoch: AtomicI32::new(meta.epochs.latest().map_or(0, |epoch| epoch.0)),
+            meta: Mutex::new(meta),
+            slots: RwLock::new(slots),
+            tail: Mutex::new(Tail::default()),
+            log_start: AtomicI64::new(log_start.0),
+            end: AtomicI64::new(end.0),
+            durable: AtomicI64::new(end.0),
+            high_watermark: AtomicI64::new(end.0),
+            appended_bytes: AtomicU64::new(0),
+            flushed_bytes: AtomicU64::new(0),
+            ticket: FlushTicket::default(),
+            flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
+            listeners: RwLock::default(),
+            told: Mutex::new(end.0),
+            deleted: AtomicBool::new(false),
+        })
+    }
+
+    /// Its topic and index.
+    pub fn name(&self) -> &PartitionName {
+        &self.name
+    }
+
+    /// Where its files are. State of the partition's own (producer snapshots) may live here too, in a
+    /// [`StateFile`]: it goes when the partition goes.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The topic it belongs to; nil where `partition.meta` had to be made again.
+    pub fn topic_id(&self) -> Uuid {
+        self.meta().topic_id
+    }
+
+    /// How it is configured.
+    pub fn options(&self) -> PartitionOptions {
+        self.meta().options
+    }
+
+    /// When its records become visible.
+    pub fn durability(&self) -> Durability {
+        if self.page_cache.load(Ordering::Acquire) { Durability::PageCache } else { Durability::Fsync }
+    }
+
+    /// First offset that can be read.
+    pub fn log_start_offset(&self) -> Offset {
+        Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    /// Offset after the last record appended.
+    pub fn end_offset(&self) -> Offset {
+        Offset(self.end.load(Ordering::Acquire))
+    }
+
+    /// Offset after the last record that survives a power cut.
+    pub fn durable_offset(&self) -> Offset {
+        Offset(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Offset after the last record that consumers may see: the durable offset, or the end of a page-cache partition.
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// The epoch written into every batch appended since this start.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
+    }
+
+    /// The greatest epoch not above `epoch`, and the offset after its last record; `None` for an epoch not yet begun.
+    pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.meta().epochs.end_of(epoch, self.end_offset())
+    }
+
+    /// The epoch of the record at `offset`.
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.meta().epochs.epoch_of(offset)
+    }
+
+    /// Whether the log directory is offline: nothing is written any more, and the high watermark stands still.
+    pub fn is_offline(&self) -> bool {
+        self.shared.offline_reason().is_some()
+    }
+
+    /// Why the log directory is offline, if it is.
+    pub fn offline_reason(&self) -> Option<String> {
+        self.shared.offline_reason().map(str::to_owned)
+    }
+
+    /// Whether the partition was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Calls `listener` with the new high watermark whenever it has moved, in rising order, one call at a time, from the
+    /// thread that moved it; and once more when the log directory goes offline or the partition is deleted. It must be
+    /// quick and must not append to this partition.
+    pub fn on_advance(&self, listener: Listener) {
+        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    /// Changes the configuration, durably. A partition that becomes stricter is synced first, so that everything
+    /// visible is durable when this returns.
+    pub fn set_options(&self, options: PartitionOptions) -> Result<(), AlterError> {
+        self.rewrite_meta(|meta| meta.options = options)?;
+        self.segment_bytes.store(options.segment_bytes, Ordering::Release);
+        self.page_cache.store(options.durability == Durability::PageCache, Ordering::Release);
+        self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason })?;
+        self.raise_watermark(self.end_if_page_cache());
+        Ok(())
+    }
+
+    /// Gives a partition whose `partition.meta` was lost its topic again.
+    pub fn set_topic_id(&self, topic_id: Uuid) -> Result<(), AlterError> {
+        self.rewrite_meta(|meta| meta.topic_id = topic_id)
+    }
+
+    fn rewrite_meta(&self, change: impl FnOnce(&mut Meta)) -> Result<(), AlterError> {
+        if let Some(reason) = self.offline_reason() {
+            return Err(AlterError::Offline { reason });
+        }
+        let mut meta = self.meta();
+        let mut changed = meta.clone();
+        change(&mut changed);
+        if changed != *meta {
+            Self::meta_file(&self.shared, &self.directory).write(&changed.encode())?;
+            *meta = changed;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn meta_file(shared: &Shared, directory: &Path) -> StateFile {
+        StateFile::on(shared.disk.clone(), directory.join(META_FILE), META_VERSION)
+    }
+
+    /// Moves the high watermark up to `to`, if it is not there yet, and tells the listeners.
+    fn raise_watermark(&self, to: Offset) {
+        if self.high_watermark.fetch_max(to.0, Ordering::AcqRel) < to.0 {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have told a later one while this one waited.
+            let now = self.high_watermark.load(Ordering::Acquire);
+            if now > *told {
+                *told = now;
+                self.call_listeners(now);
+            }
+        }
+    }
+
+    /// Tells the listeners that something happened which is no move of the watermark: they look.
+    pub(crate) fn tell_listeners(&self) {
+        let _one_at_a_time = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.call_listeners(self.high_watermark.load(Ordering::Acquire));
+    }
+
+    fn call_listeners(&self, watermark: i64) {
+        for listener in self.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            listener(Offset(watermark));
+        }
+    }
+
+    /// How far a page-cache partition shows its records; for another one, nothing that is not shown yet.
+    fn end_if_page_cache(&self) -> Offset {
+        match self.durability() {
+            Durability::PageCache => self.end_offset(),
+            Durability::Fsync => self.high_watermark(),
+        }
+    }
+
+    /// No append or flush runs any more when this returns, and none will.
+    pub(crate) fn retire(&self) {
+        self.deleted.store(true, Ordering::Release);
+        drop(self.flushed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tail = self.tail();
+        self.shared.reserve.trade(tail.take_reserved(), 0);
+    }
+
+    /// Undoes [`retire`](Self::retire).
+    pub(crate) fn unretire(&self) {
+        self.deleted.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn ticket(&self) -> &FlushTicket {
+        &self.ticket
+    }
+
+    fn meta(&self) -> MutexGuard<'_, Meta> {
+        self.meta.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for PartitionLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionLog")
+            .field("name", &self.name)
+            .field("end", &self.end_offset())
+            .field("durable", &self.durable_offset())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,304 @@
+//! Bringing one partition back: find its segments, check what may be unfinished, cut or quarantine, and raise the epoch
+//! where records may be gone that somebody saw.
+//!
+//! Below the persisted durable offset nothing is ever cut: damage there is quarantined, with its range. Above it the
+//! first bad batch is the end; it and everything behind it goes, and that is synced before anything is appended. Nothing
+//! here syncs by itself: the log directory does it for all partitions together.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::epochs::EpochHistory;
+use crate::error::OpenError;
+use crate::format::{INDEX_SUFFIX, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name, segment_file_name};
+use crate::index::Index;
+use crate::options::{Durability, PartitionOptions};
+use crate::partition::{Meta, Opened, PartitionLog, QuarantinedRange, write_index};
+use crate::report::TruncatedRange;
+use crate::scan::{Bounds, Ending, Survey, holds_bytes, survey};
+use crate::shared::Shared;
+use crate::state_file::{StateReadError, StateWriteError};
+use crate::{LeaderEpoch, Offset};
+
+/// A partition brought back, and what is left to do before anybody may use it.
+pub(crate) struct Recovered {
+    opened: Opened,
+    /// Files whose content has to be synced, and with them the directory.
+    pub(crate) unsynced: Vec<File>,
+    /// `partition.meta` has to be written.
+    pub(crate) meta_changed: bool,
+    pub(crate) findings: Findings,
+}
+
+/// One partition's part of the report.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) scanned: bool,
+    pub(crate) bytes_scanned: u64,
+    pub(crate) truncated: Option<TruncatedRange>,
+    pub(crate) quarantined: Vec<QuarantinedRange>,
+    pub(crate) indexes_rebuilt: usize,
+    pub(crate) meta_rebuilt: bool,
+    pub(crate) epoch_raised: bool,
+}
+
+impl Recovered {
+    pub(crate) fn name(&self) -> &PartitionName {
+        &self.opened.meta.name
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.opened.directory
+    }
+
+    /// Writes `partition.meta` beside the old one; it takes its place with [`finish_meta`](Self::finish_meta).
+    pub(crate) fn stage_meta(&self, shared: &Shared) -> Result<File, StateWriteError> {
+        PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode())
+    }
+
+    pub(crate) fn finish_meta(&self, shared: &Shared) -> Result<(), StateWriteError> {
+        PartitionLog::meta_file(shared, &self.opened.directory).install()
+    }
+
+    pub(crate) fn into_log(self, shared: Arc<Shared>) -> Arc<PartitionLog> {
+        PartitionLog::new(shared, self.opened)
+    }
+}
+
+/// Brings the partition in `directory` back.
+pub(crate) fn recover(
+    shared: &Shared,
+    directory: PathBuf,
+    name: PartitionName,
+    clean: bool,
+) -> Result<Recovered, OpenError> {
+    let at = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| OpenError::Io { path, source }
+    };
+    let stored = read_meta(shared, &directory, &name)?;
+    let mut findings = Findings { meta_rebuilt: stored.is_none(), ..Findings::default() };
+    let meta = stored.unwrap_or_else(|| Meta {
+        name,
+        topic_id: Uuid::nil(),
+        options: PartitionOptions::default(),
+        epochs: EpochHistory::default(),
+    });
+    let (checkpoint, persisted) = CheckpointFile::open(shared.disk.clone(), &directory).map_err(at(&directory))?;
+    let bases = list_segments(&directory).map_err(at(&directory))?;
+    let mut recovery =
+        Recovery { shared, directory: &directory, findings: &mut findings, meta, bases, unsynced: vec![] };
+    let known = persisted.filter(|it| clean && !recovery.findings.meta_rebuilt && recovery.is_where_it_was(it));
+    let end = match known {
+        Some(checkpoint) => checkpoint.durable,
+        None => recovery.scan(persisted).map_err(at(&directory))?,
+    };
+    let Recovery { meta, bases, unsynced, .. } = recovery;
+    let log_start = persisted.map_or(Offset(0), |it| it.log_start).min(end);
+    let meta_changed = findings.meta_rebuilt || findings.epoch_raised;
+    let opened = Opened { directory, meta, bases, log_start, end, checkpoint, persisted: known };
+    Ok(Recovered { opened, unsynced, meta_changed, findings })
+}
+
+fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
+    let stored = match PartitionLog::meta_file(shared, directory).read() {
+        Ok(bytes) => bytes.and_then(|bytes| Meta::decode(&bytes)),
+        Err(StateReadError::Damaged { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    match stored {
+        Some(meta) if meta.name != *name => {
+            Err(OpenError::Misplaced { path: directory.to_path_buf(), found: meta.name })
+        }
+        other => Ok(other),
+    }
+}
+
+/// The base offsets of all segments, in order. Index files without a segment are removed.
+fn list_segments(directory: &Path) -> io::Result<Vec<Offset>> {
+    let (mut bases, mut indexes) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Some(base) = parse_segment_file_name(name, SEGMENT_SUFFIX) {
+            bases.push(base);
+        } else if let Some(base) = parse_segment_file_name(name, INDEX_SUFFIX) {
+            indexes.push((base, entry.path()));
+        }
+    }
+    bases.sort_unstable();
+    for (base, path) in indexes {
+        if bases.binary_search(&base).is_err() {
+            remove(&path)?;
+        }
+    }
+    Ok(bases)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The scan of one partition.
+struct Recovery<'a> {
+    shared: &'a Shared,
+    directory: &'a Path,
+    findings: &'a mut Findings,
+    meta: Meta,
+    bases: Vec<Offset>,
+    unsynced: Vec<File>,
+}
+
+impl Recovery<'_> {
+    fn segment_path(&self, base: Offset) -> PathBuf {
+        self.directory.join(segment_file_name(base, SEGMENT_SUFFIX))
+    }
+
+    fn index_path(&self, base: Offset) -> PathBuf {
+        self.directory.join(segment_file_name(base, INDEX_SUFFIX))
+    }
+
+    /// Whether the log ends exactly where the checkpoint of a clean shutdown says.
+    fn is_where_it_was(&self, checkpoint: &Checkpoint) -> bool {
+        self.bases.last() == Some(&checkpoint.active_base)
+            && checkpoint.durable >= checkpoint.active_base
+            && fs::metadata(self.segment_path(checkpoint.active_base))
+                .is_ok_and(|metadata| metadata.len() == checkpoint.active_bytes)
+    }
+
+    /// Checks every segment that may hold something unfinished; the offset after the last record kept.
+    fn scan(&mut self, checkpoint: Option<Checkpoint>) -> io::Result<Offset> {
+        self.findings.scanned = true;
+        // Without a checkpoint only closed segments are known to be durable: the log rolls, syncs, goes on.
+        let durable = checkpoint.map_or(self.bases.last().copied().unwrap_or(Offset(0)), |it| it.durable);
+        let first = if self.findings.meta_rebuilt {
+            // The epochs have to be collected from the batches, all of them.
+            0
+        } else {
+            self.bases.partition_point(|base| *base <= durable).saturating_sub(1)
+        };
+        let mut epochs = Vec::new();
+        let mut end = self.bases.get(first).copied().unwrap_or(durable);
+        let mut open_end = false;
+        let mut at = first;
+        while let Some(base) = self.bases.get(at).copied() {
+            let found = self.scan_segment(base, durable, self.bases.get(at + 1).copied())?;
+            end = found.index.end_offset();
+            open_end = found.ending != Ending::Lost;
+            epochs.extend(found.epochs);
+            at += 1;
+            if self.bases.get(at).is_some_and(|next| *next != end) {
+                self.remove_behind(at, end)?;
+            }
+        }
+        if !open_end {
+            // Nothing is appended behind damage: the log goes on in a segment of its own.
+            self.begin_segment(end)?;
+        }
+        self.settle_epochs(&epochs, end);
+        Ok(end)
+    }
+
+    fn scan_segment(&mut self, base: Offset, durable: Offset, next: Option<Offset>) -> io::Result<Survey> {
+        let disk = &self.shared.disk;
+        let file = File::options().read(true).write(true).open(self.segment_path(base))?;
+        let file_bytes = file.metadata()?.len();
+        let next_base = next.filter(|next| *next <= durable);
+        let interval_bytes = self.meta.options.index_interval_bytes;
+        let found = survey(disk, &file, Bounds { base, durable, next_base, file_bytes, interval_bytes })?;
+        self.findings.bytes_scanned += found.scanned_bytes;
+        self.findings.quarantined.extend(found.index.quarantined().iter().map(|range| QuarantinedRange {
+            offsets: range.offsets.clone(),
+            segment_base: base,
+            positions: range.positions.clone(),
+        }));
+        let (end, position) = (found.index.end_offset(), found.index.end_position());
+        if file_bytes > position {
+            // Also where only zeros follow: something valid may lie behind them, of a time before this one.
+            if holds_bytes(disk, &file, position, file_bytes)? {
+                self.note_truncated(base, end, position, file_bytes - position);
+            }
+            disk.set_len(&file, position)?;
+        }
+        if file_bytes > position || end > durable {
+            self.unsynced.push(file);
+        }
+        self.keep_index(base, &found.index)?;
+        Ok(found)
+    }
+
+    fn keep_index(&mut self, base: Offset, index: &Index) -> io::Result<()> {
+        let path = self.index_path(base);
+        let bytes = index.encode();
+        if index.end_position() == 0 {
+            return remove(&path);
+        }
+        if fs::read(&path).is_ok_and(|stored| stored == bytes) {
+            return Ok(());
+        }
+        self.findings.indexes_rebuilt += 1;
+        match write_index(&self.shared.disk, &path, index) {
+            // Recovery must not need space: the index is made again when it is needed.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            other => other,
+        }
+    }
+
+    fn note_truncated(&mut self, segment_base: Offset, end_offset: Offset, position: u64, bytes: u64) {
+        let cut = self.findings.truncated.get_or_insert_with(|| TruncatedRange {
+            partition: self.meta.name.clone(),
+            segment_base,
+            end_offset,
+            position,
+            bytes: 0,
+            segments_removed: 0,
+        });
+        cut.bytes += bytes;
+    }
+
+    /// Removes the segments from index `from` on: the log ended before them.
+    fn remove_behind(&mut self, from: usize, end: Offset) -> io::Result<()> {
+        let behind = self.bases.split_off(from);
+        let last = self.bases.last().copied().unwrap_or(end);
+        for base in &behind {
+            let path = self.segment_path(*base);
+            let bytes = fs::metadata(&path)?.len();
+            self.note_truncated(last, end, 0, bytes);
+            remove(&path)?;
+            remove(&self.index_path(*base))?;
+        }
+        if let Some(cut) = &mut self.findings.truncated {
+            cut.segments_removed += behind.len();
+        }
+        self.unsynced.push(File::open(self.directory)?);
+        Ok(())
+    }
+
+    fn begin_segment(&mut self, base: Offset) -> io::Result<()> {
+        self.unsynced.push(self.shared.disk.create(&self.segment_path(base))?);
+        self.bases.push(base);
+        Ok(())
+    }
+
+    /// Raises the epoch where records may be gone that somebody saw, so that clients which saw them find out.
+    fn settle_epochs(&mut self, seen: &[(LeaderEpoch, Offset)], end: Offset) {
+        if self.findings.meta_rebuilt {
+            self.meta.epochs = EpochHistory::from_entries(seen.iter().copied());
+        }
+        let exposed = self.meta.options.durability == Durability::PageCache;
+        if self.findings.truncated.is_some() || self.findings.meta_rebuilt || exposed {
+            let greatest = seen.iter().map(|(epoch, _)| *epoch).chain(self.meta.epochs.latest()).max();
+            self.meta.epochs.begin(LeaderEpoch(greatest.map_or(0, |epoch| epoch.0.saturating_add(1))), end);
+            self.findings.epoch_raised = true;
+        }
+    }
+}

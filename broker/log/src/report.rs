@@ -1,0 +1,92 @@
+//! What recovery found and did, for people and for metrics.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Offset;
+use crate::format::PartitionName;
+use crate::partition::QuarantinedRange;
+
+/// What opening a log directory found.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryReport {
+    /// The log directory.
+    pub path: PathBuf,
+    /// The last shutdown was clean.
+    pub clean: bool,
+    /// Partitions found.
+    pub partitions: usize,
+    /// Partitions that had to be scanned.
+    pub partitions_scanned: usize,
+    /// Bytes read and checked.
+    pub bytes_scanned: u64,
+    /// Ends that were cut off: bytes that were never durable, and so never acknowledged as such.
+    pub truncated: Vec<TruncatedRange>,
+    /// Damage below the durable offset: kept out of reads, and reported here.
+    pub quarantined: Vec<(PartitionName, QuarantinedRange)>,
+    /// Index files made again.
+    pub indexes_rebuilt: usize,
+    /// Partitions whose `partition.meta` was lost or damaged and made again, without its topic id.
+    pub meta_rebuilt: Vec<PartitionName>,
+    /// Partitions whose leader epoch was raised.
+    pub epochs_raised: usize,
+    /// Half-made and half-deleted directories that were removed.
+    pub leftovers_removed: usize,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// An end that recovery cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TruncatedRange {
+    /// The partition.
+    pub partition: PartitionName,
+    /// The segment that ends here now.
+    pub segment_base: Offset,
+    /// Offset after the last record kept.
+    pub end_offset: Offset,
+    /// Where the segment ends now.
+    pub position: u64,
+    /// Bytes cut off, those of whole segments behind included.
+    pub bytes: u64,
+    /// Segments behind that were removed as a whole.
+    pub segments_removed: usize,
+}
+
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, partitions, millis) = (self.path.display(), self.partitions, self.duration.as_millis());
+        if self.clean && self.partitions_scanned == 0 {
+            write!(f, "log {path}: {partitions} partitions, closed cleanly last time, ready after {millis} ms")?;
+        } else {
+            let reason = if self.clean { "closed cleanly last time" } else { "not closed cleanly last time" };
+            write!(f, "log {path}: {partitions} partitions, {reason}; ")?;
+            let (scanned, mib) = (self.partitions_scanned, self.bytes_scanned as f64 / f64::from(1 << 20));
+            write!(f, "checked {scanned} of them ({mib:.1} MiB), ready after {millis} ms")?;
+        }
+        if self.epochs_raised > 0 {
+            write!(f, "\n  raised the leader epoch of {} partitions", self.epochs_raised)?;
+        }
+        if self.indexes_rebuilt > 0 {
+            write!(f, "\n  made {} indexes again", self.indexes_rebuilt)?;
+        }
+        if self.leftovers_removed > 0 {
+            write!(f, "\n  removed {} half-made or half-deleted directories", self.leftovers_removed)?;
+        }
+        for cut in &self.truncated {
+            write!(f, "\n  {}: cut {} unfinished bytes after offset {}", cut.partition, cut.bytes, cut.end_offset.0)?;
+        }
+        for (partition, range) in &self.quarantined {
+            let (from, to) = (range.offsets.start, range.offsets.end);
+            write!(
+                f,
+                "\n  {partition}: DAMAGED records {from}..{to}; reads of them answer an error, the rest is whole"
+            )?;
+        }
+        for partition in &self.meta_rebuilt {
+            write!(f, "\n  {partition}: partition.meta was damaged and has been made again")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,280 @@
+//! Walking a segment by `pread`: header by header for reads, every byte for recovery. A sector that cannot be read is an
+//! error here, never a signal.
+
+use std::fs::File;
+use std::io;
+
+use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
+
+use crate::disk::Disk;
+use crate::index::{Index, Quarantine};
+use crate::{LeaderEpoch, Offset};
+
+/// Bytes of `header`'s batch, header included.
+pub(crate) fn batch_bytes(header: &BatchHeader) -> u64 {
+    header.total_bytes() as u64
+}
+
+/// Reads headers at rising positions through a window: many small batches cost one system call together, large ones a
+/// read of their header alone.
+pub(crate) struct HeaderCursor<'a> {
+    disk: &'a Disk,
+    file: &'a File,
+    window: &'a mut [u8],
+    start: u64,
+    filled: usize,
+    last: Option<u64>,
+}
+
+impl<'a> HeaderCursor<'a> {
+    /// A cursor that reads through `window`, which holds at least a header.
+    pub(crate) fn new(disk: &'a Disk, file: &'a File, window: &'a mut [u8]) -> Self {
+        Self { disk, file, window, start: 0, filled: 0, last: None }
+    }
+
+    /// The header at `position`, if there is one whose batch ends at or before `limit`.
+    pub(crate) fn header_at(&mut self, position: u64, limit: u64) -> io::Result<Option<BatchHeader>> {
+        if position.saturating_add(BATCH_HEADER_BYTES as u64) > limit {
+            return Ok(None);
+        }
+        if position < self.start || position + BATCH_HEADER_BYTES as u64 > self.start + self.filled as u64 {
+            let room = self.window.len();
+            let sparse = self.last.is_some_and(|last| position.abs_diff(last) > room as u64 / 2);
+            let want = if sparse { BATCH_HEADER_BYTES } else { room.min((limit - position) as usize) };
+            self.start = position;
+            self.filled = 0;
+            let window = self.window.get_mut(..want).unwrap_or_default();
+            self.filled = self.disk.read_at(self.file, window, position)?;
+        }
+        self.last = Some(position);
+        let from = (position - self.start) as usize;
+        let bytes = self.window.get(from..self.filled).unwrap_or_default();
+        let header = BatchHeader::parse(bytes).ok();
+        Ok(header.filter(|header| position + batch_bytes(header) <= limit))
+    }
+}
+
+/// What a survey of a segment is told beforehand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Offset of the first batch.
+    pub(crate) base: Offset,
+    /// Below it nothing may be cut off: damage there is quarantined.
+    pub(crate) durable: Offset,
+    /// Where the next segment begins, if that is known for certain.
+    pub(crate) next_base: Option<Offset>,
+    /// Bytes of the file.
+    pub(crate) file_bytes: u64,
+    /// Distance of index entries.
+    pub(crate) interval_bytes: u32,
+}
+
+/// How a segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// At its known end, at the end of the file, or at an all-zero header.
+    Clean,
+    /// At something above the durable offset that is no valid batch.
+    Torn,
+    /// In damage that reaches up to the durable offset.
+    Lost,
+}
+
+/// What a survey found.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    /// The index of all sound batches, and the damaged ranges between them.
+    pub(crate) index: Index,
+    /// How it ends.
+    pub(crate) ending: Ending,
+    /// Bytes read and checked.
+    pub(crate) scanned_bytes: u64,
+    /// Leader epochs in the order they began.
+    pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+/// Checks every batch of a segment: header, length, magic, contiguous offsets, CRC.
+pub(crate) fn survey(disk: &Disk, file: &File, bounds: Bounds) -> io::Result<Survey> {
+    let mut reader = Checker::new(disk, file, bounds.file_bytes);
+    let mut index = Index::new(bounds.base, bounds.interval_bytes);
+    let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
+    let ending = loop {
+        let (position, expected) = (index.end_position(), index.end_offset());
+        if bounds.next_base.is_some_and(|next| expected >= next) {
+            break Ending::Clean;
+        }
+        match reader.check(position)? {
+            Found::Batch(header) if header.base_offset == expected => {
+                let (next, end) = (header.next_offset(), position + batch_bytes(&header));
+                index.push(expected, position, next, end, header.max_timestamp);
+                if epochs.last().is_none_or(|(epoch, _)| *epoch != header.partition_leader_epoch) {
+                    epochs.push((header.partition_leader_epoch, expected));
+                }
+            }
+            Found::Nothing if expected >= bounds.durable => break Ending::Clean,
+            _ if expected >= bounds.durable => break Ending::Torn,
+            _ => {
+                let limit = bounds.next_base.unwrap_or(bounds.durable).min(bounds.durable);
+                let resumed = reader.resume(position, expected, limit)?;
+                let (offset, end) = resumed.unwrap_or((limit, bounds.file_bytes.max(position)));
+                index.quarantine(Quarantine { offsets: expected.0..offset.0, positions: position..end });
+                if resumed.is_none() {
+                    break Ending::Lost;
+                }
+            }
+        }
+    };
+    Ok(Survey { index, ending, scanned_bytes: reader.read_bytes, epochs })
+}
+
+/// Whether any byte from `position` to the end of the file is not zero.
+pub(crate) fn holds_bytes(disk: &Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = position;
+    while at < file_bytes {
+        let read = disk.read_at(file, &mut buffer, at)?;
+        if read == 0 {
+            break;
+        }
+        if buffer.get(..read).unwrap_or_default().iter().any(|byte| *byte != 0) {
+            return Ok(true);
+        }
+        at += read as u64;
+    }
+    Ok(false)
+}
+
+/// What stands at a position.
+enum Found {
+    /// A batch whose CRC holds.
+    Batch(BatchHeader),
+    /// The end of the file, or zeros where a header would be.
+    Nothing,
+    /// Anything else.
+    Damage,
+}
+
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Reads a file front to back in large pieces and checks batches in them, however long they are, in bounded memory.
+struct Checker<'a> {
+    disk: &'a Disk,
+    file: &'a File,
+    file_bytes: u64,
+    window: Vec<u8>,
+    start: u64,
+    filled: usize,
+    read_bytes: u64,
+}
+
+impl<'a> Checker<'a> {
+    fn new(disk: &'a Disk, file: &'a File, file_bytes: u64) -> Self {
+        let window = vec![0; (file_bytes as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES)];
+        Self { disk, file, file_bytes, window, start: 0, filled: 0, read_bytes: 0 }
+    }
+
+    /// The bytes at `position`: at least `want` of them where the file and the window have them.
+    fn bytes_at(&mut self, position: u64, want: usize) -> io::Result<&[u8]> {
+        let want = want.min(self.window.len());
+        let inside = position >= self.start && position + want as u64 <= self.start + self.filled as u64;
+        if !inside {
+            let kept = match position.checked_sub(self.start) {
+                Some(skip) if (skip as usize) < self.filled => {
+                    self.window.copy_within(skip as usize..self.filled, 0);
+                    self.filled - skip as usize
+                }
+                _ => 0,
+            };
+            self.start = position;
+            self.filled = kept;
+            let read = match self.window.get_mut(kept..) {
+                Some(room) => self.disk.read_at(self.file, room, position + kept as u64)?,
+                None => 0,
+            };
+            self.filled = kept + read;
+            self.read_bytes += read as u64;
+        }
+        let from = (position - self.start) as usize;
+        Ok(self.window.get(from..self.filled).unwrap_or_default())
+    }
+
+    /// What stands at `position`.
+    fn check(&mut self, position: u64) -> io::Result<Found> {
+        let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
+        let head = bytes.get(..BATCH_HEADER_BYTES.min(bytes.len())).unwrap_or_default();
+        if head.iter().all(|byte| *byte == 0) {
+            return Ok(Found::Nothing);
+        }
+        let Ok(header) = BatchHeader::parse(head) else { return Ok(Found::Damage) };
+        let sound = header.base_offset.0 >= 0
+            && header.next_offset().0 < i64::MAX
+            && position + batch_bytes(&header) <= self.file_bytes
+            && self.crc_holds(position, &header)?;
+        Ok(if sound { Found::Batch(header) } else { Found::Damage })
+    }
+
+    fn crc_holds(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
+        /// The CRC covers everything from the attributes on.
+        const COVERED_FROM: u64 = 21;
+        let end = position + batch_bytes(header);
+        let mut at = position + COVERED_FROM;
+        let whole = (end - at) as usize;
+        let bytes = self.bytes_at(at, whole)?;
+        if let Some(covered) = bytes.get(..whole) {
+            return Ok(crc_fast::crc32_iscsi(covered) == header.crc);
+        }
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        while at < end {
+            let bytes = self.bytes_at(at, (end - at) as usize)?;
+            let covered = bytes.get(..bytes.len().min((end - at) as usize)).unwrap_or_default();
+            if covered.is_empty() {
+                return Ok(false);
+            }
+            digest.update(covered);
+            at += covered.len() as u64;
+        }
+        Ok(digest.finalize() as u32 == header.crc)
+    }
+
+    /// The first sound batch after the damage at `position` whose offset lies above `expected` and not above `limit`;
+    /// its offset and position. Its own length field is believed first: a record that happens to contain a batch must
+    /// not be taken for one.
+    fn resume(&mut self, position: u64, expected: Offset, limit: Offset) -> io::Result<Option<(Offset, u64)>> {
+        let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
+        let stated = BatchHeader::parse(bytes).ok().map(|header| position + batch_bytes(&header));
+        for candidate in stated.into_iter().chain([position]) {
+            if let Some(offset) = self.sound_at(candidate, expected, limit)? {
+                return Ok(Some((offset, candidate)));
+            }
+        }
+        let mut at = position + 1;
+        while at + BATCH_HEADER_BYTES as u64 <= self.file_bytes {
+            let bytes = self.bytes_at(at, BATCH_HEADER_BYTES)?;
+            let hit = bytes.windows(BATCH_HEADER_BYTES).position(|head| looks_like_batch(head, expected, limit));
+            let Some(skip) = hit else {
+                at += (bytes.len() + 1).saturating_sub(BATCH_HEADER_BYTES).max(1) as u64;
+                continue;
+            };
+            at += skip as u64;
+            if let Some(offset) = self.sound_at(at, expected, limit)? {
+                return Ok(Some((offset, at)));
+            }
+            at += 1;
+        }
+        Ok(None)
+    }
+
+    fn sound_at(&mut self, position: u64, expected: Offset, limit: Offset) -> io::Result<Option<Offset>> {
+        let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
+        let likely = bytes.get(..BATCH_HEADER_BYTES).is_some_and(|head| looks_like_batch(head, expected, limit));
+        if likely && let Found::Batch(header) = self.check(position)? {
+            return Ok(Some(header.base_offset));
+        }
+        Ok(None)
+    }
+}
+
+fn looks_like_batch(head: &[u8], expected: Offset, limit: Offset) -> bool {
+    head.get(16) == Some(&2)
+        && BatchHeader::parse(head).is_ok_and(|header| header.base_offset > expected && header.base_offset <= limit)
+}

@@ -1,0 +1,232 @@
+//! One file of batches: appended by `pwritev`, read by `pread`, mapped read-only as a source for the kernel.
+//!
+//! Promises: bytes below [`Segment::bytes`] never change and never go away while somebody holds the segment. Never does:
+//! store through a mapping, or touch one in user code.
+
+#![allow(unsafe_code, reason = "mapping a file, and cachestat(2), which rustix does not cover")]
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use memmap2::{Mmap, MmapOptions};
+
+use crate::Offset;
+use crate::disk::Disk;
+use crate::index::Index;
+
+/// The kernel allows about 65 530 mappings per process; beyond this many segments are read by `pread` instead.
+const MAPS_MAX: u32 = 32_000;
+static MAPS: AtomicU32 = AtomicU32::new(0);
+
+/// One file of batches.
+#[derive(Debug)]
+pub struct Segment {
+    base_offset: Offset,
+    file: File,
+    disk: Disk,
+    /// Published length: stored with Release after the write.
+    bytes: AtomicU64,
+    index: RwLock<Index>,
+    map: OnceLock<Option<Mapping>>,
+    /// How much address space a mapping takes, so that one mapping serves the segment for its whole life.
+    map_bytes: u64,
+    /// No append will come any more.
+    sealed: AtomicBool,
+    /// Sealed, synced and trimmed: nothing is left to do for it.
+    settled: AtomicBool,
+    /// The directory entry has been synced.
+    entry_durable: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Mapping(Mmap);
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        MAPS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Segment {
+    /// Creates the file for a segment that starts at `base`; its directory entry is not durable yet.
+    pub(crate) fn create(disk: Disk, path: &Path, base: Offset, interval: u32, map_bytes: u64) -> io::Result<Self> {
+        let file = disk.create(path)?;
+        Ok(Self::assemble(disk, file, Index::new(base, interval), base, map_bytes, false))
+    }
+
+    /// A segment whose content is known.
+    pub(crate) fn open(disk: Disk, file: File, base: Offset, index: Index, map_bytes: u64) -> Self {
+        Self::assemble(disk, file, index, base, map_bytes, true)
+    }
+
+    fn assemble(disk: Disk, file: File, index: Index, base: Offset, map_bytes: u64, entry_durable: bool) -> Self {
+        Self {
+            base_offset: base,
+            file,
+            disk,
+            bytes: AtomicU64::new(index.end_position()),
+            map_bytes: map_bytes.max(index.end_position()),
+            index: RwLock::new(index),
+            map: OnceLock::new(),
+            sealed: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+            entry_durable: AtomicBool::new(entry_durable),
+        }
+    }
+
+    /// Offset of its first record.
+    pub fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    /// Its published length: everything below is written and stays.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// The file, as a source for `sendfile`.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads `buffer.len()` bytes at `position` by `pread`; an error if the segment ends before.
+    pub fn read_exact_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self.disk.read_at(&self.file, buffer, position)? {
+            read if read == buffer.len() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// A piece of the mapping, as a source for `writev`. `None` where the piece is not all published or the process has
+    /// no room for another mapping: then [`read_exact_at`](Self::read_exact_at) serves.
+    pub fn slice(self: &Arc<Self>, position: u64, bytes: usize) -> Option<MappedSlice> {
+        let end = position.checked_add(bytes as u64)?;
+        if end > self.bytes() {
+            return None;
+        }
+        let mapping = self.map.get_or_init(|| self.map_file()).as_ref()?;
+        (end <= mapping.0.len() as u64).then(|| MappedSlice {
+            segment: Arc::clone(self),
+            from: position as usize,
+            bytes,
+        })
+    }
+
+    fn map_file(&self) -> Option<Mapping> {
+        if MAPS.fetch_add(1, Ordering::Relaxed) >= MAPS_MAX {
+            MAPS.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        // SAFETY: the mapping is read-only and shared. Bytes below the published length are never written or cut off
+        // by this process, which holds the directory's lock; only such bytes are ever lent out (`slice`), and only to
+        // be handed to the kernel, where a page that went missing is EFAULT and not a signal.
+        match unsafe { MmapOptions::new().len(self.map_bytes.max(1) as usize).map(&self.file) } {
+            Ok(map) => Some(Mapping(map)),
+            Err(error) => {
+                MAPS.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(segment = self.base_offset.0, %error, "cannot map a segment, reading it instead");
+                None
+            }
+        }
+    }
+
+    /// How many bytes of a range are not in the page cache, to the page. `None` where the kernel cannot tell.
+    pub fn cold_bytes(&self, position: u64, bytes: u64) -> Option<u64> {
+        #[repr(C)]
+        struct Range {
+            offset: u64,
+            bytes: u64,
+        }
+        #[repr(C)]
+        #[derive(Default)]
+        struct Stat {
+            cached: u64,
+            dirty: u64,
+            writeback: u64,
+            evicted: u64,
+            recently_evicted: u64,
+        }
+        const CACHESTAT: libc::c_long = 451;
+        const PAGE_BYTES: u64 = 4096;
+        if bytes == 0 {
+            return Some(0);
+        }
+        let (range, mut stat) = (Range { offset: position, bytes }, Stat::default());
+        // SAFETY: both structures have the layout of the kernel's `cachestat_range` and `cachestat` and outlive the
+        // call; an older kernel answers ENOSYS and writes nothing.
+        let result = unsafe { libc::syscall(CACHESTAT, self.file.as_raw_fd(), &raw const range, &raw mut stat, 0) };
+        let pages = (position + bytes).div_ceil(PAGE_BYTES) - position / PAGE_BYTES;
+        (result == 0).then(|| pages.saturating_sub(stat.cached) * PAGE_BYTES)
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    pub(crate) fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.disk.write_at(&self.file, pieces, position)
+    }
+
+    /// Makes everything below `bytes` visible to readers.
+    pub(crate) fn publish(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Release);
+    }
+
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_entry_durable(&self) -> bool {
+        self.entry_durable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_entry_durable(&self) {
+        self.entry_durable.store(true, Ordering::Release);
+    }
+}
+
+impl AsFd for Segment {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// A piece of a segment's mapping: a source for `writev` and its kin. Hand it to the kernel; do not look at its bytes,
+/// because a bad sector under them is a signal to whoever does.
+#[derive(Clone, Debug)]
+pub struct MappedSlice {
+    segment: Arc<Segment>,
+    from: usize,
+    bytes: usize,
+}
+
+impl AsRef<[u8]> for MappedSlice {
+    fn as_ref(&self) -> &[u8] {
+        let mapping = self.segment.map.get().and_then(Option::as_ref);
+        mapping.and_then(|mapping| mapping.0.get(self.from..self.from + self.bytes)).unwrap_or_default()
+    }
+}

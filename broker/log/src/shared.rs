@@ -1,0 +1,152 @@
+//! What all partitions of a log directory share: its health, its clean-shutdown marker, its reserve of disk space.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::commit::CommitQueue;
+use crate::disk::Disk;
+use crate::format::{MARKER_FILE, MARKER_VERSION, PartitionName};
+use crate::options::LogOptions;
+use crate::partition::PartitionLog;
+use crate::state_file::{StateFile, StateWriteError};
+
+/// A log directory, seen from its partitions.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) options: LogOptions,
+    pub(crate) disk: Disk,
+    pub(crate) commit: Arc<CommitQueue>,
+    pub(crate) reserve: Reserve,
+    partitions: RwLock<HashMap<PartitionName, Arc<PartitionLog>>>,
+    /// Why nothing is written any more: set once, for ever.
+    offline: OnceLock<String>,
+    closed: AtomicBool,
+    /// The marker file is (or may be) there and has to go before the first append.
+    marked: AtomicBool,
+    marking: Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Disk, marked: bool) -> Self {
+        Self {
+            commit: Arc::new(CommitQueue::new(options.flush_threads_max)),
+            reserve: Reserve::new(options.preallocated_bytes_max),
+            path,
+            options,
+            disk,
+            partitions: RwLock::default(),
+            offline: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            marked: AtomicBool::new(marked),
+            marking: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn partitions(&self) -> RwLockReadGuard<'_, HashMap<PartitionName, Arc<PartitionLog>>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn partitions_mut(&self) -> RwLockWriteGuard<'_, HashMap<PartitionName, Arc<PartitionLog>>> {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the directory is offline, if it is.
+    pub(crate) fn offline_reason(&self) -> Option<&str> {
+        self.offline.get().map(String::as_str)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// A sync failed: what it covered may or may not be on disk, and asking again would answer "yes" either way. The
+    /// directory goes offline for ever, and everybody who waits is told.
+    pub(crate) fn poison(&self, what: &str, error: &io::Error) {
+        let reason = format!("{what} failed: {error}");
+        if self.offline.set(reason.clone()).is_err() {
+            return;
+        }
+        tracing::error!(directory = %self.path.display(), %reason, "log directory offline until restart");
+        let partitions: Vec<_> = self.partitions().values().cloned().collect();
+        for partition in partitions {
+            partition.tell_listeners();
+        }
+    }
+
+    /// Syncs the names in `directory`; a failure takes the log directory offline.
+    pub(crate) fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        self.disk.sync_dir(directory).inspect_err(|error| self.poison("fsync of a directory", error))
+    }
+
+    /// Removes the clean-shutdown marker, durably, before the first append.
+    pub(crate) fn unmark(&self) -> io::Result<()> {
+        if !self.marked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.marking.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.marked.load(Ordering::Acquire) {
+            match fs::remove_file(self.path.join(MARKER_FILE)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            self.sync_dir(&self.path)?;
+            self.marked.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The clean-shutdown marker as a file.
+    pub(crate) fn marker(disk: &Disk, path: &Path) -> StateFile {
+        StateFile::on(disk.clone(), path.join(MARKER_FILE), MARKER_VERSION)
+    }
+
+    /// Writes the clean-shutdown marker.
+    pub(crate) fn mark(&self) -> Result<(), StateWriteError> {
+        Self::marker(&self.disk, &self.path).write(&[])
+    }
+}
+
+/// Disk space that partitions have reserved beyond what they use, capped for all of them together.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    used_bytes: AtomicU64,
+    max_bytes: u64,
+    /// The file system cannot reserve at all.
+    unsupported: AtomicBool,
+}
+
+impl Reserve {
+    fn new(max_bytes: u64) -> Self {
+        Self { used_bytes: AtomicU64::new(0), max_bytes, unsupported: AtomicBool::new(false) }
+    }
+
+    /// Gives `returned` bytes back and takes up to `wanted`; says how many it got.
+    pub(crate) fn trade(&self, returned: u64, wanted: u64) -> u64 {
+        let wanted = if self.unsupported.load(Ordering::Relaxed) { 0 } else { wanted };
+        let mut granted = 0;
+        let _ = self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            let rest = used.saturating_sub(returned);
+            granted = wanted.min(self.max_bytes.saturating_sub(rest));
+            Some(rest + granted)
+        });
+        granted
+    }
+
+    pub(crate) fn note_unsupported(&self) {
+        self.unsupported.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes reserved and not used.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,228 @@
+//! Small crash-safe files: a reader sees the old content or the new one, whole, or is told that both are damaged.
+//!
+//! ```text
+//! file  = copy ‖ copy                       either copy suffices, so one bad sector loses nothing
+//! copy  = magic "OTTLAST1" · version u32 · payload bytes u32 · CRC-32C u32 (of version, bytes, payload) · payload
+//!         zero-padded to a multiple of 512
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use crate::disk::Disk;
+use crate::format::STATE_MAGIC;
+
+const HEADER_BYTES: usize = 20;
+const SECTOR_BYTES: usize = 512;
+/// No state file comes near this; a greater length is damage.
+const PAYLOAD_MAX_BYTES: usize = 256 << 20;
+
+/// One small file, replaced as a whole: written beside, synced, renamed, directory synced.
+#[derive(Clone, Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    version: u32,
+    disk: Disk,
+}
+
+/// Why a state file was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateWriteError {
+    /// The payload is longer than 256 MiB.
+    #[error("a state file holds at most {PAYLOAD_MAX_BYTES} bytes, {bytes} were given")]
+    TooLarge {
+        /// Length of the payload.
+        bytes: usize,
+    },
+    /// The old content is still there.
+    #[error("writing {path}: {source}", path = path.display())]
+    Io {
+        /// The state file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a state file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateReadError {
+    /// Neither copy in the file is whole.
+    #[error("{path} is damaged: neither of its two copies is whole", path = path.display())]
+    Damaged {
+        /// The state file.
+        path: PathBuf,
+    },
+    /// Written by a later release.
+    #[error("{path} has version {found}, this release knows {known}", path = path.display())]
+    Version {
+        /// The state file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+        /// The version asked for.
+        known: u32,
+    },
+    /// The system refused.
+    #[error("reading {path}: {source}", path = path.display())]
+    Io {
+        /// The state file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StateFile {
+    /// A state file at `path`, whose payload has the layout `version`. Touches nothing.
+    pub fn new(path: impl Into<PathBuf>, version: u32) -> Self {
+        Self::on(Disk::default(), path.into(), version)
+    }
+
+    pub(crate) fn on(disk: Disk, path: PathBuf, version: u32) -> Self {
+        Self { path, version, disk }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the content. When this returns, the new content survives a power cut; when it fails, the old one stands.
+    pub fn write(&self, payload: &[u8]) -> Result<(), StateWriteError> {
+        if payload.len() > PAYLOAD_MAX_BYTES {
+            return Err(StateWriteError::TooLarge { bytes: payload.len() });
+        }
+        self.replace(payload).map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
+    }
+
+    fn replace(&self, payload: &[u8]) -> io::Result<()> {
+        let file = self.write_beside(payload)?;
+        self.disk.sync_data(&file)?;
+        self.disk.rename(&self.beside(), &self.path)?;
+        self.path.parent().map_or(Ok(()), |directory| self.disk.sync_dir(directory))
+    }
+
+    /// The first half of a write, for callers that sync many files together: the new content beside the old one.
+    pub(crate) fn stage(&self, payload: &[u8]) -> Result<File, StateWriteError> {
+        self.write_beside(payload).map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
+    }
+
+    /// The second half, once what was staged is durable. The directory is for the caller to sync.
+    pub(crate) fn install(&self) -> Result<(), StateWriteError> {
+        let renamed = self.disk.rename(&self.beside(), &self.path);
+        renamed.map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
+    }
+
+    fn write_beside(&self, payload: &[u8]) -> io::Result<File> {
+        let copy = encode_copy(self.version, payload);
+        let file = self.disk.create(&self.beside())?;
+        self.disk.write_at(&file, &mut [IoSlice::new(&copy), IoSlice::new(&copy)], 0)?;
+        Ok(file)
+    }
+
+    fn beside(&self) -> PathBuf {
+        self.path.with_added_extension("tmp")
+    }
+
+    /// The content, or `None` where there is no such file.
+    pub fn read(&self) -> Result<Option<Vec<u8>>, StateReadError> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateReadError::Io { path: self.path.clone(), source }),
+        };
+        let second = bytes.get(bytes.len() / 2..).unwrap_or_default();
+        let Some((version, payload)) = decode_copy(&bytes).or_else(|| decode_copy(second)) else {
+            return Err(StateReadError::Damaged { path: self.path.clone() });
+        };
+        if version != self.version {
+            return Err(StateReadError::Version { path: self.path.clone(), found: version, known: self.version });
+        }
+        Ok(Some(payload.to_vec()))
+    }
+
+    /// Removes the file and makes the removal durable. No file is fine.
+    pub fn remove(&self) -> Result<(), StateWriteError> {
+        let remove = || {
+            match fs::remove_file(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                other => other?,
+            }
+            self.path.parent().map_or(Ok(()), |directory| self.disk.sync_dir(directory))
+        };
+        remove().map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
+    }
+}
+
+fn encode_copy(version: u32, payload: &[u8]) -> Vec<u8> {
+    let mut copy = Vec::with_capacity((HEADER_BYTES + payload.len()).next_multiple_of(SECTOR_BYTES));
+    copy.extend_from_slice(&STATE_MAGIC);
+    copy.extend_from_slice(&version.to_be_bytes());
+    copy.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+    copy.extend_from_slice(&checksum(version, payload).to_be_bytes());
+    copy.extend_from_slice(payload);
+    copy.resize(copy.len().next_multiple_of(SECTOR_BYTES), 0);
+    copy
+}
+
+fn decode_copy(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let (version, rest) = rest.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let version = u32::from_be_bytes(*version);
+    let payload = rest.get(..u32::from_be_bytes(*length) as usize)?;
+    (*magic == STATE_MAGIC && u32::from_be_bytes(*crc) == checksum(version, payload)).then_some((version, payload))
+}
+
+fn checksum(version: u32, payload: &[u8]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(&version.to_be_bytes());
+    digest.update(&(payload.len() as u32).to_be_bytes());
+    digest.update(payload);
+    digest.finalize() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_single_damaged_byte_is_survived() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateFile::new(directory.path().join("state"), 7);
+        assert!(state.read().unwrap().is_none());
+        let payload = vec![0xA5; 1000];
+        state.write(b"old").unwrap();
+        state.write(&payload).unwrap();
+        let whole = fs::read(state.path()).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            fs::write(state.path(), &damaged).unwrap();
+            assert_eq!(state.read().unwrap().as_deref(), Some(&payload[..]), "byte {at}");
+        }
+        fs::write(state.path(), vec![0; whole.len()]).unwrap();
+        assert!(matches!(state.read(), Err(StateReadError::Damaged { .. })));
+        fs::write(state.path(), &whole).unwrap();
+        assert!(matches!(StateFile::new(state.path(), 8).read(), Err(StateReadError::Version { found: 7, .. })));
+        state.remove().unwrap();
+        state.remove().unwrap();
+        assert!(state.read().unwrap().is_none());
+    }
+
+    #[test]
+    fn failed_write_leaves_the_old_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let state = StateFile::on(disk.clone(), directory.path().join("state"), 1);
+        state.write(b"old").unwrap();
+        for call in [crate::disk::Call::Write, crate::disk::Call::Sync, crate::disk::Call::Rename] {
+            disk.faults.fail(call, 0, 1, 28);
+            state.write(b"new").unwrap_err();
+            assert_eq!(state.read().unwrap().as_deref(), Some(&b"old"[..]));
+        }
+    }
+}

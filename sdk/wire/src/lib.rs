@@ -36,7 +36,7 @@ pub mod record;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
 
-pub use api::{Api, ApiKey, ApiVersion, VersionRange};
+pub use api::{APIS, Api, ApiKey, ApiVersion, VersionRange};
 pub use budget::DecodeBudget;
 pub use error_code::ErrorCode;
 pub use header::{RequestHeader, decode_request, decode_response, encode_request, encode_response, split_request};

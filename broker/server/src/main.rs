@@ -1,3 +1,7 @@
-//! The ottla broker and command line.
+//! The `ottla` binary: broker and command line in one.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ottla_broker::cli::main()
+}

@@ -10,19 +10,25 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 pub use load::{LoadError, load_file, set_pair};
+pub use ottla_log::Durability;
 pub use reference::{broker_reference, topic_reference};
 pub use topic::{PluginRef, TopicSettings};
 pub use value::{HostPort, SettingValue, ValueKind};
 
-use value::spelled;
-
-spelled! {
-    /// When an acknowledgement with `acks=all` leaves, and with it what consumers can see.
-    Durability {
-        /// After the fdatasync that covers the record: it survives a power cut.
-        Fsync = "fsync",
-        /// After the write into the page cache: it survives the death of the process, not of the machine.
-        PageCache = "page-cache",
+impl SettingValue for Durability {
+    const KIND: ValueKind = ValueKind::String;
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "fsync" => Ok(Self::Fsync),
+            "page-cache" => Ok(Self::PageCache),
+            _ => Err(format!("{text:?} is none of: fsync, page-cache")),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Fsync => "fsync".to_owned(),
+            Self::PageCache => "page-cache".to_owned(),
+        }
     }
 }
 

@@ -158,12 +158,8 @@ mod tests {
     use super::*;
 
     fn topic(name: &str, partition_count: i32) -> TopicRecord {
-        TopicRecord {
-            name: name.to_owned(),
-            id: Uuid::new_v4(),
-            partition_count,
-            configs: std::collections::BTreeMap::new(),
-        }
+        let configs = std::collections::BTreeMap::new();
+        TopicRecord { name: name.to_owned(), id: Uuid::new_v4(), partition_count, configs, deleting: false }
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct TopicRecord {
     /// The settings it was given, as the client wrote them.
     #[serde(default)]
     pub configs: BTreeMap<String, String>,
+    /// It is being deleted: a start that finds it so finishes that.
+    #[serde(default)]
+    pub deleting: bool,
 }
 
 impl TopicRecord {
@@ -57,9 +60,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_stored_topic_reads_back_as_it_was(
-            name in ".*", id: u128, partition_count: i32, configs in proptest::collection::btree_map(".*", ".*", 0..4),
+            name in ".*", id: u128, partition_count: i32, configs in proptest::collection::btree_map(".*", ".*", 0..4), deleting: bool,
         ) {
-            let topic = TopicRecord { name, id: Uuid::from_u128(id), partition_count, configs };
+            let topic = TopicRecord { name, id: Uuid::from_u128(id), partition_count, configs, deleting };
             prop_assert_eq!(TopicRecord::decode("t", &topic.encode().unwrap()).unwrap(), topic);
         }
     }

@@ -1,13 +1,24 @@
-//! From a frame to a reply: ONE table says which function serves which API; the versions are those of
-//! [`ottla_wire::api`]. One file per API beside this one.
+//! From a frame to a reply: ONE table says which function serves which API; which versions are served is the table of
+//! [`ottla_wire::api`]. One file per API beside this one; the head of each says versions, behaviour and what is missing.
 
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod describe_configs;
+mod fetch;
+mod find_coordinator;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
 mod peer;
 mod reply;
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use ottla_wire::ApiKey;
+use bytes::{Buf, BytesMut};
+use ottla_wire::api::Audience;
+use ottla_wire::{ApiKey, ApiVersion, Message, decode_request, split_request};
 
 use crate::broker::Broker;
 
@@ -29,5 +40,63 @@ pub struct RequestHead {
 pub type Frame = BytesMut;
 
 /// Serves one API. Runs in the order of arrival on a thread that serves connections: what may block or wait goes into
-/// [`Reply::Later`].
+/// [`Reply::Later`] or [`Reply::Exclusive`].
 pub type Handler = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, Frame) -> Reply;
+
+/// The table.
+fn handler(key: ApiKey) -> Handler {
+    match key {
+        ApiKey::Produce => unserved,
+        ApiKey::Fetch => fetch::handle,
+        ApiKey::ListOffsets => list_offsets::handle,
+        ApiKey::Metadata => metadata::handle,
+        ApiKey::FindCoordinator => find_coordinator::handle,
+        ApiKey::ApiVersions => api_versions::handle,
+        ApiKey::CreateTopics => create_topics::handle,
+        ApiKey::DeleteTopics => delete_topics::handle,
+        ApiKey::InitProducerId => init_producer_id::handle,
+        ApiKey::DescribeConfigs => describe_configs::handle,
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle,
+        ApiKey::PushPlugin => unserved,
+        ApiKey::DescribePlugins => unserved,
+        ApiKey::ActivatePlugin => unserved,
+        ApiKey::DeletePlugin => unserved,
+    }
+}
+
+/// Handles one frame, the 4-byte length taken off.
+pub fn dispatch(broker: &Arc<Broker>, peer: &Arc<Peer>, mut frame: BytesMut) -> Reply {
+    let (head, served, body_bytes) = match split_request(&frame) {
+        Ok((header, body)) => {
+            if let Some(client_id) = &header.client_id {
+                peer.name_client(client_id);
+            }
+            let Some(key) = header.key().filter(|key| key.api().audience == Audience::Everyone || peer.is_ottla())
+            else {
+                return CloseReason::UnknownApi(header.api_key).into();
+            };
+            let head = RequestHead { key, version: header.api_version, correlation_id: header.correlation_id };
+            (head, key.api().served.contains(header.api_version), body.len())
+        }
+        Err(error) => return CloseReason::Undecodable(error).into(),
+    };
+    if !served {
+        // A client that knows newer versions than the broker finds out with this request; all others had a chance to.
+        return match head.key {
+            ApiKey::ApiVersions => api_versions::unsupported(head).into(),
+            key => CloseReason::UnsupportedVersion { api: key.name(), version: head.version }.into(),
+        };
+    }
+    frame.advance(frame.len() - body_bytes);
+    tracing::trace!(peer = %peer.addr, api = head.key.name(), version = head.version, bytes = frame.len(), "request");
+    handler(head.key)(broker, peer, head, frame)
+}
+
+/// The body as a message; what does not decode closes the connection.
+fn decoded<'a, M: Message<'a>>(head: RequestHead, frame: &'a [u8]) -> Result<M, CloseReason> {
+    Ok(decode_request(ApiVersion(head.version), frame)?)
+}
+
+fn unserved(_: &Arc<Broker>, _: &Arc<Peer>, head: RequestHead, _: Frame) -> Reply {
+    CloseReason::UnknownApi(head.key.code()).into()
+}

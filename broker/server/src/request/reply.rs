@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use ottla_log::FileRange;
-use ottla_wire::{DecodeError, Message};
+use ottla_wire::{ApiVersion, DecodeError, Message};
 
 use super::RequestHead;
 
@@ -17,6 +17,9 @@ pub enum Reply {
     /// The answer comes later. The future is first polled when the replies of all earlier requests have left, so work
     /// that must not wait for those (an append, a plugin call) is done or spawned before this is returned.
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// Like `Later`, and no further request of this connection is handled before the answer is there, because the
+    /// request changes what they would see: topics, settings, plugins.
+    Exclusive(Pin<Box<dyn Future<Output = Reply> + Send>>),
     /// No answer: a produce with acks=0.
     Silent,
     /// The connection ends, without an answer to this request and those after it.
@@ -27,6 +30,19 @@ impl Reply {
     /// A reply that `future` will give.
     pub fn later<R: Into<Self>>(future: impl Future<Output = R> + Send + 'static) -> Self {
         Self::Later(Box::pin(async move { future.await.into() }))
+    }
+
+    /// A reply that `work` gives, which may block: it begins at once on a thread of its own.
+    pub fn blocking<R: Into<Self>>(work: impl FnOnce() -> R + Send + 'static) -> Self {
+        let working = tokio::task::spawn_blocking(move || work().into());
+        Self::Exclusive(Box::pin(async move {
+            working.await.unwrap_or_else(|error| CloseReason::Internal(error.to_string()).into())
+        }))
+    }
+
+    /// Whether it is not yet there.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Later(_) | Self::Exclusive(_))
     }
 }
 
@@ -42,11 +58,21 @@ impl From<CloseReason> for Reply {
     }
 }
 
+impl<R: Into<Self>> From<Result<R, CloseReason>> for Reply {
+    fn from(result: Result<R, CloseReason>) -> Self {
+        match result {
+            Ok(reply) => reply.into(),
+            Err(reason) => Self::Close(reason),
+        }
+    }
+}
+
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready(response) => write!(f, "Ready({} bytes)", response.total_bytes()),
             Self::Later(_) => f.write_str("Later"),
+            Self::Exclusive(_) => f.write_str("Exclusive"),
             Self::Silent => f.write_str("Silent"),
             Self::Close(reason) => write!(f, "Close({reason})"),
         }
@@ -95,7 +121,7 @@ impl Response {
     /// The same in another version than was asked for: ApiVersions alone may do so.
     pub fn at_version<'a, M: Message<'a>>(head: RequestHead, version: i16, message: &M) -> Self {
         let mut frame = Vec::with_capacity(128);
-        ottla_wire::encode_response(head.correlation_id, version, message, &mut frame);
+        ottla_wire::encode_response(head.correlation_id, ApiVersion(version), message, &mut frame);
         Self { head: Bytes::from(frame), rest: Vec::new() }
     }
 

@@ -1,0 +1,262 @@
+//! One connection: socket bytes to frames, frames to replies, replies to the socket in the order of their requests.
+//!
+//! One task does all of it. Requests are handled as they arrive, while the replies of earlier ones are still awaited;
+//! a bounded queue keeps their order. Once the queue is full nothing more is read, and the client feels it through TCP.
+
+mod inbox;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::broker::Broker;
+use crate::fetch::deliver::Delivery;
+use crate::request::{self, CloseReason, Peer, Piece, Reply};
+
+pub use inbox::BufferPool;
+use inbox::Inbox;
+
+/// Why a connection ended.
+enum End {
+    /// The peer closed it.
+    ByPeer,
+    /// The broker stops, and everything owed was sent.
+    Stopped,
+    /// Nothing came for `connections.max.idle.ms`.
+    Idle,
+    /// The broker closed it, and why.
+    Closed(CloseReason),
+}
+
+/// Serves a connection until it ends.
+pub async fn run(stream: TcpStream, peer: Arc<Peer>, broker: Arc<Broker>) {
+    let addr = peer.addr;
+    match Connection::new(stream, peer, broker).serve().await {
+        Ok(End::ByPeer) => tracing::debug!("{addr} closed its connection"),
+        Ok(End::Stopped) => tracing::debug!("closed the connection of {addr}: the broker stops"),
+        Ok(End::Idle) => tracing::info!("closed the connection of {addr}: nothing came for too long"),
+        Ok(End::Closed(reason)) => tracing::warn!("closed the connection of {addr}: {reason}"),
+        Err(error) if is_departure(&error) => tracing::debug!("{addr} went away: {error}"),
+        Err(error) => tracing::warn!("lost the connection of {addr}: {error}"),
+    }
+}
+
+/// Clients leave without ceremony all the time; that is no news.
+fn is_departure(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::NotConnected)
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: Arc<Peer>,
+    broker: Arc<Broker>,
+    delivery: Delivery,
+    inbox: Inbox,
+    owed: Owed,
+    idle: IdleTimer,
+    /// No request after this point is read: the peer broke the protocol, or the broker stops.
+    deaf: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, peer: Arc<Peer>, broker: Arc<Broker>) -> Self {
+        let config = &broker.config;
+        Self {
+            delivery: Delivery::new(config),
+            inbox: Inbox::new(config.request_max_bytes),
+            owed: Owed::new(config.connection_requests_max, config.connection_request_bytes_max),
+            idle: IdleTimer::new(Duration::from_millis(config.connection_idle_ms)),
+            deaf: false,
+            stream,
+            peer,
+            broker,
+        }
+    }
+
+    async fn serve(&mut self) -> io::Result<End> {
+        let mut stop = self.broker.shutdown.watch();
+        let mut stopping = false;
+        loop {
+            if let Some(reason) = self.pay().await? {
+                return Ok(End::Closed(reason));
+            }
+            if stopping && self.owed.is_empty() {
+                return Ok(End::Stopped);
+            }
+            let may_read = !self.deaf && self.owed.has_room();
+            let Self { stream, inbox, owed, idle, broker, .. } = self;
+            let read = tokio::select! {
+                biased;
+                () = owed.settle_first() => continue,
+                () = stop.begun(), if !stopping => {
+                    stopping = true;
+                    self.deaf = true;
+                    continue;
+                }
+                read = poll_fn(|context| poll_read(stream, inbox, &broker.buffers, context)), if may_read => read?,
+                () = idle.expired(), if owed.is_empty() => return Ok(End::Idle),
+            };
+            if read == 0 {
+                return Ok(End::ByPeer);
+            }
+            self.idle.touch();
+            self.take_requests();
+            self.inbox.rest(&self.broker.buffers);
+        }
+    }
+
+    /// Handles every request that has arrived whole and for which the queue has room.
+    fn take_requests(&mut self) {
+        while !self.deaf && self.owed.has_room() {
+            let (reply, bytes) = match self.inbox.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    let bytes = frame.len();
+                    (request::dispatch(&self.broker, &self.peer, frame), bytes)
+                }
+                Err(reason) => (Reply::Close(reason), 0),
+            };
+            self.deaf |= matches!(reply, Reply::Close(_));
+            self.owed.push(reply, bytes);
+        }
+    }
+
+    /// Sends the replies that are ready and first in line. A reason comes back when the connection must end.
+    async fn pay(&mut self) -> io::Result<Option<CloseReason>> {
+        loop {
+            let mut pieces = Vec::new();
+            let mut close = None;
+            while let Some(reply) = self.owed.pop_settled() {
+                match reply {
+                    Reply::Ready(response) => {
+                        pieces.push(Piece::Bytes(response.head));
+                        pieces.extend(response.rest);
+                    }
+                    Reply::Silent | Reply::Later(_) | Reply::Exclusive(_) => {}
+                    Reply::Close(reason) => {
+                        close = Some(reason);
+                        break;
+                    }
+                }
+            }
+            if !pieces.is_empty() {
+                self.delivery.send(&self.stream, pieces).await?;
+                self.idle.touch();
+            }
+            if close.is_some() {
+                return Ok(close);
+            }
+            // The queue was full when more requests had arrived than it takes: they come now.
+            self.take_requests();
+            if !self.owed.first_is_settled() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Reads once, when there is something to read. The buffer is there only while it is needed.
+fn poll_read(
+    stream: &mut TcpStream,
+    inbox: &mut Inbox,
+    pool: &BufferPool,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    ready!(stream.poll_read_ready(context))?;
+    let polled = pin!(stream.read_buf(inbox.room(pool))).poll(context);
+    if polled.is_pending() {
+        inbox.rest(pool);
+    }
+    polled
+}
+
+/// Replies owed to the client, first asked first.
+struct Owed {
+    queue: VecDeque<(Reply, usize)>,
+    bytes: usize,
+    requests_max: usize,
+    bytes_max: usize,
+}
+
+impl Owed {
+    fn new(requests_max: usize, bytes_max: usize) -> Self {
+        Self { queue: VecDeque::new(), bytes: 0, requests_max, bytes_max }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.queue.len() < self.requests_max
+            && self.bytes < self.bytes_max
+            && !matches!(self.queue.back(), Some((Reply::Exclusive(_), _)))
+    }
+
+    fn push(&mut self, reply: Reply, bytes: usize) {
+        self.queue.push_back((reply, bytes));
+        self.bytes += bytes;
+    }
+
+    fn first_is_settled(&self) -> bool {
+        self.queue.front().is_some_and(|(reply, _)| !reply.is_pending())
+    }
+
+    fn pop_settled(&mut self) -> Option<Reply> {
+        if !self.first_is_settled() {
+            return None;
+        }
+        let (reply, bytes) = self.queue.pop_front()?;
+        self.bytes -= bytes;
+        Some(reply)
+    }
+
+    /// Waits until the first reply is no longer to come; for ever when none is owed.
+    async fn settle_first(&mut self) {
+        match self.queue.front_mut() {
+            Some((reply, _)) => {
+                while let Reply::Later(future) | Reply::Exclusive(future) = reply {
+                    let settled = future.await;
+                    *reply = settled;
+                }
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Expires when nothing was read or sent for a while. Touching it sets no timer, so that it costs a request nothing.
+struct IdleTimer {
+    after: Duration,
+    touched: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl IdleTimer {
+    fn new(after: Duration) -> Self {
+        Self { after, touched: Instant::now(), alarm: Box::pin(sleep(after)) }
+    }
+
+    fn touch(&mut self) {
+        self.touched = Instant::now();
+    }
+
+    async fn expired(&mut self) {
+        loop {
+            self.alarm.as_mut().await;
+            let due = self.touched + self.after;
+            if due <= Instant::now() {
+                return;
+            }
+            self.alarm.as_mut().reset(due);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a fetch can be answered with at this moment: for each partition an error, or a range of a segment file.
+//!
+//! Ranges hold whole batches only, end at the high watermark, and respect the limits of the request with one exception:
+//! the first batch of the first partition that has one is always sent, however large, so that a consumer moves on
+//! (KIP-74).
+
+use std::sync::Arc;
+
+use ottla_log::{FileRange, LocateError, PartitionLog};
+use ottla_wire::message::{EpochEndOffset, FetchPartition, FetchRequest, FetchTopic, LeaderIdAndEpoch};
+use ottla_wire::{ErrorCode, LeaderEpoch, Offset};
+
+use crate::broker::Broker;
+use crate::partition::Partition;
+use crate::partition::watermark::{Bell, Registration};
+use crate::topics::Topic;
+
+/// An answer in the making.
+pub struct Plan {
+    /// One entry per topic of the request, in each one per partition.
+    pub topics: Vec<Vec<Planned>>,
+    bytes: u32,
+    /// Something is to be said that does not wait for more records.
+    urgent: bool,
+}
+
+/// What one partition contributes.
+pub struct Planned {
+    partition: Option<Arc<Partition>>,
+    /// What is wrong, if anything.
+    pub error_code: ErrorCode,
+    /// The high watermark, -1 where there is none to tell.
+    pub high_watermark: i64,
+    /// The first offset, -1 where there is none to tell.
+    pub log_start_offset: i64,
+    /// Where the client's history and ours part ways (KIP-595).
+    pub diverging: EpochEndOffset,
+    /// Who leads, for a client that believes in an earlier leader (KIP-951).
+    pub current_leader: LeaderIdAndEpoch,
+    /// The batches.
+    pub range: Option<FileRange>,
+}
+
+impl Plan {
+    /// Looks at every partition of the request.
+    pub fn make(broker: &Broker, version: i16, request: &FetchRequest<'_>) -> Self {
+        let bytes_max = request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as u32;
+        let mut plan =
+            Self { topics: Vec::with_capacity(request.topics.len()), bytes: 0, urgent: request.topics.is_empty() };
+        for wanted in &request.topics {
+            let (topic, otherwise) = look_up(broker, version, wanted);
+            let planned = wanted.partitions.iter().map(|partition| match &topic {
+                Some(topic) => plan.add(broker.node_id, topic, partition, bytes_max),
+                None => plan.refuse(otherwise),
+            });
+            let planned = planned.collect();
+            plan.topics.push(planned);
+        }
+        plan
+    }
+
+    /// Whether it is worth sending before the time is up.
+    pub fn is_due(&self, request: &FetchRequest<'_>) -> bool {
+        self.urgent || self.bytes >= request.min_bytes.max(0) as u32
+    }
+
+    /// Rings `bell` when one of the partitions has something new.
+    pub fn watch(&self, bell: &Arc<Bell>) -> Vec<Registration> {
+        let healthy = self.topics.iter().flatten().filter(|planned| planned.error_code == ErrorCode::None);
+        let watched = healthy.filter_map(|planned| Some((planned.partition.as_ref()?, planned.high_watermark)));
+        watched.map(|(partition, high)| partition.watermark.ring(bell, Offset(high).advance(1))).collect()
+    }
+
+    fn add(&mut self, node_id: i32, topic: &Topic, wanted: &FetchPartition, bytes_max: u32) -> Planned {
+        let Some(partition) = topic.partition(wanted.partition) else {
+            return self.refuse(ErrorCode::UnknownTopicOrPartition);
+        };
+        let log = &partition.log;
+        if let Err(error_code) = check_leader_epoch(log, wanted.current_leader_epoch) {
+            let leader = LeaderIdAndEpoch { leader_id: node_id, leader_epoch: log.leader_epoch().get() };
+            return Planned { current_leader: leader, ..self.refuse(error_code) };
+        }
+        let high = partition.watermark.high();
+        let mut planned = Planned {
+            partition: Some(Arc::clone(partition)),
+            error_code: ErrorCode::None,
+            high_watermark: high.get(),
+            log_start_offset: log.log_start_offset().get(),
+            diverging: EpochEndOffset::default(),
+            current_leader: LeaderIdAndEpoch::default(),
+            range: None,
+        };
+        if let Some(diverging) = divergence(log, wanted) {
+            self.urgent = true;
+            planned.diverging = diverging;
+            return planned;
+        }
+        let offset = Offset(wanted.fetch_offset);
+        if offset < log.log_start_offset() || offset > log.end_offset().max(high) {
+            return self.fail(planned, ErrorCode::OffsetOutOfRange);
+        }
+        if offset >= high {
+            // Nothing to read, and if the partition is offline nothing ever will be.
+            return if partition.watermark.is_offline() {
+                self.fail(planned, ErrorCode::KafkaStorageError)
+            } else {
+                planned
+            };
+        }
+        let room = bytes_max.saturating_sub(self.bytes).min(wanted.partition_max_bytes.max(0) as u32);
+        if room == 0 && self.bytes > 0 {
+            return planned;
+        }
+        match log.locate(offset, room, high) {
+            // The log returns one batch at least; only the first of the whole answer may be larger than there is room.
+            Ok(Some(range)) if self.bytes == 0 || range.bytes <= room => {
+                self.bytes = self.bytes.saturating_add(range.bytes);
+                planned.range = Some(range);
+                planned
+            }
+            Ok(_) => planned,
+            Err(error) => {
+                let error_code = locate_failed(partition, &error);
+                self.fail(planned, error_code)
+            }
+        }
+    }
+
+    fn fail(&mut self, planned: Planned, error_code: ErrorCode) -> Planned {
+        self.urgent = true;
+        Planned { error_code, ..planned }
+    }
+
+    fn refuse(&mut self, error_code: ErrorCode) -> Planned {
+        let planned = Planned {
+            partition: None,
+            error_code,
+            high_watermark: -1,
+            log_start_offset: -1,
+            diverging: EpochEndOffset::default(),
+            current_leader: LeaderIdAndEpoch::default(),
+            range: None,
+        };
+        self.fail(planned, error_code)
+    }
+}
+
+fn look_up(broker: &Broker, version: i16, wanted: &FetchTopic<'_>) -> (Option<Arc<Topic>>, ErrorCode) {
+    if version >= 13 {
+        (broker.topics.get_by_id(&wanted.topic_id), ErrorCode::UnknownTopicId)
+    } else {
+        (broker.topics.get(&wanted.topic), ErrorCode::UnknownTopicOrPartition)
+    }
+}
+
+/// Whether the client and the broker believe in the same leader (KIP-320); -1 is a client that does not say.
+pub fn check_leader_epoch(log: &PartitionLog, current: i32) -> Result<(), ErrorCode> {
+    let ours = log.leader_epoch().get();
+    match current {
+        -1 => Ok(()),
+        older if older < ours => Err(ErrorCode::FencedLeaderEpoch),
+        newer if newer > ours => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// Where the log the client read, which ended in `last_fetched_epoch` at `fetch_offset`, stops being this log.
+fn divergence(log: &PartitionLog, wanted: &FetchPartition) -> Option<EpochEndOffset> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    let (epoch, end_offset) = log.epoch_end_offset(LeaderEpoch(wanted.last_fetched_epoch))?;
+    let parted = epoch.get() < wanted.last_fetched_epoch || end_offset.get() < wanted.fetch_offset;
+    parted.then(|| EpochEndOffset { epoch: epoch.get(), end_offset: end_offset.get() })
+}
+
+fn locate_failed(partition: &Partition, error: &LocateError) -> ErrorCode {
+    let (topic, index) = (&partition.topic, partition.index);
+    match error {
+        LocateError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        LocateError::Corrupt { .. } => {
+            tracing::error!("a fetch from {topic}-{index} met damage: {error}");
+            ErrorCode::CorruptMessage
+        }
+        LocateError::Io { .. } => {
+            tracing::error!("a fetch from {topic}-{index} failed: {error}");
+            ErrorCode::KafkaStorageError
+        }
+    }
+}

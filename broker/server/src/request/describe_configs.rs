@@ -1,0 +1,173 @@
+//! DescribeConfigs, versions 1-4.
+//!
+//! Behaviour: every setting of a topic or of this broker, or those whose keys are named, with value, source, type,
+//! synonyms and documentation if asked for. Broker settings are read-only: they are those of the start.
+//! Not supported: resources other than topics and brokers.
+
+use std::sync::Arc;
+
+use ottla_wire::message::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeConfigsSynonym, RESOURCE_BROKER, RESOURCE_TOPIC, SOURCE_DEFAULT,
+    SOURCE_STATIC_BROKER, SOURCE_TOPIC,
+};
+use ottla_wire::{ErrorCode, Str};
+
+use super::create_topics::Refusal;
+use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use crate::broker::Broker;
+use crate::config::topic::{TOPIC_SETTINGS, TopicSetting};
+use crate::config::{Config, SETTINGS, Setting, TopicSettings};
+use crate::topics::check_topic_name;
+
+/// Serves DescribeConfigs.
+#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
+pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
+    respond(broker, head, &frame).into()
+}
+
+fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+    let request: DescribeConfigsRequest<'_> = decoded(head, frame)?;
+    let detail = Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
+    let results = request.resources.iter().map(|resource| {
+        let (configs, refusal) = match describe(broker, resource, detail) {
+            Ok(configs) => (configs, None),
+            Err(refusal) => (Vec::new(), Some(refusal)),
+        };
+        DescribeConfigsResult {
+            error_code: refusal.as_ref().map_or(ErrorCode::None, |refusal| refusal.error_code),
+            error_message: refusal.map(|refusal| Str::Owned(refusal.message)),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+            configs,
+        }
+    });
+    Ok(Response::of(head, &DescribeConfigsResponse { results: results.collect(), ..Default::default() }))
+}
+
+#[derive(Clone, Copy)]
+struct Detail {
+    synonyms: bool,
+    documentation: bool,
+}
+
+fn describe(
+    broker: &Broker,
+    resource: &DescribeConfigsResource<'_>,
+    detail: Detail,
+) -> Result<Vec<DescribeConfigsResourceResult<'static>>, Refusal> {
+    let wanted = |name: &str| match &resource.configuration_keys {
+        // Kafka's own client asks for everything with an empty list here and there; null is the documented way.
+        None => true,
+        Some(keys) if keys.is_empty() => true,
+        Some(keys) => keys.iter().any(|key| key == name),
+    };
+    match resource.resource_type {
+        RESOURCE_TOPIC => {
+            let name = &resource.resource_name;
+            check_topic_name(name).map_err(|wrong| {
+                Refusal::new(ErrorCode::InvalidTopicException, format!("Topic name is invalid: {wrong}"))
+            })?;
+            let topic = broker.topics.get(name).ok_or_else(|| {
+                let error_code = ErrorCode::UnknownTopicOrPartition;
+                Refusal::new(error_code, error_code.message())
+            })?;
+            let settings = topic.settings();
+            let settings = TOPIC_SETTINGS
+                .iter()
+                .filter(|setting| wanted(setting.name))
+                .map(|setting| topic_value(broker, &settings, setting, detail));
+            Ok(settings.collect())
+        }
+        RESOURCE_BROKER => {
+            let name = &*resource.resource_name;
+            // The empty name asks for what was set for all brokers while they ran, of which there is nothing.
+            if name.is_empty() {
+                return Ok(Vec::new());
+            }
+            if name.parse() != Ok(broker.node_id) {
+                let message = format!("Unexpected broker id, expected {} but received {name}", broker.node_id);
+                return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            }
+            let settings = SETTINGS.iter().filter(|setting| wanted(setting.name));
+            Ok(settings.map(|setting| broker_value(broker, setting, detail)).collect())
+        }
+        other => Err(Refusal::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
+    }
+}
+
+/// Where the value of a topic setting comes from.
+pub(super) fn topic_value_source(broker: &Broker, settings: &TopicSettings, setting: &TopicSetting) -> i8 {
+    if settings.overrides.contains_key(setting.name) {
+        return SOURCE_TOPIC;
+    }
+    match setting.broker_name.and_then(Setting::find) {
+        Some(default) => broker_value_source(broker, default),
+        None => SOURCE_DEFAULT,
+    }
+}
+
+fn broker_value_source(broker: &Broker, setting: &Setting) -> i8 {
+    if (setting.show)(&broker.config) == (setting.show)(&Config::default()) {
+        SOURCE_DEFAULT
+    } else {
+        SOURCE_STATIC_BROKER
+    }
+}
+
+fn topic_value(
+    broker: &Broker,
+    settings: &TopicSettings,
+    setting: &'static TopicSetting,
+    detail: Detail,
+) -> DescribeConfigsResourceResult<'static> {
+    let mut synonyms = Vec::new();
+    if detail.synonyms {
+        if settings.overrides.contains_key(setting.name) {
+            synonyms.push(synonym(setting.name, (setting.show)(settings), SOURCE_TOPIC));
+        }
+        if let Some(default) = setting.broker_name.and_then(Setting::find) {
+            synonyms.extend(broker_synonyms(broker, default));
+        } else {
+            let defaults = TopicSettings::defaults(&broker.config);
+            synonyms.push(synonym(setting.name, (setting.show)(&defaults), SOURCE_DEFAULT));
+        }
+    }
+    DescribeConfigsResourceResult {
+        name: Str::Borrowed(setting.name),
+        value: Some(Str::Owned((setting.show)(settings))),
+        read_only: false,
+        config_source: topic_value_source(broker, settings, setting),
+        is_sensitive: false,
+        synonyms,
+        config_type: setting.kind.code(),
+        documentation: detail.documentation.then(|| Str::Borrowed(setting.doc.trim())),
+    }
+}
+
+fn broker_value(broker: &Broker, setting: &'static Setting, detail: Detail) -> DescribeConfigsResourceResult<'static> {
+    DescribeConfigsResourceResult {
+        name: Str::Borrowed(setting.name),
+        value: Some(Str::Owned((setting.show)(&broker.config))),
+        read_only: true,
+        config_source: broker_value_source(broker, setting),
+        is_sensitive: false,
+        synonyms: if detail.synonyms { broker_synonyms(broker, setting) } else { Vec::new() },
+        config_type: setting.kind.code(),
+        documentation: detail.documentation.then(|| Str::Borrowed(setting.doc.trim())),
+    }
+}
+
+/// The values a broker setting could have, the one in force first.
+fn broker_synonyms(broker: &Broker, setting: &'static Setting) -> Vec<DescribeConfigsSynonym<'static>> {
+    let mut synonyms = Vec::new();
+    if broker_value_source(broker, setting) == SOURCE_STATIC_BROKER {
+        synonyms.push(synonym(setting.name, (setting.show)(&broker.config), SOURCE_STATIC_BROKER));
+    }
+    synonyms.push(synonym(setting.name, (setting.show)(&Config::default()), SOURCE_DEFAULT));
+    synonyms
+}
+
+fn synonym(name: &'static str, value: String, source: i8) -> DescribeConfigsSynonym<'static> {
+    DescribeConfigsSynonym { name: Str::Borrowed(name), value: Some(Str::Owned(value)), source }
+}

@@ -1,0 +1,111 @@
+//! Fetch, versions 4-17.
+//!
+//! Behaviour: waits until `min_bytes` below the high watermark can be read, `max_wait_ms` is over, something is wrong
+//! with a partition, or the broker stops. Partitions are served in the order of the request, which is the client's to
+//! rotate. Names up to v12, ids from v13. Records leave as ranges of the segment files.
+//! Not supported: fetch sessions (a client that asks for one gets session id 0, "none", and asks in full each time; one
+//! that goes on with a session it was never given gets FETCH_SESSION_ID_NOT_FOUND), follower fetching.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_wire::message::{
+    FetchFrame, FetchRecords, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use ottla_wire::{ErrorCode, Str};
+use tokio::time::{Instant, sleep_until};
+
+use super::{CloseReason, Frame, Peer, Piece, Reply, RequestHead, Response, decoded};
+use crate::broker::Broker;
+use crate::fetch::Plan;
+use crate::partition::watermark::Bell;
+
+const READ_COMMITTED: i8 = 1;
+
+/// Serves Fetch.
+#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
+pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
+    let arrived = Instant::now();
+    let broker = Arc::clone(broker);
+    // A copy of these few bytes, so that a long poll does not keep the whole receive buffer.
+    let frame = frame.to_vec();
+    Reply::later(async move { answer(&broker, head, &frame, arrived).await })
+}
+
+async fn answer(broker: &Broker, head: RequestHead, frame: &[u8], arrived: Instant) -> Result<Response, CloseReason> {
+    let request: FetchRequest<'_> = decoded(head, frame)?;
+    if request.session_epoch > 0 {
+        // No session was ever given out, so whatever this one is, it is not ours.
+        let error_code = ErrorCode::FetchSessionIdNotFound;
+        return Ok(Response::of(head, &FetchResponse { error_code, ..Default::default() }));
+    }
+    let deadline = arrived + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let mut stop = broker.shutdown.watch();
+    loop {
+        let plan = Plan::make(broker, head.version, &request);
+        if plan.is_due(&request) || Instant::now() >= deadline || stop.has_begun() {
+            return Ok(respond(head, &request, plan));
+        }
+        let bell = Bell::new();
+        let registrations = plan.watch(&bell);
+        tokio::select! {
+            () = bell.rung() => {}
+            () = sleep_until(deadline) => {}
+            () = stop.begun() => {}
+        }
+        drop(registrations);
+    }
+}
+
+fn respond(head: RequestHead, request: &FetchRequest<'_>, plan: Plan) -> Response {
+    let aborted_transactions = (request.isolation_level == READ_COMMITTED).then(Vec::new);
+    let mut ranges = Vec::new();
+    let topics = request.topics.iter().zip(plan.topics).map(|(wanted, planned)| {
+        let partitions = wanted.partitions.iter().zip(planned).map(|(wanted, planned)| {
+            let records = match planned.range {
+                Some(range) => {
+                    let bytes = range.bytes;
+                    ranges.push(range);
+                    FetchRecords::Region { bytes }
+                }
+                None => FetchRecords::default(),
+            };
+            PartitionData {
+                partition_index: wanted.partition,
+                error_code: planned.error_code,
+                high_watermark: planned.high_watermark,
+                last_stable_offset: planned.high_watermark,
+                log_start_offset: planned.log_start_offset,
+                diverging_epoch: planned.diverging,
+                current_leader: planned.current_leader,
+                aborted_transactions: aborted_transactions.clone(),
+                records,
+                ..Default::default()
+            }
+        });
+        FetchableTopicResponse {
+            topic: Str::Borrowed(&wanted.topic),
+            topic_id: wanted.topic_id,
+            partitions: partitions.collect(),
+        }
+    });
+    let response = FetchResponse { responses: topics.collect(), ..Default::default() };
+    assemble(FetchFrame::encode(head.correlation_id, head.version, &response), ranges)
+}
+
+/// Puts the ranges into the holes of the frame.
+fn assemble(frame: FetchFrame, ranges: Vec<ottla_log::FileRange>) -> Response {
+    let FetchFrame { head, holes } = frame;
+    let head = Bytes::from(head);
+    let mut rest = Vec::with_capacity(2 * holes.len());
+    let first = holes.first().map_or(head.len(), |hole| hole.position);
+    let ends = holes.iter().skip(1).map(|hole| hole.position).chain(std::iter::once(head.len()));
+    for ((hole, end), range) in holes.iter().zip(ends).zip(ranges) {
+        rest.push(Piece::File(range));
+        if hole.position < end {
+            rest.push(Piece::Bytes(head.slice(hole.position..end)));
+        }
+    }
+    Response { head: head.slice(..first), rest }
+}

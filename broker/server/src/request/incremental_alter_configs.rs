@@ -1,0 +1,132 @@
+//! IncrementalAlterConfigs, versions 0-1.
+//!
+//! Behaviour: SET, DELETE, and for lists APPEND and SUBTRACT, on topics. All changes of one topic hold or none; with
+//! `validate_only` they are only checked. A plugin that a setting names must be there.
+//! Not supported: broker settings (they are those of the start), other resources.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use ottla_wire::message::{
+    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, OPERATION_APPEND, OPERATION_DELETE, OPERATION_SET, OPERATION_SUBTRACT,
+    RESOURCE_BROKER, RESOURCE_TOPIC,
+};
+use ottla_wire::{ErrorCode, Str};
+
+use super::create_topics::{Refusal, check_settings};
+use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use crate::broker::Broker;
+use crate::config::topic::{TopicSetting, list_items};
+use crate::config::{TopicSettings, ValueKind};
+use crate::topics::Topic;
+
+/// Serves IncrementalAlterConfigs.
+pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
+    let broker = Arc::clone(broker);
+    Reply::blocking(move || respond(&broker, head, &frame))
+}
+
+fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+    let request: IncrementalAlterConfigsRequest<'_> = decoded(head, frame)?;
+    let mut times_named: HashMap<(i8, &str), usize> = HashMap::new();
+    for resource in &request.resources {
+        *times_named.entry((resource.resource_type, &resource.resource_name)).or_default() += 1;
+    }
+    let alter = |resource: &AlterConfigsResource<'_>| {
+        if times_named.get(&(resource.resource_type, &*resource.resource_name)).is_some_and(|times| *times > 1) {
+            return Err(Refusal::new(ErrorCode::InvalidRequest, "Each resource must appear at most once."));
+        }
+        alter_one(broker, resource, request.validate_only)
+    };
+    let responses = request.resources.iter().map(|resource| {
+        let refusal = alter(resource).err();
+        AlterConfigsResourceResponse {
+            error_code: refusal.as_ref().map_or(ErrorCode::None, |refusal| refusal.error_code),
+            error_message: refusal.map(|refusal| Str::Owned(refusal.message)),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+        }
+    });
+    Ok(Response::of(head, &IncrementalAlterConfigsResponse { responses: responses.collect(), ..Default::default() }))
+}
+
+fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only: bool) -> Result<(), Refusal> {
+    match resource.resource_type {
+        RESOURCE_TOPIC => {}
+        RESOURCE_BROKER => {
+            let message = "Broker settings cannot be changed while the broker runs: set them at its start.";
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
+        other => {
+            return Err(Refusal::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}")));
+        }
+    }
+    let topic = broker.topics.get(&resource.resource_name).ok_or_else(|| {
+        let error_code = ErrorCode::UnknownTopicOrPartition;
+        Refusal::new(error_code, error_code.message())
+    })?;
+    let settings = check_settings(broker, changed(&topic, &resource.configs)?)?;
+    if !validate_only {
+        broker.topics.alter(&topic, settings)?;
+        tracing::info!("changed settings of topic {}", topic.name);
+    }
+    Ok(())
+}
+
+/// What the topic sets itself after the changes.
+fn changed(
+    topic: &Topic,
+    changes: &[AlterableConfig<'_>],
+) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
+    let settings = topic.settings();
+    let mut overrides = settings.overrides.clone();
+    let mut seen = HashSet::new();
+    for change in changes {
+        let name = &*change.name;
+        if !seen.insert(name) {
+            let message = format!("Error due to duplicate config keys: {name}");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
+        let setting = TopicSetting::find(name)
+            .ok_or_else(|| Refusal::new(ErrorCode::InvalidConfig, format!("Unknown topic config name: {name}")))?;
+        if change.config_operation == OPERATION_DELETE {
+            overrides.remove(name);
+            continue;
+        }
+        let value = change
+            .value
+            .as_deref()
+            .ok_or_else(|| Refusal::new(ErrorCode::InvalidConfig, format!("Null value not supported for {name}")))?;
+        let value = match change.config_operation {
+            OPERATION_SET => value.to_owned(),
+            OPERATION_APPEND | OPERATION_SUBTRACT => combined(&settings, setting, change.config_operation, value)?,
+            other => {
+                let message = format!("Unknown config operation: {other}");
+                return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            }
+        };
+        overrides.insert(name.to_owned(), value);
+    }
+    Ok(overrides)
+}
+
+/// A list with items added or taken out.
+fn combined(settings: &TopicSettings, setting: &TopicSetting, operation: i8, value: &str) -> Result<String, Refusal> {
+    let (append, verb) =
+        (operation == OPERATION_APPEND, if operation == OPERATION_APPEND { "append to" } else { "subtract from" });
+    if setting.kind != ValueKind::List {
+        let message = format!("Can't {verb} key {} because its type is not LIST.", setting.name);
+        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+    }
+    let current = (setting.show)(settings);
+    let mut items: Vec<&str> = list_items(&current).collect();
+    for item in list_items(value) {
+        if append && !items.contains(&item) {
+            items.push(item);
+        } else if !append {
+            items.retain(|kept| *kept != item);
+        }
+    }
+    Ok(items.join(","))
+}

@@ -1,0 +1,161 @@
+//! Metadata, versions 0-13.
+//!
+//! Behaviour: one broker, which leads everything. Topics by name, from v12 on also by id; all of them when none are
+//! named (v0: the empty list). A name that does not exist is created with `num.partitions` when client and broker both
+//! allow it, and the answer then already carries the new topic; an invalid name never is.
+//! Not supported: authorized operations beyond "everything": there is no authorization yet.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ottla_wire::message::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
+    MetadataResponseTopic, OPERATIONS_NOT_ASKED_FOR,
+};
+use ottla_wire::{ErrorCode, Str, Uuid};
+
+use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use crate::broker::Broker;
+use crate::config::TopicSettings;
+use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name};
+
+/// Read, write, create, delete, alter, describe, describe configs, alter configs: one bit each, by Kafka's numbers.
+const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+/// Create, alter, describe, cluster action, describe configs, alter configs, idempotent write.
+const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+/// Serves Metadata.
+pub(super) fn handle(broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
+    let request = match decoded::<MetadataRequest<'_>>(head, &frame) {
+        Ok(request) => request,
+        Err(reason) => return reason.into(),
+    };
+    if !wants_creation(broker, &request) {
+        return answer(broker, peer, head, &request).into();
+    }
+    drop(request);
+    let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
+    Reply::blocking(move || -> Result<Response, CloseReason> {
+        let request: MetadataRequest<'_> = decoded(head, &frame)?;
+        create_missing(&broker, &request);
+        Ok(answer(&broker, &peer, head, &request))
+    })
+}
+
+/// Names that would have to be created first.
+fn missing<'r>(broker: &'r Broker, request: &'r MetadataRequest<'_>) -> impl Iterator<Item = &'r str> {
+    let named = request.topics.iter().flatten().filter(|topic| topic.topic_id.is_nil());
+    named
+        .filter_map(|topic| topic.name.as_deref())
+        .filter(|name| check_topic_name(name).is_ok() && broker.topics.get(name).is_none())
+}
+
+fn wants_creation(broker: &Broker, request: &MetadataRequest<'_>) -> bool {
+    broker.config.auto_create_topics && request.allow_auto_topic_creation && missing(broker, request).next().is_some()
+}
+
+fn create_missing(broker: &Broker, request: &MetadataRequest<'_>) {
+    for name in missing(broker, request) {
+        let new = NewTopic {
+            name: name.to_owned(),
+            partition_count: broker.config.num_partitions,
+            settings: TopicSettings::defaults(&broker.config),
+        };
+        match broker.topics.create(new) {
+            Ok(topic) => tracing::info!("created topic {} on first use", topic.name),
+            // Somebody else was faster, or the name collides: the answer says which.
+            Err(TopicChangeError::Exists(_) | TopicChangeError::Collides { .. }) => {}
+            Err(error) => tracing::error!("cannot create topic {name}: {error}"),
+        }
+    }
+}
+
+fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: &MetadataRequest<'_>) -> Response {
+    let address = broker.advertised_to(peer);
+    let asked = request.include_topic_authorized_operations;
+    let all = match &request.topics {
+        None => Some(broker.topics.all()),
+        Some(named) if head.version == 0 && named.is_empty() => Some(broker.topics.all()),
+        Some(_) => None,
+    };
+    let topics = match &all {
+        Some(topics) => topics.iter().map(|topic| found(broker, topic, asked)).collect(),
+        None => request.topics.iter().flatten().map(|wanted| looked_up(broker, head, wanted, asked)).collect(),
+    };
+    let response = MetadataResponse {
+        brokers: vec![MetadataResponseBroker {
+            node_id: broker.node_id,
+            host: Cow::Borrowed(&address.host),
+            port: i32::from(address.port),
+            rack: None,
+        }],
+        cluster_id: Some(Cow::Borrowed(&broker.cluster_id)),
+        controller_id: broker.node_id,
+        topics,
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            ALL_CLUSTER_OPERATIONS
+        } else {
+            OPERATIONS_NOT_ASKED_FOR
+        },
+        ..Default::default()
+    };
+    Response::of(head, &response)
+}
+
+fn looked_up<'r>(
+    broker: &Broker,
+    head: RequestHead,
+    wanted: &'r MetadataRequestTopic<'_>,
+    operations: bool,
+) -> MetadataResponseTopic<'r> {
+    let by_id = !wanted.topic_id.is_nil();
+    match &wanted.name {
+        _ if by_id && head.version >= 12 => match broker.topics.get_by_id(&wanted.topic_id) {
+            Some(topic) => found(broker, &topic, operations),
+            None => not_found(ErrorCode::UnknownTopicId, None, wanted.topic_id),
+        },
+        Some(name) if !by_id => {
+            if let Err(_wrong) = check_topic_name(name) {
+                return not_found(ErrorCode::InvalidTopicException, Some(name), Uuid::nil());
+            }
+            match broker.topics.get(name) {
+                Some(topic) => found(broker, &topic, operations),
+                None => not_found(missing_code(broker, name), Some(name), Uuid::nil()),
+            }
+        }
+        // Ids came with v10, asking by them with v12.
+        name => not_found(ErrorCode::InvalidRequest, Some(name.as_deref().unwrap_or_default()), wanted.topic_id),
+    }
+}
+
+/// A name that collides with an existing one can never be created; saying "unknown" would be retried for ever.
+fn missing_code(broker: &Broker, name: &str) -> ErrorCode {
+    match broker.topics.check_new(name) {
+        Err(TopicChangeError::Collides { .. }) => ErrorCode::InvalidTopicException,
+        _ => ErrorCode::UnknownTopicOrPartition,
+    }
+}
+
+fn not_found(error_code: ErrorCode, name: Option<&str>, topic_id: Uuid) -> MetadataResponseTopic<'_> {
+    MetadataResponseTopic { error_code, name: name.map(Cow::Borrowed), topic_id, ..Default::default() }
+}
+
+fn found<'r>(broker: &Broker, topic: &Topic, operations: bool) -> MetadataResponseTopic<'r> {
+    let partition = |index: usize, leader_epoch: i32| MetadataResponsePartition {
+        partition_index: index as i32,
+        leader_id: broker.node_id,
+        leader_epoch,
+        replica_nodes: vec![broker.node_id],
+        isr_nodes: vec![broker.node_id],
+        ..Default::default()
+    };
+    let epochs = topic.partitions.iter().map(|partition| partition.log.leader_epoch().get());
+    MetadataResponseTopic {
+        name: Some(Str::Owned(topic.name.to_string())),
+        topic_id: topic.id,
+        is_internal: topic.internal,
+        partitions: epochs.enumerate().map(|(index, epoch)| partition(index, epoch)).collect(),
+        topic_authorized_operations: if operations { ALL_TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED_FOR },
+        ..Default::default()
+    }
+}

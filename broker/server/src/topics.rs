@@ -1,0 +1,415 @@
+//! The topics there are: looked up by name and id on every request, created, altered and deleted now and then.
+//!
+//! Looking up takes a read lock for as long as a map lookup. Changes write the metadata first and take their time; one
+//! is made at a time, and the maps are locked only to swap the result in.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ottla_log::{LogDir, PartitionName, PartitionOptions};
+use uuid::Uuid;
+
+use crate::config::{Config, TopicSettings};
+use crate::meta::{MetaError, MetadataStore, TopicRecord};
+use crate::partition::Partition;
+
+/// Topics in which Kafka's tools expect groups and transactions to be kept; clients cannot write to them.
+const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+/// A topic that exists.
+pub struct Topic {
+    /// Its id, which a later topic of the same name does not get.
+    pub id: Uuid,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether the broker alone writes to it.
+    pub internal: bool,
+    /// Its partitions, by index.
+    pub partitions: Box<[Arc<Partition>]>,
+    settings: RwLock<Arc<TopicSettings>>,
+}
+
+impl Topic {
+    /// The settings in force now.
+    pub fn settings(&self) -> Arc<TopicSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The partition with this index.
+    pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+    }
+
+    fn record(&self) -> TopicRecord {
+        TopicRecord {
+            name: self.name.to_string(),
+            id: self.id,
+            partition_count: self.partitions.len() as i32,
+            configs: self.settings().overrides.clone(),
+            deleting: false,
+        }
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {} partitions)", self.name, self.id, self.partitions.len())
+    }
+}
+
+/// Why a text cannot be the name of a topic; Kafka's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicNameError {
+    /// No text.
+    #[error("the empty string is not allowed")]
+    Empty,
+    /// `.` and `..` are directories.
+    #[error("'.' and '..' are not allowed")]
+    Dots,
+    /// More than a directory name holds together with the partition's number.
+    #[error("the length of {0} characters is above the maximum of 249")]
+    TooLong(usize),
+    /// A character that is not allowed.
+    #[error("it contains a character other than ASCII letters and digits, '.', '_' and '-'")]
+    Character,
+}
+
+/// Checks the name of a topic.
+pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
+    const LENGTH_MAX: usize = 249;
+    if name.is_empty() {
+        Err(TopicNameError::Empty)
+    } else if name == "." || name == ".." {
+        Err(TopicNameError::Dots)
+    } else if name.len() > LENGTH_MAX {
+        Err(TopicNameError::TooLong(name.chars().count()))
+    } else if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+        Ok(())
+    } else {
+        Err(TopicNameError::Character)
+    }
+}
+
+/// Why a topic was not created, altered or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicChangeError {
+    /// There is one of this name.
+    #[error("Topic '{0}' already exists.")]
+    Exists(String),
+    /// A name that differs only in dots and underscores would get the same metrics; Kafka refuses that.
+    #[error("Topic '{name}' collides with existing topic: {with}")]
+    Collides {
+        /// The new name.
+        name: String,
+        /// The one that exists.
+        with: String,
+    },
+    /// There is none.
+    #[error("This server does not host this topic-partition.")]
+    Unknown,
+    /// The name cannot be one.
+    #[error("Topic name is invalid: {0}")]
+    Name(#[from] TopicNameError),
+    /// The metadata could not be written; nothing changed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The log could not make or remove a partition.
+    #[error("{0}")]
+    Log(String),
+}
+
+/// What a new topic is to be.
+#[derive(Debug, Clone)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partition_count: i32,
+    /// Its settings, checked.
+    pub settings: TopicSettings,
+}
+
+/// All topics.
+pub struct TopicTable {
+    meta: Arc<dyn MetadataStore>,
+    log: Arc<LogDir>,
+    index: RwLock<Index>,
+    /// Held while a topic is created, altered or deleted.
+    changing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Index {
+    names: HashMap<Arc<str>, Arc<Topic>>,
+    ids: HashMap<Uuid, Arc<Topic>>,
+    /// Names with dots for underscores, to find those that collide.
+    metric_names: HashMap<String, Arc<str>>,
+}
+
+impl Index {
+    fn insert(&mut self, topic: &Arc<Topic>) {
+        self.names.insert(Arc::clone(&topic.name), Arc::clone(topic));
+        self.ids.insert(topic.id, Arc::clone(topic));
+        self.metric_names.insert(metric_name(&topic.name), Arc::clone(&topic.name));
+    }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.names.remove(&topic.name);
+        self.ids.remove(&topic.id);
+        self.metric_names.remove(&metric_name(&topic.name));
+    }
+}
+
+fn metric_name(name: &str) -> String {
+    name.replace('.', "_")
+}
+
+/// What a topic was found in when the broker started.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsOpenError {
+    /// The metadata cannot be read, or a deletion cannot be finished.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// A partition cannot be opened.
+    #[error("cannot open topic {topic}: {wrong}")]
+    Partition {
+        /// The topic.
+        topic: String,
+        /// What is wrong.
+        wrong: String,
+    },
+}
+
+impl TopicTable {
+    /// Puts topics and the partitions found on the disk together, finishing what a crash interrupted.
+    pub fn open(config: &Config, meta: Arc<dyn MetadataStore>, log: Arc<LogDir>) -> Result<Self, TopicsOpenError> {
+        let table = Self { meta, log, index: RwLock::default(), changing: Mutex::default() };
+        for record in table.meta.topics()? {
+            let wrong = |wrong: TopicChangeError| TopicsOpenError::Partition {
+                topic: record.name.clone(),
+                wrong: wrong.to_string(),
+            };
+            if record.deleting {
+                table.remove_partitions(&record.name, record.partition_count).map_err(wrong)?;
+                table.meta.delete_topic(&record.name)?;
+                continue;
+            }
+            // A setting that this version refuses must not keep the broker from its data.
+            let settings = TopicSettings::with_overrides(config, record.configs.clone()).unwrap_or_else(|error| {
+                tracing::error!(
+                    "topic {}: {error}; its own settings are ignored until they are corrected",
+                    record.name
+                );
+                TopicSettings::defaults(config)
+            });
+            let topic = table.assemble(&record.name, record.id, record.partition_count, settings).map_err(wrong)?;
+            table.write_index().insert(&topic);
+        }
+        table.report_orphans();
+        Ok(table)
+    }
+
+    /// Directories that belong to no topic are left alone: deleting what one does not know is no recovery.
+    fn report_orphans(&self) {
+        for partition in self.log.partitions() {
+            let name = partition.name();
+            if self.get(&name.topic).is_none_or(|topic| topic.partition(name.index).is_none()) {
+                tracing::warn!("directory {name} belongs to no topic; it is left as it is");
+            }
+        }
+    }
+
+    /// The topic of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.read_index().names.get(name).cloned()
+    }
+
+    /// The topic with this id.
+    pub fn get_by_id(&self, id: &Uuid) -> Option<Arc<Topic>> {
+        self.read_index().ids.get(id).cloned()
+    }
+
+    /// All topics, by name.
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.read_index().names.values().cloned().collect();
+        topics.sort_by(|one, other| one.name.cmp(&other.name));
+        topics
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.read_index().names.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Says why a topic of this name cannot be created, if so.
+    pub fn check_new(&self, name: &str) -> Result<(), TopicChangeError> {
+        check_topic_name(name)?;
+        let index = self.read_index();
+        if index.names.contains_key(name) {
+            return Err(TopicChangeError::Exists(name.to_owned()));
+        }
+        match index.metric_names.get(&metric_name(name)) {
+            Some(with) => Err(TopicChangeError::Collides { name: name.to_owned(), with: with.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Creates a topic. It can be used as soon as this returns. Blocks on the disk.
+    pub fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicChangeError> {
+        let _changing = self.change();
+        self.check_new(&new.name)?;
+        let NewTopic { name, partition_count, settings } = new;
+        let record = TopicRecord {
+            name,
+            id: Uuid::new_v4(),
+            partition_count,
+            configs: settings.overrides.clone(),
+            deleting: false,
+        };
+        // Metadata first: a crash after it leaves a topic whose missing partitions the next start makes.
+        self.meta.put_topic(&record)?;
+        match self.assemble(&record.name, record.id, partition_count, settings) {
+            Ok(topic) => {
+                self.write_index().insert(&topic);
+                Ok(topic)
+            }
+            Err(error) => {
+                if let Err(undo) = self.forget(&record) {
+                    tracing::error!("topic {} was half created and could not be taken back: {undo}", record.name);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Replaces what a topic sets itself. Blocks on the disk.
+    pub fn alter(&self, topic: &Topic, settings: TopicSettings) -> Result<(), TopicChangeError> {
+        let _changing = self.change();
+        if self.get_by_id(&topic.id).is_none() {
+            return Err(TopicChangeError::Unknown);
+        }
+        let options = partition_options(&settings);
+        self.meta.put_topic(&TopicRecord { configs: settings.overrides.clone(), ..topic.record() })?;
+        for partition in &topic.partitions {
+            partition.log.set_options(options).map_err(|error| TopicChangeError::Log(error.to_string()))?;
+        }
+        *topic.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        Ok(())
+    }
+
+    /// Deletes a topic: nobody finds it any more, waiting requests are told, its files go. Blocks on the disk.
+    pub fn delete(&self, topic: &Topic) -> Result<(), TopicChangeError> {
+        let _changing = self.change();
+        if self.get_by_id(&topic.id).is_none() {
+            return Err(TopicChangeError::Unknown);
+        }
+        let record = topic.record();
+        // From here on a restart finishes the deletion instead of finding half a topic.
+        self.meta.put_topic(&TopicRecord { deleting: true, ..record.clone() })?;
+        self.write_index().remove(topic);
+        for partition in &topic.partitions {
+            partition.close();
+        }
+        self.forget(&record)
+    }
+
+    fn forget(&self, record: &TopicRecord) -> Result<(), TopicChangeError> {
+        self.remove_partitions(&record.name, record.partition_count)?;
+        self.meta.delete_topic(&record.name)?;
+        Ok(())
+    }
+
+    fn remove_partitions(&self, topic: &str, partition_count: i32) -> Result<(), TopicChangeError> {
+        for index in 0..partition_count {
+            let name = PartitionName { topic: topic.to_owned(), index };
+            if self.log.partition(&name).is_some() {
+                self.log.delete_partition(&name).map_err(|error| TopicChangeError::Log(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the partitions of a topic, making those that are not there.
+    fn assemble(
+        &self,
+        name: &str,
+        id: Uuid,
+        partition_count: i32,
+        settings: TopicSettings,
+    ) -> Result<Arc<Topic>, TopicChangeError> {
+        let options = partition_options(&settings);
+        let name: Arc<str> = name.into();
+        let open = |index: i32| {
+            let partition_name = PartitionName { topic: name.to_string(), index };
+            let log = match self.log.partition(&partition_name) {
+                Some(log) if log.topic_id() == id => Ok(log),
+                Some(log) => {
+                    return Err(TopicChangeError::Log(format!(
+                        "directory {partition_name} belongs to another topic, {}",
+                        log.topic_id()
+                    )));
+                }
+                None => self.log.create_partition(&partition_name, id, options),
+            };
+            let log = log.map_err(|error| TopicChangeError::Log(error.to_string()))?;
+            let partition = Partition::open(id, Arc::clone(&name), index, log);
+            partition.map(Arc::new).map_err(|error| TopicChangeError::Log(error.to_string()))
+        };
+        Ok(Arc::new(Topic {
+            id,
+            internal: INTERNAL_TOPICS.contains(&&*name),
+            partitions: (0..partition_count).map(open).collect::<Result<_, _>>()?,
+            settings: RwLock::new(Arc::new(settings)),
+            name,
+        }))
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_index(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn partition_options(settings: &TopicSettings) -> PartitionOptions {
+    PartitionOptions {
+        durability: settings.durability,
+        segment_bytes: settings.segment_bytes as u64,
+        index_interval_bytes: settings.index_interval_bytes as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_kafkas_rules() {
+        for legal in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
+            assert_eq!(check_topic_name(legal), Ok(()), "{legal}");
+        }
+        for (illegal, error) in [
+            ("", TopicNameError::Empty),
+            (".", TopicNameError::Dots),
+            ("..", TopicNameError::Dots),
+            ("a b", TopicNameError::Character),
+            ("a/b", TopicNameError::Character),
+            ("ä", TopicNameError::Character),
+            (&"x".repeat(250), TopicNameError::TooLong(250)),
+        ] {
+            assert_eq!(check_topic_name(illegal), Err(error), "{illegal}");
+        }
+    }
+}

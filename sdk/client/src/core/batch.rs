@@ -28,6 +28,8 @@ pub(crate) enum Claim {
 #[derive(Debug, Default)]
 pub(crate) struct Parties {
     fate: Option<Arc<Fate>>,
+    /// Deliveries that were given out with that fate.
+    deliveries: usize,
     guests: Vec<(u32, Arc<Fate>)>,
     tickets: Vec<Ticket>,
 }
@@ -37,7 +39,10 @@ impl Parties {
     fn join(&mut self, claim: Claim, index: u32, timestamp_ms: i64) -> Option<Arc<Fate>> {
         match claim {
             Claim::Nothing => None,
-            Claim::Delivery => Some(Arc::clone(self.fate.get_or_insert_default())),
+            Claim::Delivery => {
+                self.deliveries += 1;
+                Some(Arc::clone(self.fate.get_or_insert_default()))
+            }
             Claim::Guest(fate) => {
                 self.guests.push((index, fate));
                 None
@@ -54,6 +59,13 @@ impl Parties {
         let mut parties = Self::default();
         parties.join(claim, 0, timestamp_ms);
         parties
+    }
+
+    /// Deliveries that were given out and dropped since: nobody will look at what became of their records.
+    pub(crate) fn unwatched(&self) -> usize {
+        let kept = self.fate.as_ref().map_or(0, |fate| Arc::strong_count(fate) - 1);
+        let guests = self.guests.iter().filter(|(_, fate)| Arc::strong_count(fate) == 1).count();
+        self.deliveries.saturating_sub(kept) + guests
     }
 
     /// Tells those with a delivery, returns the tickets.

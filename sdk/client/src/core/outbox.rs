@@ -58,6 +58,8 @@ pub(crate) struct Outbox {
     next_batch: u64,
     turn: u64,
     settled: Vec<Settled>,
+    /// Batches taken out to be told and not yet [`told`](Self::told): they count as unsettled for whoever flushes.
+    untold: usize,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl Outbox {
             next_batch: 0,
             turn: 0,
             settled: Vec::new(),
+            untold: 0,
         }
     }
 
@@ -560,7 +563,7 @@ impl Outbox {
             }
             busy
         });
-        self.flush_below = if self.is_flushed(self.flush_below) { 0 } else { self.flush_below };
+        self.flush_below = if self.is_settled(self.flush_below) { 0 } else { self.flush_below };
     }
 
     /// Gives up everything.
@@ -599,7 +602,13 @@ impl Outbox {
 
     /// What was settled since the last call; to be told outside any lock.
     pub(crate) fn take_settled(&mut self) -> Vec<Settled> {
+        self.untold += self.settled.len();
         std::mem::take(&mut self.settled)
+    }
+
+    /// As many batches were told what became of them.
+    pub(crate) fn told(&mut self, batches: usize) {
+        self.untold = self.untold.saturating_sub(batches);
     }
 
     /// When something is to be done even if nothing happens: a batch has lingered, a pause is over, a record is too old.
@@ -618,8 +627,12 @@ impl Outbox {
         self.next_serial
     }
 
-    /// Whether every record below the mark is settled.
+    /// Whether every record below the mark is settled, and everyone concerned knows.
     pub(crate) fn is_flushed(&self, mark: u64) -> bool {
+        self.untold == 0 && self.is_settled(mark)
+    }
+
+    fn is_settled(&self, mark: u64) -> bool {
         let lanes = self.active_lanes().filter_map(Lane::oldest_serial);
         let waiting = self.topics.iter().filter_map(|topic| topic.waiting.front()).map(|waiting| waiting.serial);
         lanes.chain(waiting).all(|serial| serial >= mark)
@@ -627,7 +640,7 @@ impl Outbox {
 
     /// Whether nothing is left to be settled.
     pub(crate) fn is_empty(&self) -> bool {
-        self.is_flushed(u64::MAX)
+        self.is_settled(u64::MAX)
     }
 
     /// Bytes of records not yet settled.

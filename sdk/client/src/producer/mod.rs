@@ -59,6 +59,16 @@ pub(crate) struct Shared {
     failed: Mutex<Option<ProduceError>>,
     /// What stood in the way at last; told to records that time out.
     trouble: Mutex<Option<Arc<str>>>,
+    unseen: Mutex<Option<UnseenFailures>>,
+}
+
+/// Records that failed although nobody was left to look: their deliveries had been dropped.
+#[derive(Clone, Debug)]
+pub struct UnseenFailures {
+    /// How many.
+    pub records: usize,
+    /// What befell the first of them.
+    pub first: ProduceError,
 }
 
 impl Producer {
@@ -86,6 +96,7 @@ impl Producer {
             closed: AtomicBool::new(false),
             failed: Mutex::default(),
             trouble: Mutex::default(),
+            unseen: Mutex::default(),
             config,
         });
         shared.cluster.runtime().spawn(sender::run(Arc::clone(&shared)));
@@ -177,6 +188,11 @@ impl Producer {
     /// [`close`](Self::close) for threads outside any runtime.
     pub fn close_blocking(&self, timeout: Duration) -> bool {
         self.runtime().block_on(self.close(timeout))
+    }
+
+    /// Failures since the last call that nobody has seen or will see, so that a flush can speak of them.
+    pub fn take_unseen_failures(&self) -> Option<UnseenFailures> {
+        self.shared.unseen.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The number of partitions of a topic, asked for if it is not known.
@@ -274,7 +290,11 @@ impl Shared {
             return;
         }
         let mut acks = Vec::new();
+        let batches = settled.len();
         for Settled { outcome, parties } in settled {
+            if let Err(error) = &outcome.result {
+                self.note_unseen(parties.unwatched(), error);
+            }
             let tickets = parties.tell(&outcome);
             if !tickets.is_empty() {
                 acks.push(AckBatch { outcome, tickets });
@@ -283,7 +303,16 @@ impl Shared {
         if let Some(sink) = self.config.sink.as_ref().filter(|_| !acks.is_empty()) {
             sink.delivered(acks);
         }
+        self.outbox().told(batches);
         self.progress.notify_waiters();
+    }
+
+    fn note_unseen(&self, records: usize, error: &ProduceError) {
+        if records == 0 {
+            return;
+        }
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        unseen.get_or_insert_with(|| UnseenFailures { records: 0, first: error.clone() }).records += records;
     }
 
     /// Gives up what is left and lets the background task end.

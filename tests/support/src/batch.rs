@@ -3,6 +3,7 @@
 /// Bytes in front of the CRC's range: base offset, length, leader epoch, magic, and the CRC itself.
 pub const CRC_POSITION: usize = 17;
 const CRC_COVERS_FROM: usize = 21;
+const HEADER_BYTES: usize = 61;
 
 /// Who sends a batch, when the sender is idempotent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,26 @@ pub fn batch(records: &[(&[u8], &[u8])], sender: Option<Sender>) -> Vec<u8> {
     batch.extend(crc32c(&covered).to_be_bytes());
     batch.extend(covered);
     batch
+}
+
+/// A batch of `count` records whose records are `compressed` bytes, whatever those are.
+pub fn with_codec(codec: i16, count: i32, compressed: &[u8]) -> Vec<u8> {
+    let mut batch = batch(&[(b"", b"")], None);
+    batch.truncate(HEADER_BYTES);
+    batch.extend_from_slice(compressed);
+    let batch_length = (batch.len() - 12) as i32;
+    batch[8..12].copy_from_slice(&batch_length.to_be_bytes());
+    batch[21..23].copy_from_slice(&codec.to_be_bytes());
+    batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+    batch[57..61].copy_from_slice(&count.to_be_bytes());
+    seal(&mut batch);
+    batch
+}
+
+/// Writes the CRC that fits the rest.
+pub fn seal(batch: &mut [u8]) {
+    let crc = crc32c(&batch[CRC_COVERS_FROM..]);
+    batch[CRC_POSITION..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
 }
 
 /// Zigzag, seven bits to a byte.

@@ -37,7 +37,7 @@ pub struct Broker {
     lines: Lines,
     data_dir: PathBuf,
     /// Removed with the last broker that used it.
-    _temporary: Option<Arc<TempDir>>,
+    temporary: Option<Arc<TempDir>>,
 }
 
 impl Builder {
@@ -52,6 +52,13 @@ impl Builder {
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Builder {
         self.arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
+        self
+    }
+
+    /// One more argument of `ottla serve`.
+    #[must_use]
+    pub fn argument(mut self, word: &str) -> Builder {
+        self.arguments.push(word.to_owned());
         self
     }
 
@@ -109,7 +116,7 @@ impl Builder {
         // Under another command the broker is that command's child.
         let pid = if self.before.is_empty() { child.id() } else { only_child(child.id()) };
         let pid = Pid::from_raw(pid.cast_signed()).expect("a process id");
-        Broker { builder: self, child, pid, address, lines, data_dir, _temporary: temporary }
+        Broker { builder: self, child, pid, address, lines, data_dir, temporary }
     }
 
     fn spawn(&self, data_dir: &Path) -> Child {
@@ -180,13 +187,19 @@ impl Broker {
         })
     }
 
-    /// Memory that is its own (`RssAnon`): mapped files belong to the page cache.
-    pub fn anonymous_memory_bytes(&self) -> u64 {
+    /// The most memory it held at once since [`Broker::reset_peak_memory`] (`VmHWM`).
+    pub fn peak_memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kibibytes * 1024
+    }
+
+    /// Forgets earlier peaks: the peak is what it holds now.
+    pub fn reset_peak_memory(&self) {
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        std::fs::write(&path, "5").unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
     }
 
     /// Whether the process still runs.
@@ -222,7 +235,7 @@ impl Broker {
             self.kill9();
         }
         let builder = change(self.builder.clone()).listen(&self.bootstrap());
-        *self = builder.start_in(self.data_dir.clone(), self._temporary.clone());
+        *self = builder.start_in(self.data_dir.clone(), self.temporary.clone());
     }
 }
 

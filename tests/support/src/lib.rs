@@ -9,6 +9,7 @@
 //! | [`batch`] | record batches, written a second time by hand |
 //! | [`connection`] | one socket that speaks frames, for what no client would send |
 //! | [`admin`] | topics, settings and plugins, asked for by frames |
+//! | [`guest`] | small plugins, right and wrong ones, assembled here |
 //! | [`record`] | records as tests compare them, and their hash |
 //! | [`package_index`] | the real records: the package index of the machine |
 //! | [`section`] | what the `by-section` plugin answers, computed a second time |
@@ -23,6 +24,7 @@ pub mod batch;
 pub mod broker;
 pub mod client;
 pub mod connection;
+pub mod guest;
 pub mod package_index;
 pub mod record;
 pub mod section;

@@ -92,15 +92,15 @@ pub fn check(calls: &[Call], acks: &[Ack]) -> Vec<Violation> {
 
 /// What was sent to each receiver: where in its stream each call began, in order.
 fn answers_by_receiver(calls: &[Call]) -> HashMap<SocketAddr, Vec<(u64, &Call)>> {
-    let mut sent: HashMap<SocketAddr, (u64, Vec<(u64, &Call)>)> = HashMap::new();
+    let mut sent: HashMap<SocketAddr, Vec<(u64, &Call)>> = HashMap::new();
     for call in calls.iter().filter(|call| call.result > 0) {
         if let Some(peer) = call.peer {
-            let (position, sends) = sent.entry(peer).or_default();
-            sends.push((*position, call));
-            *position += call.result.cast_unsigned();
+            let sends = sent.entry(peer).or_default();
+            let position = sends.last().map_or(0, |(begin, last)| begin + last.result.cast_unsigned());
+            sends.push((position, call));
         }
     }
-    sent.into_iter().map(|(peer, (_, sends))| (peer, sends)).collect()
+    sent
 }
 
 /// The call that sent the byte at `position`.
@@ -112,7 +112,7 @@ fn send_at<'a>(sends: &[(u64, &'a Call)], position: u64) -> Option<&'a Call> {
 /// The write that put the batch with `offset` into the log of `partition`: the one with the highest first offset up to it.
 fn write_of<'a>(calls: &'a [Call], partition: &str, offset: i64) -> Option<&'a Call> {
     let directory = format!("/{partition}/");
-    let in_log = |call: &&Call| call.is_write() && call.path.contains(&directory) && call.path.ends_with(".log");
+    let in_log = |call: &&Call| call.is_write() && call.path.contains(&directory) && call.is_segment();
     let first_offset = |call: &Call| call.data.first_chunk().map(|bytes| i64::from_be_bytes(*bytes));
     let before = calls.iter().filter(in_log).filter(|call| first_offset(call).is_some_and(|first| first <= offset));
     before.max_by_key(|call| first_offset(call))

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// One system call that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,11 @@ impl Call {
     /// Makes a file's data durable, and did.
     pub fn is_sync(&self) -> bool {
         matches!(self.name.as_str(), "fdatasync" | "fsync") && self.result == 0
+    }
+
+    /// Whether its file is a segment.
+    pub fn is_segment(&self) -> bool {
+        Path::new(&self.path).extension().is_some_and(|extension| extension == "log")
     }
 
     /// Writes data.

@@ -1,0 +1,98 @@
+//! No acks=all answer leaves before the fdatasync that covers it, shown by the system calls themselves: `kill -9` cannot
+//! show it, because the page cache survives a process. The same check must turn red with a broker that leaves fsync out.
+
+use std::path::PathBuf;
+use std::thread;
+
+use ottla_tests::batch::{Sender, batch};
+use ottla_tests::connection::Connection;
+use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::syscalls::{self, Ack, Violation};
+use ottla_tests::{Broker, artifact, skip};
+use ottla_wire::ErrorCode;
+use ottla_wire::message::{InitProducerIdRequest, PartitionProduceData, ProduceRequest, TopicProduceData};
+
+const PARTITIONS: i32 = 3;
+const REQUESTS: i32 = 25;
+/// Two per partition, so that answers of different connections wait for the same flush.
+const PLAIN_PRODUCERS: i32 = 6;
+const ROUTED_PRODUCERS: i32 = 2;
+
+#[test]
+fn no_answer_leaves_before_the_fdatasync_that_covers_it() {
+    if let Some(why) = syscalls::unavailable() {
+        return skip::test("no_answer_leaves_before_the_fdatasync_that_covers_it", &why);
+    }
+    let (acks, violations) = traced(artifact::ottla());
+    assert_eq!(acks, (REQUESTS * (PLAIN_PRODUCERS + ROUTED_PRODUCERS)) as usize);
+    let report: Vec<_> = violations.iter().map(Violation::to_string).collect();
+    assert!(report.is_empty(), "{} of {acks} answers are not covered:\n{}", report.len(), report.join("\n"));
+}
+
+/// A check that cannot fail proves nothing.
+#[test]
+fn the_check_turns_red_without_fsync() {
+    if let Some(why) = syscalls::unavailable() {
+        return skip::test("the_check_turns_red_without_fsync", &why);
+    }
+    let (acks, violations) = traced(artifact::ottla_canary());
+    let early = violations.iter().filter(|violation| matches!(violation, Violation::TooEarly(_))).count();
+    assert!(early * 2 > acks, "only {early} of {acks} answers were caught: {violations:?}");
+}
+
+/// Runs producers against a broker under strace: how many answers came, and which of them came too early.
+fn traced(program: PathBuf) -> (usize, Vec<Violation>) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let trace = directory.path().join("trace");
+    let words = syscalls::strace(&trace);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut broker = Broker::builder().program(program).under(&words).start();
+    broker.push_plugin("round-robin", &ROUND_ROBIN.component()).expect("a good plugin");
+    broker.create_topic("plain", PARTITIONS, &[]);
+    broker.create_topic("routed", PARTITIONS, &[("ottla.partitioner", "round-robin")]);
+
+    let acks: Vec<Ack> = thread::scope(|scope| {
+        let broker = &broker;
+        let plain =
+            (0..PLAIN_PRODUCERS).map(|number| scope.spawn(move || produce(broker, "plain", number % PARTITIONS)));
+        let routed = (0..ROUTED_PRODUCERS).map(|number| scope.spawn(move || produce(broker, "routed", number)));
+        let producers: Vec<_> = plain.chain(routed).collect();
+        producers.into_iter().flat_map(|producer| producer.join().expect("a producer that got its answers")).collect()
+    });
+    broker.terminate();
+    let text = std::fs::read(&trace).expect("the trace");
+    let calls = syscalls::parse(&String::from_utf8_lossy(&text));
+    (acks.len(), syscalls::check(&calls, &acks))
+}
+
+/// One request after the other, each of three records, idempotent; the answers with what they acknowledge.
+fn produce(broker: &Broker, topic: &str, partition: i32) -> Vec<Ack> {
+    let mut connection = Connection::as_ottla(broker);
+    let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
+    let (producer_id, epoch) = connection.call(4, &request, |response| {
+        assert_eq!(response.error_code, ErrorCode::None);
+        (response.producer_id, response.producer_epoch)
+    });
+    let mut acks = Vec::new();
+    for number in 0..REQUESTS {
+        let sender = Sender { producer_id, epoch, sequence: number * 3 };
+        let records = batch(&[(b"k", b"one"), (b"k", b"two"), (b"k", b"three")], Some(sender));
+        let data = PartitionProduceData { index: partition, records: Some(&records) };
+        let data = TopicProduceData { name: topic.into(), partition_data: vec![data] };
+        let request =
+            ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
+        let stream_position = connection.bytes_received();
+        let batches = connection.call(11, &request, |response| {
+            let answer = &response.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, ErrorCode::None, "{:?}", answer.error_message);
+            if answer.placements.is_empty() {
+                vec![(format!("{topic}-{partition}"), answer.base_offset)]
+            } else {
+                let placements = answer.placements.iter();
+                placements.map(|placed| (format!("{topic}-{}", placed.partition), placed.base_offset)).collect()
+            }
+        });
+        acks.push(Ack { receiver: connection.local_address(), stream_position, batches });
+    }
+    acks
+}

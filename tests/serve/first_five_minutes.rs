@@ -1,0 +1,55 @@
+//! The README's first five minutes, word by word: the commands are taken out of it, only the port is another one.
+
+use std::path::Path;
+use std::process::Command;
+
+use ottla_tests::client::run;
+use ottla_tests::{Broker, artifact};
+
+const CHAPTER: &str = "## The first five minutes";
+/// Where the README has its broker.
+const ADDRESS: &str = "127.0.0.1:9092";
+
+#[test]
+fn every_command_of_the_readme_works_as_written() {
+    let readme = std::fs::read_to_string(artifact::root().join("README.md")).expect("the README");
+    let broker = Broker::start();
+    let script = script(&readme).replace(ADDRESS, &broker.bootstrap());
+    assert!(script.contains("ottla topic create packages --partitions 6"), "{script}");
+    assert!(script.contains("kcat -P"), "{script}");
+
+    // What is made along the way stays out of the checkout.
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::os::unix::fs::symlink(artifact::root().join("target"), directory.path().join("target")).expect("a link");
+    let wheels = newest_wheel(&artifact::root().join("target/wheels"));
+    let script = script.replace("target/wheels/ottla-*.whl", &wheels);
+    let mut command = Command::new("bash");
+    command.args(["-euxo", "pipefail", "-c", &script]).current_dir(directory.path());
+    command.env("OTTLA_BOOTSTRAP", broker.bootstrap());
+    let finished = run(command, &[]).success();
+
+    let output = finished.text();
+    assert!(output.contains("bash"), "kcat's record is shown: {output}");
+    assert!(output.contains("zsh"), "the Python client's record is shown: {output}");
+    let ends = broker.end_offsets("packages", 6);
+    let mut filled = ends.iter().filter(|&&end| end > 0);
+    assert_eq!((filled.next(), filled.next()), (Some(&2), None), "one section, one partition: {ends:?}");
+}
+
+/// The chapter's shell blocks, one after the other. Starting the broker and building are not repeated.
+fn script(readme: &str) -> String {
+    let chapter = readme.split_once(CHAPTER).expect("the chapter").1;
+    let chapter = chapter.split_once("\n## ").map_or(chapter, |(chapter, _)| chapter);
+    let blocks = chapter.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("\n```")).map(|(block, _)| block);
+    let lines = blocks.flat_map(str::lines);
+    let done = |line: &&str| !line.starts_with("cargo run ") && !line.starts_with("cargo xtask ");
+    lines.filter(done).collect::<Vec<_>>().join("\n")
+}
+
+/// A machine that built more than one version has more than one wheel; a clean clone has one.
+fn newest_wheel(wheels: &Path) -> String {
+    let files = std::fs::read_dir(wheels).expect("target/wheels: run `cargo xtask wheel`").flatten();
+    let wheels = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|kind| kind == "whl"));
+    let newest = wheels.max_by_key(|path| path.metadata().and_then(|file| file.modified()).ok());
+    newest.expect("a wheel: run `cargo xtask wheel`").display().to_string()
+}

@@ -8,22 +8,29 @@
 //!
 //! 1. [`config`]: settings with their defaults.
 //! 2. [`producer`]: `send`, deliveries, the task that moves batches.
-//! 3. `core`: decisions without sockets and clocks (batches, sequences, leaders, positions), tested as conversations.
-//! 4. `net`: frames, handshake, connections, the cluster.
-//! 5. [`error`]: one enum per operation.
+//! 3. [`consumer`]: assignment, `poll`, the tasks that fetch.
+//! 4. `core`: decisions without sockets and clocks (batches, sequences, leaders, positions), tested as conversations.
+//! 5. `net`: frames, handshake, connections, the cluster.
+//! 6. [`error`]: one enum per operation.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod consumer;
 mod core;
 pub mod error;
 mod net;
 pub mod producer;
 
 pub use config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig};
+pub use consumer::{
+    Assignment, Chunk, Consumer, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,
+};
 pub use error::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, SendError};
 pub use ottla_wire::ErrorCode;
 pub use ottla_wire::record::Codec;
-pub use producer::{Ack, AckBatch, Delivery, DeliverySink, Header, Placement, Producer, ProducerRecord};
+pub use producer::{
+    Ack, AckBatch, Delivery, DeliverySink, Header, Placement, Producer, ProducerRecord, UnseenFailures,
+};
 
 pub use crate::core::murmur2::{murmur2, partition_of_key};

@@ -6,16 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_wire::record::Headers as WireHeaders;
-
-/// Who set the timestamp of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampType {
-    /// Its producer.
-    CreateTime,
-    /// The broker, when it appended.
-    LogAppendTime,
-}
+pub use ottla_wire::record::TimestampType;
+use ottla_wire::record::{HeaderIter, RecordIter};
 
 /// A stretch of a chunk's buffer; a negative length is a null.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +38,8 @@ pub(crate) struct Entry {
     pub(crate) timestamp_ms: i64,
     pub(crate) key: Span,
     pub(crate) value: Span,
-    pub(crate) headers: Span,
+    /// The whole record as it stands, for its headers; null if it has none.
+    pub(crate) raw: Span,
     pub(crate) header_count: u32,
 }
 
@@ -199,8 +192,7 @@ impl<'a> RecordRef<'a> {
 
     /// The headers in order: name bytes (UTF-8 from any sane producer) and value.
     pub fn headers(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-        let raw = self.entry.headers.of(&self.chunk.buffer).unwrap_or_default();
-        iterate_headers(raw, self.entry.header_count)
+        headers_of(self.entry.raw.of(&self.chunk.buffer).unwrap_or_default())
     }
 
     /// The record on its own.
@@ -214,7 +206,7 @@ impl<'a> RecordRef<'a> {
             key: self.key_bytes(),
             value: self.value_bytes(),
             headers: Headers {
-                raw: self.entry.headers.slice(&self.chunk.buffer).unwrap_or_default(),
+                raw: self.entry.raw.slice(&self.chunk.buffer).unwrap_or_default(),
                 count: self.entry.header_count,
             },
         }
@@ -255,6 +247,7 @@ impl Record {
 /// The headers of a [`Record`], still packed.
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
+    /// The whole record they belong to, empty without headers.
     raw: Bytes,
     count: u32,
 }
@@ -272,7 +265,7 @@ impl Headers {
 
     /// In order: name bytes and value.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        iterate_headers(&self.raw, self.count)
+        headers_of(&self.raw)
     }
 
     /// The value of the last header of this name.
@@ -281,7 +274,9 @@ impl Headers {
     }
 }
 
-/// Headers were checked when their record was parsed, so whatever does not parse ends the list.
-fn iterate_headers(raw: &[u8], count: u32) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-    WireHeaders::new(raw, count as usize).map_while(Result::ok)
+/// The headers of a record as it stands in its batch. It was read once before, so it reads again.
+fn headers_of(raw: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    let record = RecordIter::new(raw, 1).next().and_then(Result::ok);
+    let headers: Option<HeaderIter<'_>> = record.map(|record| record.headers.iter());
+    headers.into_iter().flatten().map(|header| (header.key, header.value))
 }

@@ -7,9 +7,11 @@ mod connect;
 mod connection;
 mod frames;
 mod handshake;
+mod offsets;
 mod pool;
 
 pub(crate) use address::Address;
 pub(crate) use answer::Answer;
 pub(crate) use cluster::{Cluster, MAIN_LANE, Topics};
 pub(crate) use connection::{Connection, Reply, Submission};
+pub(crate) use offsets::{OffsetAnswer, OffsetQuestion, timestamp_of};

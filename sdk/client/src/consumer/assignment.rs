@@ -1,0 +1,225 @@
+//! What callers, fetchers and the guide share: the cursors of all assigned partitions and the bells that ring when they
+//! change.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::{Assignment, Records, TopicPartition};
+use crate::config::ConsumerConfig;
+use crate::core::backoff::Backoff;
+use crate::core::cursor::{Cursor, Room};
+use crate::error::{ConfigError, ConnectionError, ConsumeError};
+use crate::net::Cluster;
+
+pub(super) struct Shared {
+    pub(super) config: ConsumerConfig,
+    pub(super) cluster: Arc<Cluster>,
+    state: Mutex<State>,
+    /// Rings when something can be polled.
+    pub(super) arrival: Notify,
+    /// Rings when there may be something to fetch or to look up.
+    pub(super) work: Notify,
+    pub(super) closed: AtomicBool,
+    started: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) cursors: Vec<Cursor>,
+    index: HashMap<(Arc<str>, i32), usize>,
+    /// Bytes fetched and not yet polled, of all partitions.
+    fetched_bytes: usize,
+    /// Where the next poll begins to look, so that no partition starves.
+    turn: usize,
+    /// Since when, and why, no broker was reached.
+    unreachable: Option<(u64, ConnectionError)>,
+}
+
+impl Shared {
+    pub(super) fn new(config: ConsumerConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            cluster: Arc::new(Cluster::new(&config.client)?),
+            config,
+            state: Mutex::default(),
+            arrival: Notify::new(),
+            work: Notify::new(),
+            closed: AtomicBool::new(false),
+            started: Instant::now(),
+        })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Milliseconds since this consumer started.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.config.client.retry_backoff_ms, self.config.client.retry_backoff_ms_max)
+    }
+
+    pub(super) fn assign(&self, assignments: &[Assignment]) {
+        let metadata = self.cluster.metadata();
+        {
+            let mut state = self.state();
+            for Assignment { topic, partition, start } in assignments {
+                let key = (Arc::clone(topic), *partition);
+                let at = match state.index.get(&key) {
+                    Some(at) => *at,
+                    None => {
+                        let bytes_max = self.config.partition_bytes_max;
+                        state.cursors.push(Cursor::new(Arc::clone(topic), *partition, *start, bytes_max));
+                        let at = state.cursors.len() - 1;
+                        state.index.insert(key, at);
+                        at
+                    }
+                };
+                if let Some(cursor) = state.cursors.get_mut(at) {
+                    cursor.seek(*start);
+                    cursor.leader = metadata.leader(topic, *partition);
+                }
+            }
+        }
+        self.recount();
+    }
+
+    pub(super) fn unassign(&self, topic: &str, partition: i32) {
+        {
+            let mut state = self.state();
+            state.cursors.retain(|cursor| &*cursor.topic != topic || cursor.partition != partition);
+            let places = state.cursors.iter().enumerate();
+            state.index = places.map(|(at, cursor)| ((Arc::clone(&cursor.topic), cursor.partition), at)).collect();
+        }
+        self.recount();
+    }
+
+    pub(super) fn assignment(&self) -> Vec<TopicPartition> {
+        let state = self.state();
+        let cursors = state.cursors.iter();
+        cursors.map(|cursor| TopicPartition { topic: Arc::clone(&cursor.topic), partition: cursor.partition }).collect()
+    }
+
+    pub(super) fn with_cursor<T>(
+        &self,
+        topic: &str,
+        partition: i32,
+        f: impl FnOnce(&mut Cursor) -> T,
+    ) -> Result<T, ConsumeError> {
+        let topic: Arc<str> = topic.into();
+        let mut state = self.state();
+        match state.cursor(&topic, partition) {
+            Some(cursor) => Ok(f(cursor)),
+            None => Err(ConsumeError::NotAssigned { topic, partition }),
+        }
+    }
+
+    /// After cursors were moved: what is fetched is counted anew, and everybody looks again.
+    pub(super) fn recount(&self) {
+        let mut state = self.state();
+        state.fetched_bytes = state.cursors.iter().map(Cursor::fetched_bytes).sum();
+        drop(state);
+        self.work.notify_waiters();
+    }
+
+    pub(super) fn poll(&self, records_max: usize) -> Result<Option<Records>, ConsumeError> {
+        let (result, freed) = self.state().poll(records_max);
+        if freed > 0 {
+            self.work.notify_waiters();
+        }
+        match result? {
+            Some(records) => Ok(Some(records)),
+            None => self.state().complain(self.now_ms(), self.config.unreachable_ms_max),
+        }
+    }
+
+    /// A broker answered.
+    pub(super) fn note_contact(&self) {
+        self.state().unreachable = None;
+    }
+
+    /// No broker answered.
+    pub(super) fn note_silence(&self, error: &ConnectionError) {
+        tracing::warn!(%error, "the consumer keeps trying");
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let since_ms = state.unreachable.as_ref().map_or(now_ms, |(since_ms, _)| *since_ms);
+        state.unreachable = Some((since_ms, error.clone()));
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.work.notify_waiters();
+        self.arrival.notify_waiters();
+        self.cluster.close();
+    }
+}
+
+impl State {
+    pub(super) fn cursor(&mut self, topic: &Arc<str>, partition: i32) -> Option<&mut Cursor> {
+        let at = *self.index.get(&(Arc::clone(topic), partition))?;
+        self.cursors.get_mut(at)
+    }
+
+    /// Counts what an answer brought.
+    pub(super) fn add_fetched(&mut self, bytes: usize) {
+        self.fetched_bytes += bytes;
+    }
+
+    /// Bytes that may still be fetched ahead in total.
+    pub(super) fn free_bytes(&self, config: &ConsumerConfig) -> usize {
+        config.buffer_bytes.saturating_sub(self.fetched_bytes)
+    }
+
+    /// What one partition may fetch ahead: its share of the buffer, and never less than one fetch.
+    pub(super) fn room(&self, config: &ConsumerConfig, now_ms: u64) -> Room {
+        let share = config.buffer_bytes.checked_div(self.cursors.len()).unwrap_or(config.buffer_bytes);
+        Room { now_ms, partition_bytes: share.max(config.partition_bytes_max.max(1) as usize) }
+    }
+
+    fn poll(&mut self, records_max: usize) -> (Result<Option<Records>, ConsumeError>, usize) {
+        let mut chunks = Vec::new();
+        let mut left = records_max;
+        let mut freed = 0;
+        let count = self.cursors.len();
+        for step in 0..count {
+            let at = (self.turn + step) % count;
+            let Some(cursor) = self.cursors.get_mut(at) else { continue };
+            while left > 0 && cursor.has_fetched() {
+                let (chunk, bytes) = cursor.poll(left);
+                freed += bytes;
+                let Some(chunk) = chunk else { break };
+                left -= chunk.len();
+                chunks.push(chunk);
+            }
+            if left == 0 {
+                // The rest of this partition waits until the others had their turn.
+                self.turn = (at + 1) % count;
+                break;
+            }
+        }
+        self.fetched_bytes = self.fetched_bytes.saturating_sub(freed);
+        if !chunks.is_empty() {
+            return (Ok(Some(Records { chunks })), freed);
+        }
+        let trouble = self.cursors.iter_mut().find_map(Cursor::take_trouble);
+        (trouble.map_or(Ok(None), Err), freed)
+    }
+
+    /// Says, once per period, that nobody can be reached.
+    fn complain(&mut self, now_ms: u64, patience_ms: u64) -> Result<Option<Records>, ConsumeError> {
+        match &mut self.unreachable {
+            Some((since_ms, error)) if now_ms.saturating_sub(*since_ms) >= patience_ms => {
+                *since_ms = now_ms;
+                Err(error.clone().into())
+            }
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Where a consumer stands in one partition: what was fetched and not yet polled, what to fetch next, what went wrong.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::backoff::Backoff;
+use super::unpack::OpenedBatch;
+use crate::consumer::StartFrom;
+use crate::error::ConsumeError;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    /// Raised by every seek: answers to questions of before are not taken in.
+    pub(crate) generation: u64,
+    pub(crate) leader: Option<i32>,
+    pub(crate) paused: bool,
+    /// A question about this partition is under way.
+    pub(crate) busy: bool,
+    pub(crate) retry_at_ms: u64,
+    failures: u32,
+    /// A start that the broker has yet to turn into an offset.
+    start: Option<StartFrom>,
+    /// Fetched and not yet polled.
+    fetched: VecDeque<OpenedBatch>,
+    fetched_bytes: usize,
+    /// The first offset not yet fetched.
+    next_fetch: i64,
+    /// The first offset not yet polled.
+    position: i64,
+    trouble: Trouble,
+    pub(crate) high_watermark: i64,
+    /// How much to ask for at once; grows when a batch does not fit.
+    pub(crate) bytes_max: i32,
+}
+
+/// An error that ends this partition until a seek.
+#[derive(Debug)]
+enum Trouble {
+    None,
+    /// To be told once everything before it was polled.
+    Untold(ConsumeError),
+    Told,
+}
+
+/// The bounds of a consumer, as far as one partition is concerned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) now_ms: u64,
+    /// What one partition may have fetched ahead.
+    pub(crate) partition_bytes: usize,
+}
+
+impl Cursor {
+    pub(crate) fn new(topic: Arc<str>, partition: i32, start: StartFrom, bytes_max: i32) -> Self {
+        let mut cursor = Self {
+            topic,
+            partition,
+            generation: 0,
+            leader: None,
+            paused: false,
+            busy: false,
+            retry_at_ms: 0,
+            failures: 0,
+            start: None,
+            fetched: VecDeque::new(),
+            fetched_bytes: 0,
+            next_fetch: 0,
+            position: 0,
+            trouble: Trouble::None,
+            high_watermark: -1,
+            bytes_max,
+        };
+        cursor.seek(start);
+        cursor
+    }
+
+    /// Forgets what was fetched and starts anew from there.
+    pub(crate) fn seek(&mut self, start: StartFrom) {
+        self.generation += 1;
+        self.busy = false;
+        self.retry_at_ms = 0;
+        self.fetched.clear();
+        self.fetched_bytes = 0;
+        self.trouble = Trouble::None;
+        match start {
+            StartFrom::Offset(offset) => self.start_at(offset.max(0)),
+            other => self.start = Some(other),
+        }
+    }
+
+    /// Looks up a new place to go on from, after what was fetched.
+    pub(crate) fn restart(&mut self, start: StartFrom) {
+        self.start = Some(start);
+    }
+
+    /// The offset that a start stands for is known.
+    pub(crate) fn start_at(&mut self, offset: i64) {
+        self.start = None;
+        self.next_fetch = offset;
+        if self.fetched.is_empty() {
+            self.position = offset;
+        }
+    }
+
+    /// The start that has yet to be turned into an offset.
+    pub(crate) fn unresolved_start(&self) -> Option<StartFrom> {
+        self.start.filter(|_| matches!(self.trouble, Trouble::None))
+    }
+
+    /// The offset of the next record to be polled, if it is known.
+    pub(crate) fn position(&self) -> Option<i64> {
+        (self.start.is_none() || self.has_fetched()).then_some(self.position)
+    }
+
+    /// The offset to fetch from.
+    pub(crate) fn next_fetch(&self) -> i64 {
+        self.next_fetch
+    }
+
+    /// Whether a fetch for it makes sense now.
+    pub(crate) fn wants_fetch(&self, room: Room) -> bool {
+        self.start.is_none() && self.may_ask(room.now_ms) && !self.paused && self.fetched_bytes < room.partition_bytes
+    }
+
+    /// Whether nothing is under way, broken, or to be waited out.
+    pub(crate) fn may_ask(&self, now_ms: u64) -> bool {
+        !self.busy && matches!(self.trouble, Trouble::None) && self.retry_at_ms <= now_ms
+    }
+
+    /// Something went wrong that may go right later.
+    pub(crate) fn back_off(&mut self, now_ms: u64, backoff: Backoff) {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at_ms = now_ms + backoff.pause_ms(self.failures, now_ms ^ u64::from(self.partition as u32));
+    }
+
+    /// Failures in a row.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// An answer that makes sense.
+    pub(crate) fn succeed(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Ends here until a seek; the error is told after the records before it.
+    pub(crate) fn fail(&mut self, error: ConsumeError) {
+        self.trouble = Trouble::Untold(error);
+    }
+
+    /// Takes in a batch that was fetched.
+    pub(crate) fn take_in(&mut self, batch: OpenedBatch) {
+        self.next_fetch = batch.header.next_offset().get();
+        self.fetched_bytes += batch.bytes();
+        self.fetched.push_back(batch);
+    }
+
+    /// A batch without anything for the reader was fetched.
+    pub(crate) fn skip_to(&mut self, offset: i64) {
+        self.next_fetch = self.next_fetch.max(offset);
+        if self.fetched.is_empty() {
+            self.position = self.next_fetch;
+        }
+    }
+
+    /// Bytes fetched and not yet polled.
+    pub(crate) fn fetched_bytes(&self) -> usize {
+        self.fetched_bytes
+    }
+
+    /// Whether there is something to poll.
+    pub(crate) fn has_fetched(&self) -> bool {
+        !self.fetched.is_empty()
+    }
+
+    /// Up to `count` records of the first batch that has some, and the bytes of batches finished by that.
+    pub(crate) fn poll(&mut self, count: usize) -> (Option<crate::consumer::Chunk>, usize) {
+        let mut freed = 0;
+        while let Some(batch) = self.fetched.front_mut() {
+            let mut entries = Vec::with_capacity(count.min(batch.header.record_count.max(0) as usize).min(4096));
+            let read = batch.read(count, &mut entries);
+            let chunk = (!entries.is_empty()).then(|| crate::consumer::Chunk {
+                topic: Arc::clone(&self.topic),
+                partition: self.partition,
+                timestamp_type: batch.header.timestamp_type(),
+                buffer: batch.buffer.clone(),
+                entries,
+            });
+            if let Some(last) = chunk.as_ref().and_then(|chunk| chunk.entries.last()) {
+                self.position = last.offset.saturating_add(1);
+            }
+            if let Err((offset, reason)) = read {
+                let (topic, partition) = (Arc::clone(&self.topic), self.partition);
+                freed += std::mem::take(&mut self.fetched_bytes);
+                self.fetched.clear();
+                self.position = self.position.max(offset);
+                self.next_fetch = self.position;
+                self.fail(ConsumeError::Corrupt { topic, partition, offset, reason: reason.into() });
+            } else if batch.is_done() {
+                let (bytes, next_offset) = (batch.bytes(), batch.header.next_offset().get());
+                freed += bytes;
+                self.fetched_bytes = self.fetched_bytes.saturating_sub(bytes);
+                self.fetched.pop_front();
+                // Behind the last batch there may have been others without anything to read.
+                self.position = if self.fetched.is_empty() { self.next_fetch } else { next_offset };
+            }
+            if chunk.is_some() {
+                return (chunk, freed);
+            }
+        }
+        (None, freed)
+    }
+
+    /// The error to be told now, once.
+    pub(crate) fn take_trouble(&mut self) -> Option<ConsumeError> {
+        if !self.fetched.is_empty() || !matches!(self.trouble, Trouble::Untold(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.trouble, Trouble::Told) {
+            Trouble::Untold(error) => Some(error),
+            Trouble::None | Trouble::Told => None,
+        }
+    }
+}

@@ -9,12 +9,14 @@
 //! 1. [`config`]: settings with their defaults.
 //! 2. [`producer`]: `send`, deliveries, the task that moves batches.
 //! 3. [`consumer`]: assignment, `poll`, the tasks that fetch.
-//! 4. `core`: decisions without sockets and clocks (batches, sequences, leaders, positions), tested as conversations.
-//! 5. `net`: frames, handshake, connections, the cluster.
-//! 6. [`error`]: one enum per operation.
+//! 4. [`admin`]: topics, settings, plugins.
+//! 5. `core`: decisions without sockets and clocks (batches, sequences, leaders, positions), tested as conversations.
+//! 6. `net`: frames, handshake, connections, the cluster.
+//! 7. [`error`]: one enum per operation.
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod config;
 pub mod consumer;
 mod core;
@@ -22,6 +24,10 @@ pub mod error;
 mod net;
 pub mod producer;
 
+pub use admin::{
+    Admin, Broker, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, NewTopic,
+    PartitionDescription, PluginDescription, PluginVersion, PushProgress, PushedPlugin, TopicDescription, TopicListing,
+};
 pub use config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig};
 pub use consumer::{
     Assignment, Chunk, Consumer, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use ottla_wire::Message;
 use ottla_wire::message::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
-use ottla_wire::{ApiKey, Message};
 use tokio::runtime::Handle;
 
 use super::pool::{Lane, Pool};
@@ -161,10 +161,5 @@ impl Connection {
     /// Sends in the highest version both sides speak and waits for the answer.
     pub(crate) async fn ask<'a, M: Message<'a>>(&self, message: &M, ceiling: i16, timeout: Duration) -> Reply {
         self.call(self.version_of(M::KEY, ceiling)?, message, timeout).await
-    }
-
-    /// Whether the broker at the other end has this API.
-    pub(crate) fn offers(&self, key: ApiKey) -> bool {
-        self.offer().has(key)
     }
 }

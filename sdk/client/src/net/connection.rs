@@ -23,6 +23,9 @@ use crate::error::ConnectionError;
 /// Where a request frame has its correlation id: behind length, key and version.
 const CORRELATION_ID: std::ops::Range<usize> = 8..12;
 
+/// The handshake uses up 0 and 1.
+const FIRST_CORRELATION_ID: i32 = 2;
+
 /// An answer, or why there is none.
 pub(crate) type Reply = Result<Answer, ConnectionError>;
 
@@ -96,27 +99,21 @@ impl Connection {
         W: AsyncWrite + Unpin + Send + 'static,
     {
         let (to_writer, requests) = mpsc::unbounded_channel();
-        // The handshake used up 0 and 1.
-        let pending = Mutex::new(Pending { next_correlation_id: 2, ..Pending::default() });
+        let pending = Mutex::new(Pending { next_correlation_id: FIRST_CORRELATION_ID, ..Pending::default() });
         let link = Arc::new(Link { address, client_id, offer, pending, armed: Notify::new(), severed: Notify::new() });
         runtime.spawn(write_requests(Arc::clone(&link), writer, requests));
         runtime.spawn(read_responses(Arc::clone(&link), frames));
         Self { link, to_writer }
     }
 
-    /// The peer.
-    pub(crate) fn address(&self) -> &Arc<str> {
-        &self.link.address
-    }
-
-    /// What the peer offers.
-    pub(crate) fn offer(&self) -> &Offer {
-        &self.link.offer
-    }
-
     /// Whether it can still be used.
     pub(crate) fn is_open(&self) -> bool {
         self.link.lock().ended.is_none()
+    }
+
+    /// Whether it was used before: then its end may only mean that it was idle for too long.
+    pub(crate) fn was_used(&self) -> bool {
+        self.link.lock().next_correlation_id > FIRST_CORRELATION_ID
     }
 
     /// Requests that await their answers.

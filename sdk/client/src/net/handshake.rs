@@ -31,11 +31,6 @@ impl Offer {
         let version = ours.max.min(ceiling).min(theirs.max);
         (version >= ours.min && version >= theirs.min).then_some(ApiVersion(version))
     }
-
-    /// Whether the broker has this API at all.
-    pub(crate) fn has(&self, key: ApiKey) -> bool {
-        self.ranges.contains_key(&key.code())
-    }
 }
 
 /// Introduces us and learns what the broker offers. Correlation ids 0 and 1 are used up.

@@ -9,6 +9,8 @@ use crate::Offset;
 pub(crate) const SEGMENT_SUFFIX: &str = ".log";
 /// Suffix of a segment's derived index.
 pub(crate) const INDEX_SUFFIX: &str = ".index";
+/// Suffix of a file of journal frames.
+pub(crate) const JOURNAL_SUFFIX: &str = ".journal";
 /// Identity, options and epochs of a partition.
 pub(crate) const META_FILE: &str = "partition.meta";
 /// The persisted durable offset of a partition.

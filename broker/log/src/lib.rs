@@ -7,6 +7,7 @@ mod epochs;
 mod error;
 mod format;
 mod index;
+mod journal;
 mod log_dir;
 mod options;
 mod partition;
@@ -19,6 +20,9 @@ mod state_file;
 
 pub use error::{AlterError, AppendError, CreateError, DeleteError, FlushError, LocateError, OpenError, ShutdownError};
 pub use format::{NameError, PartitionName};
+pub use journal::{
+    Journal, JournalEntries, JournalEntry, JournalError, JournalOpenError, JournalPosition, JournalReport,
+};
 pub use log_dir::LogDir;
 pub use options::{Durability, LogOptions, PartitionOptions};
 pub use ottla_wire::record::BatchHeader;

@@ -20,6 +20,7 @@ use crate::disk::Disk;
 use crate::epochs::EpochHistory;
 use crate::error::{CreateError, DeleteError, OpenError, ShutdownError};
 use crate::format::{LOCK_FILE, NEW_DIR, PartitionName, SEGMENT_SUFFIX, TRASH_DIR, segment_file_name};
+use crate::journal::{Journal, JournalEntries, JournalOpenError};
 use crate::options::{LogOptions, PartitionOptions};
 use crate::partition::{Meta, Opened, PartitionLog};
 use crate::recovery::{Recovered, recover};
@@ -176,6 +177,13 @@ impl LogDir {
         Ok(())
     }
 
+    /// Opens a journal in the folder `name` of this directory. A failed sync of it takes the directory offline, and the
+    /// other way round. The name must not be that of a partition.
+    pub fn open_journal(&self, name: &str) -> Result<(Journal, JournalEntries), JournalOpenError> {
+        let path = self.shared.path.join(name);
+        Journal::open_on(self.shared.disk.clone(), &path, Some(Arc::clone(&self.shared)))
+    }
+
     /// Why nothing is written any more, if a sync has failed.
     pub fn offline_reason(&self) -> Option<String> {
         self.shared.offline_reason().map(str::to_owned)
@@ -189,6 +197,12 @@ impl LogDir {
     /// Refuses further appends, makes everything durable, cuts off reserved space, and leaves the marker that spares the
     /// next start its scan.
     pub fn shutdown(self) -> Result<(), ShutdownError> {
+        self.close()
+    }
+
+    /// Does what [`shutdown`](Self::shutdown) does for a directory that others hold as well: they can still read. The
+    /// lock goes with the last of them.
+    pub fn close(&self) -> Result<(), ShutdownError> {
         self.shared.close();
         self.shared.commit.stop();
         if let Some(reason) = self.offline_reason() {

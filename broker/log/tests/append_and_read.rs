@@ -69,7 +69,7 @@ fn ranges_hold_whole_batches_and_end_at_the_watermark() {
                         assert!(
                             next.end_offset > upto
                                 || next.segment_base != appended.segment_base
-                                || range.bytes as u64 + *next_bytes as u64 > u64::from(max_bytes)
+                                || u64::from(range.bytes) + *next_bytes as u64 > u64::from(max_bytes)
                         );
                     }
                 }

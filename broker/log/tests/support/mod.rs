@@ -1,7 +1,8 @@
 //! What the tests of the log share: batches with known content, and partitions to put them in.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_log::{LogDir, LogOptions, Offset, PartitionLog, PartitionName, PartitionOptions, RecoveryReport};
@@ -26,6 +27,43 @@ pub fn batch_at(codec: Codec, timestamps: &[i64], tag: u64, value_bytes: usize) 
 /// An uncompressed batch of `records` records.
 pub fn batch(records: usize, tag: u64, value_bytes: usize) -> Vec<u8> {
     batch_at(Codec::None, &vec![1_000 + tag as i64; records], tag, value_bytes)
+}
+
+/// A directory in memory where there is one: for tests that open a log thousands of times.
+pub fn quick_directory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// Options that persist the durable offset with every flush.
+pub fn eager() -> LogOptions {
+    LogOptions { checkpoint_interval_bytes: 1, ..LogOptions::default() }
+}
+
+/// Every file below `directory`, with its content.
+pub fn image(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(path) = open.pop() {
+        for entry in std::fs::read_dir(path).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            } else {
+                files.insert(entry.path(), std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// Makes `directory` hold exactly these files again.
+pub fn restore(directory: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
+    for path in image(directory).keys().filter(|path| !files.contains_key(*path)) {
+        std::fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in files {
+        std::fs::write(path, bytes).unwrap();
+    }
 }
 
 pub fn name(topic: &str, index: i32) -> PartitionName {

@@ -10,8 +10,13 @@ mod draft_0_1 {
     });
 }
 
+use wasmtime::component::{Component, InstancePre, Linker};
+
+pub(crate) use draft_0_1::PartitionerPlugin;
+use draft_0_1::PartitionerPluginIndices;
 pub(crate) use draft_0_1::exports::ottla::plugin::partitioner::Column;
-pub(crate) use draft_0_1::{PartitionerPlugin, PartitionerPluginPre};
+
+use crate::instance::Guest;
 
 /// What a partitioner exports.
 pub(crate) const PARTITIONER: &str = "ottla:plugin/partitioner@0.1.0-draft";
@@ -19,3 +24,18 @@ pub(crate) const PARTITIONER: &str = "ottla:plugin/partitioner@0.1.0-draft";
 pub(crate) const PARTITIONER_FUNCTIONS: [&str; 3] = ["manifest", "init", "partition"];
 /// The name without its version, to recognise plugins built against another version of the contract.
 pub(crate) const PACKAGE: &str = "ottla:plugin/";
+
+/// A component ready to be instantiated, its exports looked up once.
+pub(crate) struct Prepared {
+    pub(crate) instance: InstancePre<Guest>,
+    pub(crate) exports: PartitionerPluginIndices,
+}
+
+impl Prepared {
+    /// Links the component to nothing: no import is granted.
+    pub(crate) fn new(component: &Component) -> wasmtime::Result<Self> {
+        let instance = Linker::new(component.engine()).instantiate_pre(component)?;
+        let exports = PartitionerPluginIndices::new(&instance)?;
+        Ok(Self { instance, exports })
+    }
+}

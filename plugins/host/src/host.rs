@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use wasmtime::component::Component;
 
 use crate::compile::{CompileError, Compiler, Output};
-use crate::contract::PartitionerPluginPre;
+use crate::contract::Prepared;
 use crate::digest::Digest;
 use crate::engine::Runtime;
 use crate::header::NotAComponent;
-use crate::instance::{linker, reason};
+use crate::instance::reason;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest, ManifestError};
 use crate::partitioner::{CallError, Loaded, Partitioner};
@@ -330,8 +330,8 @@ fn load_code(
     // has the key of; nothing that was uploaded comes here.
     #[allow(unsafe_code)]
     let component = unsafe { Component::deserialize(&runtime.engine, code) }.map_err(unloadable)?;
-    let pre = linker(&runtime.engine).instantiate_pre(&component).and_then(PartitionerPluginPre::new);
-    Ok(Loaded { runtime: Arc::clone(runtime), digest: *digest, manifest, pre: pre.map_err(unloadable)? })
+    let prepared = Prepared::new(&component).map_err(unloadable)?;
+    Ok(Loaded { runtime: Arc::clone(runtime), digest: *digest, manifest, prepared })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,10 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use wasmtime::component::Linker;
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
-use crate::contract::{PartitionerPlugin, PartitionerPluginPre};
+use crate::contract::{PartitionerPlugin, Prepared};
 use crate::cpu_time::thread_cpu_time;
 use crate::engine::{InstanceSlot, TABLE_ELEMENTS_MAX};
 use crate::manifest::shorten;
@@ -40,6 +39,8 @@ pub(crate) enum Stop {
     Memory { wanted_bytes: u64, allowed_bytes: u64 },
     /// All plugins together wanted more memory than there is for them.
     MemoryTotal { allowed_bytes: u64 },
+    /// Its functions have other types than the contract.
+    WrongTypes { reason: String },
     /// It did something that WebAssembly or the contract does not allow.
     Trap { reason: String },
 }
@@ -83,7 +84,7 @@ impl Deadline {
 
 impl Instance {
     /// Creates a guest: instantiates and runs its start code, nothing more.
-    pub(crate) fn create(pre: &PartitionerPluginPre<Guest>, slot: InstanceSlot, memory_max: u64) -> Result<Self, Stop> {
+    pub(crate) fn create(prepared: &Prepared, slot: InstanceSlot, memory_max: u64) -> Result<Self, Stop> {
         let runtime = std::sync::Arc::clone(slot.runtime());
         let _running = runtime.clock.run();
         let deadline = Deadline::new(runtime.limits.start_deadline_ms);
@@ -100,10 +101,13 @@ impl Instance {
             guest.stopped = Some(Stop::Deadline { allowed: Duration::from_millis(guest.deadline.allowed_ms) });
             Ok(UpdateDeadline::Interrupt)
         });
-        match guarded(|| pre.instantiate(&mut store)) {
-            Ok(plugin) => Ok(Self { store, plugin }),
-            Err(error) => Err(store.data_mut().why(&error)),
-        }
+        let instance = match guarded(|| prepared.instance.instantiate(&mut store)) {
+            Ok(instance) => instance,
+            Err(error) => return Err(store.data_mut().why(&error)),
+        };
+        let plugin = guarded(|| prepared.exports.load(&mut store, &instance));
+        let plugin = plugin.map_err(|error| Stop::WrongTypes { reason: shorten(&format!("{error:#}")) })?;
+        Ok(Self { store, plugin })
     }
 
     /// Runs one exported function under a deadline, with `data_bytes` at most coming back.
@@ -121,11 +125,6 @@ impl Instance {
         store.set_hostcall_fuel(data_bytes);
         guarded(|| function(plugin, store)).map_err(|error| store.data_mut().why(&error))
     }
-}
-
-/// A linker that grants nothing.
-pub(crate) fn linker(engine: &wasmtime::Engine) -> Linker<Guest> {
-    Linker::new(engine)
 }
 
 /// A bug in the engine is the plugin's failure, not the broker's.

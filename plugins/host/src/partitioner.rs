@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::columns::{Chunk, Columns};
-use crate::contract::PartitionerPluginPre;
+use crate::contract::Prepared;
 use crate::digest::Digest;
 use crate::engine::Runtime;
-use crate::instance::{Guest, Instance, Stop, TEXT_BYTES_MAX};
+use crate::instance::{Instance, Stop, TEXT_BYTES_MAX};
 use crate::manifest::{Manifest, Reads, shorten};
 use crate::pool::{Pool, Turn};
 
@@ -56,7 +56,7 @@ pub(crate) struct Loaded {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
-    pub(crate) pre: PartitionerPluginPre<Guest>,
+    pub(crate) prepared: Prepared,
 }
 
 /// A partitioner for one topic. Calls block and may come from any thread; calls in flight go on when another version
@@ -209,11 +209,11 @@ impl Partitioner {
     }
 
     fn try_start(&self) -> Result<Instance, CallError> {
-        let Loaded { runtime, pre, .. } = &*self.plugin;
+        let Loaded { runtime, prepared, .. } = &*self.plugin;
         let limits = &runtime.limits;
         let slot =
             runtime.instance_slot().ok_or(CallError::TooManyInstances { instances_max: limits.instances_max })?;
-        let mut instance = Instance::create(pre, slot, self.memory_bytes)?;
+        let mut instance = Instance::create(prepared, slot, self.memory_bytes)?;
         instance
             .call(limits.start_deadline_ms, TEXT_BYTES_MAX, |plugin, store| {
                 plugin.ottla_plugin_partitioner().call_init(store, &self.config)
@@ -238,7 +238,7 @@ impl From<Stop> for CallError {
             Stop::Deadline { allowed } => Self::Deadline { allowed_ms: allowed.as_millis() as u64 },
             Stop::Memory { wanted_bytes, allowed_bytes } => Self::Memory { wanted_bytes, allowed_bytes },
             Stop::MemoryTotal { allowed_bytes } => Self::MemoryTotal { allowed_bytes },
-            Stop::Trap { reason } => Self::Trap { reason },
+            Stop::Trap { reason } | Stop::WrongTypes { reason } => Self::Trap { reason },
         }
     }
 }

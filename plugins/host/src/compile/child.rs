@@ -10,9 +10,9 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::report::{CODE, JOB, Job, REPORT, Refusal, Report};
-use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS, PartitionerPluginPre};
+use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS, Prepared};
 use crate::engine::Runtime;
-use crate::instance::{Instance, Stop, TEXT_BYTES_MAX, linker, reason};
+use crate::instance::{Instance, Stop, TEXT_BYTES_MAX, reason};
 use crate::limits::Limits;
 use crate::manifest::{Kind, MANIFEST_BYTES_MAX, Manifest, shorten};
 
@@ -63,7 +63,9 @@ fn restrict(limits: &Limits) -> io::Result<()> {
         (Resource::Core, 0),
     ];
     for (resource, most) in bounds {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        // At the first bound the kernel says which one it was, at the second it only kills.
+        let last = if matches!(resource, Resource::Cpu) { most + 1 } else { most };
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(last) })?;
     }
     Ok(())
 }
@@ -113,15 +115,13 @@ fn check_world(component: &Component) -> Result<(), Refusal> {
 
 /// Creates an instance under the limits of a call and asks for its manifest.
 fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<Pairs, Refusal> {
-    let wrong_types = |error: wasmtime::Error| Refusal::WrongSignature {
-        interface: PARTITIONER.to_owned(),
-        reason: shorten(&format!("{error:#}")),
+    let failed = |stop: Stop| match stop {
+        Stop::WrongTypes { reason } => Refusal::WrongSignature { interface: PARTITIONER.to_owned(), reason },
+        stop => Refusal::ManifestCall { reason: crate::CallError::from(stop).to_string() },
     };
-    let pre =
-        linker(&runtime.engine).instantiate_pre(component).and_then(PartitionerPluginPre::new).map_err(wrong_types)?;
-    let failed = |stop: Stop| Refusal::ManifestCall { reason: crate::CallError::from(stop).to_string() };
+    let prepared = Prepared::new(component).map_err(|error| failed(Stop::WrongTypes { reason: reason(&error) }))?;
     let slot = runtime.instance_slot().ok_or(Refusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
-    let mut instance = Instance::create(&pre, slot, runtime.limits.memory_bytes).map_err(failed)?;
+    let mut instance = Instance::create(&prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
     instance
         .call(runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {
@@ -131,10 +131,8 @@ fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<
 }
 
 fn invalid(error: &wasmtime::Error) -> Report {
-    let no_memory = error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        io == Some(rustix::io::Errno::NOMEM.raw_os_error())
-    });
+    // The system's own error comes in several types; all of them end in its number.
+    let no_memory = format!("{error:#}").contains("(os error 12)");
     if no_memory || error.is::<wasmtime::error::OutOfMemory>() {
         return Report::OutOfMemory;
     }

@@ -1,0 +1,92 @@
+//! Restarts and damage on disk.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ottla_plugin_host::{CompileError, LoadError};
+
+use crate::guest::Guest;
+use crate::home::{Home, ask, compiler, no_compiler};
+
+fn compiled_file(home: &Home) -> PathBuf {
+    fs::read_dir(home.store().join("compiled")).unwrap().next().unwrap().unwrap().path()
+}
+
+#[test]
+fn after_a_restart_plugins_are_there_without_compiling() {
+    let home = Home::new();
+    let digest = home.admit(&Guest::default().component()).unwrap().digest;
+    let host = home.restart(no_compiler());
+    assert_eq!(host.digests().unwrap(), [digest]);
+    assert_eq!(host.manifest(&digest).unwrap().reads.names(), ["key"]);
+    assert_eq!(ask(&host.partitioner(&digest, "").unwrap(), &["a"]), Ok(vec![0]));
+}
+
+#[test]
+fn compiled_code_that_is_gone_or_damaged_is_made_again() {
+    let home = Home::new();
+    let digest = home.admit(&Guest::default().component()).unwrap().digest;
+    let path = compiled_file(&home);
+    let good = fs::read(&path).unwrap();
+    let damage: [&dyn Fn(); 4] = [
+        &|| fs::remove_file(&path).unwrap(),
+        &|| fs::write(&path, b"").unwrap(),
+        &|| fs::write(&path, &good[..good.len() / 2]).unwrap(),
+        &|| {
+            let mut flipped = good.clone();
+            flipped[good.len() / 2] ^= 4;
+            fs::write(&path, flipped).unwrap();
+        },
+    ];
+    for damage in damage {
+        damage();
+        // Without a compiler the damage is an error and nothing is executed.
+        let error = home.restart(no_compiler()).partitioner(&digest, "").unwrap_err();
+        assert!(matches!(error, LoadError::Compile(CompileError::Start { .. })), "{error}");
+        let host = home.restart(compiler());
+        assert_eq!(ask(&host.partitioner(&digest, "").unwrap(), &["a"]), Ok(vec![0]));
+        // And it is on disk again.
+        home.restart(no_compiler()).partitioner(&digest, "").unwrap();
+    }
+}
+
+#[test]
+fn a_component_that_changed_on_disk_is_refused() {
+    let home = Home::new();
+    let digest = home.admit(&Guest::default().component()).unwrap().digest;
+    let other = Guest::that("(call $fill (i32.const 1) (local.get $records))").component();
+    fs::write(home.store().join("wasm").join(format!("{digest}.wasm")), other).unwrap();
+    fs::remove_file(compiled_file(&home)).unwrap();
+    let error = home.restart(compiler()).partitioner(&digest, "").unwrap_err();
+    assert!(error.to_string().contains("does not match its name"), "{error}");
+}
+
+#[test]
+fn a_removed_plugin_can_be_uploaded_again() {
+    let home = Home::new();
+    let component = Guest::default().component();
+    let digest = home.admit(&component).unwrap().digest;
+    home.host.remove(&digest).unwrap();
+    assert!(!home.host.contains(&digest));
+    assert!(matches!(home.host.component(&digest), Err(LoadError::NotStored { .. })));
+    assert_eq!(home.admit(&component).unwrap().digest, digest);
+    assert_eq!(ask(&home.host.partitioner(&digest, "").unwrap(), &["a"]), Ok(vec![0]));
+}
+
+#[test]
+fn files_of_the_store_are_for_this_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    home.admit(&Guest::default().component()).unwrap();
+    for path in [home.store(), home.store().join("seal.key"), compiled_file(&home)] {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+    }
+}
+
+#[test]
+fn a_host_without_plugins_touches_nothing() {
+    let home = Home::new();
+    assert_eq!(home.host.digests().unwrap(), []);
+    assert!(!home.store().exists());
+}

@@ -39,6 +39,9 @@ pub(crate) struct Lane {
     next: Sequence,
     /// The line of numbers is broken and starts anew once everything in it is resolved.
     restart: bool,
+    /// The present leader has stored a batch of this line. Until then batches leave one by one: a broker that knows nothing
+    /// of a producer accepts any first number, so a second batch could overtake a first one that is refused.
+    proven: bool,
     retry_at_ms: u64,
     failures: u32,
 }
@@ -114,6 +117,7 @@ impl Lane {
             identity: Identity::NONE,
             next: if numbered { Sequence(0) } else { Sequence::NONE },
             restart: false,
+            proven: false,
             retry_at_ms: 0,
             failures: 0,
         }
@@ -141,6 +145,9 @@ impl Lane {
 
     /// When a batch can leave. None: not before some answer arrives.
     pub(crate) fn due_ms(&self, terms: Terms) -> Option<u64> {
+        if self.must_prove() {
+            return None;
+        }
         if self.sent.iter().any(|sent| sent.state == State::Waiting) {
             return Some(self.retry_at_ms);
         }
@@ -154,6 +161,11 @@ impl Lane {
             (None, true) => return None,
         };
         Some(fresh.max(self.retry_at_ms))
+    }
+
+    /// Whether the one batch on its way has to arrive before another leaves.
+    fn must_prove(&self) -> bool {
+        !self.proven && self.sent.iter().any(|sent| sent.state == State::InFlight)
     }
 
     /// Whether new batches have to wait for the fate of those before them.
@@ -173,7 +185,7 @@ impl Lane {
     /// Takes the next batch to send. `identity` is the producer's newest; `close_id` names the open batch if it has to be
     /// closed for this.
     pub(crate) fn dispatch(&mut self, now_ms: u64, identity: Identity, close_id: BatchId) -> Option<Dispatch> {
-        if now_ms < self.retry_at_ms {
+        if now_ms < self.retry_at_ms || self.must_prove() {
             return None;
         }
         let numbers = self.identity;
@@ -194,6 +206,7 @@ impl Lane {
         if self.numbered && self.sent.is_empty() && self.identity != identity {
             self.identity = identity;
             self.next = Sequence(0);
+            self.proven = false;
         }
         let sequence = self.next;
         if self.numbered {
@@ -219,6 +232,7 @@ impl Lane {
     /// The broker stored it.
     pub(crate) fn stored(&mut self, id: BatchId) -> Option<Batch> {
         let sent = self.sent.remove(self.position(id)?)?;
+        self.proven = true;
         self.failures = 0;
         self.retry_at_ms = 0;
         Some(sent.batch)
@@ -278,6 +292,7 @@ impl Lane {
     }
 
     fn back_off(&mut self, retry_at_ms: u64) {
+        self.proven = false;
         self.failures = self.failures.saturating_add(1);
         self.retry_at_ms = self.retry_at_ms.max(retry_at_ms);
     }
@@ -320,6 +335,7 @@ impl Lane {
         self.identity = identity;
         self.next = Sequence(0);
         self.restart = false;
+        self.proven = false;
         for sent in &mut self.sent {
             sent.sequence = self.next;
             sent.state = State::Waiting;

@@ -1,6 +1,5 @@
 //! `cargo xtask test`: set up, build, run every suite, count. The last line is the one to read.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,8 +14,9 @@ use crate::{guests, setup, wheel};
 const SUITE_LIMIT: Duration = Duration::from_mins(10);
 const BUILD_LIMIT: Duration = Duration::from_mins(30);
 
-/// Crates with tests inside. The whole-system tests, the wheel and the guests have suites of their own.
-const NOT_IN_CRATES: &[&str] = &["ottla-tests", "ottla-python"];
+/// One selection of packages for everything that is compiled: another one would unify features differently, and compile
+/// the large dependencies a second time. The wheel is maturin's.
+const SELECTION: &[&str] = &["--release", "--workspace", "--exclude", "ottla-python"];
 
 /// Runs the suites whose name contains one of `names` (all, when there are none).
 pub(crate) fn test(root: &Path, names: &[String]) -> Result<ExitCode> {
@@ -37,16 +37,13 @@ pub(crate) fn test(root: &Path, names: &[String]) -> Result<ExitCode> {
     outcomes.extend(build(root));
     println!("built after {} s", started.elapsed().as_secs());
 
-    if wanted("crates") {
-        outcomes.push(crates(root));
-    }
-    let suites = system_suites(root)?;
+    let suites = suites(root)?;
     // Lints are pure computation and the suites mostly wait for disks and timers, so they share the machine.
     let lints = std::thread::scope(|scope| {
         let lints = scope.spawn(|| lints(root, &wanted));
-        for (name, binary) in suites.iter().filter(|(name, _)| wanted(name)) {
-            let run = shell(binary, &[]).at(&root.join("tests"));
-            outcomes.push(suite::run(root, name, run, Counts::Cargo, SUITE_LIMIT));
+        for suite in suites.iter().filter(|suite| wanted(&suite.name)) {
+            let run = shell(&suite.program, &[]).at(&suite.package);
+            outcomes.push(suite::run(root, &suite.name, run, Counts::Cargo, SUITE_LIMIT));
         }
         if wanted("python") {
             outcomes.push(python(root));
@@ -54,6 +51,10 @@ pub(crate) fn test(root: &Path, names: &[String]) -> Result<ExitCode> {
         lints.join().unwrap_or_default()
     });
     outcomes.extend(lints);
+    if wanted("doctests") {
+        let doctests = cargo(root, &["test", "--doc", "--no-fail-fast"]).args(SELECTION);
+        outcomes.push(suite::run(root, "doctests", doctests, Counts::Cargo, SUITE_LIMIT));
+    }
     Ok(summary(&outcomes, started))
 }
 
@@ -65,17 +66,10 @@ pub(crate) fn lint(root: &Path) -> ExitCode {
 }
 
 fn list(root: &Path) -> Result<()> {
-    println!("crates");
-    let manifest = fs::read_to_string(root.join("tests/Cargo.toml"))?;
-    let mut in_test = false;
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            in_test = line == "[[test]]";
-        } else if let (true, Some(name)) = (in_test, line.strip_prefix("name = ")) {
-            println!("{}", name.trim_matches('"'));
-        }
+    for suite in suites(root)? {
+        println!("{}", suite.name);
     }
-    println!("python\nfmt\nclippy\ndoc\ndeny");
+    println!("python\nfmt\nclippy\ndoc\ndeny\ndoctests");
     Ok(())
 }
 
@@ -87,12 +81,13 @@ fn build(root: &Path) -> Vec<Outcome> {
             outcomes.push(outcome);
         }
     };
-    let release = ["build", "--release", "--package", "ottla-broker", "--bin"];
-    let broker = cargo(root, &release).args(&["ottla"]);
-    let canary = cargo(root, &release).args(&["ottla-canary", "--features", "canary-no-fsync"]);
-    for (name, command) in [("build-broker", broker), ("build-canary", canary), ("build-crates", crate_tests(root))] {
-        failed(suite::run(root, name, command, Counts::ExitCode, BUILD_LIMIT));
-    }
+    let broker_and_tests = cargo(root, &["build", "--bins", "--tests"]).args(SELECTION);
+    failed(suite::run(root, "build", broker_and_tests, Counts::ExitCode, BUILD_LIMIT));
+    // A test along with it, so that features unify as above.
+    let canary = cargo(root, &["build", "--bin", "ottla-canary", "--features", "ottla-broker/canary-no-fsync"])
+        .args(&["--test", "no_ack_before_its_fdatasync"])
+        .args(SELECTION);
+    failed(suite::run(root, "build-canary", canary, Counts::ExitCode, BUILD_LIMIT));
     if let Err(error) = guests::build(root) {
         failed(Outcome::broken("build-plugins", &error));
     }
@@ -102,33 +97,50 @@ fn build(root: &Path) -> Vec<Outcome> {
     outcomes
 }
 
-fn crate_tests(root: &Path) -> Shell {
-    let command = cargo(root, &["test", "--release", "--no-fail-fast", "--workspace", "--no-run"]);
-    NOT_IN_CRATES.iter().fold(command, |command, package| command.args(&["--exclude", package]))
+/// One test program. Run by itself, it does not wait for the lock that clippy holds.
+struct Suite {
+    name: String,
+    program: PathBuf,
+    /// Cargo runs tests in the directory of their package, and so do we.
+    package: PathBuf,
 }
 
-fn crates(root: &Path) -> Outcome {
-    let command = cargo(root, &["test", "--release", "--no-fail-fast", "--workspace"]);
-    let command = NOT_IN_CRATES.iter().fold(command, |command, package| command.args(&["--exclude", package]));
-    suite::run(root, "crates", command, Counts::Cargo, BUILD_LIMIT)
-}
-
-/// The whole-system tests, as programs: run without cargo, they do not wait for the lock that clippy holds.
-fn system_suites(root: &Path) -> Result<Vec<(String, PathBuf)>> {
-    let words = ["test", "--release", "--package", "ottla-tests", "--no-run", "--message-format=json"];
-    let messages = cargo(root, &words).quiet().context("the whole-system tests do not compile")?;
-    let mut suites: Vec<(String, PathBuf)> = messages
-        .lines()
-        .filter_map(|message| {
-            let executable = between(message, "\"executable\":\"", "\"")?;
-            let kind = between(message, "\"kind\":[\"", "\"")?;
-            let name = between(message, "\"target\":", "}").and_then(|target| between(target, "\"name\":\"", "\""))?;
-            let name = if kind == "lib" { "harness" } else { name };
-            Some((name.to_owned(), PathBuf::from(executable)))
-        })
-        .collect();
-    suites.sort();
+/// Every test program of the workspace, the crates' own tests first.
+fn suites(root: &Path) -> Result<Vec<Suite>> {
+    let words = ["build", "--bins", "--tests", "--quiet", "--message-format=json"];
+    let messages = cargo(root, &words).args(SELECTION).quiet().context("the tests do not compile")?;
+    let mut suites: Vec<Suite> = messages.lines().filter_map(suite).collect();
+    suites.sort_by_key(|suite| (suite.package.ends_with("tests"), suite.name.clone()));
     Ok(suites)
+}
+
+/// A test program out of one of Cargo's messages.
+fn suite(message: &str) -> Option<Suite> {
+    // What a program was built as is in its profile; `test` of its target says only what it could be.
+    if !between(message, "\"profile\":{", "}")?.contains("\"test\":true") {
+        return None;
+    }
+    let program = PathBuf::from(between(message, "\"executable\":\"", "\"")?);
+    let package = Path::new(between(message, "\"manifest_path\":\"", "\"")?).parent()?.to_path_buf();
+    let target = between(message, "\"target\":{", "}")?;
+    let (kind, name) = (between(target, "\"kind\":[\"", "\"")?, between(target, "\"name\":\"", "\"")?);
+    let crate_name = package_name(between(message, "\"package_id\":\"", "\"")?)?;
+    let name = match kind {
+        "test" if crate_name == "ottla-tests" => name.to_owned(),
+        "test" => format!("{crate_name}-{name}"),
+        "bin" => format!("{crate_name}-bin-{name}"),
+        _ => crate_name.to_owned(),
+    };
+    Some(Suite { name, program, package })
+}
+
+/// `path+file:///…/broker/log#ottla-log@0.1.0`, or `path+file:///…/xtask#0.1.0` where the directory has the name.
+fn package_name(id: &str) -> Option<&str> {
+    let (path, version) = id.rsplit_once('#')?;
+    match version.split_once('@') {
+        Some((name, _)) => Some(name),
+        None => path.rsplit('/').next(),
+    }
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -184,4 +196,21 @@ fn summary(outcomes: &[Outcome], started: Instant) -> ExitCode {
         total(|outcome| outcome.skipped)
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_programs_are_found_in_the_messages_of_cargo() {
+        let message = r#"{"reason":"compiler-artifact","package_id":"path+file:///c/broker/log#ottla-log@0.1.0","manifest_path":"/c/broker/log/Cargo.toml","target":{"kind":["test"],"crate_types":["bin"],"name":"journal","src_path":"/c/x.rs","test":true},"profile":{"opt_level":"3","test":true},"features":[],"filenames":[],"executable":"/c/target/release/deps/journal-1","fresh":true}"#;
+        let found = suite(message).expect("a test program");
+        assert_eq!(found.name, "ottla-log-journal");
+        assert_eq!(found.program, Path::new("/c/target/release/deps/journal-1"));
+        assert_eq!(found.package, Path::new("/c/broker/log"));
+        let binary = message.replace(r#""test":true},"features""#, r#""test":false},"features""#);
+        assert!(suite(&binary).is_none(), "the broker itself is no test");
+        assert_eq!(package_name("path+file:///c/xtask#0.1.0"), Some("xtask"));
+    }
 }

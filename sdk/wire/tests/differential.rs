@@ -4,9 +4,11 @@
 //! For each, a random message is written by us, read by them, written by them and read by us: the bytes have to be equal
 //! and so has the message. They only ever get bytes that our decoder has accepted, since hostile input aborts them.
 
+use std::fmt::Debug;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as theirs;
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use ottla_wire::message::*;
 use ottla_wire::sample::{Entropy, Sample};
 use ottla_wire::{
@@ -15,6 +17,18 @@ use ottla_wire::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+/// Placements in Produce: the one tagged field that Kafka does not have.
+const OUR_TAG: &str = "20000: ";
+
+/// Plain fields that Kafka has in versions later than ours, at their defaults.
+const LATER_FIELDS: &[(&str, &str)] = &[
+    ("high_watermark", "9223372036854775807"),
+    ("enable_2_pc", "false"),
+    ("keep_prepared_txn", "false"),
+    ("ongoing_txn_producer_id", "-1"),
+    ("ongoing_txn_producer_epoch", "-1"),
+];
 
 /// Random messages per API, version and direction.
 const MESSAGES: u32 = 200;
@@ -25,15 +39,56 @@ fn encode<'a, M: Message<'a>>(message: &M, version: i16) -> Vec<u8> {
     out
 }
 
-/// What the other implementation makes of our bytes, written again.
-fn through_theirs<T: Decodable + Encodable>(bytes: &[u8], version: i16) -> Result<Vec<u8>, TestCaseError> {
+/// What the other implementation makes of our bytes, written again, and how it prints.
+fn through_theirs<T: Decodable + Encodable + Debug>(
+    bytes: &[u8],
+    version: i16,
+) -> Result<(Vec<u8>, String), TestCaseError> {
     let mut input = Bytes::copy_from_slice(bytes);
-    let fail = |what: &str, error: &dyn std::fmt::Debug| TestCaseError::fail(format!("v{version}: {what}: {error:?}"));
+    let fail = |what: &str, error: &dyn Debug| TestCaseError::fail(format!("v{version}: {what}: {error:?}"));
     let message = T::decode(&mut input, version).map_err(|error| fail("they cannot read", &error))?;
     prop_assert!(input.is_empty(), "v{}: they leave {} bytes unread", version, input.len());
+    // A tag they do not know would come back as it was, and so prove nothing.
+    let debug = format!("{message:?}");
+    for unknown in debug.split("unknown_tagged_fields: {").skip(1) {
+        prop_assert!(
+            unknown.starts_with('}') || unknown.starts_with(OUR_TAG),
+            "v{}: a tag is unknown: {}",
+            version,
+            debug
+        );
+    }
     let mut out = BytesMut::new();
     message.encode(&mut out, version).map_err(|error| fail("they cannot write", &error))?;
-    Ok(out.to_vec())
+    Ok((out.to_vec(), debug))
+}
+
+/// Compares numbers and truth values by name, in order. Bytes alone do not show a wrong default: of a field that the
+/// version does not have, or of a tagged one.
+fn compare_plain_fields(ours: &str, theirs: &str) -> Result<(), TestCaseError> {
+    if theirs.contains(OUR_TAG) {
+        return Ok(());
+    }
+    let (ours, mut theirs) = (plain_fields(ours), plain_fields(theirs));
+    // Fields of versions that we do not serve.
+    theirs.retain(|field| !LATER_FIELDS.contains(field));
+    prop_assert_eq!(ours, theirs);
+    Ok(())
+}
+
+/// `name: 5`, `name: true` and `name: BrokerId(5)` in what `Debug` prints.
+fn plain_fields(debug: &str) -> Vec<(&str, &str)> {
+    debug
+        .split([',', '{', '}', '[', ']'])
+        .filter_map(|piece| piece.trim().split_once(": "))
+        // Errors are numbers there and names here.
+        .filter(|(name, _)| !name.ends_with("error_code"))
+        .map(|(name, value)| {
+            (name, value.strip_prefix("BrokerId(").or(value.strip_prefix("ProducerId(")).unwrap_or(value))
+        })
+        .map(|(name, value)| (name, value.trim_end_matches(')')))
+        .filter(|(_, value)| value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok())
+        .collect()
 }
 
 /// Compares one message type in all its versions.
@@ -51,8 +106,9 @@ macro_rules! compare {
                 prop_assert_eq!(reader.remaining(), 0, "v{}", version);
                 prop_assert_eq!(&read, &message, "v{}", version);
 
-                prop_assert_eq!(through_theirs::<$theirs>(&bytes, version)?, bytes, "v{}", version);
-                Ok(())
+                let (again, their_debug) = through_theirs::<$theirs>(&bytes, version)?;
+                prop_assert_eq!(again, bytes, "v{}", version);
+                compare_plain_fields(&format!("{message:?}"), &their_debug)
             });
             if let Err(error) = outcome {
                 panic!("{} v{version}: {error}", stringify!($ours));
@@ -110,6 +166,29 @@ fn whole_frames_survive_the_round_trip() {
 }
 
 #[test]
+fn unknown_tags_are_skipped_wherever_they_are() {
+    let tag = |tag| (tag, Bytes::from_static(b"from the future"));
+    let topic = theirs::metadata_request::MetadataRequestTopic::default()
+        .with_name(Some(theirs::TopicName(StrBytes::from_static_str("packages"))))
+        .with_unknown_tagged_fields([tag(0), tag(7)].into());
+    let request = theirs::MetadataRequest::default()
+        .with_topics(Some(vec![topic.clone(), topic]))
+        .with_unknown_tagged_fields([tag(3), tag(100_000)].into());
+    let header = theirs::RequestHeader::default()
+        .with_request_api_key(3)
+        .with_request_api_version(12)
+        .with_unknown_tagged_fields([tag(1)].into());
+    let mut frame = BytesMut::new();
+    header.encode(&mut frame, 2).unwrap();
+    request.encode(&mut frame, 12).unwrap();
+
+    let (header, body) = ottla_wire::split_request(&frame).unwrap();
+    let request: MetadataRequest<'_> = ottla_wire::decode_request(header.version(), body).unwrap();
+    let names: Vec<_> = request.topics.unwrap().into_iter().map(|topic| topic.name.unwrap()).collect();
+    assert_eq!(names, ["packages", "packages"]);
+}
+
+#[test]
 fn request_headers_are_those_of_kafka() {
     for api in APIS.iter().filter(|api| api.key.code() < 20000) {
         let their_key = theirs::ApiKey::try_from(api.key.code()).unwrap();
@@ -125,7 +204,7 @@ fn request_headers_are_those_of_kafka() {
             encode_any_request(api.key, &header, &mut frame, &mut bare);
             let ours = &frame[4..frame.len() - bare.len()];
             let header_version = their_key.request_header_version(version);
-            let again = through_theirs::<theirs::RequestHeader>(ours, header_version).unwrap();
+            let (again, _) = through_theirs::<theirs::RequestHeader>(ours, header_version).unwrap();
             assert_eq!(again, ours, "{} v{version}", api.name);
             assert_eq!(header_version == 2, api.key.is_flexible(version), "{} v{version}", api.name);
         }
@@ -143,7 +222,7 @@ fn response_headers_are_those_of_kafka() {
                 let body = encode(&$response::default(), version);
                 let ours = &frame[4..frame.len() - body.len()];
                 let header_version = their_key.response_header_version(version);
-                let again = through_theirs::<theirs::ResponseHeader>(ours, header_version).unwrap();
+                let (again, _) = through_theirs::<theirs::ResponseHeader>(ours, header_version).unwrap();
                 assert_eq!(again, ours, "{} v{version}", stringify!($key));
             }
         )*};

@@ -96,7 +96,7 @@ def produce_until_told(o):
 
     number = 0
     while not told.is_set():
-        key, value = record_of(o, number)
+        key, value = record_file.numbered(o["name"], number)
         try:
             producer.produce(o["topic"], value, key, partition=number % o["partitions"], on_delivery=report(number))
             number += 1
@@ -105,11 +105,6 @@ def produce_until_told(o):
         producer.poll(0)
     left = producer.flush(120)
     print("sent", number, "left", left, flush=True)
-
-
-def record_of(o, number):
-    key = f"{o['name']}:{number}"
-    return key.encode(), f"Package: {key}\nSection: s{number % 11}\nFiller: {'x' * (number % 200)}\n".encode()
 
 
 if __name__ == "__main__":

@@ -49,3 +49,9 @@ class Reports:
     def save(self, path):
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in self.lines)
+
+
+def numbered(name, number):
+    """Key and value of a record that says which one it is; its section changes with the number."""
+    key = f"{name}:{number}"
+    return key.encode(), f"Package: {key}\nSection: s{number % 11}\nFiller: {'x' * (number % 200)}\n".encode()

@@ -1,0 +1,72 @@
+"""The Python client of Ottla, and of any broker that speaks the Kafka protocol.
+
+::
+
+    from ottla import Consumer, Producer
+
+    with Producer(bootstrap_servers="127.0.0.1:9092") as producer:
+        delivery = producer.send("packages", b"Section: shells", key=b"zsh")
+        print(delivery.result(timeout=10))
+
+    with Consumer("packages", bootstrap_servers="127.0.0.1:9092", start="earliest") as consumer:
+        for record in consumer.poll(500, timeout=1.0):
+            print(record.partition, record.offset, record.key)
+
+``ottla.aio`` has the same for asyncio.
+"""
+
+import atexit
+import logging
+import os
+
+from . import _core
+from ._admin import (
+    Admin,
+    Broker,
+    ClusterDescription,
+    ConfigEntry,
+    PartitionDescription,
+    PluginDescription,
+    PluginVersion,
+    PushedPlugin,
+    TopicDescription,
+    TopicListing,
+)
+from ._consumer import Consumer, TopicPartition
+from ._core import Batch, Deliveries, Delivery, Placement, Record
+from ._producer import Producer
+from ._settings import Acks, ClientSettings, Compression, ConsumerSettings, OffsetReset, ProducerSettings
+from .errors import KafkaError
+
+__all__ = [
+    "Acks",
+    "Admin",
+    "Batch",
+    "Broker",
+    "ClientSettings",
+    "ClusterDescription",
+    "Compression",
+    "ConfigEntry",
+    "Consumer",
+    "ConsumerSettings",
+    "Deliveries",
+    "Delivery",
+    "KafkaError",
+    "OffsetReset",
+    "PartitionDescription",
+    "Placement",
+    "PluginDescription",
+    "PluginVersion",
+    "Producer",
+    "ProducerSettings",
+    "PushedPlugin",
+    "Record",
+    "TopicDescription",
+    "TopicListing",
+    "TopicPartition",
+]
+
+logging.getLogger("ottla").addHandler(logging.NullHandler())
+os.register_at_fork(after_in_child=_core._forked)
+# The last to run of this package's exit handlers, being the first to be registered.
+atexit.register(_core._end_events)

@@ -1,0 +1,102 @@
+//! Records that were taken from the core and not yet handed to Python: what iteration draws from.
+//!
+//! The lock is never held while Python code can run, which any allocation of a Python object may make it do.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::prelude::*;
+
+use crate::batch::Batch;
+use crate::record::Record;
+
+#[derive(Debug, Default)]
+struct Shelf {
+    batches: VecDeque<Py<Batch>>,
+    /// How many records of the first batch are handed out.
+    handed_out: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ready(Mutex<Shelf>);
+
+impl Ready {
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn put(&self, batches: Vec<Py<Batch>>) {
+        self.lock().batches.extend(batches);
+    }
+
+    /// The next record.
+    pub(crate) fn next(&self, py: Python<'_>) -> Option<Record> {
+        let (batch, index, _done) = {
+            let mut shelf = self.lock();
+            let first = shelf.batches.front()?;
+            let (batch, index) = (first.clone_ref(py), shelf.handed_out);
+            shelf.handed_out += 1;
+            let is_last = shelf.handed_out >= batch.get().len();
+            let done = if is_last { shelf.pop() } else { None };
+            (batch, index, done)
+        };
+        Some(Record::new(batch, index as u32))
+    }
+
+    /// Whole batches, the first perhaps without its first records; at most this many records, at least one batch.
+    pub(crate) fn take(&self, py: Python<'_>, records_max: usize) -> PyResult<Vec<Py<Batch>>> {
+        let mut taken = Vec::new();
+        let handed_out = {
+            let mut shelf = self.lock();
+            let handed_out = shelf.handed_out;
+            let mut count = 0;
+            while let Some(batch) = shelf.batches.front() {
+                count += batch.get().len();
+                if count > records_max + handed_out && !taken.is_empty() {
+                    break;
+                }
+                taken.extend(shelf.pop());
+            }
+            handed_out
+        };
+        if let Some(first) = taken.first_mut().filter(|_| handed_out > 0) {
+            *first = Py::new(py, first.get().without(py, handed_out))?;
+        }
+        Ok(taken)
+    }
+
+    /// The offset of the next record of this partition, if there is one here.
+    pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        let shelf = self.lock();
+        let at = shelf.batches.iter().position(|batch| is_of(batch, topic, partition))?;
+        let handed_out = if at == 0 { shelf.handed_out } else { 0 };
+        Some(shelf.batches.get(at)?.get().get(handed_out)?.offset())
+    }
+
+    /// Forgets what is here of this partition.
+    pub(crate) fn forget(&self, topic: &str, partition: i32) {
+        let _forgotten = {
+            let mut shelf = self.lock();
+            if shelf.batches.front().is_some_and(|first| is_of(first, topic, partition)) {
+                shelf.handed_out = 0;
+            }
+            let (kept, forgotten): (VecDeque<_>, VecDeque<_>) =
+                mem::take(&mut shelf.batches).into_iter().partition(|batch| !is_of(batch, topic, partition));
+            shelf.batches = kept;
+            forgotten
+        };
+    }
+}
+
+impl Shelf {
+    fn pop(&mut self) -> Option<Py<Batch>> {
+        self.handed_out = 0;
+        self.batches.pop_front()
+    }
+}
+
+fn is_of(batch: &Py<Batch>, topic: &str, partition: i32) -> bool {
+    let chunk = batch.get().chunk();
+    chunk.partition() == partition && &**chunk.topic() == topic
+}

@@ -1,21 +1,29 @@
 //! The broker as a whole: everything a request handler may need, shared by all connections, and its start and stop.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_log::{LogDir, LogOptions, RecoveryReport};
+use ottla_plugin_host::{Compiler, Host, HostOptions, Limits};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, HostPort};
 use crate::connection::BufferPool;
 use crate::listener::{self, BindError};
 use crate::meta::{LocalStore, MetaError, MetadataStore};
+use crate::plugins::PluginRegistry;
 use crate::producer_ids::ProducerIds;
 use crate::request::Peer;
+use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router};
 use crate::shutdown::Shutdown;
 use crate::topics::{TopicTable, TopicsOpenError};
+
+/// The hidden subcommand of the binary that compiles a plugin.
+pub const COMPILE_SUBCOMMAND: &str = "__compile";
 
 /// One running broker.
 pub struct Broker {
@@ -30,15 +38,38 @@ pub struct Broker {
     /// The partitions' logs.
     pub log: Arc<LogDir>,
     /// The topics.
-    pub topics: TopicTable,
+    pub topics: Arc<TopicTable>,
     /// Ids for idempotent producers.
     pub producer_ids: ProducerIds,
+    /// The plugins by name and version.
+    pub plugins: Arc<PluginRegistry>,
+    /// The way of batches into the log, around plugins where topics have them.
+    pub router: Router,
     /// Says that the broker stops.
     pub shutdown: Shutdown,
     /// Receive buffers between two uses.
     pub buffers: BufferPool,
     /// Where the broker listens, the port filled in.
     listening_on: SocketAddr,
+}
+
+/// What a start found and finished.
+#[derive(Debug)]
+pub struct StartReport {
+    /// About the logs.
+    pub recovery: RecoveryReport,
+    /// About producers, and about batches that were on their way around a plugin.
+    pub route: RouteReport,
+}
+
+impl fmt::Display for StartReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.recovery.fmt(f)?;
+        if self.route.entries > 0 {
+            write!(f, "\n{}", self.route)?;
+        }
+        Ok(())
+    }
 }
 
 /// Why the broker did not start.
@@ -64,6 +95,9 @@ pub enum StartError {
     /// A topic cannot be opened.
     #[error(transparent)]
     Topics(#[from] TopicsOpenError),
+    /// What was on its way when the last process ended cannot be finished.
+    #[error(transparent)]
+    Route(#[from] RouteOpenError),
 }
 
 /// Why the broker did not stop cleanly. The next start recovers.
@@ -77,26 +111,31 @@ pub enum StopError {
 impl Broker {
     /// Takes the address, then opens the data directory: an address in use is known before recovery takes its time.
     /// Nobody is served before [`serve`](Self::serve). Blocks on the disk; needs a tokio runtime for the listener.
-    pub fn open(config: Config, accept_open: bool) -> Result<(Arc<Self>, TcpListener, RecoveryReport), StartError> {
+    pub fn open(config: Config, accept_open: bool) -> Result<(Arc<Self>, TcpListener, StartReport), StartError> {
         let addr = listener::listen_address(&config, accept_open)?;
         let listener = listener::bind(addr)?;
         let listening_on = listener.local_addr().map_err(|source| BindError::Refused { addr, source })?;
-        let (log, report) = open_log(&config)?;
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&config.data_dir.join("metadata.redb"))?);
+        let (log, recovery) = open_log(&config)?;
         let log = Arc::new(log);
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&config.data_dir.join("metadata.redb"))?);
+        let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
+        let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
+        let (router, route) = Router::open(route_options(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
-            topics: TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?,
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
             shutdown: Shutdown::default(),
             buffers: BufferPool::default(),
             meta,
             log,
+            topics,
+            plugins,
+            router,
             listening_on,
             config,
         };
-        Ok((Arc::new(broker), listener, report))
+        Ok((Arc::new(broker), listener, StartReport { recovery, route }))
     }
 
     /// Serves clients until [`Shutdown::begin`].
@@ -106,6 +145,7 @@ impl Broker {
 
     /// Flushes everything and leaves the clean-shutdown marker. Blocks on the disk.
     pub fn close(&self) -> Result<(), StopError> {
+        self.router.close();
         self.log.close()?;
         Ok(())
     }
@@ -136,4 +176,35 @@ fn open_log(config: &Config) -> Result<(LogDir, RecoveryReport), StartError> {
     let path = config.data_dir.join("log");
     std::fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
     Ok(LogDir::open(&path, LogOptions::default())?)
+}
+
+fn plugin_host(config: &Config) -> Host {
+    let program = config.plugin_compiler.clone().or_else(|| std::env::current_exe().ok()).unwrap_or_default();
+    Host::new(HostOptions {
+        store_dir: config.data_dir.join("plugins"),
+        compiler: Compiler { program, args: vec![COMPILE_SUBCOMMAND.into()] },
+        limits: Limits {
+            plugin_bytes_max: config.plugin_max_bytes,
+            memory_bytes: config.plugin_memory_bytes,
+            memory_total_bytes: config.plugin_memory_total_bytes,
+            call_deadline_ms: config.plugin_call_ms,
+            ..Limits::default()
+        },
+    })
+}
+
+fn route_options(config: &Config) -> RouteOptions {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    RouteOptions {
+        unpacked_bytes_max: config.stage_unpacked_bytes_max,
+        order_bytes_max: config.route_queue_bytes_max,
+        workers_per_topic_max: match config.route_workers_max {
+            0 => processors.saturating_sub(1).max(1),
+            workers => workers,
+        },
+        checkpoint_interval: Duration::from_millis(config.producer_snapshot_ms),
+        journal_bytes_max: config.route_journal_bytes_max,
+        unsaved_bytes_max: config.producer_snapshot_bytes,
+        producer_expiration_ms: config.producer_expiration_ms,
+    }
 }

@@ -58,6 +58,11 @@ impl fmt::Debug for Topic {
     }
 }
 
+/// Whether the broker alone writes to a topic of this name.
+pub fn is_internal(name: &str) -> bool {
+    INTERNAL_TOPICS.contains(&name)
+}
+
 /// Why a text cannot be the name of a topic; Kafka's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicNameError {
@@ -363,7 +368,7 @@ impl TopicTable {
         };
         Ok(Arc::new(Topic {
             id,
-            internal: INTERNAL_TOPICS.contains(&&*name),
+            internal: is_internal(&name),
             partitions: (0..partition_count).map(open).collect::<Result<_, _>>()?,
             settings: RwLock::new(Arc::new(settings)),
             name,

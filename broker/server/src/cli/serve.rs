@@ -107,7 +107,9 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
     let opened = tokio::task::spawn_blocking(move || Broker::open(config, accept_open)).await?;
     let (broker, listener, report) = opened?;
     let stop = stop_signal()?;
-    say(&report.to_string());
+    if report.recovery.partitions > 0 || report.recovery.leftovers_removed > 0 {
+        say(&report.to_string());
+    }
     say(&welcome(&broker));
     let stopper = tokio::spawn({
         let broker = Arc::clone(&broker);

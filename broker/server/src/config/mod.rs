@@ -152,6 +152,29 @@ settings! {
     "ottla.deliver.step.bytes" deliver_step_bytes: usize = 1 << 20, in 4096..=1 << 30;
     /// Size of a plugin above which its upload is refused, in bytes.
     "plugin.max.bytes" plugin_max_bytes: u64 = 32 << 20, in 1024..=1 << 30;
+    /// Memory of one instance of a plugin, in bytes.
+    "plugin.memory.max.bytes" plugin_memory_bytes: u64 = 32 << 20, in 1 << 16..=1 << 32;
+    /// Memory of all instances of all plugins together, in bytes.
+    "plugin.memory.total.max.bytes" plugin_memory_total_bytes: u64 = 256 << 20, in 1 << 16..=1 << 40;
+    /// Processor time that one call into a plugin may take, in milliseconds; then its batch fails.
+    "plugin.call.timeout.ms" plugin_call_ms: u64 = 100, in 1..=60_000;
+    /// Program that compiles plugins in a process of its own, called with `__compile`; unset: this one.
+    "plugin.compiler" plugin_compiler: Option<PathBuf> = None;
+    /// Most bytes that the records of one batch may unpack to where a plugin has to see them.
+    "ottla.stage.unpacked.max.bytes" stage_unpacked_bytes_max: usize = 64 << 20, in 1024..=1 << 31;
+    /// Most bytes of batches that wait between plugin and log, over all topics; more batches wait before the plugin.
+    "ottla.route.queue.max.bytes" route_queue_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
+    /// Partitions of one topic whose batches are in the plugin at the same time; 0 takes one per processor but one.
+    "ottla.route.workers.max" route_workers_max: usize = 0, in 0..=1024;
+    /// Bytes in the route journal after which it is cut; a start may have to read twice as many.
+    "ottla.route.journal.max.bytes" route_journal_bytes_max: u64 = 64 << 20, in 4096..=1 << 40;
+    /// Bytes appended to a partition after which its producers are written down; a start may have to read the batch
+    /// headers of as many.
+    "ottla.producer.snapshot.bytes" producer_snapshot_bytes: u64 = 64 << 20, in 4096..=1 << 40;
+    /// Time between two looks at what has to be written down, in milliseconds.
+    "ottla.producer.snapshot.interval.ms" producer_snapshot_ms: u64 = 10_000, in 100..=86_400_000;
+    /// Idle time after which an idempotent producer is forgotten, in milliseconds.
+    "producer.id.expiration.ms" producer_expiration_ms: i64 = 86_400_000, in 1000..=i64::MAX;
     /// Time that a stop waits for answers in flight, in milliseconds.
     "ottla.shutdown.grace.ms" shutdown_grace_ms: u64 = 10_000, in 0..=600_000;
 }

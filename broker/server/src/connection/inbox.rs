@@ -60,7 +60,10 @@ impl Inbox {
             }
             self.buffer.reserve(BUFFER_BYTES);
         } else if let Some(missing) = self.missing() {
-            self.buffer.reserve(missing.min(self.buffer.len().max(STEP_BYTES)));
+            let spare = self.buffer.capacity() - self.buffer.len();
+            if spare < missing.min(BUFFER_BYTES) {
+                self.buffer.reserve(missing.min(self.buffer.len().max(STEP_BYTES)));
+            }
         } else {
             self.buffer.reserve(LENGTH_BYTES);
         }

@@ -20,7 +20,7 @@ use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
 use crate::config::topic::TOPIC_SETTINGS;
-use crate::topics::{NewTopic, TopicChangeError};
+use crate::topics::{NewTopic, TopicChangeError, is_internal};
 
 const REPLICATION_FACTOR: i16 = 1;
 
@@ -96,7 +96,7 @@ fn create_one(
         };
         overrides.insert(config.name.to_string(), value.to_string());
     }
-    let settings = check_settings(broker, overrides)?;
+    let settings = check_settings(broker, &topic.name, None, overrides)?;
     let mut result = CreatableTopicResult {
         num_partitions: partition_count,
         replication_factor: REPLICATION_FACTOR,
@@ -111,11 +111,37 @@ fn create_one(
     Ok(result)
 }
 
-/// Reads settings and checks what only the broker can: that the plugins they name are there.
-pub(super) fn check_settings(broker: &Broker, overrides: BTreeMap<String, String>) -> Result<TopicSettings, Refusal> {
+/// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
+/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it.
+pub(super) fn check_settings(
+    broker: &Broker,
+    topic: &str,
+    before: Option<&TopicSettings>,
+    overrides: BTreeMap<String, String>,
+) -> Result<TopicSettings, Refusal> {
     let settings = TopicSettings::with_overrides(&broker.config, overrides)
         .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
-    Ok(settings)
+    let bound = |settings: &TopicSettings| {
+        let TopicSettings { partitioner, partitioner_config, partitioner_mode, .. } = settings;
+        (partitioner.clone(), partitioner_config.clone(), *partitioner_mode)
+    };
+    let Some(plugin) = settings.partitioner.as_ref().filter(|_| before.map(bound) != Some(bound(&settings))) else {
+        return Ok(settings);
+    };
+    if is_internal(topic) {
+        let message = format!("Topic {topic} is internal: plugins do not see its records.");
+        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+    }
+    match broker.plugins.check(plugin, &settings.partitioner_config) {
+        Ok(()) => Ok(settings),
+        Err(error) if error.is_refusal() => {
+            Err(Refusal::new(ErrorCode::InvalidConfig, format!("ottla.partitioner: {error}")))
+        }
+        Err(error) => {
+            tracing::error!("cannot check a plugin: {error}");
+            Err(Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
+        }
+    }
 }
 
 /// The number of partitions asked for, after the checks that concern it and the replicas.

@@ -66,7 +66,8 @@ fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only
         let error_code = ErrorCode::UnknownTopicOrPartition;
         Refusal::new(error_code, error_code.message())
     })?;
-    let settings = check_settings(broker, changed(&topic, &resource.configs)?)?;
+    let overrides = changed(&topic, &resource.configs)?;
+    let settings = check_settings(broker, &topic.name, Some(&topic.settings()), overrides)?;
     if !validate_only {
         broker.topics.alter(&topic, settings)?;
         tracing::info!("changed settings of topic {}", topic.name);

@@ -1,0 +1,9 @@
+//! Conversations with a real broker in this process: what it answers, in which order, and what it says no to.
+
+mod configs;
+mod fetching;
+mod harness;
+mod limits;
+mod offsets;
+mod protocol;
+mod topics;

@@ -1,0 +1,102 @@
+//! ListOffsets: ends, beginnings, and times.
+
+use ottla_wire::ErrorCode;
+use ottla_wire::message::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+};
+use ottla_wire::record::Codec;
+
+use crate::harness::{TestBroker, batch};
+
+fn asking(partition_index: i32, timestamp: i64) -> ListOffsetsPartition {
+    ListOffsetsPartition { partition_index, timestamp, current_leader_epoch: -1 }
+}
+
+async fn ask(
+    broker: &TestBroker,
+    version: i16,
+    topic: &str,
+    partitions: Vec<ListOffsetsPartition>,
+) -> Vec<ListOffsetsPartitionResponse> {
+    let topics = vec![ListOffsetsTopic { name: topic.into(), partitions }];
+    let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+    let answer = broker.client().await.ask(version, &request).await;
+    answer.read::<ListOffsetsResponse<'_>>().topics[0].partitions.clone()
+}
+
+#[tokio::test]
+async fn a_time_finds_the_first_record_at_or_after_it_also_inside_compressed_batches() {
+    let broker = TestBroker::start().await;
+    for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let name = format!("t-{codec:?}");
+        broker.create_topic(&name, 1, &[]).await;
+        // Offsets 0-2 at 1000-1002, 3-5 at 5000-5002, 6-7 at 3000-3001: times go back as they like.
+        for start in [1000, 5000, 3000] {
+            let values: &[&[u8]] = if start == 3000 { &[b"a", b"b"] } else { &[b"a", b"b", b"c"] };
+            broker.append(&name, 0, batch(codec, start, values)).await;
+        }
+        for (timestamp, offset, found) in [
+            (0, 0, 1000),
+            (1001, 1, 1001),
+            (1003, 3, 5000),
+            (3001, 3, 5000),
+            (5002, 5, 5002),
+            (5003, -1, -1),
+            (-1, 8, -1),
+            (-2, 0, -1),
+            (-3, 5, 5002),
+            (-4, 0, -1),
+            (-5, -1, -1),
+        ] {
+            let answer = ask(&broker, 10, &name, vec![asking(0, timestamp)]).await;
+            assert_eq!(answer[0].error_code, ErrorCode::None);
+            assert_eq!((answer[0].offset, answer[0].timestamp), (offset, found), "{codec:?} {timestamp}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_version_answers() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    broker.append("t", 0, batch(Codec::None, 7, &[b"x"])).await;
+    for version in 1..=10 {
+        let answer = ask(&broker, version, "t", vec![asking(0, -1)]).await;
+        assert_eq!((answer[0].offset, answer[0].error_code), (1, ErrorCode::None));
+        if version >= 4 {
+            assert_eq!(answer[0].leader_epoch, 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_partition_has_ends_and_no_times() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    for (timestamp, offset) in [(-1, 0), (-2, 0), (-3, -1), (0, -1)] {
+        let answer = ask(&broker, 8, "t", vec![asking(0, timestamp)]).await;
+        assert_eq!((answer[0].offset, answer[0].timestamp), (offset, -1), "{timestamp}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_has_a_code_of_its_own() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 2, &[]).await;
+    let fenced = |partition_index, current_leader_epoch| ListOffsetsPartition {
+        partition_index,
+        timestamp: -1,
+        current_leader_epoch,
+    };
+    let code = |answer: &[ListOffsetsPartitionResponse]| answer[0].error_code;
+    assert_eq!(code(&ask(&broker, 5, "nobody", vec![asking(0, -1)]).await), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(code(&ask(&broker, 5, "t", vec![asking(9, -1)]).await), ErrorCode::UnknownTopicOrPartition);
+    assert_eq!(code(&ask(&broker, 5, "t", vec![fenced(0, 7)]).await), ErrorCode::UnknownLeaderEpoch);
+    assert_eq!(code(&ask(&broker, 5, "t", vec![asking(0, -9)]).await), ErrorCode::UnsupportedVersion);
+    for (timestamp, version) in [(-3, 6), (-4, 7), (-5, 8)] {
+        let answer = ask(&broker, version, "t", vec![asking(0, timestamp)]).await;
+        assert_eq!(code(&answer), ErrorCode::UnsupportedVersion, "{timestamp}");
+    }
+    let twice = ask(&broker, 5, "t", vec![asking(0, -1), asking(0, -1)]).await;
+    assert_eq!((twice[0].error_code, twice[1].error_code), (ErrorCode::None, ErrorCode::InvalidRequest));
+}

@@ -1,10 +1,13 @@
 //! From a frame to a reply: ONE table says which function serves which API; which versions are served is the table of
 //! [`ottla_wire::api`]. One file per API beside this one; the head of each says versions, behaviour and what is missing.
 
+mod activate_plugin;
 mod api_versions;
 mod create_topics;
+mod delete_plugin;
 mod delete_topics;
 mod describe_configs;
+mod describe_plugins;
 mod fetch;
 mod find_coordinator;
 mod incremental_alter_configs;
@@ -12,6 +15,8 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod peer;
+mod produce;
+mod push_plugin;
 mod reply;
 
 use std::sync::Arc;
@@ -46,7 +51,7 @@ pub type Handler = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, Frame) -> Reply;
 /// The table.
 fn handler(key: ApiKey) -> Handler {
     match key {
-        ApiKey::Produce => unserved,
+        ApiKey::Produce => produce::handle,
         ApiKey::Fetch => fetch::handle,
         ApiKey::ListOffsets => list_offsets::handle,
         ApiKey::Metadata => metadata::handle,
@@ -57,10 +62,10 @@ fn handler(key: ApiKey) -> Handler {
         ApiKey::InitProducerId => init_producer_id::handle,
         ApiKey::DescribeConfigs => describe_configs::handle,
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle,
-        ApiKey::PushPlugin => unserved,
-        ApiKey::DescribePlugins => unserved,
-        ApiKey::ActivatePlugin => unserved,
-        ApiKey::DeletePlugin => unserved,
+        ApiKey::PushPlugin => push_plugin::handle,
+        ApiKey::DescribePlugins => describe_plugins::handle,
+        ApiKey::ActivatePlugin => activate_plugin::handle,
+        ApiKey::DeletePlugin => delete_plugin::handle,
     }
 }
 
@@ -95,8 +100,4 @@ pub fn dispatch(broker: &Arc<Broker>, peer: &Arc<Peer>, mut frame: BytesMut) -> 
 /// The body as a message; what does not decode closes the connection.
 fn decoded<'a, M: Message<'a>>(head: RequestHead, frame: &'a [u8]) -> Result<M, CloseReason> {
     Ok(decode_request(ApiVersion(head.version), frame)?)
-}
-
-fn unserved(_: &Arc<Broker>, _: &Arc<Peer>, head: RequestHead, _: Frame) -> Reply {
-    CloseReason::UnknownApi(head.key.code()).into()
 }

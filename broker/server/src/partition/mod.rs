@@ -1,0 +1,228 @@
+//! One partition: its log, how far it may be read, and which batches it has taken.
+//!
+//! 1. [`check`]: what a batch must fulfil, and the fields that the broker fills in
+//! 2. [`sequence`]: idempotent producers, checked on the batch as it was sent
+//! 3. [`place`]: where a batch went
+//! 4. [`watermark`]: how far the partition may be read, and who waits for it to move
+//! 5. [`snapshot`]: the producers on the disk
+//! 6. [`refusal`]: why a batch was not taken
+//!
+//! Everything that belongs to the order of batches is under one lock per partition, held from the sequence check to the
+//! append, so that the order of the checks is the order of the log.
+
+pub mod check;
+pub mod place;
+pub mod refusal;
+pub mod sequence;
+pub mod snapshot;
+pub mod watermark;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ottla_log::{AppendError, Appended, PartitionLog};
+use ottla_wire::record::BatchHeader;
+use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
+
+pub use place::{Landed, Moved, Outcome, Place, PlacedRun, Run, Target, Ticket, TicketStub};
+pub use refusal::Refusal;
+pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
+
+use crate::clock;
+use crate::route::Lane;
+use sequence::{Check, Producer, SequenceTable, Span, Tail};
+use snapshot::PartitionSnapshot;
+
+/// One partition of a topic.
+pub struct Partition {
+    /// The topic it belongs to.
+    pub topic_id: Uuid,
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// Its number in the topic.
+    pub index: i32,
+    /// Its log.
+    pub log: Arc<PartitionLog>,
+    /// How far it may be read.
+    pub watermark: Watermark,
+    intake: Mutex<Intake>,
+}
+
+/// What a partition knows of batches on their way in.
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    pub(crate) sequences: SequenceTable<Place>,
+    pub(crate) lane: Lane,
+    /// Entries of the route journal below this mark that were addressed here are done.
+    pub(crate) journal_mark: u64,
+    /// The route journal's next sequence on this partition, once it has one.
+    pub(crate) journal_next: Option<Sequence>,
+    pub(crate) unsaved: Unsaved,
+}
+
+/// What the last snapshot does not know.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Unsaved {
+    /// Bytes appended since.
+    pub(crate) bytes: u64,
+    /// Whether an entry of the route journal was addressed or sent here since.
+    pub(crate) journaled: bool,
+}
+
+/// A batch of an idempotent producer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    pub(crate) producer_id: ProducerId,
+    pub(crate) span: Span,
+}
+
+impl Claim {
+    /// Of a batch whose header was checked.
+    pub(crate) fn of(header: &BatchHeader) -> Option<Self> {
+        check::span_of(header).map(|span| Self { producer_id: header.producer_id, span })
+    }
+}
+
+/// What the sequence check says.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// The batch is the next one.
+    Next {
+        /// What came before it.
+        follows: Option<Tail>,
+        /// The end of the batch before it, where that lies in this log: it has to be durable before anything that this
+        /// batch does elsewhere can be seen.
+        after: Offset,
+    },
+    /// It was taken before.
+    Duplicate(Place),
+}
+
+impl Partition {
+    /// A partition over its log. Its producers are not known yet: [`crate::route`] finds them before anybody is served.
+    pub fn open(topic_id: Uuid, topic: Arc<str>, index: i32, log: Arc<PartitionLog>) -> Result<Self, Infallible> {
+        let watermark = Watermark::new(log.high_watermark());
+        let (told, weak) = (watermark.clone(), Arc::downgrade(&log));
+        log.on_advance(Box::new(move |high| {
+            told.advance(high);
+            if weak.upgrade().is_none_or(|log| log.is_offline() || log.is_deleted()) {
+                told.close();
+            }
+        }));
+        // It may have moved before the listener was there.
+        watermark.advance(log.high_watermark());
+        Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::default() })
+    }
+
+    /// Tells everybody who waits that nothing more comes: the topic is being deleted.
+    pub fn close(&self) {
+        self.watermark.close();
+    }
+
+    pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the producers in place that a start has found.
+    pub(crate) fn restore(&self, producers: &SequenceTable<Landed>, journal_mark: u64) {
+        let mut intake = self.intake();
+        intake.journal_mark = journal_mark;
+        for (id, producer) in producers.iter() {
+            intake.sequences.restore(id, producer.map(|landed| Place::Landed(landed.clone())));
+        }
+    }
+
+    /// A picture of the producers. `scan_from` is where the log ended before any partition of the topic was pictured.
+    pub(crate) fn picture(&self, scan_from: Offset) -> PartitionSnapshot {
+        let mut intake = self.intake();
+        intake.unsaved = Unsaved::default();
+        PartitionSnapshot {
+            index: self.index,
+            scan_from,
+            log_end: self.log.end_offset(),
+            journal_mark: intake.journal_mark,
+            producers: intake
+                .sequences
+                .iter()
+                .filter_map(|(id, producer)| Some((id, landed_part(producer)?)))
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.index)
+    }
+}
+
+impl Intake {
+    /// The sequence check.
+    pub(crate) fn admit(&self, claim: Option<Claim>) -> Result<Admission, Refusal> {
+        let none = Admission::Next { follows: None, after: Offset(0) };
+        let Some(claim) = claim else { return Ok(none) };
+        match self.sequences.check(claim.producer_id, claim.span)? {
+            Check::Duplicate(place) => Ok(Admission::Duplicate(place)),
+            Check::Next(None) => Ok(none),
+            Check::Next(follows) => {
+                let before = self.sequences.get(claim.producer_id).and_then(|producer| producer.batches.back());
+                let after = match before {
+                    Some(batch) => match batch.place {
+                        Place::Landed(Landed::Here(base)) => base.advance(batch.records()),
+                        // The route journal keeps these in order by itself.
+                        Place::Landed(Landed::Moved(_)) | Place::Waiting(_) => Offset(0),
+                    },
+                    None => Offset(0),
+                };
+                Ok(Admission::Next { follows, after })
+            }
+        }
+    }
+
+    /// Appends a batch that was admitted under the same lock, and remembers it.
+    pub(crate) fn append(
+        &mut self,
+        log: &PartitionLog,
+        batch: &mut [u8],
+        claim: Option<Claim>,
+    ) -> Result<Appended, Refusal> {
+        let appended = log.append(batch).map_err(append_refusal)?;
+        self.unsaved.bytes += appended.bytes;
+        if let Some(claim) = claim {
+            let place = Place::Landed(Landed::Here(appended.base_offset));
+            self.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
+        }
+        Ok(appended)
+    }
+}
+
+/// A producer without its batches that still wait: they are in the route journal.
+fn landed_part(producer: &Producer<Place>) -> Option<Producer<Landed>> {
+    let mut landed = Producer { tail: producer.tail, used_ms: producer.used_ms, batches: Default::default() };
+    for batch in &producer.batches {
+        match &batch.place {
+            Place::Landed(place) => landed.batches.push_back(batch.with_place(place.clone())),
+            Place::Waiting(_) => {
+                // What waits is the end of the row. Before its first batch, the numbers ended one lower; when that was
+                // the first batch of all, nothing is known.
+                landed.tail.last = Sequence(batch.first.get().checked_sub(1).filter(|last| *last >= 0)?);
+                break;
+            }
+        }
+    }
+    Some(landed)
+}
+
+/// What the log says about an append, as the producer gets to hear it.
+pub(crate) fn append_refusal(error: AppendError) -> Refusal {
+    match error {
+        AppendError::Deleted => Refusal::UnknownPartition,
+        AppendError::Closed => Refusal::Stopping,
+        AppendError::TooLarge { bytes, max } => Refusal::TooLarge { bytes: bytes as usize, bytes_max: max as usize },
+        AppendError::Malformed { .. } => Refusal::Corrupt(error.to_string()),
+        AppendError::OffsetsExhausted | AppendError::NoSpace | AppendError::Offline { .. } | AppendError::Io { .. } => {
+            Refusal::Storage(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Where the records of a batch went: as a whole to the partition it was addressed to, or split over several.
+
+use std::sync::Arc;
+
+use ottla_wire::Offset;
+use tokio::sync::watch;
+
+use super::Refusal;
+
+/// Where a batch that was taken went, or will go.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// It is in the log.
+    Landed(Landed),
+    /// It waits for its turn behind the route journal; the ticket will say.
+    Waiting(Ticket),
+}
+
+/// Where the records of a batch are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Landed {
+    /// In one piece on the addressed partition, from this offset on.
+    Here(Offset),
+    /// Moved by a plugin.
+    Moved(Arc<Moved>),
+}
+
+/// How the records of one batch were spread: in batch order, run by run, over batches of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The batches that were appended, one per partition.
+    pub targets: Box<[Target]>,
+    /// Runs of consecutive records with the same target, in batch order.
+    pub runs: Box<[Run]>,
+}
+
+/// The part of a batch that one partition got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The partition.
+    pub partition: i32,
+    /// How many records.
+    pub records: i32,
+    /// Offset of the first of them; the others follow without a gap.
+    pub base_offset: Offset,
+}
+
+/// Consecutive records of a batch that went to the same partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// How many records.
+    pub records: u32,
+    /// Index of their target.
+    pub target: u32,
+}
+
+/// Records of a batch that are consecutive in a partition, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlacedRun {
+    /// Index in the batch of the first of them.
+    pub first_index: i32,
+    /// How many records.
+    pub records: i32,
+    /// The partition.
+    pub partition: i32,
+    /// Offset of the first of them.
+    pub base_offset: Offset,
+}
+
+impl Moved {
+    /// Every run with its offsets, in batch order.
+    pub fn placed_runs(&self) -> Vec<PlacedRun> {
+        let mut next: Vec<Offset> = self.targets.iter().map(|target| target.base_offset).collect();
+        let mut first_index = 0;
+        let mut placed = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            let records = run.records as i32;
+            if let (Some(target), Some(offset)) =
+                (self.targets.get(run.target as usize), next.get_mut(run.target as usize))
+            {
+                placed.push(PlacedRun { first_index, records, partition: target.partition, base_offset: *offset });
+                *offset = offset.advance(i64::from(records));
+            }
+            first_index += records;
+        }
+        placed
+    }
+}
+
+/// What became of a batch that had to wait: where it is, or why it is nowhere.
+pub type Outcome = Result<Landed, Arc<Refusal>>;
+
+/// Tells what becomes of a batch that waits, to its producer and to those who ask for it again.
+#[derive(Debug, Clone)]
+pub struct Ticket(watch::Receiver<Option<Outcome>>);
+
+/// Fills in a [`Ticket`].
+#[derive(Debug)]
+pub struct TicketStub(watch::Sender<Option<Outcome>>);
+
+/// A ticket and the stub that fills it in.
+pub fn ticket() -> (TicketStub, Ticket) {
+    let (stub, ticket) = watch::channel(None);
+    (TicketStub(stub), Ticket(ticket))
+}
+
+impl TicketStub {
+    /// Says what became of the batch.
+    pub fn settle(self, outcome: Outcome) {
+        self.0.send_replace(Some(outcome));
+    }
+}
+
+impl Ticket {
+    /// Waits for what becomes of the batch. A stub that was dropped means that the broker stops.
+    pub async fn outcome(mut self) -> Outcome {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Arc::new(Refusal::Stopping))),
+            Err(_) => Err(Arc::new(Refusal::Stopping)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_get_the_offsets_that_their_records_have() {
+        let target = |partition, records, base| Target { partition, records, base_offset: Offset(base) };
+        let run = |records, target| Run { records, target };
+        let moved = Moved {
+            targets: Box::new([target(4, 3, 100), target(0, 2, 7)]),
+            runs: Box::new([run(2, 0), run(1, 1), run(1, 0), run(1, 1)]),
+        };
+        let placed: Vec<_> = moved
+            .placed_runs()
+            .iter()
+            .map(|run| (run.first_index, run.records, run.partition, run.base_offset.get()))
+            .collect();
+        assert_eq!(placed, [(0, 2, 4, 100), (2, 1, 0, 7), (3, 1, 4, 102), (4, 1, 0, 8)]);
+    }
+
+    #[tokio::test]
+    async fn everybody_with_the_ticket_hears_the_outcome() {
+        let (stub, ticket) = ticket();
+        let asked_again = ticket.clone();
+        stub.settle(Ok(Landed::Here(Offset(5))));
+        assert_eq!(ticket.outcome().await.unwrap(), Landed::Here(Offset(5)));
+        assert_eq!(asked_again.outcome().await.unwrap(), Landed::Here(Offset(5)));
+    }
+
+    #[tokio::test]
+    async fn a_stop_answers_those_who_wait() {
+        let (stub, ticket) = ticket();
+        drop(stub);
+        assert!(matches!(*ticket.outcome().await.unwrap_err(), Refusal::Stopping));
+    }
+}

@@ -1,0 +1,373 @@
+//! The plugins of this broker: names, their immutable versions, and the one of them that is active.
+//!
+//! Owns the registry (persisted through [`MetadataStore`]), the uploads, and the partitioners that are bound to topics.
+//! Promises that a version, once given, always means the same bytes, and that activating another one takes effect with
+//! the next batch: batches that are in a plugin finish in the version they entered. Calls that write block on the disk
+//! or compile; only [`PluginRegistry::bound`] is made for the way of a record.
+
+pub mod uploads;
+
+mod bound;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use ottla_plugin_host::{Admitted, Digest, Host, LoadError};
+use uuid::Uuid;
+
+pub use bound::{Binding, BoundPlugin};
+pub use uploads::{Chunk, Progress, UploadError, Uploads};
+
+use crate::config::PluginRef;
+use crate::meta::{MetaError, MetadataStore, PluginRecord, PluginVersionRecord};
+
+/// Names, versions, uploads and bound partitioners.
+pub struct PluginRegistry {
+    meta: Arc<dyn MetadataStore>,
+    host: Host,
+    uploads: Uploads,
+    /// One change of the registry at a time; readers do not wait for it.
+    changing: Mutex<()>,
+    names: RwLock<BTreeMap<String, Arc<PluginRecord>>>,
+    /// Counts the changes, so that a bound partitioner knows whether it is still the right one.
+    generation: AtomicU64,
+    bound: RwLock<HashMap<Uuid, Arc<BoundPlugin>>>,
+}
+
+/// Why the registry did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// No plugin of this name.
+    #[error("there is no plugin {0:?}")]
+    UnknownName(String),
+    /// No such version of it.
+    #[error("plugin {name:?} has no version {version}")]
+    UnknownVersion {
+        /// The plugin.
+        name: String,
+        /// The version.
+        version: i32,
+    },
+    /// Nothing was active before.
+    #[error("plugin {0:?} has no earlier active version to return to")]
+    NoPrevious(String),
+    /// The plugin has versions, but none is active.
+    #[error("plugin {0:?} has no active version: activate one, or name a version")]
+    NoneActive(String),
+    /// Topics still use it.
+    #[error("plugin {plugin} is used by {}: set ottla.partitioner of the topic first", topics.join(", "))]
+    InUse {
+        /// The plugin, with its version if one was named.
+        plugin: String,
+        /// The topics.
+        topics: Vec<String>,
+    },
+    /// The active version goes last.
+    #[error("version {version} of plugin {name:?} is active: activate another one first, or delete all versions")]
+    Active {
+        /// The plugin.
+        name: String,
+        /// The version.
+        version: i32,
+    },
+    /// A plugin cannot serve a topic that wants it.
+    #[error("{plugin} cannot serve {what}: {source}")]
+    Load {
+        /// `name@version`.
+        plugin: String,
+        /// The topic, or what else it was tried for.
+        what: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// The registry could not be stored; nothing has changed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// A stored digest does not read.
+    #[error("the registry names {0:?} as a digest, which it is not")]
+    BadDigest(String),
+}
+
+impl RegistryError {
+    /// Whether the caller is at fault, rather than this broker's disk.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Meta(_) | Self::BadDigest(_))
+    }
+}
+
+/// A topic that names a plugin.
+#[derive(Debug, Clone)]
+pub struct PluginUser {
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// Its name.
+    pub topic: String,
+    /// The plugin it names.
+    pub plugin: PluginRef,
+    /// The text it hands to the plugin.
+    pub config: String,
+}
+
+/// A version that a name stands for at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    version: i32,
+    digest: Digest,
+}
+
+impl PluginRegistry {
+    /// Reads the registry. Loads no plugin: that comes with the first batch that needs one.
+    pub fn open(meta: Arc<dyn MetadataStore>, host: Host) -> Result<Self, MetaError> {
+        let names = meta.plugins()?.into_iter().map(|record| (record.name.clone(), Arc::new(record))).collect();
+        Ok(Self {
+            meta,
+            host,
+            uploads: Uploads::default(),
+            changing: Mutex::default(),
+            names: RwLock::new(names),
+            generation: AtomicU64::new(0),
+            bound: RwLock::default(),
+        })
+    }
+
+    /// The host that runs the plugins.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Every plugin that has versions, by name.
+    pub fn all(&self) -> Vec<Arc<PluginRecord>> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.values().filter(|record| !record.versions.is_empty()).cloned().collect()
+    }
+
+    /// The plugin of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<PluginRecord>> {
+        self.record(name).filter(|record| !record.versions.is_empty())
+    }
+
+    /// Takes a piece of an upload; with the last one the plugin gets its version. The first version of a name becomes
+    /// the active one. Bytes that the name has already keep the version they have.
+    pub fn push(&self, name: &str, chunk: Chunk<'_>) -> Result<(u64, i32), PushError> {
+        if let Some(version) = self.version_of(name, chunk.digest) {
+            return Ok((chunk.total_bytes, version));
+        }
+        match self.uploads.push(&self.host, chunk)? {
+            Progress::Continue(offset) => match self.version_of(name, chunk.digest) {
+                Some(version) => Ok((chunk.total_bytes, version)),
+                None => Ok((offset, 0)),
+            },
+            Progress::Admitted(admitted) => Ok((admitted.bytes, self.register(name, &admitted)?)),
+        }
+    }
+
+    /// Whether a topic may name this plugin with this configuration; the error is what its owner reads.
+    pub fn check(&self, plugin: &PluginRef, config: &str) -> Result<(), RegistryError> {
+        let resolved = self.resolve(plugin)?;
+        self.load(&plugin.name, resolved, config, "this topic").map(drop)
+    }
+
+    /// Makes a version the active one, for all topics that name the plugin without a version, from their next batch on.
+    /// Before that it is loaded for each of them, so that a version that cannot serve is refused and none of them waits.
+    pub fn activate(&self, name: &str, version: i32, users: &[PluginUser]) -> Result<i32, RegistryError> {
+        let _changing = lock(&self.changing);
+        let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
+        let digest = digest_of(&record, version)?;
+        if record.active_version == version {
+            return Ok(version);
+        }
+        let resolved = Resolved { version, digest };
+        let following = || users.iter().filter(|user| user.plugin.name == name && user.plugin.version.is_none());
+        let mut ready = Vec::new();
+        for user in following() {
+            let partitioner = self.load(name, resolved, &user.config, &format!("topic {}", user.topic))?;
+            ready.push((user.topic_id, Arc::new(BoundPlugin::new(name, version, partitioner, &user.config))));
+        }
+        let changed = PluginRecord {
+            active_version: version,
+            previous_version: record.active_version,
+            ..PluginRecord::clone(&record)
+        };
+        self.store(changed)?;
+        {
+            let mut bound = self.bound.write().unwrap_or_else(PoisonError::into_inner);
+            let alive: HashSet<Uuid> = users.iter().map(|user| user.topic_id).collect();
+            bound.retain(|topic_id, _| alive.contains(topic_id));
+            let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+            for (topic_id, plugin) in ready {
+                plugin.confirm(generation);
+                bound.insert(topic_id, plugin);
+            }
+        }
+        tracing::info!(plugin = name, version, previous = record.active_version, "plugin version activated");
+        Ok(version)
+    }
+
+    /// Makes the version active again that was so before.
+    pub fn roll_back(&self, name: &str, users: &[PluginUser]) -> Result<i32, RegistryError> {
+        let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
+        match record.previous_version {
+            0 => Err(RegistryError::NoPrevious(name.to_owned())),
+            previous => self.activate(name, previous, users),
+        }
+    }
+
+    /// Removes a version, or all of them, unless topics use it. Version numbers are not given again.
+    pub fn delete(&self, name: &str, version: Option<i32>, users: &[PluginUser]) -> Result<(), RegistryError> {
+        let _changing = lock(&self.changing);
+        let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
+        let plugin = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
+        if let Some(version) = version {
+            digest_of(&record, version)?;
+        }
+        let uses = |user: &&PluginUser| {
+            let named = user.plugin.version.unwrap_or(record.active_version);
+            user.plugin.name == name && version.is_none_or(|version| version == named)
+        };
+        let topics: Vec<String> = users.iter().filter(uses).map(|user| user.topic.clone()).collect();
+        if !topics.is_empty() {
+            return Err(RegistryError::InUse { plugin, topics });
+        }
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            record.versions.iter().cloned().partition(|known| version.is_none_or(|version| version == known.version));
+        if let Some(version) = version.filter(|version| *version == record.active_version && !kept.is_empty()) {
+            return Err(RegistryError::Active { name: name.to_owned(), version });
+        }
+        let still = |number: i32| if kept.iter().any(|known| known.version == number) { number } else { 0 };
+        self.store(PluginRecord {
+            active_version: still(record.active_version),
+            previous_version: still(record.previous_version),
+            versions: kept.clone(),
+            ..PluginRecord::clone(&record)
+        })?;
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.remove_components(&gone);
+        tracing::info!(plugin, "plugin deleted");
+        Ok(())
+    }
+
+    /// The partitioner of a topic, loaded if it is not yet. After the first batch this is a look into a table.
+    pub fn bound(&self, topic_id: Uuid, topic: &str, binding: Binding<'_>) -> Result<Arc<BoundPlugin>, RegistryError> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let known = self.bound.read().unwrap_or_else(PoisonError::into_inner).get(&topic_id).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.serves(binding) && known.is_confirmed(generation)) {
+            return Ok(Arc::clone(known));
+        }
+        let resolved = self.resolve(binding.plugin)?;
+        let plugin = match known {
+            // Some other plugin changed: this one is still right.
+            Some(known) if known.serves(binding) && known.is(resolved) => known,
+            _ => {
+                let name = &binding.plugin.name;
+                let partitioner = self.load(name, resolved, binding.config, &format!("topic {topic}"))?;
+                Arc::new(BoundPlugin::new(name, resolved.version, partitioner, binding.config))
+            }
+        };
+        plugin.confirm(generation);
+        self.bound.write().unwrap_or_else(PoisonError::into_inner).insert(topic_id, Arc::clone(&plugin));
+        Ok(plugin)
+    }
+
+    fn register(&self, name: &str, admitted: &Admitted) -> Result<i32, MetaError> {
+        let _changing = lock(&self.changing);
+        if let Some(version) = self.version_of(name, admitted.digest) {
+            return Ok(version);
+        }
+        let mut record = self.record(name).map_or_else(
+            || PluginRecord { name: name.to_owned(), next_version: 1, ..PluginRecord::default() },
+            |record| PluginRecord::clone(&record),
+        );
+        let version = record.next_version;
+        record.next_version += 1;
+        record.versions.push(PluginVersionRecord {
+            version,
+            digest: admitted.digest.to_string(),
+            kind: admitted.manifest.kind.to_string(),
+            bytes: admitted.bytes as i64,
+            created_ms: crate::clock::now_ms(),
+            reads: admitted.manifest.reads.names(),
+        });
+        if record.active_version == 0 {
+            record.active_version = version;
+        }
+        self.store(record)?;
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        tracing::info!(plugin = name, version, digest = %admitted.digest, "plugin version registered");
+        Ok(version)
+    }
+
+    /// Removes components that no name has any more. What cannot be removed is only space.
+    fn remove_components(&self, gone: &[PluginVersionRecord]) {
+        let kept: HashSet<String> =
+            self.all().iter().flat_map(|record| record.versions.iter().map(|known| known.digest.clone())).collect();
+        for version in gone.iter().filter(|version| !kept.contains(&version.digest)) {
+            if let Ok(digest) = version.digest.parse::<Digest>()
+                && let Err(error) = self.host.remove(&digest)
+            {
+                tracing::warn!(%digest, %error, "a deleted plugin stays in the store");
+            }
+        }
+    }
+
+    fn store(&self, record: PluginRecord) -> Result<(), MetaError> {
+        self.meta.put_plugin(&record)?;
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        names.insert(record.name.clone(), Arc::new(record));
+        Ok(())
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        resolved: Resolved,
+        config: &str,
+        what: &str,
+    ) -> Result<Arc<ottla_plugin_host::Partitioner>, RegistryError> {
+        self.host.partitioner(&resolved.digest, config).map_err(|source| RegistryError::Load {
+            plugin: format!("{name}@{}", resolved.version),
+            what: what.to_owned(),
+            source,
+        })
+    }
+
+    fn resolve(&self, plugin: &PluginRef) -> Result<Resolved, RegistryError> {
+        let record = self.get(&plugin.name).ok_or_else(|| RegistryError::UnknownName(plugin.name.clone()))?;
+        let version = match plugin.version.unwrap_or(record.active_version) {
+            0 => return Err(RegistryError::NoneActive(plugin.name.clone())),
+            version => version,
+        };
+        Ok(Resolved { version, digest: digest_of(&record, version)? })
+    }
+
+    fn version_of(&self, name: &str, digest: Digest) -> Option<i32> {
+        let digest = digest.to_string();
+        let record = self.record(name)?;
+        record.versions.iter().find(|known| known.digest == digest).map(|known| known.version)
+    }
+
+    fn record(&self, name: &str) -> Option<Arc<PluginRecord>> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
+
+/// Why a push failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The upload.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The registry could not be stored; the component is kept, so that pushing again is quick.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+}
+
+fn digest_of(record: &PluginRecord, version: i32) -> Result<Digest, RegistryError> {
+    let known = record.versions.iter().find(|known| known.version == version);
+    let known = known.ok_or_else(|| RegistryError::UnknownVersion { name: record.name.clone(), version })?;
+    known.digest.parse().map_err(|_| RegistryError::BadDigest(known.digest.clone()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,39 @@
+//! ActivatePlugin, Ottla's own, version 0.
+//!
+//! Behaviour: makes a version the active one, or (version -1) the one that was active before. Batches that are in the
+//! plugin finish in the version they entered; the next ones go through the new one. A version that cannot serve one of
+//! the topics that follow the active version is refused, and nothing changes.
+
+use std::sync::Arc;
+
+use ottla_wire::Str;
+use ottla_wire::message::{ActivatePluginRequest, ActivatePluginResponse, VERSION_PREVIOUS};
+
+use super::describe_plugins::{plugin_users, registry_refusal};
+use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use crate::broker::Broker;
+
+/// Serves ActivatePlugin.
+pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
+    let broker = Arc::clone(broker);
+    Reply::blocking(move || respond(&broker, head, &frame))
+}
+
+fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+    let request: ActivatePluginRequest<'_> = decoded(head, frame)?;
+    let users = plugin_users(broker);
+    let activated = match request.version {
+        VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, &users),
+        version => broker.plugins.activate(&request.name, version, &users),
+    };
+    let answer = match activated {
+        Ok(active_version) => ActivatePluginResponse { active_version, ..ActivatePluginResponse::default() },
+        Err(error) => {
+            let (error_code, message) = registry_refusal(&error);
+            let active_version = broker.plugins.get(&request.name).map_or(0, |record| record.active_version);
+            let error_message = Some(Str::Owned(message));
+            ActivatePluginResponse { error_code, error_message, active_version, ..ActivatePluginResponse::default() }
+        }
+    };
+    Ok(Response::of(head, &answer))
+}

@@ -1,0 +1,377 @@
+//! Produce, versions 3-12 (advertised from 0; 0-2 close the connection).
+//!
+//! Behaviour: one record batch per partition, checked and appended in the order of arrival; on a topic with a
+//! partitioner plugin its records go where the plugin says. acks=1 is answered after the append, acks=all once the
+//! records survive what the topic's durability promises, acks=0 never: a failure then ends the connection.
+//! Where records left the partition that the client chose, it gets no offset that could be mistaken for one: see
+//! [`base_offset_of_moved`].
+//! Not supported: transactions (INVALID_TXN_STATE), recompression (batches stay as they were sent).
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use ottla_wire::message::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, Placement, ProduceRequest, ProduceResponse,
+    TopicProduceResponse,
+};
+use ottla_wire::record::BatchHeader;
+use ottla_wire::{ErrorCode, Offset, Str};
+use tokio::time::{Instant, timeout_at};
+
+use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use crate::broker::Broker;
+use crate::clock;
+use crate::config::TopicSettings;
+use crate::partition::check::{Rules, check_batch};
+use crate::partition::{Landed, Moved, Partition, PartitionOffline, Place, Refusal};
+use crate::route::Submitted;
+use crate::topics::Topic;
+
+/// Clients that report an offset below zero as "unknown" only if it is this one.
+const CLIENTS_OF_MINUS_ONE: [&str; 2] = ["apache-kafka-java", "kafka-python"];
+/// The first version whose answers have tagged fields, and with them room for placements.
+const TAGS_VERSION_MIN: i16 = 9;
+
+/// Serves Produce.
+pub(super) fn handle(broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
+    match accept(broker, head, frame) {
+        Ok(produced) => produced.reply(peer, head),
+        Err(reason) => reason.into(),
+    }
+}
+
+/// When the client wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acks {
+    Never,
+    Appended,
+    Durable,
+}
+
+/// A request whose batches are on their way.
+struct Produced {
+    acks: Acks,
+    deadline: Instant,
+    topics: Vec<ProducedTopic>,
+}
+
+struct ProducedTopic {
+    name: String,
+    /// As it was found when the request came.
+    topic: Option<Arc<Topic>>,
+    partitions: Vec<ProducedPartition>,
+}
+
+struct ProducedPartition {
+    index: i32,
+    /// Where its batch was in the frame.
+    records: Option<Range<usize>>,
+    record_count: i32,
+    append_time_ms: i64,
+    state: State,
+}
+
+/// How far the batch of a partition is.
+enum State {
+    Submitted(Submitted),
+    Settled(Result<Landed, Arc<Refusal>>),
+}
+
+impl State {
+    fn refused(refusal: Refusal) -> Self {
+        Self::Settled(Err(Arc::new(refusal)))
+    }
+}
+
+/// Reads a request and sends its batches on their way.
+fn accept(broker: &Broker, head: RequestHead, mut frame: Frame) -> Result<Produced, CloseReason> {
+    let (mut produced, refusal) = survey(broker, head, &frame)?;
+    let now_ms = clock::now_ms();
+    let mut taken = 0;
+    for ProducedTopic { topic, partitions, .. } in &mut produced.topics {
+        let settings = topic.as_ref().map(|topic| topic.settings());
+        for produced in partitions {
+            // The pieces come in the order of the frame: each is cut off its front.
+            let batch = produced.records.take().map(|range| {
+                frame.advance(range.start - taken);
+                taken = range.end;
+                frame.split_to(range.len())
+            });
+            produced.state = match (&refusal, topic.as_ref(), &settings) {
+                (Some(refusal), ..) => State::refused(refusal.clone()),
+                (None, Some(topic), Some(settings)) => {
+                    let unpacked_bytes_max = broker.config.stage_unpacked_bytes_max;
+                    let rules = Rules::new(head.version, settings, unpacked_bytes_max, now_ms);
+                    produced.append_time_ms = rules.append_time_ms.unwrap_or(-1);
+                    submit(broker, topic, settings, &rules, produced, batch)
+                }
+                _ => State::refused(Refusal::UnknownPartition),
+            };
+        }
+    }
+    Ok(produced)
+}
+
+/// Reads a request without touching its batches. A refusal concerns all of them.
+fn survey(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<(Produced, Option<Refusal>), CloseReason> {
+    let request: ProduceRequest<'_> = decoded(head, frame)?;
+    let (acks, refusal) = match request.acks {
+        0 => (Acks::Never, None),
+        1 => (Acks::Appended, None),
+        -1 => (Acks::Durable, None),
+        other => (Acks::Appended, Some(Refusal::UnknownAcks(other))),
+    };
+    let refusal = refusal.or(request.transactional_id.is_some().then_some(Refusal::Transactional));
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let start = frame.as_ptr() as usize;
+    let topics = request.topic_data.into_iter().map(|topic| ProducedTopic {
+        topic: broker.topics.get(&topic.name),
+        name: topic.name.into_owned(),
+        partitions: topic
+            .partition_data
+            .into_iter()
+            .map(|partition| ProducedPartition {
+                index: partition.index,
+                records: partition.records.map(|records| {
+                    let from = records.as_ptr() as usize - start;
+                    from..from + records.len()
+                }),
+                record_count: 0,
+                append_time_ms: -1,
+                state: State::refused(Refusal::NoBatch),
+            })
+            .collect(),
+    });
+    Ok((Produced { acks, deadline: Instant::now() + timeout, topics: topics.collect() }, refusal))
+}
+
+/// Checks one batch and sends it on its way.
+fn submit(
+    broker: &Broker,
+    topic: &Arc<Topic>,
+    settings: &TopicSettings,
+    rules: &Rules,
+    produced: &mut ProducedPartition,
+    batch: Option<BytesMut>,
+) -> State {
+    let Some(partition) = topic.partition(produced.index) else { return State::refused(Refusal::UnknownPartition) };
+    if topic.internal {
+        return State::refused(Refusal::InternalTopic);
+    }
+    let Some(mut batch) = batch else { return State::refused(Refusal::NoBatch) };
+    let header: BatchHeader = match check_batch(&mut batch, rules) {
+        Ok(header) => header,
+        Err(refusal) => return State::refused(refusal),
+    };
+    produced.record_count = header.record_count;
+    State::Submitted(broker.router.submit(topic, partition, settings, batch, header))
+}
+
+impl Produced {
+    fn reply(mut self, peer: &Arc<Peer>, head: RequestHead) -> Reply {
+        if self.settle_at_once() {
+            return self.answer(peer, head);
+        }
+        let peer = Arc::clone(peer);
+        Reply::later(async move {
+            self.settle().await;
+            self.answer(&peer, head)
+        })
+    }
+
+    /// Settles what needs no waiting; true when that is everything.
+    fn settle_at_once(&mut self) -> bool {
+        let acks = self.acks;
+        let mut all = true;
+        for ProducedTopic { topic, partitions, .. } in &mut self.topics {
+            for produced in partitions {
+                let settled = match &produced.state {
+                    State::Settled(_) => continue,
+                    State::Submitted(Submitted::Placed(Ok(Place::Landed(landed)))) => {
+                        let due = acks != Acks::Durable || is_durable(topic.as_deref(), produced, landed);
+                        due.then(|| Ok(landed.clone()))
+                    }
+                    State::Submitted(Submitted::Placed(Err(refusal))) => Some(Err(Arc::new(refusal.clone()))),
+                    State::Submitted(_) => None,
+                };
+                match settled {
+                    Some(settled) => produced.state = State::Settled(settled),
+                    None => all = false,
+                }
+            }
+        }
+        all
+    }
+
+    /// Waits for everything, up to the deadline of the request.
+    async fn settle(&mut self) {
+        let (acks, deadline) = (self.acks, self.deadline);
+        for ProducedTopic { topic, partitions, .. } in &mut self.topics {
+            for produced in partitions {
+                let state = std::mem::replace(&mut produced.state, State::refused(Refusal::TimedOut));
+                let submitted = match state {
+                    State::Submitted(submitted) => submitted,
+                    settled @ State::Settled(_) => {
+                        produced.state = settled;
+                        continue;
+                    }
+                };
+                let settling = settle_one(topic.as_deref(), produced, submitted, acks);
+                if let Ok(settled) = timeout_at(deadline, settling).await {
+                    produced.state = State::Settled(settled);
+                }
+            }
+        }
+    }
+
+    fn answer(&self, peer: &Peer, head: RequestHead) -> Reply {
+        if self.acks == Acks::Never {
+            let failed = self.topics.iter().find_map(|topic| {
+                let refusal = topic.partitions.iter().find_map(ProducedPartition::refusal)?;
+                Some(CloseReason::UnacknowledgedFailure(format!("topic {}: {refusal}", topic.name)))
+            });
+            return failed.map_or(Reply::Silent, Reply::Close);
+        }
+        let responses = self.topics.iter().map(|topic| TopicProduceResponse {
+            name: Str::Borrowed(&topic.name),
+            partition_responses: topic
+                .partitions
+                .iter()
+                .map(|produced| partition_response(topic.topic.as_deref(), produced, peer, head))
+                .collect(),
+        });
+        Response::of(head, &ProduceResponse { responses: responses.collect(), ..ProduceResponse::default() }).into()
+    }
+}
+
+impl ProducedPartition {
+    fn refusal(&self) -> Option<&Refusal> {
+        match &self.state {
+            State::Settled(Err(refusal)) => Some(refusal),
+            State::Settled(Ok(_)) | State::Submitted(_) => None,
+        }
+    }
+}
+
+/// The partitions in which the records of a batch are, each with the offset behind them.
+fn ends(topic: Option<&Topic>, produced: &ProducedPartition, landed: &Landed) -> Vec<(Arc<Partition>, Offset)> {
+    let partition = |index| topic.and_then(|topic| topic.partition(index)).cloned();
+    match landed {
+        Landed::Here(base) => {
+            let end = base.advance(i64::from(produced.record_count));
+            partition(produced.index).map(|partition| (partition, end)).into_iter().collect()
+        }
+        Landed::Moved(moved) => {
+            let ends = moved.targets.iter().filter_map(|target| {
+                Some((partition(target.partition)?, target.base_offset.advance(i64::from(target.records))))
+            });
+            ends.collect()
+        }
+    }
+}
+
+fn is_durable(topic: Option<&Topic>, produced: &ProducedPartition, landed: &Landed) -> bool {
+    match (topic.and_then(|topic| topic.partition(produced.index)), landed) {
+        (Some(partition), Landed::Here(base)) => {
+            partition.watermark.high() >= base.advance(i64::from(produced.record_count))
+        }
+        _ => ends(topic, produced, landed).iter().all(|(partition, end)| partition.watermark.high() >= *end),
+    }
+}
+
+async fn settle_one(
+    topic: Option<&Topic>,
+    produced: &ProducedPartition,
+    submitted: Submitted,
+    acks: Acks,
+) -> Result<Landed, Arc<Refusal>> {
+    let place = match submitted {
+        Submitted::Placed(placed) => placed,
+        Submitted::Staged(staged) => staged.await.unwrap_or(Err(Refusal::Stopping)),
+    };
+    let landed = match place.map_err(Arc::new)? {
+        Place::Landed(landed) => landed,
+        Place::Waiting(ticket) => ticket.outcome().await?,
+    };
+    if acks == Acks::Durable {
+        for (partition, end) in ends(topic, produced, &landed) {
+            let durable = partition.watermark.wait_for(end).await;
+            durable.map_err(|PartitionOffline| Arc::new(offline(&partition)))?;
+        }
+    }
+    Ok(landed)
+}
+
+/// Why a partition does not become durable any more.
+fn offline(partition: &Partition) -> Refusal {
+    match partition.log.offline_reason() {
+        Some(reason) => Refusal::Storage(reason),
+        None => Refusal::UnknownPartition,
+    }
+}
+
+fn partition_response<'a>(
+    topic: Option<&Topic>,
+    produced: &ProducedPartition,
+    peer: &Peer,
+    head: RequestHead,
+) -> PartitionProduceResponse<'a> {
+    let log_start_offset =
+        topic.and_then(|topic| topic.partition(produced.index)).map_or(-1, |it| it.log.log_start_offset().get());
+    let answer = PartitionProduceResponse { index: produced.index, log_start_offset, ..Default::default() };
+    match &produced.state {
+        State::Settled(Ok(landed)) => {
+            let placements = match landed {
+                Landed::Moved(moved) if peer.is_ottla() && head.version >= TAGS_VERSION_MIN => placements(moved),
+                _ => Vec::new(),
+            };
+            PartitionProduceResponse {
+                base_offset: match landed {
+                    Landed::Here(base) => base.get(),
+                    Landed::Moved(_) => base_offset_of_moved(peer, produced.record_count),
+                },
+                log_append_time_ms: produced.append_time_ms,
+                placements,
+                ..answer
+            }
+        }
+        State::Settled(Err(refusal)) => refused(refusal, answer),
+        // Everything is settled before an answer is made.
+        State::Submitted(_) => refused(&Refusal::TimedOut, answer),
+    }
+}
+
+fn refused<'a>(refusal: &Refusal, answer: PartitionProduceResponse<'a>) -> PartitionProduceResponse<'a> {
+    let error_code = refusal.error_code();
+    debug_assert_ne!(error_code, ErrorCode::None);
+    let record_errors = refusal.record_indexes().into_iter().map(|batch_index| BatchIndexAndErrorMessage {
+        batch_index,
+        // The message of the batch speaks for each of them.
+        batch_index_error_message: None,
+    });
+    PartitionProduceResponse {
+        error_code,
+        base_offset: -1,
+        record_errors: record_errors.collect(),
+        error_message: Some(Str::Owned(refusal.to_string())),
+        ..answer
+    }
+}
+
+/// The base offset that a client is told when records left the partition it chose. Clients compute the offset of each
+/// record from it, so it is low enough for all of those to be negative; two clients know -1 alone to mean "unknown".
+fn base_offset_of_moved(peer: &Peer, record_count: i32) -> i64 {
+    if peer.is_ottla() || CLIENTS_OF_MINUS_ONE.contains(&peer.software_name()) { -1 } else { -i64::from(record_count) }
+}
+
+fn placements(moved: &Moved) -> Vec<Placement> {
+    let placed = moved.placed_runs().into_iter().map(|run| Placement {
+        first_index: run.first_index,
+        count: run.records,
+        partition: run.partition,
+        base_offset: run.base_offset.get(),
+    });
+    placed.collect()
+}

@@ -1,0 +1,434 @@
+//! Records that leave the partition they were addressed to, and the order of those that stay behind them.
+//!
+//! The way of a batch on a topic with a partitioner plugin:
+//!
+//! 1. [`lane`]: it queues up behind earlier batches for the same partition; [`workers`] take it out, one at a time.
+//! 2. The sequence check, then the plugin (`crate::stage`). If it stays and nothing is before it, it is appended.
+//! 3. [`order`]: otherwise it gets its place in the one order of everything that waits.
+//! 4. [`writer`]: one thread gives the new batches of idempotent producers their sequence on each target, writes the
+//!    [`entry`] into the journal and syncs it, for as many batches as have come together.
+//! 5. [`apply`]: one thread appends them to their targets in that order and tells where they went.
+//! 6. [`checkpoint`]: from time to time the producers are written down and the journal is cut.
+//! 7. [`recover`]: a start finds the producers again and finishes what the journal holds, before anybody is served.
+//!
+//! Promises, for idempotent producers: whatever happens between, each record of an acknowledged batch is in exactly one
+//! partition, once; a batch that comes again is answered from what is known, and no plugin sees it twice. For others:
+//! the order per addressed partition, and nothing across a crash.
+//!
+//! Once a batch is in the order it does not fail, except with its topic, the log directory or the broker: a full disk
+//! makes everything behind it wait. Failing it would be a lie, since the next start would carry it out.
+
+pub mod entry;
+
+mod apply;
+mod checkpoint;
+mod lane;
+mod order;
+mod recover;
+mod workers;
+mod writer;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ottla_log::{Journal, JournalOpenError, LogDir};
+use ottla_wire::record::BatchHeader;
+use tokio::sync::oneshot;
+
+use crate::config::TopicSettings;
+use crate::config::topic::PartitionerMode;
+use crate::partition::place::ticket;
+use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal};
+use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
+use crate::stage::{self, Address, Staged};
+use crate::topics::{Topic, TopicTable};
+
+pub(crate) use lane::Lane;
+pub use recover::RouteReport;
+
+use lane::Job;
+use order::{Item, ItemRecords, Order, OrderClosed};
+use workers::Workers;
+
+/// Folder of the journal in the log directory.
+const JOURNAL_NAME: &str = "route";
+/// Batches that one worker takes from a lane before it looks after another lane of the topic.
+const BATCHES_PER_TURN: usize = 16;
+/// Groups between the journal and the append: while one is appended the next can be synced.
+const GROUPS_AHEAD: usize = 1;
+/// How long a stop waits for batches that are in a plugin.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bounds of the route.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteOptions {
+    /// Most bytes that the records of one batch may unpack to.
+    pub unpacked_bytes_max: usize,
+    /// Most bytes of batches behind the stage, over all topics.
+    pub order_bytes_max: usize,
+    /// Lanes of one topic that are worked on at the same time.
+    pub workers_per_topic_max: usize,
+    /// Time between two looks at what has to be written down.
+    pub checkpoint_interval: Duration,
+    /// Bytes in the journal after which it is cut without waiting for that time. A start may have to read twice as much.
+    pub journal_bytes_max: u64,
+    /// Bytes appended to a partition after which its producers are written down: a start may have to read the headers
+    /// of as much of each partition.
+    pub unsaved_bytes_max: u64,
+    /// Idle time after which a producer is forgotten, in milliseconds.
+    pub producer_expiration_ms: i64,
+}
+
+/// Sends batches on their way. Dropping it without [`close`](Self::close) is what a crash looks like to the next start.
+pub struct Router {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the threads share.
+pub(crate) struct Shared {
+    options: RouteOptions,
+    topics: Arc<TopicTable>,
+    plugins: Arc<PluginRegistry>,
+    journal: Journal,
+    order: Order,
+    workers: Workers,
+    /// Entries of the journal below it are carried out.
+    applied: AtomicU64,
+    /// An entry could not be carried out by this process: nothing is cut off the journal any more.
+    stuck: AtomicBool,
+    /// Bytes put into the journal since it was last cut.
+    journal_bytes: AtomicU64,
+    stop: Stop,
+}
+
+/// What becomes of a batch that was submitted.
+#[derive(Debug)]
+pub enum Submitted {
+    /// It is known where it went, or what it waits for.
+    Placed(Result<Place, Refusal>),
+    /// It queues for the stage, which will say.
+    Staged(oneshot::Receiver<Result<Place, Refusal>>),
+}
+
+/// Why the route did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteOpenError {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalOpenError),
+    /// What the journal holds cannot be carried out.
+    #[error("the route journal cannot be carried out: {0}")]
+    Replay(String),
+}
+
+impl Router {
+    /// Finds the producers of all partitions, carries out what the journal holds, and begins to work. Blocks on the
+    /// disk; nobody may be served before it returns.
+    pub fn open(
+        options: RouteOptions,
+        topics: Arc<TopicTable>,
+        log: &LogDir,
+        plugins: Arc<PluginRegistry>,
+    ) -> Result<(Self, RouteReport), RouteOpenError> {
+        let (journal, entries) = log.open_journal(JOURNAL_NAME)?;
+        let report = recover::recover(&topics.all(), &journal, entries)?;
+        let shared = Arc::new(Shared {
+            order: Order::new(options.order_bytes_max),
+            workers: Workers::new(options.workers_per_topic_max),
+            applied: AtomicU64::new(journal.end().sequence),
+            stuck: AtomicBool::new(false),
+            journal_bytes: AtomicU64::new(0),
+            stop: Stop::default(),
+            options,
+            topics,
+            plugins,
+            journal,
+        });
+        let (written, to_apply) = sync_channel(GROUPS_AHEAD);
+        let (writer, applier, keeper) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
+        let threads = vec![
+            spawn("ottla-journal", move || writer.write_all(&written))?,
+            spawn("ottla-route", move || applier.apply_all(&to_apply))?,
+            spawn("ottla-keeper", move || keeper.keep())?,
+        ];
+        Ok((Self { shared, threads: Mutex::new(threads) }, report))
+    }
+
+    /// Sends a checked batch on its way. Called in the order in which the batches of a partition arrived. Where no
+    /// plugin is concerned it is appended before this returns.
+    pub fn submit(
+        &self,
+        topic: &Arc<Topic>,
+        partition: &Arc<Partition>,
+        settings: &TopicSettings,
+        mut batch: BytesMut,
+        header: BatchHeader,
+    ) -> Submitted {
+        let mut intake = partition.intake();
+        if intake.lane.is_free() && !routes(topic, settings) {
+            let claim = Claim::of(&header);
+            let placed = intake.admit(claim).and_then(|admission| match admission {
+                Admission::Duplicate(place) => Ok(place),
+                Admission::Next { .. } => {
+                    let appended = intake.append(&partition.log, &mut batch, claim)?;
+                    Ok(Place::Landed(Landed::Here(appended.base_offset)))
+                }
+            });
+            return Submitted::Placed(placed);
+        }
+        let (reply, staged) = oneshot::channel();
+        let needs_worker = intake.lane.push(Job { batch, header, reply });
+        drop(intake);
+        if needs_worker && self.shared.workers.add(topic, partition.index) {
+            let (shared, topic) = (Arc::clone(&self.shared), Arc::clone(topic));
+            workers::start(move || shared.work(&topic));
+        }
+        Submitted::Staged(staged)
+    }
+
+    /// Finishes what was begun, writes the producers down, and ends the threads. Blocks on the disk.
+    pub fn close(&self) {
+        self.shared.order.close();
+        if !self.shared.workers.wait_idle(STOP_PATIENCE) {
+            tracing::warn!("batches that are still in a plugin are given up");
+        }
+        self.shared.stop.begin();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the route panicked");
+            }
+        }
+        self.shared.checkpoint(checkpoint::Extent::Everything);
+    }
+
+    /// Writes down now what would be written down from time to time.
+    pub fn checkpoint(&self) {
+        self.shared.checkpoint(checkpoint::Extent::Due);
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.shared.order.close();
+        self.shared.stop.begin();
+    }
+}
+
+impl Shared {
+    /// One worker of a topic: takes lanes and batches until there are none.
+    fn work(&self, topic: &Arc<Topic>) {
+        while let Some(lane) = self.workers.next(topic) {
+            let Some(partition) = topic.partition(lane) else { continue };
+            if self.work_on_lane(topic, partition) {
+                self.workers.put_back(topic, lane);
+            }
+        }
+    }
+
+    /// Takes a few batches of a lane. True: there may be more.
+    fn work_on_lane(&self, topic: &Arc<Topic>, partition: &Arc<Partition>) -> bool {
+        for _ in 0..BATCHES_PER_TURN {
+            let Some(Job { batch, header, reply }) = partition.intake().lane.pop() else { return false };
+            // A panic must not leave the lane without a worker for ever.
+            let staged = catch_unwind(AssertUnwindSafe(|| self.stage(topic, partition, batch, &header)));
+            // Whoever asked may have gone; the batch went its way all the same.
+            let _ = reply.send(staged.unwrap_or_else(|_| Err(Refusal::Storage("the broker failed on it".to_owned()))));
+        }
+        true
+    }
+
+    /// The check, the plugin, and the way on, for one batch. Nobody else takes batches of this partition meanwhile.
+    fn stage(
+        &self,
+        topic: &Arc<Topic>,
+        partition: &Arc<Partition>,
+        mut batch: BytesMut,
+        header: &BatchHeader,
+    ) -> Result<Place, Refusal> {
+        let claim = Claim::of(header);
+        let (follows, after) = match partition.intake().admit(claim)? {
+            Admission::Duplicate(place) => return Ok(place),
+            Admission::Next { follows, after } => (follows, after),
+        };
+        let (staged, plugin) = match self.plugin_for(topic)? {
+            Some(plugin) => {
+                let partition_count = topic.partitions.len() as i32;
+                let address = Address { topic: &topic.name, partition: partition.index, partition_count };
+                let staged = stage::run(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
+                (staged, *plugin.partitioner().digest().as_bytes())
+            }
+            None => (Staged::Stays, [0; 32]),
+        };
+        if staged == Staged::Stays
+            && let Some(placed) = self.append_if_first(partition, &mut batch, claim)
+        {
+            return placed;
+        }
+        let (records, bytes) = match staged {
+            Staged::Stays => {
+                let bytes = batch.len();
+                (ItemRecords::Stays(batch), bytes)
+            }
+            Staged::Moves(split) => {
+                let bytes = split.bytes();
+                (ItemRecords::Moves(split), bytes)
+            }
+        };
+        self.order.reserve(bytes).map_err(|OrderClosed| Refusal::Stopping)?;
+        let (stub, ticket) = ticket();
+        let place = Place::Waiting(ticket);
+        let mut intake = partition.intake();
+        if let Some(claim) = claim {
+            intake.sequences.take(claim.producer_id, claim.span, place.clone(), crate::clock::now_ms());
+        }
+        intake.lane.routed += 1;
+        self.order.push(Item {
+            topic: Arc::clone(topic),
+            addressed: Arc::clone(partition),
+            claim,
+            follows,
+            after,
+            plugin,
+            records,
+            stub,
+            bytes,
+            mark: None,
+        });
+        Ok(place)
+    }
+
+    /// Appends a batch that stays, unless earlier ones of its partition still wait.
+    fn append_if_first(
+        &self,
+        partition: &Partition,
+        batch: &mut BytesMut,
+        claim: Option<Claim>,
+    ) -> Option<Result<Place, Refusal>> {
+        let mut intake = partition.intake();
+        if intake.lane.routed > 0 {
+            return None;
+        }
+        let appended = intake.append(&partition.log, batch, claim);
+        Some(appended.map(|appended| Place::Landed(Landed::Here(appended.base_offset))))
+    }
+
+    fn plugin_for(&self, topic: &Topic) -> Result<Option<Arc<BoundPlugin>>, Refusal> {
+        let settings = topic.settings();
+        let Some(plugin) = settings.partitioner.as_ref().filter(|_| routes(topic, &settings)) else { return Ok(None) };
+        let binding = Binding { plugin, config: &settings.partitioner_config };
+        match self.plugins.bound(topic.id, &topic.name, binding) {
+            Ok(bound) => Ok(Some(bound)),
+            Err(error) => {
+                tracing::error!(topic = %topic.name, %error, "the partitioner of a topic cannot be run");
+                let plugin = crate::config::SettingValue::show(plugin);
+                let reason = match error {
+                    RegistryError::Load { source, .. } => source.to_string(),
+                    other => other.to_string(),
+                };
+                Err(Refusal::PluginUnavailable { plugin, reason })
+            }
+        }
+    }
+}
+
+/// Whether the batches of a topic go through a plugin.
+fn routes(topic: &Topic, settings: &TopicSettings) -> bool {
+    settings.partitioner.is_some() && settings.partitioner_mode == PartitionerMode::Route && !topic.internal
+}
+
+/// Tells the threads that wait for something that the broker stops, or that there is work.
+#[derive(Debug, Default)]
+struct Stop {
+    state: Mutex<StopState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct StopState {
+    begun: bool,
+    nudged: bool,
+}
+
+impl Stop {
+    fn begin(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).begun = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits; true when the broker stops.
+    fn wait(&self, at_most: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(state, at_most, |state| !state.begun);
+        waited.unwrap_or_else(PoisonError::into_inner).0.begun
+    }
+
+    /// Waits, or for a nudge; true when the broker stops.
+    fn wait_or_nudge(&self, at_most: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(state, at_most, |state| !state.begun && !state.nudged);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.nudged = false;
+        state.begun
+    }
+
+    /// Ends one [`wait_or_nudge`](Self::wait_or_nudge) early.
+    fn nudge(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).nudged = true;
+        self.changed.notify_all();
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RouteOpenError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| RouteOpenError::Replay(format!("no thread for {name}: {error}")))
+}
+
+/// Between two log lines about something that goes on failing.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+const RETRY_REST_MIN: Duration = Duration::from_millis(50);
+const RETRY_REST_MAX: Duration = Duration::from_secs(1);
+
+/// Why something cannot be done now.
+enum Obstacle {
+    /// It may pass: a full disk, above all.
+    Passing(String),
+    /// It will not.
+    Final(Refusal),
+}
+
+impl Shared {
+    /// Tries again until it works, can never work, or the broker stops.
+    fn until_done<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<T, Obstacle>) -> Result<T, Refusal> {
+        let mut rest = RETRY_REST_MIN;
+        let mut complained: Option<std::time::Instant> = None;
+        loop {
+            match attempt() {
+                Ok(done) => {
+                    if complained.is_some() {
+                        tracing::info!(what, "goes on");
+                    }
+                    return Ok(done);
+                }
+                Err(Obstacle::Final(refusal)) => return Err(refusal),
+                Err(Obstacle::Passing(reason)) => {
+                    if complained.is_none_or(|at| at.elapsed() >= COMPLAINT_INTERVAL) {
+                        tracing::error!(what, reason, "waiting for it to pass; batches behind it wait as well");
+                        complained = Some(std::time::Instant::now());
+                    }
+                    if self.stop.wait(rest) {
+                        self.stuck.store(true, Ordering::Release);
+                        return Err(Refusal::Stopping);
+                    }
+                    rest = (rest * 2).min(RETRY_REST_MAX);
+                }
+            }
+        }
+    }
+}

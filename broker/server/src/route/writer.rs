@@ -1,0 +1,114 @@
+//! The journal's thread: what came together becomes durable together.
+
+use std::io::IoSlice;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+
+use ottla_log::{Durability, JournalError};
+use ottla_wire::record::set_producer;
+use ottla_wire::{ProducerEpoch, Sequence};
+
+use super::entry::{Entry, EntryRecords, Part};
+use super::order::{Item, ItemRecords};
+use super::{Obstacle, Shared};
+use crate::partition::{Claim, Refusal};
+use crate::producer_ids::JOURNAL_PRODUCER;
+use crate::topics::Topic;
+
+/// Bytes of batches that are synced together at most; what has come meanwhile rides the next sync.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// The epoch under which the journal writes.
+pub(super) const JOURNAL_EPOCH: ProducerEpoch = ProducerEpoch(0);
+
+impl Shared {
+    /// Puts items into the journal, in their order, until the order is closed and empty.
+    pub(super) fn write_all(&self, written: &SyncSender<Vec<Item>>) {
+        let mut buffer = Vec::new();
+        while let Some(mut group) = self.order.take(GROUP_BYTES_MAX) {
+            if let Err(refusal) = self.write_group(&mut group, &mut buffer) {
+                // Applying it after all would put batches into the targets that no journal vouches for.
+                self.stuck.store(true, Ordering::Release);
+                for item in group {
+                    self.finish(item, Err(refusal.clone()));
+                }
+                continue;
+            }
+            // The applier ends after this thread.
+            if written.send(group).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn write_group(&self, group: &mut [Item], buffer: &mut Vec<u8>) -> Result<(), Refusal> {
+        let mut sync = false;
+        for item in group.iter_mut() {
+            let Some(claim) = item.claim else { continue };
+            seal(item);
+            buffer.clear();
+            entry_of(item, &claim).encode(buffer);
+            let position = self.until_done("writing the route journal", || {
+                self.journal.append(&[IoSlice::new(buffer)]).map_err(obstacle)
+            })?;
+            item.mark = Some(position.sequence + 1);
+            self.journal_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+            sync |= item.addressed.log.durability() == Durability::Fsync;
+        }
+        if sync {
+            self.until_done("syncing the route journal", || self.journal.sync().map_err(obstacle))?;
+        }
+        if self.journal_bytes.load(Ordering::Relaxed) >= self.options.journal_bytes_max {
+            self.stop.nudge();
+        }
+        Ok(())
+    }
+}
+
+fn obstacle(error: JournalError) -> Obstacle {
+    match error {
+        JournalError::NoSpace | JournalError::Io { .. } => Obstacle::Passing(error.to_string()),
+        JournalError::Offline { .. } | JournalError::TooLarge { .. } => {
+            Obstacle::Final(Refusal::Storage(error.to_string()))
+        }
+    }
+}
+
+/// Gives the new batches of an item the journal's producer id and their sequence on each target.
+fn seal(item: &mut Item) {
+    let ItemRecords::Moves(split) = &mut item.records else { return };
+    for part in &mut split.parts {
+        let first = next_sequence(&item.topic, part.partition, part.records);
+        set_producer(&mut part.bytes, JOURNAL_PRODUCER, JOURNAL_EPOCH, first);
+    }
+}
+
+/// The journal's next sequence on a target, advanced by `records`. Only the journal's thread calls it.
+fn next_sequence(topic: &Topic, partition: i32, records: i32) -> Sequence {
+    let Some(target) = topic.partition(partition) else { return Sequence(0) };
+    let mut intake = target.intake();
+    let next = intake.journal_next.unwrap_or_else(|| match intake.sequences.tail(JOURNAL_PRODUCER) {
+        Some(tail) => tail.last.advance(1),
+        None => Sequence(0),
+    });
+    intake.journal_next = Some(next.advance(records));
+    next
+}
+
+fn entry_of<'a>(item: &'a Item, claim: &Claim) -> Entry<'a> {
+    let records = match &item.records {
+        ItemRecords::Stays(batch) => EntryRecords::Stayed(batch),
+        ItemRecords::Moves(split) => EntryRecords::Moved {
+            runs: split.runs.clone(),
+            parts: split.parts.iter().map(|part| Part { partition: part.partition, batch: &part.bytes }).collect(),
+        },
+    };
+    Entry {
+        topic_id: item.topic.id,
+        addressed: item.addressed.index,
+        producer_id: claim.producer_id,
+        span: claim.span,
+        follows: item.follows,
+        plugin: item.plugin,
+        records,
+    }
+}

@@ -80,11 +80,15 @@ impl CommitQueue {
 
     fn enqueue(self: &Arc<Self>, partition: Arc<PartitionLog>) {
         let mut queue = self.lock();
+        if queue.stopping {
+            // The shutdown that stops the queue flushes every partition itself.
+            return;
+        }
         queue.waiting.push_back(partition);
         if queue.idle > 0 {
             drop(queue);
             self.wake.notify_one();
-        } else if queue.threads.len() < self.threads_max && !queue.stopping {
+        } else if queue.threads.len() < self.threads_max {
             let commit = Arc::clone(self);
             let name = format!("ottla-flush-{}", queue.threads.len());
             match thread::Builder::new().name(name).spawn(move || commit.work()) {

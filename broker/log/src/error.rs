@@ -196,6 +196,9 @@ pub enum AlterError {
         /// Why.
         reason: String,
     },
+    /// The partition was deleted.
+    #[error("the partition was deleted")]
+    Deleted,
     /// The new content was not written; the old one stands.
     #[error(transparent)]
     Write(#[from] StateWriteError),

@@ -152,7 +152,8 @@ impl Index {
 
     /// The last entry before which no batch reaches `timestamp`: a search for it starts here.
     pub(crate) fn floor_timestamp(&self, timestamp: i64) -> Option<IndexEntry> {
-        self.entry_before(self.entries.partition_point(|entry| entry.max_before < timestamp))
+        // Before the first batch there is none, whatever is asked for.
+        self.entry_before(self.entries.partition_point(|entry| entry.max_before < timestamp).max(1))
     }
 
     /// The first entry above `position`.

@@ -1,4 +1,84 @@
-//! Segments, indexes, group commit, recovery: files only, no sockets.
+//! The log of Ottla: segments, indexes, group commit, recovery. Files only: it knows no socket and no plugin.
+//!
+//! # The directory
+//!
+//! ```text
+//! <log directory>/
+//!   lock                             flock'ed while a process uses the directory
+//!   clean-shutdown                   there only between a clean shutdown and the first append after it
+//!   orders-0/                        one partition: <topic>-<index>
+//!     partition.meta                 topic id, durability, segment size, history of leader epochs   (a state file)
+//!     checkpoint                     the persisted durable offset: two slots, written in turn
+//!     00000000000000000000.log       a segment: the batches from offset 0 on
+//!     00000000000000000000.index     its index, written when it is closed: derived, may go at any time
+//!     00000000000000150000.log       the active segment: its index is in memory
+//!     <more>                         whatever state files the server keeps per partition
+//!   .new/<uuid>/                     a partition under construction: rubbish after a crash
+//!   .trash/<uuid>/                   a partition being deleted: rubbish always
+//!   <journal>/                       a journal
+//!     00000000000000000000.journal   its frames from sequence 0 on
+//! ```
+//!
+//! A partition comes into being with the rename out of `.new` and ends with the rename into `.trash`, each followed by an
+//! fsync of the directory: there is no half of one.
+//!
+//! # A segment
+//!
+//! ```text
+//!            position 0                                                                    file length
+//!            │                                                                                       │
+//! *.log      │ batch │ batch │ damaged │ batch │ batch │ batch │ 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 │
+//!            │       └─ next base offset = base offset + last_offset_delta + 1         ▲             │
+//!            │               └─ quarantined: these offsets answer an error, no others  │             │
+//!            └ below the durable offset: never cut ──────┴ above it: first bad = end ──┴ reserved ───┘
+//!
+//! one batch: as it came over the wire, with three fields of the log's own, all before the part that the CRC covers
+//!   0 ┌────────────────────────┬─────────────────┬─────────────────┬─────────┬────────────┐
+//!     │ base_offset i64        │ batch_length    │ leader_epoch    │ magic 2 │ crc u32    │
+//!     │ ← assigned by append   │ i32             │ i32 ← assigned  │ i8      │ CRC-32C    │
+//!  21 ├────────────────────────┴────┬────────────┴──────┬──────────┴─────────┴────────────┤
+//!     │ attributes i16              │ last_offset_delta │ base_timestamp i64              │ ← the CRC covers
+//!  35 ├─────────────────────────────┼───────────────────┼─────────────────────────────────┤   everything from
+//!     │ max_timestamp i64           │ producer_id i64   │ epoch i16, base_sequence i32    │   here on
+//!  57 ├─────────────────────────────┼───────────────────┴─────────────────────────────────┤
+//!     │ record_count i32            │ records, compressed as one piece …                  │
+//!     └─────────────────────────────┴─────────────────────────────────────────────────────┘
+//!
+//! *.index    │ head │ entry │ entry │ … │ quarantined range │ … │ CRC │      one entry per 4 KiB of batches
+//!              entry = offset, position, greatest timestamp before it: one list for offsets and for times
+//! ```
+//!
+//! An all-zero header is the clean end of a preallocated file. A partition reserves nothing at its creation, then 64 KiB,
+//! doubling up to 16 MiB at a time, and all partitions together stay below a cap; closing a segment gives the rest back.
+//!
+//! # Offsets
+//!
+//! ```text
+//!   log start ≤ … ≤ persisted durable offset ≤ durable offset ≤ end offset
+//!                                              └ the high watermark of an fsync partition
+//!                                                                └ that of a page-cache partition
+//! ```
+//!
+//! # Modules, in the order in which data meets them
+//!
+//! 1. `log_dir`: a directory is opened, partitions are created and deleted, everything is closed
+//! 2. `recovery`, with `scan`: what a start makes of what it finds; `report` says so
+//! 3. `partition`: append, flush, locate, search by time
+//! 4. `segment`, `index`: one file of batches and what is derived from it
+//! 5. `commit`: who is synced when
+//! 6. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
+//! 7. `disk`: every system call that changes a file; `format`: every name and magic number
+//!
+//! Retention and compaction will stand beside `partition`: the log start offset is kept and persisted for them, segments
+//! are shared so that a reader outlives a removal, and gaps in offsets are already read as what they are.
+//!
+//! # Promises
+//!
+//! - Bytes are acknowledged by offset, and an offset is durable only after the `fdatasync` that covers it, and the `fsync`
+//!   of the directory if its file is new.
+//! - The first failed sync ends all writing in the directory, for as long as the process lives.
+//! - User code never touches a mapped page: what the log reads itself it reads with `pread`.
+//! - No input from disk panics: whatever stands there is data, damage, or an error of the system.
 
 mod checkpoint;
 mod commit;
@@ -17,6 +97,9 @@ mod scan;
 mod segment;
 mod shared;
 mod state_file;
+
+#[cfg(test)]
+mod faulty_disk_tests;
 
 pub use error::{AlterError, AppendError, CreateError, DeleteError, FlushError, LocateError, OpenError, ShutdownError};
 pub use format::{NameError, PartitionName};

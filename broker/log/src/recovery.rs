@@ -100,6 +100,10 @@ pub(crate) fn recover(
     };
     let Recovery { meta, bases, unsynced, .. } = recovery;
     let log_start = persisted.map_or(Offset(0), |it| it.log_start).min(end);
+    if let Some(first) = bases.first().filter(|first| **first > log_start) {
+        let (offsets, segment_base) = (log_start.0..first.0, log_start);
+        findings.quarantined.insert(0, QuarantinedRange { offsets, segment_base, positions: 0..0 });
+    }
     let meta_changed = findings.meta_rebuilt || findings.epoch_raised;
     let opened = Opened { directory, meta, bases, log_start, end, checkpoint, persisted: known };
     Ok(Recovered { opened, unsynced, meta_changed, findings })
@@ -245,7 +249,10 @@ impl Recovery<'_> {
         if fs::read(&path).is_ok_and(|stored| stored == bytes) {
             return Ok(());
         }
-        self.findings.indexes_rebuilt += 1;
+        if self.bases.last() != Some(&base) {
+            // The active segment had its index in memory only: making that again is no news.
+            self.findings.indexes_rebuilt += 1;
+        }
         match write_index(&self.shared.disk, &path, index) {
             // Recovery must not need space: the index is made again when it is needed.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),

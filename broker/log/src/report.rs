@@ -57,7 +57,9 @@ pub struct TruncatedRange {
 impl fmt::Display for RecoveryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, partitions, millis) = (self.path.display(), self.partitions, self.duration.as_millis());
-        if self.clean && self.partitions_scanned == 0 {
+        if self.partitions == 0 {
+            write!(f, "log {path}: empty, ready after {millis} ms")?;
+        } else if self.clean && self.partitions_scanned == 0 {
             write!(f, "log {path}: {partitions} partitions, closed cleanly last time, ready after {millis} ms")?;
         } else {
             let reason = if self.clean { "closed cleanly last time" } else { "not closed cleanly last time" };

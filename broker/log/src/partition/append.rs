@@ -107,7 +107,7 @@ impl PartitionLog {
         self.check_writable()?;
         let base = self.end_offset();
         let plan = assign(buffers, base, self.leader_epoch())?;
-        self.shared.unmark().map_err(failure)?;
+        self.shared.unmark().map_err(|error| self.failed_sync(error))?;
         let segment = self.writable_segment(tail, base, &plan)?;
         let position = tail.position;
         self.reserve_space(tail, &segment, position + plan.bytes);
@@ -130,6 +130,11 @@ impl PartitionLog {
             bytes: plan.bytes,
             batches: plan.batches,
         })
+    }
+
+    /// What a failure of something that includes a sync amounts to: it may have taken the directory offline.
+    fn failed_sync(&self, error: io::Error) -> AppendError {
+        self.offline_reason().map_or_else(|| failure(error), |reason| AppendError::Offline { reason })
     }
 
     fn check_writable(&self) -> Result<(), AppendError> {
@@ -178,7 +183,7 @@ impl PartitionLog {
         tail.allocated_bytes = tail.position;
         self.shared.disk.sync_data(segment.file()).map_err(|error| {
             self.shared.poison("fdatasync after a failed write", &error);
-            failure(error)
+            self.failed_sync(error)
         })?;
         tail.littered = false;
         Ok(())

@@ -40,6 +40,8 @@ impl PartitionLog {
             return Ok(end);
         }
         let unsettled = self.unsettled();
+        // Asked before the sync: a segment that is sealed only now may have taken an append that the sync missed.
+        let sealed: Vec<bool> = unsettled.iter().map(|segment| segment.is_sealed()).collect();
         for segment in &unsettled {
             self.sync_segment(segment)?;
         }
@@ -50,7 +52,7 @@ impl PartitionLog {
         let before = self.flushed_bytes.swap(appended, Ordering::AcqRel);
         flushed.since_bytes += appended.saturating_sub(before);
         let mut due = flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
-        for segment in unsettled.iter().filter(|segment| segment.is_sealed()) {
+        for (segment, _) in unsettled.iter().zip(sealed).filter(|(_, sealed)| *sealed) {
             self.settle(segment);
             due = true;
         }
@@ -147,6 +149,8 @@ impl PartitionLog {
     /// files that still have to be synced. Called when no append can come any more.
     pub(crate) fn finish(&self) -> io::Result<Vec<File>> {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);
+        // An append that began before the log was closed ends first.
+        drop(self.tail());
         self.flush().map_err(offline)?;
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unsynced = Vec::new();

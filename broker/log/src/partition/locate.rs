@@ -154,10 +154,10 @@ impl PartitionLog {
     /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
     /// out exactly what is damaged.
     pub(super) fn remake_index(&self, slot: &Slot, segment: &Segment, next_base: Option<Offset>) -> io::Result<()> {
-        let (known_end, file_bytes) = {
-            let index = segment.index();
-            (index.end_offset(), index.end_position())
-        };
+        let known_end = segment.index().end_offset();
+        // Not even its length is believed, where the file can tell.
+        let settled = segment.is_settled();
+        let file_bytes = if settled { segment.file().metadata()?.len() } else { segment.bytes() };
         let bounds = Bounds {
             base: slot.base(),
             durable: known_end,
@@ -171,9 +171,13 @@ impl PartitionLog {
             tracing::error!(partition = %self.name(), from, to, "damaged records, answered with an error");
         }
         let mut index = segment.index_mut();
-        fresh.extend_from(&index);
+        if settled {
+            segment.publish(fresh.end_position());
+        } else {
+            fresh.extend_from(&index);
+        }
         *index = fresh;
-        if segment.is_settled() {
+        if settled && !self.is_deleted() {
             self.store_index(slot.base(), &index);
         }
         Ok(())

@@ -193,7 +193,7 @@ impl PartitionLog {
 
     /// Calls `listener` with the new high watermark whenever it has moved, in rising order, one call at a time, from the
     /// thread that moved it; and once more when the log directory goes offline or the partition is deleted. It must be
-    /// quick and must not append to this partition.
+    /// quick and must not append to this partition or flush it.
     pub fn on_advance(&self, listener: Listener) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
@@ -219,6 +219,9 @@ impl PartitionLog {
             return Err(AlterError::Offline { reason });
         }
         let mut meta = self.meta();
+        if self.is_deleted() {
+            return Err(AlterError::Deleted);
+        }
         let mut changed = meta.clone();
         change(&mut changed);
         if changed != *meta {
@@ -265,10 +268,12 @@ impl PartitionLog {
         }
     }
 
-    /// No append or flush runs any more when this returns, and none will.
+    /// Nothing writes into the directory any more when this returns, and nothing will: another partition may get its
+    /// name.
     pub(crate) fn retire(&self) {
         self.deleted.store(true, Ordering::Release);
         drop(self.flushed.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.meta());
         let mut tail = self.tail();
         self.shared.reserve.trade(tail.take_reserved(), 0);
     }

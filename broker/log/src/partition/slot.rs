@@ -78,6 +78,10 @@ impl PartitionLog {
         }
         let end = next_base.unwrap_or_else(|| self.end_offset());
         let segment = self.open_segment(slot.base(), end, next_base.is_none())?;
+        if self.is_deleted() {
+            // What was opened may belong to a later partition of the same name.
+            return Err(io::ErrorKind::NotFound.into());
+        }
         Ok(Arc::clone(slot.segment.get_or_init(|| Arc::new(segment))))
     }
 

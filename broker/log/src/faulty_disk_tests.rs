@@ -1,0 +1,259 @@
+//! What the log does when the disk fails: nothing is acknowledged in doubt, nothing moves that was not written.
+
+use std::fs;
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libc::{EIO, ENOSPC, EOPNOTSUPP};
+use ottla_wire::record::{BatchBuilder, Codec, batches};
+use uuid::Uuid;
+
+use crate::disk::{Call, Disk};
+use crate::journal::Journal;
+use crate::{
+    AppendError, CreateError, DeleteError, FlushError, JournalError, LogDir, LogOptions, Offset, PartitionLog,
+    PartitionName, PartitionOptions, ShutdownError,
+};
+
+fn batch(tag: u8, value_bytes: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.append(1, None, Some(&vec![tag; value_bytes]), std::iter::empty()).unwrap();
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes).unwrap();
+    bytes
+}
+
+fn start(path: &Path, options: PartitionOptions) -> (Disk, LogDir, Arc<PartitionLog>) {
+    let disk = Disk::default();
+    let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
+    let name = PartitionName::new("t", 0).unwrap();
+    let partition = log.partition(&name).unwrap_or_else(|| log.create_partition(&name, Uuid::nil(), options).unwrap());
+    (disk, log, partition)
+}
+
+/// The first byte of the value of every record, in order.
+fn tags(partition: &PartitionLog) -> Vec<u8> {
+    let (mut tags, mut next) = (Vec::new(), Offset(0));
+    while let Some((bytes, range)) = partition.read_batches(next, u32::MAX, partition.end_offset()).unwrap() {
+        for batch in batches(&bytes) {
+            let batch = batch.unwrap();
+            batch.check_crc().unwrap();
+            tags.extend(batch.records(1 << 20).unwrap().iter().map(|record| record.unwrap().value.unwrap()[0]));
+        }
+        next = range.next_offset;
+    }
+    tags
+}
+
+#[test]
+fn short_writes_are_continued_where_they_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, _log, partition) = start(directory.path(), PartitionOptions::default());
+    for cut in 1..200 {
+        disk.faults.shorten_writes(&[cut, 1, cut / 2 + 1]);
+        let (mut one, mut two) = (batch(cut as u8, 60), batch(cut as u8, 30));
+        partition.append_gathered(&mut [&mut one, &mut two]).unwrap();
+    }
+    assert_eq!(tags(&partition), (1..200).flat_map(|tag| [tag as u8; 2]).collect::<Vec<_>>());
+}
+
+#[test]
+fn failed_write_moves_nothing_and_its_batches_never_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
+        partition.append(&mut batch(1, 100)).unwrap();
+        let size = batch(2, 100).len();
+        // The first two of three batches reach the file before the disk is full.
+        disk.faults.shorten_writes(&[size, size]);
+        disk.faults.fail(Call::Write, 2, 1, ENOSPC);
+        let (mut two, mut three, mut four) = (batch(2, 100), batch(3, 100), batch(4, 100));
+        let failed = partition.append_gathered(&mut [&mut two, &mut three, &mut four]);
+        assert!(matches!(failed, Err(AppendError::NoSpace)), "{failed:?}");
+        assert_eq!(partition.end_offset(), Offset(1));
+        assert_eq!(tags(&partition), [1]);
+        // A batch of the same length takes the place of the second one: the third would fit behind it.
+        assert_eq!(partition.append(&mut batch(5, 100)).unwrap().base_offset, Offset(1));
+        drop(log);
+    }
+    let (_, _log, partition) = start(directory.path(), PartitionOptions::default());
+    assert_eq!(tags(&partition), [1, 5]);
+}
+
+#[test]
+fn appends_go_on_where_space_cannot_be_reserved() {
+    for errno in [ENOSPC, EOPNOTSUPP] {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
+        disk.faults.fail(Call::Allocate, 0, usize::MAX, errno);
+        for tag in 0..50 {
+            partition.append(&mut batch(tag, 3000)).unwrap();
+        }
+        assert_eq!(tags(&partition), (0..50).collect::<Vec<_>>());
+        assert_eq!(log.preallocated_bytes(), 0);
+    }
+}
+
+#[test]
+fn full_disk_at_a_roll_is_an_error_that_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = PartitionOptions { segment_bytes: 500, ..PartitionOptions::default() };
+    let (disk, _log, partition) = start(directory.path(), options);
+    for tag in 0..20 {
+        disk.faults.fail(Call::Create, 0, 1, ENOSPC);
+        let mut bytes = batch(tag, 100);
+        if let Err(error) = partition.append(&mut bytes) {
+            assert!(matches!(error, AppendError::NoSpace));
+            partition.append(&mut bytes).unwrap();
+        }
+    }
+    assert_eq!(tags(&partition), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn reserved_space_grows_with_the_partition_and_goes_with_the_shutdown() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, log, partition) = start(directory.path(), PartitionOptions::default());
+    let segment = directory.path().join("t-0/00000000000000000000.log");
+    let length = || fs::metadata(&segment).unwrap().len();
+    assert_eq!(length(), 0);
+    let bytes = partition.append(&mut batch(0, 1000)).unwrap().bytes;
+    assert_eq!(length(), bytes + (64 << 10));
+    while length() == bytes + (64 << 10) {
+        partition.append(&mut batch(0, 1000)).unwrap();
+    }
+    let written = partition.end_offset().0 as u64 * bytes;
+    assert_eq!(length(), written + (128 << 10));
+    for _ in 0..40 {
+        partition.append(&mut batch(0, 1 << 20)).unwrap();
+    }
+    assert!(log.preallocated_bytes() <= 16 << 20);
+    let range = partition.locate(Offset(0), u32::MAX, partition.end_offset()).unwrap().unwrap();
+    log.shutdown().unwrap();
+    assert_eq!(length(), u64::from(range.bytes));
+}
+
+#[test]
+fn reserved_space_of_all_partitions_together_is_capped() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions { preallocated_bytes_max: 200 << 10, ..LogOptions::default() };
+    let (log, _) = LogDir::open(directory.path(), options).unwrap();
+    for index in 0..10 {
+        let name = PartitionName::new("t", index).unwrap();
+        let partition = log.create_partition(&name, Uuid::nil(), PartitionOptions::default()).unwrap();
+        partition.append(&mut batch(0, 100)).unwrap();
+        assert!(log.preallocated_bytes() <= 200 << 10);
+    }
+    assert!(log.preallocated_bytes() > 100 << 10);
+}
+
+/// A busy little history: appends, rolls, a flush after each. Stops at the first failure.
+fn work(partition: &PartitionLog) -> Result<(), FlushError> {
+    for tag in 0..12 {
+        if let Err(error) = partition.append(&mut batch(tag, 200)) {
+            assert!(matches!(error, AppendError::Offline { .. }), "{error}");
+            return Err(FlushError::Offline { reason: String::new() });
+        }
+        let durable = partition.flush()?;
+        assert!(durable <= partition.durable_offset());
+    }
+    Ok(())
+}
+
+#[test]
+fn first_failed_sync_takes_the_directory_offline_for_ever() {
+    let options = PartitionOptions { segment_bytes: 600, ..PartitionOptions::default() };
+    for call in [Call::Sync, Call::SyncDir] {
+        for after in 0..40 {
+            let directory = tempfile::tempdir().unwrap();
+            let (disk, log, partition) = start(directory.path(), options);
+            let told = Arc::new(AtomicUsize::new(0));
+            let (listener, watched) = (Arc::clone(&told), Arc::downgrade(&partition));
+            partition.on_advance(Box::new(move |_| {
+                if watched.upgrade().unwrap().is_offline() {
+                    listener.fetch_add(1, Ordering::SeqCst);
+                }
+            }));
+            disk.faults.fail(call, after, usize::MAX, EIO);
+            if work(&partition).is_ok() {
+                // All syncs of this kind lie behind: the loop has seen every one of them fail.
+                assert!(after > 5, "{call:?}");
+                break;
+            }
+            while told.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            let (durable, syncs) = (partition.durable_offset(), disk.faults.count(Call::Sync));
+            assert!(partition.high_watermark() <= durable && log.offline_reason().is_some());
+            assert!(matches!(partition.append(&mut batch(9, 9)), Err(AppendError::Offline { .. })));
+            assert!(matches!(partition.flush(), Err(FlushError::Offline { .. })));
+            let name = PartitionName::new("u", 0).unwrap();
+            let created = log.create_partition(&name, Uuid::nil(), options);
+            assert!(matches!(created, Err(CreateError::Offline { .. })));
+            assert!(matches!(log.delete_partition(partition.name()), Err(DeleteError::Offline { .. })));
+            assert!(matches!(log.shutdown(), Err(ShutdownError::Offline { .. })));
+            // Nothing is synced again: the system would say yes.
+            assert_eq!(disk.faults.count(Call::Sync), syncs);
+            assert_eq!(partition.durable_offset(), durable);
+            // A restart finds at least what was durable.
+            let (_, _log, partition) = start(directory.path(), options);
+            assert!(partition.end_offset() >= durable);
+            let count = partition.end_offset().0 as u8;
+            assert_eq!(tags(&partition), (0..count).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn every_append_wakes_the_flusher_and_one_sync_covers_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, _log, partition) = start(directory.path(), PartitionOptions::default());
+    partition.append(&mut batch(0, 10)).unwrap();
+    while partition.durable_offset() < Offset(1) {
+        std::thread::yield_now();
+    }
+    let before = disk.faults.count(Call::Sync);
+    assert!(before > 0);
+    for tag in 0..2000 {
+        partition.append(&mut batch(tag as u8, 10)).unwrap();
+    }
+    while partition.durable_offset() < Offset(2001) {
+        std::thread::yield_now();
+    }
+    assert!(disk.faults.count(Call::Sync) - before < 1000);
+}
+
+#[test]
+fn journal_goes_offline_with_its_first_failed_sync_and_takes_the_directory_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
+    let (journal, _) = log.open_journal("journal").unwrap();
+    journal.append(&[IoSlice::new(b"one")]).unwrap();
+    assert_eq!(journal.sync().unwrap(), 1);
+    journal.append(&[IoSlice::new(b"two")]).unwrap();
+    disk.faults.fail(Call::Sync, 0, 1, EIO);
+    assert!(matches!(journal.sync(), Err(JournalError::Offline { .. })));
+    assert!(matches!(journal.sync(), Err(JournalError::Offline { .. })));
+    assert!(matches!(journal.append(&[IoSlice::new(b"three")]), Err(JournalError::Offline { .. })));
+    assert_eq!(journal.durable_sequence(), 1);
+    assert!(partition.is_offline());
+}
+
+#[test]
+fn failed_write_to_the_journal_leaves_no_frame_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let (journal, _) = Journal::open_on(disk.clone(), directory.path(), None).unwrap();
+    journal.append(&[IoSlice::new(b"one")]).unwrap();
+    disk.faults.shorten_writes(&[20]);
+    disk.faults.fail(Call::Write, 1, 1, ENOSPC);
+    assert!(matches!(journal.append(&[IoSlice::new(&[7; 100])]), Err(JournalError::NoSpace)));
+    assert_eq!(journal.append(&[IoSlice::new(b"two")]).unwrap().sequence, 1);
+    drop(journal);
+    let (journal, entries) = Journal::open(directory.path()).unwrap();
+    let payloads: Vec<_> = entries.map(|entry| entry.unwrap().payload).collect();
+    assert_eq!(payloads, [b"one".to_vec(), b"two".to_vec()]);
+    assert_eq!(journal.report().torn_bytes, 0);
+}

@@ -5,11 +5,12 @@ use std::fmt;
 use crate::primitive::{DecodeError, Reader, Wire, Writer};
 
 macro_rules! error_codes {
-    ($($name:ident = $code:literal, $kafka_name:literal, $retry:ident, $doc:literal;)*) => {
+    ($($(#[$attribute:meta])* $name:ident = $code:literal, $kafka_name:literal, $retry:ident, $doc:literal;)*) => {
         /// What went wrong, in Kafka's terms. An unknown number is kept as it is.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
         pub enum ErrorCode {
             $(
+                $(#[$attribute])*
                 #[doc = $doc]
                 $name,
             )*
@@ -75,6 +76,7 @@ macro_rules! retriable {
 
 error_codes! {
     UnknownServerError = -1, "UNKNOWN_SERVER_ERROR", fail, "Something went wrong on the broker that has no code of its own.";
+    #[default]
     None = 0, "NONE", fail, "No error.";
     OffsetOutOfRange = 1, "OFFSET_OUT_OF_RANGE", fail, "The offset is outside what the partition holds.";
     CorruptMessage = 2, "CORRUPT_MESSAGE", retry, "The batch failed its CRC or is otherwise damaged.";
@@ -215,12 +217,6 @@ impl ErrorCode {
     /// Whether there is no error.
     pub const fn is_none(self) -> bool {
         matches!(self, Self::None)
-    }
-}
-
-impl Default for ErrorCode {
-    fn default() -> Self {
-        Self::None
     }
 }
 

@@ -115,6 +115,6 @@ impl<'a, T: Sample<'a>> Sample<'a> for Vec<T> {
 
 impl<'a, T: Sample<'a>> Sample<'a> for Option<T> {
     fn sample(entropy: &mut Entropy<'a>) -> Self {
-        (entropy.byte() % 4 != 0).then(|| T::sample(entropy))
+        (!entropy.byte().is_multiple_of(4)).then(|| T::sample(entropy))
     }
 }

@@ -36,7 +36,7 @@ pub struct ApiVersionsResponse<'a> {
     /// Features that hold for the whole cluster.
     #[wire(versions = 3.., tag = 2)]
     pub finalized_features: Vec<FinalizedFeatureKey<'a>>,
-    /// Set by a controller that is ready to migrate from ZooKeeper.
+    /// Set by a controller that is ready to migrate from `ZooKeeper`.
     #[wire(versions = 3.., tag = 3)]
     pub zk_migration_ready: bool,
 }

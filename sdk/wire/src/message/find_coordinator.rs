@@ -1,6 +1,6 @@
 //! FindCoordinator, key 10, versions 0-6, flexible from 3.
 //!
-//! v1 key types, v4 several keys at once (KIP-699), v5 TRANSACTION_ABORTABLE (KIP-890), v6 share groups (KIP-932).
+//! v1 key types, v4 several keys at once (KIP-699), v5 `TRANSACTION_ABORTABLE` (KIP-890), v6 share groups (KIP-932).
 
 use crate::{ErrorCode, Str, Wire};
 

@@ -1,6 +1,6 @@
 //! InitProducerId, key 22, versions 0-5, flexible from 2.
 //!
-//! v3 raises the epoch of a known producer (KIP-360), v4 PRODUCER_FENCED, v5 TRANSACTION_ABORTABLE (KIP-890).
+//! v3 raises the epoch of a known producer (KIP-360), v4 `PRODUCER_FENCED`, v5 `TRANSACTION_ABORTABLE` (KIP-890).
 
 use crate::{ErrorCode, Str, Wire};
 

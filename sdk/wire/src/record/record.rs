@@ -76,27 +76,27 @@ pub struct Headers<'a> {
 
 impl<'a> Headers<'a> {
     /// How many there are.
-    pub const fn len(&self) -> usize {
+    pub const fn len(self) -> usize {
         self.count as usize
     }
 
     /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.count == 0
     }
 
     /// The headers as they stand, without their count.
-    pub const fn raw(&self) -> &'a [u8] {
+    pub const fn raw(self) -> &'a [u8] {
         self.raw
     }
 
     /// The headers one by one.
-    pub const fn iter(&self) -> HeaderIter<'a> {
+    pub const fn iter(self) -> HeaderIter<'a> {
         HeaderIter { cursor: Cursor(self.raw), left: self.count }
     }
 
     /// The value of the last header with this key, as Kafka's `lastHeader`. The inner `None` is a null value.
-    pub fn last(&self, key: &str) -> Option<Option<&'a [u8]>> {
+    pub fn last(self, key: &str) -> Option<Option<&'a [u8]>> {
         self.iter().filter(|header| header.key == key.as_bytes()).last().map(|header| header.value)
     }
 }

@@ -35,12 +35,12 @@ class Consumer(_core.Consumer):
             for record in consumer:
                 print(record.partition, record.offset, record.key)
 
-    ``start`` is ``"earliest"``, ``"latest"``, an offset, or a datetime (the first record of that time or later). There are
-    no consumer groups yet: positions live in this object alone. Iteration goes on for ever; with ``idle_timeout`` it ends
-    when no record came for that many seconds.
+    ``start`` is ``"earliest"``, ``"latest"``, an offset, or a datetime (the first record of that time or later).
+    There are no consumer groups yet: positions live in this object alone. Iteration goes on for ever; with
+    ``idle_timeout`` it ends when no record came for that many seconds.
 
-    Settings are keywords (see :class:`ottla.ConsumerSettings`) or a dictionary ``config`` with Kafka's names. The topics
-    are looked up here and now: one that does not exist raises ``UnknownTopicOrPartitionError``.
+    Settings are keywords (see :class:`ottla.ConsumerSettings`) or a dictionary ``config`` with Kafka's names. The
+    topics are looked up here and now: one that does not exist raises ``UnknownTopicOrPartitionError``.
     """
 
     def __new__(
@@ -78,9 +78,7 @@ class Consumer(_core.Consumer):
                 return
             yield from found
 
-    def assign(
-        self, topics: str | TopicPartition | Iterable[str | TopicPartition], start: Start = "earliest"
-    ) -> None:
+    def assign(self, topics: str | TopicPartition | Iterable[str | TopicPartition], start: Start = "earliest") -> None:
         """Read these, too. What is read already moves to the new start."""
         partitions: list[tuple[str, int]] = []
         for item in [topics] if isinstance(topics, str | TopicPartition) else topics:

@@ -1,8 +1,8 @@
-"""The compiled part. Its classes are used through ``ottla``; what begins with an underscore is for this package alone."""
+"""The compiled part, used through ``ottla``; what begins with an underscore is for this package alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Literal, TypeAlias, final, overload
+from typing import Any, Literal, Self, TypeAlias, final, overload
 
 from ottla.errors import KafkaError
 
@@ -18,7 +18,7 @@ _Plugin: TypeAlias = tuple[str, int | None, int | None, list[_Version], list[str
 class Placement:
     """Where a record is stored."""
 
-    def __new__(cls, topic: str, partition: int, offset: int | None, timestamp: int) -> Placement: ...
+    def __new__(cls, topic: str, partition: int, offset: int | None, timestamp: int) -> Self: ...
     @property
     def topic(self) -> str: ...
     @property
@@ -111,7 +111,11 @@ class Batch:
     def __getitem__(self, index: int, /) -> Record: ...
 
 class Producer:
-    def __new__(cls, settings: dict[str, object]) -> Producer: ...
+    def __new__(
+        cls,
+        settings: dict[str, object],
+        postbox: Callable[[list[tuple[Any, KafkaError | None, Placement | None]]], object] | None,
+    ) -> Self: ...
     def send(
         self,
         topic: str,
@@ -125,18 +129,18 @@ class Producer:
     ) -> Delivery:
         """Hand over a record and return at once; wait only while ``buffer_bytes`` are on their way.
 
-        Without ``partition`` the key decides as in every Kafka client; without a key, batches take turns. On a topic with
-        a partitioner the broker decides, and ``Delivery.result().partition`` tells. ``timestamp`` is a datetime or
-        milliseconds since 1970; now, by default. ``on_delivery(error, placement)`` runs on a thread of this package;
-        one of its arguments is None.
+        Without ``partition`` the key decides as in every Kafka client; without a key, batches take turns. On a topic
+        with a partitioner the broker decides, and ``Delivery.result().partition`` tells. ``timestamp`` is a datetime
+        or milliseconds since 1970; now, by default. ``on_delivery(error, placement)`` runs on a thread of this
+        package; one of its arguments is None.
 
-        A record that fails although nobody holds its ``Delivery`` and it has no ``on_delivery`` is spoken of by the next
-        ``flush`` or ``close``.
+        A record that fails although nobody holds its ``Delivery`` and it has no ``on_delivery`` is spoken of by the
+        next ``flush`` or ``close``.
         """
     def send_many(
         self,
         topic: str,
-        records: Iterable[_Payload | None | tuple[_Payload | None, _Payload | None]],
+        records: Iterable[_Payload | tuple[_Payload | None, _Payload | None] | None],
         *,
         partition: int | None = None,
         timestamp: int | datetime | None = None,
@@ -161,9 +165,10 @@ class Producer:
         """Bytes sent and not yet settled."""
     def partition_count(self, topic: str, timeout: float | None = None) -> int | None:
         """How many partitions a topic has; None if there is no such topic."""
+    def _wait_for_space(self, timeout: float) -> bool: ...
 
 class Consumer:
-    def __new__(cls, settings: dict[str, object], idle_timeout: float | None) -> Consumer: ...
+    def __new__(cls, settings: dict[str, object], idle_timeout: float | None) -> Self: ...
     def poll(self, max_records: int = 500, timeout: float | None = 1.0) -> list[Record]:
         """Up to ``max_records`` records as soon as there are any; an empty list after ``timeout`` seconds.
 
@@ -193,7 +198,7 @@ class Consumer:
     def _pause(self, topic: str, partition: int, paused: bool) -> None: ...
 
 class Admin:
-    def __new__(cls, settings: dict[str, object]) -> Admin: ...
+    def __new__(cls, settings: dict[str, object]) -> Self: ...
     def _create_topic(
         self,
         name: str,
@@ -208,12 +213,8 @@ class Admin:
     def _describe_config(
         self, name: str, timeout: float | None = None
     ) -> list[tuple[str, str | None, str, bool, str | None]]: ...
-    def _set_config(
-        self, name: str, changes: list[tuple[str, str | None]], timeout: float | None = None
-    ) -> None: ...
-    def _describe_cluster(
-        self, timeout: float | None = None
-    ) -> tuple[str | None, int, list[tuple[int, str]]]: ...
+    def _set_config(self, name: str, changes: list[tuple[str, str | None]], timeout: float | None = None) -> None: ...
+    def _describe_cluster(self, timeout: float | None = None) -> tuple[str | None, int, list[tuple[int, str]]]: ...
     def _push_plugin(self, name: str, component: bytes, timeout: float | None = None) -> tuple[int, str]: ...
     def _list_plugins(self, timeout: float | None = None) -> list[_Plugin]: ...
     def _describe_plugin(self, name: str, timeout: float | None = None) -> _Plugin: ...

@@ -47,7 +47,7 @@ class Producer(_core.Producer):
         **settings: Unpack[ProducerSettings],
     ) -> Self:
         _core._set_log_level(_log.getEffectiveLevel())
-        producer = super().__new__(cls, gather(PRODUCER, bootstrap_servers, config, settings))
+        producer = super().__new__(cls, gather(PRODUCER, bootstrap_servers, config, settings), None)
         _open.add(producer)
         return producer
 

@@ -172,9 +172,7 @@ PRODUCER: dict[str, _Setting] = _CLIENT | {
     "batch_bytes": _Setting(_number, ("batch.size",)),
     "request_bytes_max": _Setting(_number, ("max.request.size", "message.max.bytes")),
     "buffer_bytes": _Setting(_number, ("buffer.memory",)),
-    "requests_in_flight_max": _Setting(
-        _number, ("max.in.flight.requests.per.connection", "max.in.flight")
-    ),
+    "requests_in_flight_max": _Setting(_number, ("max.in.flight.requests.per.connection", "max.in.flight")),
     "delivery_timeout_ms": _Setting(_number, ("delivery.timeout.ms", "message.timeout.ms")),
     "topic_wait_ms": _Setting(_number, ("max.block.ms", "topic.metadata.propagation.max.ms")),
     "auto_create_topics": _Setting(_switch, ("allow.auto.create.topics",)),

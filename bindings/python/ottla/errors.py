@@ -1,6 +1,7 @@
 """What can go wrong. Every error that this package raises on purpose is a :class:`KafkaError`.
 
-The classes say what happened; ``code`` and ``name`` say it in Kafka's words, ``retriable`` and ``fatal`` say what can be done::
+The classes say what happened, ``code`` and ``name`` say it in Kafka's words, ``retriable`` and ``fatal`` say what can
+be done::
 
     KafkaError
     ├── ConfigError (ValueError)               a setting that cannot work
@@ -54,7 +55,7 @@ class KafkaError(Exception):
     code: int | None
     """Kafka's error code, or None where Kafka has none for it."""
     name: str
-    """Kafka's name of the code (``"MESSAGE_TOO_LARGE"``), or a word of our own in the same style (``"BUFFER_FULL"``)."""
+    """Kafka's name of the code (``"MESSAGE_TOO_LARGE"``), or a word of our own in that style (``"BUFFER_FULL"``)."""
     retriable: bool
     """Whether the same call can succeed later."""
     fatal: bool
@@ -108,7 +109,7 @@ class KafkaTimeoutError(KafkaError, TimeoutError):
 
 
 class DeliveryError(KafkaError):
-    """Records are not known to be stored. ``flush`` and ``close`` raise it for records whose failure nobody has seen."""
+    """Records are not known to be stored. ``flush`` and ``close`` raise it for failures that nobody has seen."""
 
 
 class DeliveryTimeoutError(DeliveryError, TimeoutError):
@@ -196,7 +197,7 @@ _BY_CODE: dict[int, type[KafkaError]] = {
 }
 
 
-def _from_core(
+def from_core(
     kind: str,
     message: str,
     code: int | None,

@@ -119,10 +119,10 @@ impl Admin {
         &self,
         py: Python<'_>,
         name: &str,
-        component: Vec<u8>,
+        component: &[u8],
         timeout: Option<f64>,
     ) -> PyResult<(i32, String)> {
-        let pushed = self.ask(py, timeout, self.core.get()?.push_plugin(name, &component, |_| {}))?;
+        let pushed = self.ask(py, timeout, self.core.get()?.push_plugin(name, component, |_| {}))?;
         Ok((pushed.version, pushed.digest))
     }
 

@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyIterator, PyList, PyString};
 
 use crate::record::Record;
 
-/// Consecutive records of one partition.
+/// Consecutive records of one partition; its columns are the fastest way to their fields.
 #[pyclass(frozen, sequence, module = "ottla")]
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -48,11 +48,8 @@ impl Batch {
         self.topic.bind(py)
     }
 
-    fn column<'py, T>(&self, py: Python<'py>, read: impl Fn(RecordRef<'_>) -> T) -> PyResult<Bound<'py, PyList>>
-    where
-        T: IntoPyObject<'py>,
-    {
-        PyList::new(py, self.chunk.iter().skip(self.first).map(read))
+    fn records(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
+        self.chunk.iter().skip(self.first)
     }
 }
 
@@ -87,19 +84,19 @@ impl Batch {
     }
 
     fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.column(py, |record| to_python(py, record.value()))
+        PyList::new(py, self.records().map(|record| to_python(py, record.value())))
     }
 
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.column(py, |record| to_python(py, record.key()))
+        PyList::new(py, self.records().map(|record| to_python(py, record.key())))
     }
 
     fn offsets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.column(py, |record| record.offset())
+        PyList::new(py, self.records().map(RecordRef::offset))
     }
 
     fn timestamps<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.column(py, |record| record.timestamp_ms())
+        PyList::new(py, self.records().map(RecordRef::timestamp_ms))
     }
 
     fn __len__(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ottla_client::{Ack, AckBatch, DeliverySink, Placement as Place};
 use pyo3::prelude::*;
 
-use crate::delivery::Called;
+use crate::delivery::{Called, Settlement};
 use crate::events::{Events, News};
 use crate::failure::Failure;
 use crate::placement::Placement;
@@ -25,29 +25,28 @@ struct Drawer {
 }
 
 /// The callbacks of one producer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Desk {
     drawer: Mutex<Drawer>,
+    /// Takes all settled records of a group in one call, for an event loop; the callbacks are then its futures.
+    postbox: Option<Py<PyAny>>,
 }
 
 impl Desk {
+    pub(crate) fn new(postbox: Option<Py<PyAny>>) -> Self {
+        Self { drawer: Mutex::default(), postbox }
+    }
+
     /// Keeps a callback; its number is the record's ticket.
     pub(crate) fn keep(&self, callback: Py<PyAny>) -> (u64, Arc<Called>) {
         let called = Arc::new(Called::default());
         let slip = Some(Slip { callback, called: Arc::clone(&called) });
         let mut drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = match drawer.free.pop() {
-            Some(number) => {
-                if let Some(place) = drawer.slips.get_mut(number) {
-                    *place = slip;
-                }
-                number
-            }
-            None => {
-                drawer.slips.push(slip);
-                drawer.slips.len() - 1
-            }
-        };
+        let number = drawer.free.pop().unwrap_or(drawer.slips.len());
+        match drawer.slips.get_mut(number) {
+            Some(place) => *place = slip,
+            None => drawer.slips.push(slip),
+        }
         (number as u64, called)
     }
 
@@ -66,33 +65,46 @@ impl Desk {
 
     /// Runs the callbacks of these batches, in the order of sending within each.
     pub(crate) fn call(&self, py: Python<'_>, batches: &[AckBatch]) {
-        for batch in batches {
-            for ack in batch.iter() {
-                if let Some(slip) = self.take(ack.token) {
-                    slip.call(py, batch, ack);
-                }
-            }
-        }
+        let acks = batches.iter().flat_map(|batch| batch.iter().map(move |ack| (batch, ack)));
+        let slips = acks.filter_map(|(batch, ack)| Some((self.take(ack.token)?, settlement(batch, ack))));
+        let Some(postbox) = &self.postbox else {
+            return slips.for_each(|(slip, settlement)| slip.call(py, settlement));
+        };
+        let letters: Vec<_> = slips
+            .map(|(slip, settlement)| {
+                let (error, placement) = arguments(settlement);
+                (slip.callback, error, placement)
+            })
+            .collect();
+        report(py, postbox.call1(py, (letters,)), postbox);
+    }
+}
+
+fn settlement(batch: &AckBatch, ack: Ack) -> Settlement {
+    let topic = Arc::clone(batch.topic());
+    let place = |(partition, offset)| Place { topic, partition, offset, timestamp_ms: ack.timestamp_ms };
+    ack.result.map(place)
+}
+
+/// Error and placement, one of them None.
+fn arguments(settlement: Settlement) -> (Option<PyErr>, Option<Placement>) {
+    match settlement {
+        Ok(place) => (None, Some(Placement::from(place))),
+        Err(error) => (Some(PyErr::from(Failure::from(error))), None),
+    }
+}
+
+/// A callback that raises must not stop the others: its exception goes where Python puts those nobody can catch.
+fn report(py: Python<'_>, called: PyResult<Py<PyAny>>, callback: &Py<PyAny>) {
+    if let Err(error) = called {
+        error.write_unraisable(py, Some(callback.bind(py)));
     }
 }
 
 impl Slip {
-    /// A callback that raises must not stop the others: its exception goes where Python puts those nobody can catch.
-    fn call(self, py: Python<'_>, batch: &AckBatch, ack: Ack) {
-        let settlement = ack.result.map(|(partition, offset)| Place {
-            topic: Arc::clone(batch.topic()),
-            partition,
-            offset,
-            timestamp_ms: ack.timestamp_ms,
-        });
+    fn call(self, py: Python<'_>, settlement: Settlement) {
         self.called.fill(settlement.clone());
-        let raised = match settlement {
-            Ok(place) => self.callback.call1(py, (None::<PyErr>, Placement::from(place))),
-            Err(error) => self.callback.call1(py, (PyErr::from(Failure::from(error)), None::<Placement>)),
-        };
-        if let Err(error) = raised {
-            error.write_unraisable(py, Some(self.callback.bind(py)));
-        }
+        report(py, self.callback.call1(py, arguments(settlement)), &self.callback);
     }
 }
 

@@ -67,10 +67,10 @@ impl Consumer {
     /// Batches that iteration left over, else from the core.
     fn take(&self, py: Python<'_>, records_max: usize, timeout: Option<f64>) -> PyResult<Vec<Py<Batch>>> {
         let left = self.ready.take(py, records_max)?;
-        match left.is_empty() {
-            true => Ok(self.fetch(py, records_max, timeout)?.unwrap_or_default()),
-            false => Ok(left),
+        if left.is_empty() {
+            return Ok(self.fetch(py, records_max, timeout)?.unwrap_or_default());
         }
+        Ok(left)
     }
 
     fn waiting<F, T>(&self, py: Python<'_>, timeout: Option<f64>, future: F) -> PyResult<T>
@@ -115,7 +115,9 @@ impl Consumer {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let core = self.core.get()?;
-        partitions.iter().for_each(|(topic, partition)| self.ready.forget(topic, *partition));
+        for (topic, partition) in &partitions {
+            self.ready.forget(topic, *partition);
+        }
         let assignments = partitions.into_iter();
         let assignments: Vec<Assignment> = assignments
             .map(|(topic, partition)| Assignment { topic: (&*topic).into(), partition, start: start.0 })
@@ -134,6 +136,11 @@ impl Consumer {
         Ok(assigned.into_iter().map(|part| ((*part.topic).to_owned(), part.partition)).collect())
     }
 
+    /// Up to ``max_records`` records as soon as there are any; an empty list after ``timeout`` seconds.
+    ///
+    /// The fast path: one wait, then records that cost next to nothing until their fields are read. Records of one
+    /// partition come in offset order. An error concerns one partition (which then waits for a ``seek``) or the
+    /// connection (which is being mended): polling again goes on with the rest.
     #[pyo3(signature = (max_records = ITERATION_RECORDS, timeout = Some(1.0)))]
     fn poll<'py>(&self, py: Python<'py>, max_records: usize, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let batches = self.take(py, max_records, timeout)?;
@@ -146,6 +153,7 @@ impl Consumer {
         PyList::new(py, records)
     }
 
+    /// Like ``poll``, in batches: each the consecutive records of one partition.
     #[pyo3(signature = (max_records = ITERATION_RECORDS, timeout = Some(1.0)))]
     fn poll_batches(&self, py: Python<'_>, max_records: usize, timeout: Option<f64>) -> PyResult<Vec<Py<Batch>>> {
         self.take(py, max_records, timeout)
@@ -225,6 +233,7 @@ impl Consumer {
         Ok(done.map_err(Failure::from)?)
     }
 
+    /// Stop fetching. Iteration ends, also in other threads.
     fn close(&self) -> PyResult<()> {
         if !self.closed.swap(true, Ordering::AcqRel) {
             self.core.get()?.close();

@@ -62,7 +62,7 @@ fn not_settled(what: &str) -> Failure {
     Failure::timed_out(format!("{what} not settled yet; delivery goes on"))
 }
 
-/// The outcome of one `send`.
+/// What became of one record. Dropping it does not take the record back.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -86,16 +86,19 @@ impl Delivery {
 
 #[pymethods]
 impl Delivery {
+    /// Wait for the record to be stored; raise the error that kept it from being stored.
     #[pyo3(signature = (timeout = None))]
     fn result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Placement> {
         Ok(self.settlement(py, timeout)?.map_err(Failure::from)?.into())
     }
 
+    /// Wait for the outcome; return the error, or None if the record is stored.
     #[pyo3(signature = (timeout = None))]
     fn exception(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<PyErr>> {
         Ok(self.settlement(py, timeout)?.err().map(|error| Failure::from(error).into()))
     }
 
+    /// Whether the outcome is known.
     fn done(&self) -> PyResult<bool> {
         Ok(self.promise.get()?.wait(Duration::ZERO).is_some())
     }
@@ -123,7 +126,7 @@ impl fmt::Display for OrUnknown {
     }
 }
 
-/// The outcomes of one `send_many`, in order.
+/// What became of the records of one ``send_many``, in order.
 #[pyclass(frozen, sequence, module = "ottla")]
 #[derive(Debug)]
 pub(crate) struct Deliveries {
@@ -150,18 +153,17 @@ impl Deliveries {
             Some(()) => true,
             None => wait_for(py, patience, step)?.is_some(),
         };
-        match all {
-            true => Ok(known),
-            false => {
-                let left = promises.len() - known.len();
-                Err(not_settled(&format!("{left} of {} records are", promises.len())).into())
-            }
+        if !all {
+            let left = promises.len() - known.len();
+            return Err(not_settled(&format!("{left} of {} records are", promises.len())).into());
         }
+        Ok(known)
     }
 }
 
 #[pymethods]
 impl Deliveries {
+    /// Wait for all records to be stored; raise the first error, with a note that counts them.
     #[pyo3(signature = (timeout = None))]
     fn result<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let settlements = self.settlements(py, timeout)?;
@@ -180,6 +182,7 @@ impl Deliveries {
         }
     }
 
+    /// Wait for all outcomes; return one error or None per record.
     #[pyo3(signature = (timeout = None))]
     fn exceptions(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<Option<PyErr>>> {
         let settlements = self.settlements(py, timeout)?;
@@ -189,6 +192,7 @@ impl Deliveries {
             .collect())
     }
 
+    /// Whether all outcomes are known.
     fn done(&self) -> PyResult<bool> {
         Ok(self.promises.get()?.iter().all(|promise| promise.wait(Duration::ZERO).is_some()))
     }

@@ -143,7 +143,9 @@ impl From<ConsumeError> for Failure {
         let plain = |name| Self::of("broker", name, &error);
         match &error {
             ConsumeError::UnknownTopic { topic } => plain("").at(topic, -1),
-            ConsumeError::NoSuchPartition { topic, partition, .. } => plain("").at(topic, *partition),
+            ConsumeError::NoSuchPartition { topic, partition, .. } | ConsumeError::Refused { topic, partition, .. } => {
+                plain("").at(topic, *partition)
+            }
             ConsumeError::NotAssigned { topic, partition } => plain("NOT_ASSIGNED").at(topic, *partition),
             ConsumeError::OffsetOutOfRange { topic, partition, offset, .. }
             | ConsumeError::Corrupt { topic, partition, offset, .. } => {
@@ -153,7 +155,6 @@ impl From<ConsumeError> for Failure {
                 let named = plain("").coded(MESSAGE_TOO_LARGE, "MESSAGE_TOO_LARGE").at(topic, *partition);
                 Self { offset: Some(*offset), ..named }
             }
-            ConsumeError::Refused { topic, partition, .. } => plain("").at(topic, *partition),
             ConsumeError::Connection(reason) => reason.clone().into(),
             ConsumeError::Closed => Self::of("closed", "CLOSED", &error),
             _ => plain("NOT_CONSUMED"),
@@ -174,7 +175,7 @@ impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         static FROM_CORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         Python::attach(|py| {
-            let make = FROM_CORE.import(py, "ottla.errors", "_from_core");
+            let make = FROM_CORE.import(py, "ottla.errors", "from_core");
             let facts = (
                 failure.kind,
                 failure.message,

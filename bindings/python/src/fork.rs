@@ -87,7 +87,7 @@ impl<T> PerProcess<T> {
         if let Some(made) = slot.get() {
             return Ok(made);
         }
-        let made = make()?;
-        Ok(slot.get_or_init(|| made))
+        let new = make()?;
+        Ok(slot.get_or_init(|| new))
     }
 }

@@ -2,14 +2,18 @@
 
 use ottla_client as core;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
-/// Topic, partition, offset and timestamp of a stored record.
+/// Where a record is stored.
 #[pyclass(frozen, module = "ottla", get_all, eq, hash)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Placement {
     topic: String,
+    /// The partition that holds the record: the addressed one, or the one that the topic's partitioner chose.
     partition: i32,
+    /// The offset there; None if the broker does not tell (``acks=0``).
     offset: Option<i64>,
+    /// Milliseconds since 1970: the record's own, or the broker's if the topic stamps records itself.
     timestamp: i64,
 }
 
@@ -36,8 +40,9 @@ impl Placement {
         (self.topic.clone(), self.partition, self.offset, self.timestamp)
     }
 
-    fn __repr__(&self) -> String {
-        let Self { topic, partition, offset, timestamp } = self;
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let Self { partition, offset, timestamp, .. } = self;
+        let topic = PyString::new(py, &self.topic);
         let offset = offset.map_or_else(|| "None".to_owned(), |offset| offset.to_string());
         format!("Placement(topic={topic:?}, partition={partition}, offset={offset}, timestamp={timestamp})")
     }

@@ -29,7 +29,7 @@ pub(crate) struct Producer {
     runtime: Handle,
     desk: Arc<Desk>,
     events: Arc<Events>,
-    /// How long `send` waits for room in the buffer.
+    /// How long `send` waits for room in the buffer; not at all on an event loop's thread.
     patience: Duration,
     closed: AtomicBool,
 }
@@ -100,19 +100,29 @@ impl Producer {
 #[pymethods]
 impl Producer {
     #[new]
-    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
+    fn new(py: Python<'_>, settings: &Bound<'_, PyDict>, postbox: Option<Py<PyAny>>) -> PyResult<Self> {
         let runtime = runtime::handle(py)?;
         let events = events::start(py)?;
-        let desk = Arc::new(Desk::default());
+        let waits = postbox.is_none();
+        let desk = Arc::new(Desk::new(postbox));
         let mut config = settings::producer(settings, runtime.clone())?;
         config.sink = Some(Arc::new(Bell::new(Arc::clone(&desk), Arc::clone(&events))));
-        let patience = Duration::from_millis(config.delivery_timeout_ms);
+        let patience = if waits { Duration::from_millis(config.delivery_timeout_ms) } else { Duration::ZERO };
         let core = AtHome::new(core::Producer::new(config).map_err(Failure::from)?);
         Ok(Self { core, runtime, desk, events, patience, closed: AtomicBool::new(false) })
     }
 
+    /// Hand over a record and return at once; wait only while ``buffer_bytes`` are on their way.
+    ///
+    /// Without ``partition`` the key decides as in every Kafka client; without a key, batches take turns. On a topic
+    /// with a partitioner the broker decides, and ``Delivery.result().partition`` tells. ``timestamp`` is a datetime
+    /// or milliseconds since 1970; now, by default. ``on_delivery(error, placement)`` runs on a thread of this
+    /// package; one of its arguments is None.
+    ///
+    /// A record that fails although nobody holds its ``Delivery`` and it has no ``on_delivery`` is spoken of by the
+    /// next ``flush`` or ``close``.
     #[pyo3(signature = (topic, value, *, key = None, headers = None, partition = None, timestamp = None, on_delivery = None))]
-    #[allow(clippy::too_many_arguments)] // One record's facts, by keyword in Python.
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // One record's facts, as Python hands them over.
     fn send<'a>(
         &self,
         py: Python<'_>,
@@ -136,6 +146,7 @@ impl Producer {
         self.hand_over(py, &record, on_delivery).map(Delivery::new)
     }
 
+    /// Hand over many records, each a value or a ``(key, value)``: half the cost of as many calls of ``send``.
     #[pyo3(signature = (topic, records, *, partition = None, timestamp = None, on_delivery = None))]
     fn send_many(
         &self,
@@ -179,6 +190,10 @@ impl Producer {
         Ok(Deliveries::new(promises))
     }
 
+    /// Wait until everything sent so far is settled and its callbacks have run.
+    ///
+    /// Raises :class:`~ottla.errors.KafkaTimeoutError` when the time is over (sending goes on), or the first error of
+    /// records that failed unseen.
     #[pyo3(signature = (timeout = None))]
     fn flush(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let core = self.core.get()?;
@@ -190,6 +205,9 @@ impl Producer {
         Self::raise_unseen(core)
     }
 
+    /// Take no more records, wait for those under way, give up what is left after ``timeout`` seconds.
+    ///
+    /// Raises what ``flush`` raises. Closing again does nothing.
     #[pyo3(signature = (timeout = None))]
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -204,10 +222,10 @@ impl Producer {
         }
         let flushed = closed? == Some(true);
         self.wait_for_callbacks(py, Patience::of(CALLBACKS_AFTER_CLOSE))?;
-        match flushed {
-            true => Self::raise_unseen(core),
-            false => Err(Failure::timed_out("closed with records not yet acknowledged, which are given up").into()),
+        if !flushed {
+            return Err(Failure::timed_out("closed with records not yet acknowledged, which are given up").into());
         }
+        Self::raise_unseen(core)
     }
 
     #[getter]
@@ -215,12 +233,20 @@ impl Producer {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Bytes handed over and not yet settled.
+    /// Bytes sent and not yet settled.
     #[getter]
     fn buffered_bytes(&self) -> PyResult<usize> {
         Ok(self.core.get()?.buffered_bytes())
     }
 
+    /// Waits until the buffer has room again, or something of it was settled.
+    fn _wait_for_space(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let core = self.core.get()?;
+        let step = |slice| self.runtime.block_on(core.wait_for_space(slice)).then_some(());
+        Ok(wait_for(py, Patience::of_seconds(Some(timeout))?, step)?.is_some())
+    }
+
+    /// How many partitions a topic has; None if there is no such topic.
     #[pyo3(signature = (topic, timeout = None))]
     fn partition_count(&self, py: Python<'_>, topic: &str, timeout: Option<f64>) -> PyResult<Option<usize>> {
         let core = self.core.get()?;

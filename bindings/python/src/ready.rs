@@ -33,12 +33,12 @@ impl Ready {
     /// The next record.
     pub(crate) fn next(&self, py: Python<'_>) -> Option<Record> {
         let (batch, index, _done) = {
-            let mut shelf = self.lock();
-            let first = shelf.batches.front()?;
-            let (batch, index) = (first.clone_ref(py), shelf.handed_out);
-            shelf.handed_out += 1;
-            let is_last = shelf.handed_out >= batch.get().len();
-            let done = if is_last { shelf.pop() } else { None };
+            let mut on_shelf = self.lock();
+            let first = on_shelf.batches.front()?;
+            let (batch, index) = (first.clone_ref(py), on_shelf.handed_out);
+            on_shelf.handed_out += 1;
+            let is_last = on_shelf.handed_out >= batch.get().len();
+            let done = if is_last { on_shelf.pop() } else { None };
             (batch, index, done)
         };
         Some(Record::new(batch, index as u32))
@@ -48,15 +48,15 @@ impl Ready {
     pub(crate) fn take(&self, py: Python<'_>, records_max: usize) -> PyResult<Vec<Py<Batch>>> {
         let mut taken = Vec::new();
         let handed_out = {
-            let mut shelf = self.lock();
-            let handed_out = shelf.handed_out;
+            let mut on_shelf = self.lock();
+            let handed_out = on_shelf.handed_out;
             let mut count = 0;
-            while let Some(batch) = shelf.batches.front() {
+            while let Some(batch) = on_shelf.batches.front() {
                 count += batch.get().len();
                 if count > records_max + handed_out && !taken.is_empty() {
                     break;
                 }
-                taken.extend(shelf.pop());
+                taken.extend(on_shelf.pop());
             }
             handed_out
         };
@@ -68,22 +68,22 @@ impl Ready {
 
     /// The offset of the next record of this partition, if there is one here.
     pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        let shelf = self.lock();
-        let at = shelf.batches.iter().position(|batch| is_of(batch, topic, partition))?;
-        let handed_out = if at == 0 { shelf.handed_out } else { 0 };
-        Some(shelf.batches.get(at)?.get().get(handed_out)?.offset())
+        let on_shelf = self.lock();
+        let at = on_shelf.batches.iter().position(|batch| is_of(batch, topic, partition))?;
+        let handed_out = if at == 0 { on_shelf.handed_out } else { 0 };
+        Some(on_shelf.batches.get(at)?.get().get(handed_out)?.offset())
     }
 
     /// Forgets what is here of this partition.
     pub(crate) fn forget(&self, topic: &str, partition: i32) {
         let _forgotten = {
-            let mut shelf = self.lock();
-            if shelf.batches.front().is_some_and(|first| is_of(first, topic, partition)) {
-                shelf.handed_out = 0;
+            let mut on_shelf = self.lock();
+            if on_shelf.batches.front().is_some_and(|first| is_of(first, topic, partition)) {
+                on_shelf.handed_out = 0;
             }
             let (kept, forgotten): (VecDeque<_>, VecDeque<_>) =
-                mem::take(&mut shelf.batches).into_iter().partition(|batch| !is_of(batch, topic, partition));
-            shelf.batches = kept;
+                mem::take(&mut on_shelf.batches).into_iter().partition(|batch| !is_of(batch, topic, partition));
+            on_shelf.batches = kept;
             forgotten
         };
     }

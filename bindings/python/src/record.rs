@@ -10,7 +10,10 @@ use pyo3::types::{PyBytes, PyList, PyString};
 
 use crate::batch::{Batch, timestamp_type, to_python};
 
-/// A record; it keeps the whole batch alive that it came in.
+/// A record that was read.
+///
+/// Fields are made when they are asked for: ``value``, ``key`` and ``headers`` copy each time, so keep what you use
+/// twice. ``memoryview(record)`` sees the value without a copy. A record keeps the batch alive that it came in.
 #[pyclass(frozen, module = "ottla")]
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -45,11 +48,13 @@ impl Record {
         self.seen().map_or(-1, RecordRef::offset)
     }
 
+    /// Milliseconds since 1970, -1 for none.
     #[getter]
     fn timestamp(&self) -> i64 {
         self.seen().map_or(-1, RecordRef::timestamp_ms)
     }
 
+    /// Who set the timestamp: the producer, or the broker when it appended.
     #[getter]
     fn timestamp_type(&self) -> &'static str {
         timestamp_type(self.batch.get().chunk())
@@ -65,7 +70,7 @@ impl Record {
         to_python(py, self.seen().and_then(RecordRef::value))
     }
 
-    /// Names that are not UTF-8, which no sane producer writes, come with replacement characters.
+    /// In order; names may repeat.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
@@ -75,7 +80,7 @@ impl Record {
         Ok(list)
     }
 
-    /// The value of the last header of that name.
+    /// The value of the last header of that name, or ``default``.
     #[pyo3(signature = (name, default = None))]
     fn header<'py>(
         &self,

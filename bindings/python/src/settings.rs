@@ -69,7 +69,7 @@ pub(crate) fn producer(settings: &Bound<'_, PyDict>, runtime: Handle) -> Result<
             "acks" => config.acks = read::<i16>(name, value).and_then(|code| acks(name, code, value))?,
             "idempotent" => config.idempotent = read(name, value)?,
             "compression" => {
-                config.compression = read::<String>(name, value).and_then(|word| codec(name, &word, value))?
+                config.compression = read::<String>(name, value).and_then(|word| codec(name, &word, value))?;
             }
             "compression_level" => config.compression_level = read(name, value)?,
             "linger_ms" => config.linger_ms = read(name, value)?,

@@ -1,0 +1,294 @@
+"""The same client for asyncio.
+
+::
+
+    async with AsyncProducer(bootstrap_servers="127.0.0.1:9092") as producer:
+        placement = await producer.send("packages", b"Section: shells", key=b"zsh")
+
+    async with AsyncConsumer("packages", bootstrap_servers="127.0.0.1:9092") as consumer:
+        async for record in consumer:
+            print(record.partition, record.offset, record.key)
+
+``send`` returns an ``asyncio.Future`` at once; hundreds of acknowledgements wake the event loop once. Every object
+belongs to the event loop that runs when it is first used. For administration there is ``asyncio.to_thread(admin.…)``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _core
+from ._consumer import Consumer, TopicPartition
+from ._settings import PRODUCER, gather
+from .errors import BufferFullError, KafkaError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Self, TypeAlias, Unpack
+
+    from ._consumer import Start
+    from ._core import Delivery, Placement, Record
+    from ._settings import ConsumerSettings, ProducerSettings
+
+    Payload: TypeAlias = bytes | bytearray | memoryview
+    Headers: TypeAlias = Iterable[tuple[str, Payload | None]] | Mapping[str, Payload | None]
+    _Letter: TypeAlias = tuple[asyncio.Future[Placement], KafkaError | None, Placement | None]
+
+_T = TypeVar("_T")
+
+_STEP_S = 1.0
+"""The longest a helper thread waits before it looks whether it is still wanted."""
+
+
+class _EventLoopProducer(_core.Producer):
+    """Never waits in ``send``, whose thread is the event loop's, and brings back acknowledgements in groups."""
+
+    def __new__(
+        cls,
+        postbox: Callable[[list[_Letter]], object],
+        bootstrap_servers: str | Sequence[str] | None,
+        config: Mapping[str, object] | None,
+        settings: Mapping[str, object],
+    ) -> Self:
+        return super().__new__(cls, gather(PRODUCER, bootstrap_servers, config, settings), postbox)
+
+
+def _settle(letters: list[_Letter]) -> None:
+    for future, error, placement in letters:
+        if future.done():
+            continue  # cancelled
+        if error is not None:
+            future.set_exception(error)
+        elif placement is not None:
+            future.set_result(placement)
+
+
+class _Owner:
+    """Runs the few calls that wait in threads of its own."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="ottla-aio")
+
+    async def _away(self, call: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
+
+
+class AsyncProducer(_Owner):
+    """Sends records. Takes what :class:`ottla.Producer` takes."""
+
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str | Sequence[str] | None = None,
+        config: Mapping[str, object] | None = None,
+        **settings: Unpack[ProducerSettings],
+    ) -> None:
+        super().__init__(threads=2)
+        self._producer = _EventLoopProducer(self._deliver, bootstrap_servers, config, settings)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Sends that found the buffer full, in order, and the task that brings them in.
+        self._waiting: deque[tuple[asyncio.Future[Placement], Callable[[], Delivery]]] = deque()
+        self._bringing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(None if kind is None else 5.0)
+
+    def send(
+        self,
+        topic: str,
+        value: Payload | None,
+        *,
+        key: Payload | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | datetime | None = None,
+    ) -> asyncio.Future[Placement]:
+        """Hand over a record; await the future to learn where it is stored.
+
+        Never blocks. When ``buffer_bytes`` are on their way, records wait outside the buffer in the order of sending:
+        await the futures now and then, or the memory of what you send is the only bound.
+        """
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Placement] = self._loop.create_future()
+        letter: Any = future  # what the postbox gets back
+        if not self._waiting:
+            try:
+                self._producer.send(
+                    topic,
+                    value,
+                    key=key,
+                    headers=headers,
+                    partition=partition,
+                    timestamp=timestamp,
+                    on_delivery=letter,
+                )
+            except BufferFullError:
+                pass
+            else:
+                return future
+        later = partial(
+            self._producer.send,
+            topic,
+            value,
+            key=key,
+            headers=headers,
+            partition=partition,
+            timestamp=timestamp,
+            on_delivery=letter,
+        )
+        self._waiting.append((future, later))
+        if self._bringing is None:
+            self._bringing = self._loop.create_task(self._bring_in())
+        return future
+
+    def _deliver(self, letters: list[_Letter]) -> None:
+        """Called on the thread of the callbacks, once per group."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+                self._loop.call_soon_threadsafe(_settle, letters)
+
+    async def _bring_in(self) -> None:
+        try:
+            while self._waiting:
+                future, hand_over = self._waiting[0]
+                try:
+                    if not future.done():
+                        hand_over()
+                except BufferFullError:
+                    await self._away(self._producer._wait_for_space, _STEP_S)
+                    continue
+                except Exception as error:  # Whatever it is, it belongs to that record.
+                    future.set_exception(error)
+                self._waiting.popleft()
+        finally:
+            self._bringing = None
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything sent so far is settled."""
+        async with asyncio.timeout(timeout):
+            if self._bringing is not None:
+                await asyncio.shield(self._bringing)
+        await self._away(self._producer.flush, timeout)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Wait for everything sent, give up what is left after ``timeout`` seconds."""
+        try:
+            if self._bringing is not None and not self._producer.closed:
+                async with asyncio.timeout(timeout):
+                    await asyncio.shield(self._bringing)
+        finally:
+            await self._away(self._producer.close, timeout)
+            self._threads.shutdown(wait=False)
+
+
+class AsyncConsumer(_Owner):
+    """Reads records. Takes what :class:`ottla.Consumer` takes; the topics are looked up when it starts."""
+
+    def __init__(
+        self,
+        topics: str | TopicPartition | Iterable[str | TopicPartition] = (),
+        *,
+        bootstrap_servers: str | Sequence[str] | None = None,
+        start: Start = "earliest",
+        idle_timeout: float | None = None,
+        config: Mapping[str, object] | None = None,
+        **settings: Unpack[ConsumerSettings],
+    ) -> None:
+        super().__init__(threads=2)
+        if not isinstance(topics, str | TopicPartition):
+            topics = list(topics)
+        self._make = partial(
+            Consumer,
+            topics,
+            bootstrap_servers=bootstrap_servers,
+            start=start,
+            config=config,
+            **settings,
+        )
+        self._idle_timeout = idle_timeout
+        self._consumer: Consumer | None = None
+        self._ready: deque[Record] = deque()
+        # A poll whose caller was cancelled goes on: what it brings belongs to the next caller.
+        self._polling: asyncio.Future[list[Record]] | None = None
+        self._closed = False
+
+    async def start(self) -> Consumer:
+        """Look up the topics; done by ``async with`` and by the first poll. Returns the consumer underneath, for what
+        does not wait (``assignment``, ``seek``, ``pause``) and for ``asyncio.to_thread``."""
+        if self._consumer is None:
+            made = await self._away(self._make)
+            if self._consumer is None:
+                self._consumer = made
+            else:
+                made.close()
+        return self._consumer
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def poll(self, max_records: int = 500, timeout: float | None = 1.0) -> list[Record]:
+        """Up to ``max_records`` records as soon as there are any; an empty list after ``timeout`` seconds."""
+        consumer = await self.start()
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while not self._ready:
+            if self._polling is None:
+                at_once = consumer.poll(max_records, 0)
+                if at_once:
+                    return at_once
+                left = _STEP_S if deadline is None else min(deadline - loop.time(), _STEP_S)
+                if left <= 0:
+                    return []
+                self._polling = loop.run_in_executor(self._threads, consumer.poll, max_records, left)
+            polling = self._polling
+            try:
+                self._ready.extend(await asyncio.shield(polling))
+            finally:
+                if polling.done() and self._polling is polling:
+                    self._polling = None
+            if deadline is not None and loop.time() >= deadline:
+                break
+        return [self._ready.popleft() for _ in range(min(max_records, len(self._ready)))]
+
+    def __aiter__(self) -> AsyncIterator[Record]:
+        return self
+
+    async def __anext__(self) -> Record:
+        if not self._ready:
+            try:
+                self._ready.extend(await self.poll(500, self._idle_timeout))
+            except KafkaError:
+                if not self._closed:
+                    raise
+            if not self._ready:
+                raise StopAsyncIteration
+        return self._ready.popleft()
+
+    async def close(self) -> None:
+        """Stop fetching. Iteration ends, also in other tasks."""
+        self._closed = True
+        if self._consumer is not None:
+            self._consumer.close()
+        self._threads.shutdown(wait=False)
+
+
+__all__ = ["AsyncConsumer", "AsyncProducer", "TopicPartition"]

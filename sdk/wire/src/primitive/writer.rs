@@ -128,3 +128,45 @@ impl<'w> Writer<'w> {
         self.out[start..].rotate_right(size_bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Str;
+    use crate::message::{MetadataRequest, MetadataResponseTopic};
+
+    #[test]
+    fn a_classic_string_is_cut_at_a_character_before_its_length_lies() {
+        let text = format!("{}é", "x".repeat(i16::MAX as usize - 1));
+        let mut out = Vec::new();
+        Str::from(text.as_str()).encode(&mut Writer::new(&mut out, 0, false));
+        assert_eq!(out[..2], (i16::MAX - 1).to_be_bytes());
+        assert_eq!(out.len(), 2 + i16::MAX as usize - 1);
+
+        out.clear();
+        Str::from(text.as_str()).encode(&mut Writer::new(&mut out, 0, true));
+        assert_eq!(out.len(), 3 + text.len(), "a compact string is written whole");
+    }
+
+    #[test]
+    fn null_becomes_empty_where_the_version_has_no_null() {
+        let mut out = Vec::new();
+        MetadataRequest { topics: None, ..MetadataRequest::default() }.encode(&mut Writer::new(&mut out, 0, false));
+        // In v0 that is how all topics are asked for.
+        assert_eq!(out, [0, 0, 0, 0]);
+
+        out.clear();
+        let topic = MetadataResponseTopic { name: None, ..MetadataResponseTopic::default() };
+        topic.encode(&mut Writer::new(&mut out, 0, false));
+        assert_eq!(out, [0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_tagged_field_says_its_size_first() {
+        let mut out = Vec::new();
+        let value = [7_u8; 300];
+        Writer::new(&mut out, 0, true).tagged_field(20_000, |w| w.put(&value));
+        assert_eq!(out[..5], [0xa0, 0x9c, 0x01, 0xac, 0x02]);
+        assert_eq!(out[5..], value);
+    }
+}

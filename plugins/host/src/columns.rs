@@ -3,8 +3,18 @@
 use crate::contract::Column;
 use crate::manifest::Reads;
 
-/// The kinds of column there are; as many slots has a call.
-const KINDS: usize = 5;
+/// The kinds of column, as numbered in `plugins/wit/README.md`.
+mod kind {
+    pub(super) const KEY: u32 = 1;
+    pub(super) const VALUE: u32 = 2;
+    pub(super) const VALUE_PREFIX: u32 = 3;
+    pub(super) const HEADER_COUNTS: u32 = 4;
+    pub(super) const HEADER_NAMES: u32 = 5;
+    pub(super) const HEADER_VALUES: u32 = 6;
+}
+
+/// Columns in one call at most: a value is there whole or as a prefix, never both.
+const COLUMNS_MAX: usize = 5;
 
 /// Pieces of bytes in a row, each with its length; -1 is null.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +44,7 @@ pub struct Columns {
 /// A run of records that goes into one call.
 pub(crate) struct Chunk<'a> {
     pub(crate) records: usize,
-    columns: [Column<'a>; KINDS],
+    columns: [Column<'a>; COLUMNS_MAX],
     used: usize,
 }
 
@@ -184,24 +194,24 @@ impl Columns {
     fn chunk(&self, from: Cursor, to: Cursor) -> Chunk<'_> {
         let mut chunk = Chunk {
             records: to.record - from.record,
-            columns: std::array::from_fn(|_| Column { kind: "", bytes: &[], lengths: &[] }),
+            columns: std::array::from_fn(|_| Column { kind: 0, bytes: &[], lengths: &[] }),
             used: 0,
         };
         if self.reads.key {
-            chunk.add(self.key.column("key", from.key..to.key, from.record..to.record));
+            chunk.add(self.key.column(kind::KEY, from.key..to.key, from.record..to.record));
         }
         if self.reads.value {
-            chunk.add(self.value.column("value", from.value..to.value, from.record..to.record));
+            chunk.add(self.value.column(kind::VALUE, from.value..to.value, from.record..to.record));
         } else if self.reads.value_prefix.is_some() {
-            chunk.add(self.value.column("value-prefix", from.value..to.value, from.record..to.record));
+            chunk.add(self.value.column(kind::VALUE_PREFIX, from.value..to.value, from.record..to.record));
         }
         if self.reads.headers {
             let counts = self.header_counts.get(from.record..to.record).unwrap_or_default();
-            chunk.add(Column { kind: "header-counts", bytes: &[], lengths: counts });
+            chunk.add(Column { kind: kind::HEADER_COUNTS, bytes: &[], lengths: counts });
             let headers = from.header..to.header;
             let names = from.header_names..to.header_names;
-            chunk.add(self.header_names.column("header-names", names, headers.clone()));
-            chunk.add(self.header_values.column("header-values", from.header_values..to.header_values, headers));
+            chunk.add(self.header_names.column(kind::HEADER_NAMES, names, headers.clone()));
+            chunk.add(self.header_values.column(kind::HEADER_VALUES, from.header_values..to.header_values, headers));
         }
         chunk
     }
@@ -238,12 +248,7 @@ impl Flat {
         self.lengths.get(piece).map_or(0, |&length| usize::try_from(length).unwrap_or(0))
     }
 
-    fn column<'a>(
-        &'a self,
-        kind: &'a str,
-        bytes: std::ops::Range<usize>,
-        pieces: std::ops::Range<usize>,
-    ) -> Column<'a> {
+    fn column<'a>(&'a self, kind: u32, bytes: std::ops::Range<usize>, pieces: std::ops::Range<usize>) -> Column<'a> {
         Column {
             kind,
             bytes: self.bytes.get(bytes).unwrap_or_default(),
@@ -256,7 +261,7 @@ impl Flat {
 mod tests {
     use super::*;
 
-    const ALL: Reads = Reads { key: true, value: true, value_prefix: None, headers: true };
+    const ALL: Reads = Reads { key: true, value: true, value_prefix: None, headers: true, topic: false };
 
     fn records(count: usize, reads: Reads) -> Columns {
         let mut builder = ColumnsBuilder::new(reads);
@@ -279,7 +284,7 @@ mod tests {
         let chunk = columns.chunks(10, 1000).next().unwrap();
         assert_eq!(chunk.records, 3);
         let [column] = chunk.columns() else { panic!("one column") };
-        assert_eq!((column.kind, column.bytes, column.lengths), ("value-prefix", &b"valab"[..], &[3, -1, 2][..]));
+        assert_eq!((column.kind, column.bytes, column.lengths), (kind::VALUE_PREFIX, &b"valab"[..], &[3, -1, 2][..]));
     }
 
     #[test]
@@ -300,7 +305,7 @@ mod tests {
         assert_eq!(bytes(&whole), columns.byte_size());
         for (records_max, bytes_max) in [(1, usize::MAX), (7, usize::MAX), (usize::MAX, 1), (usize::MAX, 100), (9, 64)]
         {
-            let mut parts: [(Vec<u8>, Vec<i32>); KINDS] = Default::default();
+            let mut parts: [(Vec<u8>, Vec<i32>); COLUMNS_MAX] = Default::default();
             let mut count = 0;
             for chunk in columns.chunks(records_max, bytes_max) {
                 assert!(chunk.records <= records_max && (bytes(&chunk) <= bytes_max || chunk.records == 1));

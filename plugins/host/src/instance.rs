@@ -7,7 +7,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use crate::contract::{PartitionerPlugin, Prepared};
 use crate::cpu_time::thread_cpu_time;
-use crate::engine::{InstanceSlot, TABLE_ELEMENTS_MAX};
+use crate::engine::{Clock, InstanceSlot, TABLE_ELEMENTS_MAX};
 use crate::manifest::shorten;
 
 /// How far wall-clock time may run past a deadline that counts processor time.
@@ -113,13 +113,13 @@ impl Instance {
     /// Runs one exported function under a deadline, with `data_bytes` at most coming back.
     pub(crate) fn call<R>(
         &mut self,
+        clock: &Clock,
         deadline_ms: u64,
         data_bytes: usize,
         function: impl FnOnce(&PartitionerPlugin, &mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> Result<R, Stop> {
         let Self { store, plugin } = self;
-        let runtime = std::sync::Arc::clone(store.data().slot.runtime());
-        let _running = runtime.clock.run();
+        let _running = clock.run();
         store.data_mut().deadline = Deadline::new(deadline_ms);
         store.set_epoch_deadline(deadline_ms.div_ceil(2));
         store.set_hostcall_fuel(data_bytes);

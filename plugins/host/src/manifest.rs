@@ -28,7 +28,7 @@ pub enum Shape {
     MayRoute,
 }
 
-/// Which parts of a record a plugin looks at; only these are copied for it.
+/// What a plugin looks at; only this is copied for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct Reads {
@@ -40,6 +40,8 @@ pub struct Reads {
     pub value_prefix: Option<u32>,
     /// Names and values of the headers.
     pub headers: bool,
+    /// The name of the topic, once per call.
+    pub topic: bool,
 }
 
 /// A checked manifest.
@@ -158,17 +160,21 @@ impl Reads {
         if self.headers {
             names.push("headers".to_owned());
         }
+        if self.topic {
+            names.push("topic".to_owned());
+        }
         names
     }
 
     fn parse(text: &str) -> Result<Self, ManifestError> {
-        let wrong = || bad("reads", text, "a list of `key`, `value`, `value-prefix:<bytes>`, `headers`");
+        let wrong = || bad("reads", text, "a list of `key`, `value`, `value-prefix:<bytes>`, `headers`, `topic`");
         let mut reads = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part {
                 "key" => reads.key = true,
                 "value" => reads.value = true,
                 "headers" => reads.headers = true,
+                "topic" => reads.topic = true,
                 _ => {
                     let bytes = part.strip_prefix("value-prefix:").ok_or_else(wrong)?;
                     reads.value_prefix = Some(bytes.parse().map_err(|_| wrong())?);
@@ -238,7 +244,7 @@ mod tests {
     fn a_manifest_says_what_is_read_and_needed() {
         let manifest = parse(&[
             ("kind", "partitioner"),
-            ("reads", "key, value-prefix:16,headers"),
+            ("reads", "key, value-prefix:16,headers,topic"),
             ("shape", "may-route"),
             ("limits.memory-bytes", "1048576"),
             ("limits.call-ms", "5"),
@@ -246,8 +252,11 @@ mod tests {
             ("x-colour", "blue"),
         ])
         .unwrap();
-        assert_eq!(manifest.reads, Reads { key: true, value: false, value_prefix: Some(16), headers: true });
-        assert_eq!(manifest.reads.names(), ["key", "value-prefix:16", "headers"]);
+        assert_eq!(
+            manifest.reads,
+            Reads { key: true, value: false, value_prefix: Some(16), headers: true, topic: true }
+        );
+        assert_eq!(manifest.reads.names(), ["key", "value-prefix:16", "headers", "topic"]);
         assert_eq!((manifest.memory_bytes, manifest.call_ms), (Some(1 << 20), Some(5)));
         assert_eq!(manifest.text("x-colour"), Some("blue"));
     }

@@ -169,13 +169,14 @@ impl Partitioner {
         chunk: &Chunk<'_>,
         answer: &mut Vec<u32>,
     ) -> Result<Instance, (Option<Instance>, CallError)> {
-        let pairs = [("topic", context.topic)];
+        let topic = [("topic", context.topic)];
+        let pairs: &[_] = if self.reads().topic { &topic } else { &[] };
         let (records, partition_count) = (chunk.records, context.partition_count);
         // Twice what a right answer takes, so that a wrong count can still be told from an attack on the host's memory.
         let data_bytes = records.saturating_mul(2 * size_of::<u32>()).saturating_add(TEXT_BYTES_MAX);
-        let answered = instance.call(self.call_deadline_ms, data_bytes, |plugin, store| {
+        let answered = instance.call(&self.plugin.runtime.clock, self.call_deadline_ms, data_bytes, |plugin, store| {
             let partitioner = plugin.ottla_plugin_partitioner();
-            partitioner.call_partition(store, &pairs, records as u32, partition_count, chunk.columns())
+            partitioner.call_partition(store, pairs, records as u32, partition_count, chunk.columns())
         });
         let partitions = match answered {
             Err(stop) => return Err((None, stop.into())),
@@ -215,7 +216,7 @@ impl Partitioner {
             runtime.instance_slot().ok_or(CallError::TooManyInstances { instances_max: limits.instances_max })?;
         let mut instance = Instance::create(prepared, slot, self.memory_bytes)?;
         instance
-            .call(limits.start_deadline_ms, TEXT_BYTES_MAX, |plugin, store| {
+            .call(&runtime.clock, limits.start_deadline_ms, TEXT_BYTES_MAX, |plugin, store| {
                 plugin.ottla_plugin_partitioner().call_init(store, &self.config)
             })?
             .map_err(|reason| CallError::ConfigRefused { reason: shorten(&reason) })?;

@@ -16,6 +16,7 @@ pub(crate) struct Pool {
 struct State {
     idle: Vec<Instance>,
     running: usize,
+    waiting: usize,
 }
 
 /// The right to run one call; the next in line gets it when this is dropped.
@@ -33,9 +34,11 @@ impl Pool {
     pub(crate) fn turn(&self, wait_max: Duration) -> Option<Turn<'_>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.running >= self.concurrent_calls_max {
+            state.waiting += 1;
             let full = |state: &mut State| state.running >= self.concurrent_calls_max;
-            let (waited, timeout) =
+            let (mut waited, timeout) =
                 self.turn.wait_timeout_while(state, wait_max, full).unwrap_or_else(PoisonError::into_inner);
+            waited.waiting -= 1;
             if timeout.timed_out() {
                 return None;
             }
@@ -70,7 +73,11 @@ impl Drop for Turn<'_> {
         let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.running -= 1;
         state.idle.extend(self.warm.take());
+        // Waking costs a system call even where nobody sleeps.
+        let someone_waits = state.waiting > 0;
         drop(state);
-        self.pool.turn.notify_one();
+        if someone_waits {
+            self.pool.turn.notify_one();
+        }
     }
 }

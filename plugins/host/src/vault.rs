@@ -131,7 +131,13 @@ impl Vault {
         let from = work.path.join("sealed");
         write_synced(&from, &[COMPILED_MAGIC, &tag, &length, &manifest, code]).map_err(failed)?;
         fs::rename(&from, &to).map_err(failed)?;
+        self.forget_compiled(digest, &to)?;
         sync_parent(&to)
+    }
+
+    /// Removes the compiled forms of a plugin but one: those for engines of older releases.
+    fn forget_compiled(&self, digest: &Digest, kept: &Path) -> Result<(), VaultError> {
+        remove_files_of(&self.dir.join("compiled"), digest, |path| path != kept)
     }
 
     /// The compiled form for this engine, if there is one that this host made.
@@ -173,17 +179,9 @@ impl Vault {
     /// Forgets a plugin. Partitioners that are loaded go on.
     pub(crate) fn remove(&self, digest: &Digest) -> Result<(), VaultError> {
         self.open()?;
-        let name = digest.to_string();
         for folder in ["compiled", "wasm"] {
             let dir = self.dir.join(folder);
-            let failed = |source| VaultError { action: "remove from", path: dir.clone(), source };
-            for entry in fs::read_dir(&dir).map_err(failed)? {
-                let path = entry.map_err(failed)?.path();
-                let ours = path.file_name().is_some_and(|found| found.to_string_lossy().starts_with(&name));
-                if ours {
-                    fs::remove_file(&path).map_err(failed)?;
-                }
-            }
+            remove_files_of(&dir, digest, |_| true)?;
             sync_dir(&dir)?;
         }
         Ok(())
@@ -293,6 +291,20 @@ fn create_dir(path: &Path) -> Result<(), VaultError> {
     })
 }
 
+/// Removes the files of a plugin that match.
+fn remove_files_of(dir: &Path, digest: &Digest, matches: impl Fn(&Path) -> bool) -> Result<(), VaultError> {
+    let name = digest.to_string();
+    let failed = |source| VaultError { action: "remove from", path: dir.to_owned(), source };
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let of_it = path.file_name().is_some_and(|found| found.to_string_lossy().starts_with(&name));
+        if of_it && matches(&path) {
+            fs::remove_file(&path).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     for part in parts {
@@ -343,6 +355,18 @@ mod tests {
         fs::copy(vault.compiled_path(&digest, "e1"), vault.compiled_path(&digest, "e2")).unwrap();
         assert!(vault.read_compiled(&other, "e1").unwrap().is_none());
         assert!(vault.read_compiled(&digest, "e2").unwrap().is_none());
+    }
+
+    #[test]
+    fn compiled_code_of_an_older_engine_makes_room() {
+        let (_dir, vault) = vault();
+        let (digest, other) = (Digest::of(b"plugin"), Digest::of(b"other"));
+        for (digest, engine) in [(&digest, "e1"), (&other, "e1"), (&digest, "e2")] {
+            vault.keep_compiled(&vault.work_dir().unwrap(), digest, engine, &pairs(), b"code").unwrap();
+        }
+        assert!(!vault.compiled_path(&digest, "e1").exists());
+        assert!(vault.read_compiled(&digest, "e2").unwrap().is_some());
+        assert!(vault.read_compiled(&other, "e1").unwrap().is_some());
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<
     let mut instance = Instance::create(&prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
     instance
-        .call(runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {
+        .call(&runtime.clock, runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {
             plugin.ottla_plugin_partitioner().call_manifest(store)
         })
         .map_err(failed)

@@ -152,8 +152,11 @@ pub(crate) fn contract_text() -> String {
     std::fs::read_to_string(contract_dir().join("partitioner.wit")).expect("the contract")
 }
 
+/// The contract's folder, seen from this crate or from the broker's, whose tests use these guests as well.
 fn contract_dir() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/draft-0.1")
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let candidates = [here.join("../wit/draft-0.1"), here.join("../../plugins/wit/draft-0.1")];
+    candidates.into_iter().find(|folder| folder.is_dir()).expect("the contract's folder")
 }
 
 fn contract() -> (Resolve, PackageId) {

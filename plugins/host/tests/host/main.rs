@@ -4,6 +4,7 @@
 //! * [`calls`] right answers: columns, chunks, threads, versions side by side
 //! * [`hostile`] guests that misbehave, each told apart, none of them a reason for the next call to fail
 //! * [`store`] restarts and damage on disk
+//! * [`fixtures`] the committed components that other tests use
 //! * [`cost`] figures, printed by `cargo test --release -p ottla-plugin-host -- --ignored --nocapture cost`
 //!
 //! Most guests are WebAssembly text ([`guest`]); two are fixtures built from Rust.
@@ -11,6 +12,7 @@
 mod admission;
 mod calls;
 mod cost;
+mod fixtures;
 mod guest;
 mod home;
 mod hostile;

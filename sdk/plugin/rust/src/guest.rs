@@ -48,7 +48,7 @@ pub mod glue {
         columns: &[Column],
     ) -> Result<Vec<u32>, String> {
         let plugin = plugin.ok_or("partition was called before init")?;
-        let columns = columns.iter().map(|column| (column.kind.as_str(), &column.bytes[..], &column.lengths[..]));
+        let columns = columns.iter().map(|column| (column.kind, &column.bytes[..], &column.lengths[..]));
         plugin.partition_batch(&Batch::new(P::READS, context, record_count, partition_count, columns))
     }
 }

@@ -2,6 +2,16 @@
 
 use crate::reads::Reads;
 
+/// The kinds of column, as numbered in `plugins/wit/README.md`.
+pub(crate) mod kind {
+    pub(crate) const KEY: u32 = 1;
+    pub(crate) const VALUE: u32 = 2;
+    pub(crate) const VALUE_PREFIX: u32 = 3;
+    pub(crate) const HEADER_COUNTS: u32 = 4;
+    pub(crate) const HEADER_NAMES: u32 = 5;
+    pub(crate) const HEADER_VALUES: u32 = 6;
+}
+
 /// The records of one call, and where they go.
 #[derive(Debug)]
 pub struct Batch<'a> {
@@ -73,7 +83,7 @@ impl<'a> Batch<'a> {
         context: &'a [(String, String)],
         records: u32,
         partitions: u32,
-        columns: impl Iterator<Item = (&'c str, &'c [u8], &'c [i32])>,
+        columns: impl Iterator<Item = (u32, &'c [u8], &'c [i32])>,
     ) -> Self {
         let mut batch = Self {
             reads,
@@ -89,11 +99,11 @@ impl<'a> Batch<'a> {
         for (kind, bytes, lengths) in columns {
             let flat = Flat { bytes, lengths };
             match kind {
-                "key" => batch.key = flat,
-                "value" | "value-prefix" => batch.value = flat,
-                "header-counts" => batch.header_counts = lengths,
-                "header-names" => batch.header_names = flat,
-                "header-values" => batch.header_values = flat,
+                kind::KEY => batch.key = flat,
+                kind::VALUE | kind::VALUE_PREFIX => batch.value = flat,
+                kind::HEADER_COUNTS => batch.header_counts = lengths,
+                kind::HEADER_NAMES => batch.header_names = flat,
+                kind::HEADER_VALUES => batch.header_values = flat,
                 _ => {}
             }
         }
@@ -101,7 +111,11 @@ impl<'a> Batch<'a> {
     }
 
     /// Name of the topic.
+    ///
+    /// # Panics
+    /// If the plugin's `READS` does not contain [`Reads::TOPIC`].
     pub fn topic(&self) -> &'a str {
+        assert!(self.reads.topic(), "to read the topic's name, say so in READS: Reads::TOPIC");
         self.context("topic").unwrap_or_default()
     }
 
@@ -200,12 +214,7 @@ impl<'a> Record<'a> {
         self.headers
     }
 
-    /// Name of the topic.
-    pub fn topic(&self) -> &'a str {
-        self.batch.topic()
-    }
-
-    /// The batch that the record came in.
+    /// The batch that the record came in, with the name of the topic.
     pub fn batch(&self) -> &'a Batch<'a> {
         self.batch
     }
@@ -289,7 +298,7 @@ mod tests {
 
     const ALL: Reads = Reads::KEY.and(Reads::VALUE).and(Reads::HEADERS);
 
-    fn batch<'a>(records: u32, columns: &[(&'a str, &'a [u8], &'a [i32])]) -> Batch<'a> {
+    fn batch<'a>(records: u32, columns: &[(u32, &'a [u8], &'a [i32])]) -> Batch<'a> {
         Batch::new(ALL, &[], records, 4, columns.iter().copied())
     }
 
@@ -298,12 +307,12 @@ mod tests {
         let batch = batch(
             3,
             &[
-                ("key", b"ab", &[1, -1, 1]),
-                ("value", b"xyz", &[0, 3, -1]),
-                ("header-counts", b"", &[0, 2, 1]),
-                ("header-names", b"hho", &[1, 1, 1]),
-                ("header-values", b"12", &[1, -1, 1]),
-                ("from-the-future", b"?", &[1]),
+                (kind::KEY, b"ab", &[1, -1, 1]),
+                (kind::VALUE, b"xyz", &[0, 3, -1]),
+                (kind::HEADER_COUNTS, b"", &[0, 2, 1]),
+                (kind::HEADER_NAMES, b"hho", &[1, 1, 1]),
+                (kind::HEADER_VALUES, b"12", &[1, -1, 1]),
+                (77, b"?", &[1]),
             ],
         );
         let records: Vec<_> = batch.records().collect();
@@ -319,7 +328,8 @@ mod tests {
 
     #[test]
     fn short_columns_end_in_nulls_not_in_a_panic() {
-        let batch = batch(2, &[("key", b"a", &[9]), ("header-counts", b"", &[7]), ("header-names", b"", &[])]);
+        let batch =
+            batch(2, &[(kind::KEY, b"a", &[9]), (kind::HEADER_COUNTS, b"", &[7]), (kind::HEADER_NAMES, b"", &[])]);
         assert!(batch.records().all(|record| record.key().is_none() && record.headers().is_empty()));
         assert_eq!(batch.records().len(), 2);
     }

@@ -19,7 +19,7 @@
 //! ```
 
 use crate::partitioner::Partitioner;
-use crate::record::Batch;
+use crate::record::{Batch, kind};
 
 /// A plugin that took its configuration, as on a topic of the broker.
 #[derive(Debug)]
@@ -134,13 +134,13 @@ struct Column {
 }
 
 impl Columns {
-    fn all(&self) -> [(&str, &[u8], &[i32]); 5] {
+    fn all(&self) -> [(u32, &[u8], &[i32]); 5] {
         [
-            ("key", &self.key.bytes, &self.key.lengths),
-            ("value", &self.value.bytes, &self.value.lengths),
-            ("header-counts", &self.header_counts.bytes, &self.header_counts.lengths),
-            ("header-names", &self.header_names.bytes, &self.header_names.lengths),
-            ("header-values", &self.header_values.bytes, &self.header_values.lengths),
+            (kind::KEY, &self.key.bytes, &self.key.lengths),
+            (kind::VALUE, &self.value.bytes, &self.value.lengths),
+            (kind::HEADER_COUNTS, &self.header_counts.bytes, &self.header_counts.lengths),
+            (kind::HEADER_NAMES, &self.header_names.bytes, &self.header_names.lengths),
+            (kind::HEADER_VALUES, &self.header_values.bytes, &self.header_values.lengths),
         ]
     }
 }

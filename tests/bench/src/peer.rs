@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 
 use crate::raw::Ceiling;
 
@@ -80,15 +82,11 @@ impl Peer {
         Ok(())
     }
 
-    /// CPU seconds that the process has used, summed over its threads with the scheduler's nanosecond clock.
+    /// CPU seconds that the process has used, threads that have ended included, by the kernel's nanosecond clock.
     pub(crate) fn cpu_s(&self) -> Result<f64> {
-        let mut total_ns = 0_u64;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // A thread may end between the listing and the read.
-            let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            total_ns += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(total_ns as f64 / 1e9)
+        let pid = Pid::from_raw(self.child.id().try_into()?);
+        let used = clock_getcpuclockid(pid)?.now()?;
+        Ok(used.tv_sec() as f64 + used.tv_nsec() as f64 / 1e9)
     }
 
     /// Anonymous resident memory in KiB: mapped pages belong to the page cache.

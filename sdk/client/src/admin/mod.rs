@@ -37,7 +37,7 @@ pub struct Admin {
 impl Admin {
     /// An admin for these addresses. Nothing is connected before the first call.
     pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
-        Ok(Self { cluster: Arc::new(Cluster::new(&config)?) })
+        Ok(Self { cluster: Arc::new(Cluster::new(config)?) })
     }
 
     /// The runtime that connections run on.

@@ -20,7 +20,7 @@ const LOSSES_MAX: u32 = 5;
 const STALLS_MAX: u32 = 3;
 
 /// The broker compiles what was pushed before it answers the last chunk.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(180);
+const PUSH_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// How far an upload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Admin {
         component: &[u8],
         mut on_progress: impl FnMut(PushProgress),
     ) -> Result<PushedPlugin, AdminError> {
-        let digest: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = format!("{:x}", Sha256::digest(component));
         let total_bytes = component.len() as u64;
         let (mut offset, mut losses, mut stalls) = (0_usize, 0, 0);
         loop {

@@ -42,7 +42,7 @@ pub(super) struct State {
 impl Shared {
     pub(super) fn new(config: ConsumerConfig) -> Result<Self, ConfigError> {
         Ok(Self {
-            cluster: Arc::new(Cluster::new(&config.client)?),
+            cluster: Arc::new(Cluster::new(config.client.clone())?),
             config,
             state: Mutex::default(),
             arrival: Notify::new(),
@@ -71,17 +71,13 @@ impl Shared {
             let mut state = self.state();
             for Assignment { topic, partition, start } in assignments {
                 let key = (Arc::clone(topic), *partition);
-                let at = match state.index.get(&key) {
-                    Some(at) => *at,
-                    None => {
-                        let bytes_max = self.config.partition_bytes_max;
-                        state.cursors.push(Cursor::new(Arc::clone(topic), *partition, *start, bytes_max));
-                        let at = state.cursors.len() - 1;
-                        state.index.insert(key, at);
-                        at
-                    }
-                };
-                if let Some(cursor) = state.cursors.get_mut(at) {
+                if !state.index.contains_key(&key) {
+                    let bytes_max = self.config.partition_bytes_max;
+                    state.cursors.push(Cursor::new(Arc::clone(topic), *partition, *start, bytes_max));
+                    let at = state.cursors.len() - 1;
+                    state.index.insert(key, at);
+                }
+                if let Some(cursor) = state.cursor(topic, *partition) {
                     cursor.seek(*start);
                     cursor.leader = metadata.leader(topic, *partition);
                 }

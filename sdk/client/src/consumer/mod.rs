@@ -126,7 +126,7 @@ impl Consumer {
     /// An error concerns one partition (which then waits for a [`seek`](Self::seek)) or the connection (which is being
     /// mended); polling again goes on with the rest. An error is never returned before the records in front of it.
     pub async fn poll(&self, records_max: usize, timeout: Duration) -> Result<Records, ConsumeError> {
-        let deadline = tokio::time::Instant::now() + timeout.min(Duration::from_secs(86_400));
+        let deadline = tokio::time::Instant::now() + timeout.min(Duration::from_hours(24));
         loop {
             let mut arrival = std::pin::pin!(self.shared.arrival.notified());
             arrival.as_mut().enable();

@@ -271,7 +271,6 @@ impl Lane {
         let first = self.sent.iter().take(at).all(|sent| sent.state == State::Unnumbered);
         let sent = self.sent.get_mut(at)?;
         match refusal {
-            Refusal::Final => return self.give_up(at),
             Refusal::Retry { in_doubt } => {
                 sent.in_doubt |= in_doubt;
                 sent.state = State::Waiting;
@@ -282,7 +281,8 @@ impl Lane {
                 sent.in_doubt = false;
                 self.restart = true;
             }
-            Refusal::OutOfOrder | Refusal::Fenced => return self.give_up(at),
+            // Without numbers there is no order to be out of: final, like the rest.
+            Refusal::OutOfOrder | Refusal::Fenced | Refusal::Final => return self.give_up(at),
         }
         if self.sent.get(at).is_some_and(|sent| sent.told) {
             self.give_up(at);

@@ -10,7 +10,13 @@ pub(crate) struct OwnedRecord {
     partition: Option<i32>,
     key: Option<Box<[u8]>>,
     value: Option<Box<[u8]>>,
-    headers: Vec<(Box<str>, Option<Box<[u8]>>)>,
+    headers: Vec<OwnedHeader>,
+}
+
+#[derive(Debug)]
+struct OwnedHeader {
+    key: Box<str>,
+    value: Option<Box<[u8]>>,
 }
 
 impl OwnedRecord {
@@ -20,14 +26,18 @@ impl OwnedRecord {
             partition: record.partition,
             key: record.key.map(Into::into),
             value: record.value.map(Into::into),
-            headers: record.headers.iter().map(|header| (header.key.into(), header.value.map(Into::into))).collect(),
+            headers: record
+                .headers
+                .iter()
+                .map(|header| OwnedHeader { key: header.key.into(), value: header.value.map(Into::into) })
+                .collect(),
         }
     }
 
     /// Calls `f` with the record as it was handed over.
     pub(crate) fn with<T>(&self, timestamp_ms: i64, f: impl FnOnce(&ProducerRecord<'_>) -> T) -> T {
         let headers: Vec<Header<'_>> =
-            self.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
+            self.headers.iter().map(|header| Header { key: &header.key, value: header.value.as_deref() }).collect();
         f(&ProducerRecord {
             topic: &self.topic,
             partition: self.partition,

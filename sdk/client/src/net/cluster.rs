@@ -39,13 +39,13 @@ pub(crate) struct Cluster {
 pub(crate) const MAIN_LANE: Lane = 0;
 
 impl Cluster {
-    pub(crate) fn new(config: &ClientConfig) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: ClientConfig) -> Result<Self, ConfigError> {
         let runtime = config.handle()?;
         let bootstrap = config.bootstrap.iter().map(|text| Address::parse(text)).collect::<Result<Vec<_>, _>>()?;
         if bootstrap.is_empty() {
             return Err(ConfigError::NoBootstrap);
         }
-        let config = Arc::new(config.clone());
+        let config = Arc::new(config);
         let pool = Pool::new(Arc::clone(&config), runtime.clone());
         // Different clients start at different brokers.
         let turn = AtomicU64::new(u64::from(std::process::id()));
@@ -104,7 +104,7 @@ impl Cluster {
         Err(failure.unwrap_or(ConnectionError::UnknownBroker { node: -1 }))
     }
 
-    /// A connection to the controller, or, where the cluster names none, to anyone: KRaft brokers forward.
+    /// A connection to the controller, or, where the cluster names none, to anyone: `KRaft` brokers forward.
     pub(crate) async fn controller(&self) -> Result<Connection, ConnectionError> {
         if self.metadata().brokers.is_empty() {
             self.refresh(Topics::Named(&[]), false).await?;

@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_announced_length_takes_no_memory() {
-        let mut prefix: &[u8] = &(100 << 20_i32).to_be_bytes();
+        let mut prefix: &[u8] = &(100_i32 << 20).to_be_bytes();
         let mut frames = FrameReader::new(&mut prefix, 128 << 20);
         assert!(matches!(frames.next().await, Err(FrameEnd::Closed)));
         assert!(frames.buffer.capacity() <= 2 * READ_BYTES);

@@ -179,7 +179,7 @@ impl Delivery {
             }
             let left = match deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-                None => Duration::from_secs(3600),
+                None => Duration::from_hours(1),
             };
             if left.is_zero() {
                 return None;
@@ -203,12 +203,11 @@ impl Future for Delivery {
         if let Some(result) = self.read(&state) {
             return Poll::Ready(result);
         }
-        match self.waker.and_then(|at| state.wakers.get_mut(at)) {
-            Some(kept) => kept.clone_from(cx.waker()),
-            None => {
-                state.wakers.push(cx.waker().clone());
-                self.waker = Some(state.wakers.len() - 1);
-            }
+        if let Some(kept) = self.waker.and_then(|at| state.wakers.get_mut(at)) {
+            kept.clone_from(cx.waker());
+        } else {
+            state.wakers.push(cx.waker().clone());
+            self.waker = Some(state.wakers.len() - 1);
         }
         Poll::Pending
     }

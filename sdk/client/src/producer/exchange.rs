@@ -68,7 +68,7 @@ pub(super) fn send(shared: &Arc<Shared>, connection: &Connection, parcels: Vec<P
     let link = connection.clone();
     let how = Submission {
         timeout: Duration::from_millis(shared.config.client.request_timeout_ms),
-        on_reply: Box::new(move |reply| receive(&home, &link, &handles, reply)),
+        on_reply: Box::new(move |reply| receive(&home, &link, &handles, &reply)),
         answered: acks != Acks::None,
         frame_bytes,
     };
@@ -89,11 +89,13 @@ fn wrap(shared: &Shared, lane: LaneId, mut dispatch: Dispatch) -> Option<Bytes> 
 }
 
 /// The answer, or the news that there will be none. Runs on the connection's task.
-fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: Reply) {
-    let result = match (&reply, shared.config.acks) {
+fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: &Reply) {
+    let result = match (reply, shared.config.acks) {
         (Ok(_), Acks::None) => {
             let mut outbox = shared.outbox();
-            sent.iter().for_each(|sent| outbox.written(sent.lane, sent.batch));
+            for sent in sent {
+                outbox.written(sent.lane, sent.batch);
+            }
             Ok(())
         }
         (Ok(answer), _) => judge_all(shared, sent, answer),
@@ -106,7 +108,9 @@ fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: 
         }
         let now_ms = shared.now_ms();
         let mut outbox = shared.outbox();
-        sent.iter().for_each(|sent| outbox.lose(now_ms, sent.lane, sent.batch, true));
+        for sent in sent {
+            outbox.lose(now_ms, sent.lane, sent.batch, true);
+        }
     }
     let settled = shared.outbox().take_settled();
     shared.tell(settled);

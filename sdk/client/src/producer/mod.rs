@@ -88,7 +88,7 @@ impl Producer {
             idempotent: config.idempotent,
         };
         let shared = Arc::new(Shared {
-            cluster: Cluster::new(&config.client)?,
+            cluster: Cluster::new(config.client.clone())?,
             outbox: Mutex::new(Outbox::new(limits)),
             wake: Notify::new(),
             progress: Notify::new(),

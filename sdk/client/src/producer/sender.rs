@@ -134,10 +134,8 @@ impl Sender {
     fn refresh_metadata(self: &Arc<Self>, now_ms: u64, wanted: Vec<Arc<str>>) -> Option<u64> {
         let shared = &self.shared;
         let old_at_ms = self.errands().refreshed_ms + shared.config.client.metadata_age_ms_max;
-        let (topics, urgent) = match wanted.is_empty() {
-            false => (wanted, true),
-            true => (shared.outbox().known_topics(), false),
-        };
+        let urgent = !wanted.is_empty();
+        let topics = if urgent { wanted } else { shared.outbox().known_topics() };
         if topics.is_empty() {
             return None;
         }

@@ -181,8 +181,9 @@ async fn an_advertised_address_is_taken_as_it_is() {
     assert_eq!(response.brokers[0].port, i32::from(broker.broker.listening_on().port()));
 }
 
+/// A consumer that assigns partitions asks for the coordinator all the same, when its library makes it name a group.
 #[tokio::test]
-async fn no_group_has_a_coordinator_and_the_answer_says_so_for_good() {
+async fn groups_find_this_node_and_what_is_missing_is_refused_for_good() {
     let broker = TestBroker::start().await;
     for version in 0..=6 {
         for key_type in if version == 0 { 0..=0 } else { 0..=2 } {
@@ -193,13 +194,19 @@ async fn no_group_has_a_coordinator_and_the_answer_says_so_for_good() {
             };
             let answer = broker.client().await.ask(version, &request).await;
             let response: FindCoordinatorResponse<'_> = answer.read();
-            let errors: Vec<_> = if version >= 4 {
-                response.coordinators.iter().map(|coordinator| coordinator.error_code).collect()
+            let found: Vec<_> = if version >= 4 {
+                response.coordinators.iter().map(|found| (found.error_code, found.node_id)).collect()
             } else {
-                vec![response.error_code]
+                vec![(response.error_code, response.node_id)]
             };
-            assert_eq!(errors.len(), if version >= 4 { 2 } else { 1 });
-            assert!(errors.iter().all(|error| *error != ErrorCode::None && !error.is_retriable()), "{errors:?}");
+            assert_eq!(found.len(), if version >= 4 { 2 } else { 1 });
+            for (error, node_id) in found {
+                if key_type == 0 {
+                    assert_eq!((error, node_id), (ErrorCode::None, 1));
+                } else {
+                    assert!(error != ErrorCode::None && !error.is_retriable(), "{error:?}");
+                }
+            }
         }
     }
 }

@@ -248,7 +248,7 @@ impl Flat {
         self.lengths.get(piece).map_or(0, |&length| usize::try_from(length).unwrap_or(0))
     }
 
-    fn column<'a>(&'a self, kind: u32, bytes: std::ops::Range<usize>, pieces: std::ops::Range<usize>) -> Column<'a> {
+    fn column(&self, kind: u32, bytes: std::ops::Range<usize>, pieces: std::ops::Range<usize>) -> Column<'_> {
         Column {
             kind,
             bytes: self.bytes.get(bytes).unwrap_or_default(),

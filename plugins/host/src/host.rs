@@ -194,12 +194,12 @@ impl Host {
     ) -> Result<Admitted, AdmitError> {
         let runtime = self.runtime().map_err(|error| AdmitError::Engine { reason: reason(&error) })?;
         let parse = |pairs| Manifest::parse(Kind::Partitioner, pairs, self.limits());
-        let _one_at_a_time = lock(&self.inner.compiling);
         if self.contains(&digest)
             && let Some(compiled) = self.inner.vault.read_compiled(&digest, runtime.fingerprint())?
         {
             return Ok(Admitted { digest, manifest: parse(compiled.pairs)?, bytes });
         }
+        let _one_at_a_time = lock(&self.inner.compiling);
         let output = self.compile(&runtime, work, path, &digest)?;
         let manifest = parse(output.pairs)?;
         self.inner.vault.keep_wasm(path, &digest)?;
@@ -221,7 +221,8 @@ impl Host {
         Ok(output)
     }
 
-    /// Compiled code that is already loaded, or that of the store, or made again from the component.
+    /// Compiled code that is already loaded, or that of the store, or made again from the component. Only the last waits
+    /// for other compilations: an upload that is slow to compile must not hold up a topic.
     fn load(&self, digest: &Digest) -> Result<Arc<Loaded>, LoadError> {
         if let Some(loaded) = self.loaded(digest) {
             return Ok(loaded);
@@ -230,17 +231,14 @@ impl Host {
             return Err(LoadError::NotStored { digest: *digest });
         }
         let runtime = self.runtime().map_err(|error| LoadError::Engine { reason: reason(&error) })?;
-        let _one_at_a_time = lock(&self.inner.compiling);
-        if let Some(loaded) = self.loaded(digest) {
+        if let Some(loaded) = self.load_compiled(&runtime, digest)? {
             return Ok(loaded);
         }
-        let vault = &self.inner.vault;
-        if let Some(compiled) = vault.read_compiled(digest, runtime.fingerprint())? {
-            match load_code(&runtime, digest, compiled.pairs.clone(), compiled.code()) {
-                Ok(loaded) => return Ok(self.remember(loaded)),
-                Err(error) => tracing::warn!(%digest, %error, "compiled plugin cannot be loaded; it is compiled again"),
-            }
+        let _one_at_a_time = lock(&self.inner.compiling);
+        if let Some(loaded) = self.load_compiled(&runtime, digest)? {
+            return Ok(loaded); // made by someone who held the lock
         }
+        let vault = &self.inner.vault;
         let work = vault.work_dir()?;
         let path = work.path().join("component.wasm");
         let component = vault.read_wasm(digest)?;
@@ -253,14 +251,30 @@ impl Host {
         Ok(self.remember(load_code(&runtime, digest, pairs, &code)?))
     }
 
+    fn load_compiled(&self, runtime: &Arc<Runtime>, digest: &Digest) -> Result<Option<Arc<Loaded>>, LoadError> {
+        let Some(compiled) = self.inner.vault.read_compiled(digest, runtime.fingerprint())? else { return Ok(None) };
+        match load_code(runtime, digest, compiled.pairs.clone(), compiled.code()) {
+            Ok(loaded) => Ok(Some(self.remember(loaded))),
+            Err(error @ LoadError::Manifest(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "compiled plugin cannot be loaded; it is compiled again");
+                Ok(None)
+            }
+        }
+    }
+
     fn loaded(&self, digest: &Digest) -> Option<Arc<Loaded>> {
         lock(&self.inner.loaded).get(digest).and_then(Weak::upgrade)
     }
 
+    /// Shares the code with whoever loads it next. Where two loaded it at once, the first stays.
     fn remember(&self, loaded: Loaded) -> Arc<Loaded> {
-        let loaded = Arc::new(loaded);
         let mut all = lock(&self.inner.loaded);
         all.retain(|_, weak| weak.strong_count() > 0);
+        if let Some(first) = all.get(&loaded.digest).and_then(Weak::upgrade) {
+            return first;
+        }
+        let loaded = Arc::new(loaded);
         all.insert(loaded.digest, Arc::downgrade(&loaded));
         loaded
     }

@@ -106,6 +106,9 @@ impl Partitioner {
 
     /// Asks for the partition of every record. On success `answer` holds one per record, each below the partition count;
     /// otherwise it is empty.
+    ///
+    /// Blocks for as long as the limits allow. A plugin may use 512 KiB of the calling thread's stack, so that thread
+    /// should have 1 MiB or more, as threads of the standard library and of tokio do.
     pub fn partition(&self, context: &Context<'_>, columns: &Columns, answer: &mut Vec<u32>) -> Result<(), CallError> {
         answer.clear();
         if context.partition_count == 0 {

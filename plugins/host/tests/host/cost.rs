@@ -63,9 +63,14 @@ fn cost_per_record() {
 fn cost_of_loading() {
     let home = Home::new();
     let component = fixture("by-section.wasm");
+    let before = crate::home::resident_bytes();
     let admit = Instant::now();
     let digest = home.admit(&component).unwrap().digest;
     println!("admit (compile child and all): {:?}", admit.elapsed());
+    let first = home.host.partitioner(&digest, "").unwrap();
+    crate::home::ask(&first, &["Section: libs\n"]).unwrap();
+    println!("memory of engine, code and one instance: {} KiB", (crate::home::resident_bytes() - before) >> 10);
+    drop(first);
     let mut loads = Vec::new();
     for _ in 0..50 {
         let load = Instant::now();

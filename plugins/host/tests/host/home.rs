@@ -92,3 +92,10 @@ pub(crate) fn ask(partitioner: &Partitioner, texts: &[&str]) -> Result<Vec<u32>,
     let mut answer = vec![99; 3];
     partitioner.partition(&FIVE, &columns(partitioner.reads(), texts), &mut answer).map(|()| answer)
 }
+
+/// Memory of this process that no file backs.
+pub(crate) fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}

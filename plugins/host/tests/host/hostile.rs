@@ -3,7 +3,7 @@
 use ottla_plugin_host::{CallError, Limits, LoadError, Partitioner};
 
 use crate::guest::Guest;
-use crate::home::{Home, ask};
+use crate::home::{Home, ask, resident_bytes};
 
 /// Behaves unless a record is asked for; with two records it does what a test wants.
 const TWO: &str = "(if (i32.eq (local.get $records) (i32.const 2)) (then";
@@ -219,10 +219,4 @@ fn a_thousand_failures_leave_no_memory_behind() {
     }
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 48 << 20, "{grown} bytes more after 1000 failures");
-}
-
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ottla_plugin_host::{CompileError, LoadError};
+use ottla_plugin_host::{CompileError, Compiler, LoadError};
 
 use crate::guest::Guest;
 use crate::home::{Home, ask, compiler, no_compiler};
@@ -59,6 +59,29 @@ fn a_component_that_changed_on_disk_is_refused() {
     fs::remove_file(compiled_file(&home)).unwrap();
     let error = home.restart(compiler()).partitioner(&digest, "").unwrap_err();
     assert!(error.to_string().contains("does not match its name"), "{error}");
+}
+
+/// Loading after a restart does not queue behind somebody's expensive upload.
+#[test]
+fn a_topic_does_not_wait_for_an_upload_to_compile() {
+    let home = Home::new();
+    let digest = home.admit(&Guest::default().component()).unwrap().digest;
+    // A compiler that goes on until the test lets it end, in its work directory.
+    let args = ["-c", "until [ -e enough ]; do sleep 0.01; done"].map(Into::into).to_vec();
+    let host = home.restart(Compiler { program: "/bin/sh".into(), args });
+    let slow = Guest::default().with("x-n", "slow").component();
+    std::thread::scope(|scope| {
+        let upload = scope.spawn(|| host.admit(&slow));
+        let work = home.store().join("work/0");
+        while !work.join("output.txt").exists() {
+            std::thread::yield_now();
+        }
+        assert_eq!(ask(&host.partitioner(&digest, "").unwrap(), &["a"]), Ok(vec![0]));
+        assert!(!upload.is_finished());
+        fs::write(work.join("enough"), "").unwrap();
+        // It ended without a result, which is no refusal of the plugin.
+        assert!(!upload.join().unwrap().unwrap_err().is_refusal());
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! an upload and then a record meet them:
 //!
 //! 1. [`Limits`] what a plugin may cost: bytes, memory, time
-//! 2. [`Digest`] a plugin's name in the store: the SHA-256 of its bytes
+//! 2. [`Upload`] a component on its way in, named by its [`Digest`]
 //! 3. `header` the first eight bytes: a component, or something else with an error that says what
 //! 4. [`Manifest`] what a plugin says about itself
 //! 5. [`compile_child_main`] compiles and questions a component in a process of its own, under rlimits
@@ -14,7 +14,8 @@
 //! 9. [`Host`] admits and loads
 //! 10. [`Columns`] records, flattened to what a plugin reads
 //! 11. `instance` one live guest with its memory and time limits
-//! 12. [`Partitioner`] a warm pool of instances that answers for a topic
+//! 12. `pool` warm instances, and whose turn it is
+//! 13. [`Partitioner`] answers for a topic
 //!
 //! It promises: nothing that a plugin does or is takes the process down, leaks memory or returns an answer that was not
 //! checked. It never executes code that it did not compile itself, and knows neither the log nor any socket.

@@ -38,30 +38,36 @@ pub(crate) struct CheckpointFile {
     path: PathBuf,
     disk: Disk,
     sequence: u64,
+    exists: bool,
 }
 
 impl CheckpointFile {
     /// The checkpoint of the partition in `directory`, and what it says if either slot is whole.
     pub(crate) fn open(disk: Disk, directory: &Path) -> io::Result<(Self, Option<Checkpoint>)> {
         let path = directory.join(CHECKPOINT_FILE);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let (bytes, exists) = match fs::read(&path) {
+            Ok(bytes) => (bytes, true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), false),
             Err(error) => return Err(error),
         };
         let slots = [decode(&bytes), decode(bytes.get(SLOT_SPACING as usize..).unwrap_or_default())];
         let newest = slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence);
         let sequence = newest.map_or(0, |(sequence, _)| sequence);
-        Ok((Self { path, disk, sequence }, newest.map(|(_, checkpoint)| checkpoint)))
+        Ok((Self { path, disk, sequence, exists }, newest.map(|(_, checkpoint)| checkpoint)))
     }
 
-    /// Writes the older slot. Returns the file for the caller to sync, at once or together with others.
-    pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> io::Result<File> {
+    /// Writes the older slot. Returns what the caller has to sync, at once or together with others: the file, and the
+    /// directory if the file is new.
+    pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> io::Result<Vec<PathBuf>> {
         let file = File::options().write(true).create(true).truncate(false).open(&self.path)?;
         let sequence = self.sequence + 1;
         self.disk.write_at(&file, &mut [IoSlice::new(&encode(sequence, checkpoint))], (sequence % 2) * SLOT_SPACING)?;
         self.sequence = sequence;
-        Ok(file)
+        let mut unsynced = vec![self.path.clone()];
+        if !std::mem::replace(&mut self.exists, true) {
+            unsynced.extend(self.path.parent().map(Path::to_path_buf));
+        }
+        Ok(unsynced)
     }
 }
 

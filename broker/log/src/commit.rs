@@ -57,7 +57,10 @@ pub(crate) struct CommitQueue {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Arc<PartitionLog>>,
+    /// Threads that wait.
     idle: usize,
+    /// Those of them that have been called and are not awake yet.
+    called: usize,
     threads: Vec<JoinHandle<()>>,
     stopping: bool,
 }
@@ -85,7 +88,8 @@ impl CommitQueue {
             return;
         }
         queue.waiting.push_back(partition);
-        if queue.idle > 0 {
+        if queue.idle > queue.called {
+            queue.called += 1;
             drop(queue);
             self.wake.notify_one();
         } else if queue.threads.len() < self.threads_max {
@@ -98,8 +102,10 @@ impl CommitQueue {
                     tracing::error!(%error, "no thread for the flusher, syncing in the caller's");
                     let mine = queue.waiting.pop_back();
                     drop(queue);
-                    if let Some(partition) = mine {
-                        self.flush(partition);
+                    if let Some(partition) = mine
+                        && flush(&partition)
+                    {
+                        self.enqueue(partition);
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot start another flusher thread"),
@@ -112,24 +118,24 @@ impl CommitQueue {
         loop {
             if let Some(partition) = queue.waiting.pop_front() {
                 drop(queue);
-                self.flush(partition);
+                let again = flush(&partition);
                 queue = self.lock();
+                if again {
+                    // Behind the others; this thread takes the next one itself, another is called only for a second.
+                    queue.waiting.push_back(partition);
+                    if queue.waiting.len() > 1 && queue.idle > queue.called {
+                        queue.called += 1;
+                        self.wake.notify_one();
+                    }
+                }
             } else if queue.stopping {
                 return;
             } else {
                 queue.idle += 1;
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 queue.idle -= 1;
+                queue.called = queue.called.saturating_sub(1);
             }
-        }
-    }
-
-    fn flush(self: &Arc<Self>, partition: Arc<PartitionLog>) {
-        partition.ticket().begin();
-        // A failure has poisoned the directory and told everybody who listens; there is nobody here to tell.
-        let _ = partition.flush();
-        if partition.ticket().end() {
-            self.enqueue(partition);
         }
     }
 
@@ -148,4 +154,12 @@ impl CommitQueue {
             }
         }
     }
+}
+
+/// Flushes once. True: something was appended meanwhile, and the partition has to be flushed again.
+fn flush(partition: &PartitionLog) -> bool {
+    partition.ticket().begin();
+    // A failure has poisoned the directory and told everybody who listens; there is nobody here to tell.
+    let _ = partition.flush();
+    partition.ticket().end()
 }

@@ -89,9 +89,13 @@ impl Disk {
     }
 
     /// Makes a file or directory durable with everything the system knows about it.
-    pub(crate) fn sync_all(&self, file: &File) -> io::Result<()> {
+    pub(crate) fn sync_path(&self, path: &Path) -> io::Result<()> {
         self.fault(Call::Sync)?;
-        uninterrupted(|| rustix::fs::fsync(file))
+        let file = File::open(path)?;
+        if cfg!(feature = "canary-no-fsync") {
+            return Ok(());
+        }
+        uninterrupted(|| rustix::fs::fsync(&file))
     }
 
     /// Makes the names in a directory durable.
@@ -115,6 +119,16 @@ impl Disk {
     pub(crate) fn allocate(&self, file: &File, from: u64, bytes: u64) -> io::Result<()> {
         self.fault(Call::Allocate)?;
         uninterrupted(|| rustix::fs::fallocate(file, FallocateFlags::empty(), from, bytes))
+    }
+
+    /// Fills space with zeros: dearer than reserving it, but a sync of what is written there later is cheaper.
+    pub(crate) fn fill(&self, file: &File, from: u64, bytes: u64) -> io::Result<()> {
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        self.fault(Call::Allocate)?;
+        let (whole, rest) = (bytes as usize / ZEROS.len(), bytes as usize % ZEROS.len());
+        let mut pieces = vec![IoSlice::new(&ZEROS); whole];
+        pieces.push(IoSlice::new(ZEROS.get(..rest).unwrap_or_default()));
+        self.write_at(file, &mut pieces, from)
     }
 
     /// Cuts or extends a file.

@@ -66,8 +66,8 @@ impl LogDir {
         };
         let shared = Arc::new(Shared::new(path.to_path_buf(), options, disk, true));
         let mut report = RecoveryReport { path: path.to_path_buf(), clean, ..RecoveryReport::default() };
-        let recovered = recover_all(&shared, clean)?;
-        make_durable(&shared, &recovered)?;
+        let mut recovered = recover_all(&shared, clean)?;
+        make_durable(&shared, &mut recovered)?;
         for partition in recovered {
             note(&mut report, &partition);
             let log = partition.into_log(Arc::clone(&shared));
@@ -127,8 +127,8 @@ impl LogDir {
             fs::create_dir(&aside)?;
             disk.create(&aside.join(segment_file_name(Offset(0), SEGMENT_SUFFIX)))?;
             let staged = PartitionLog::meta_file(&self.shared, &aside);
-            let file = staged.stage(&meta.encode()).map_err(io::Error::other)?;
-            disk.sync_data(&file)?;
+            let beside = staged.stage(&meta.encode()).map_err(io::Error::other)?;
+            disk.sync_path(&beside)?;
             staged.install().map_err(io::Error::other)?;
             disk.sync_dir(&aside)?;
             disk.rename(&aside, &directory)?;
@@ -141,7 +141,7 @@ impl LogDir {
         }
         let (checkpoint, _) = CheckpointFile::open(disk.clone(), &directory)?;
         let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
-        let opened = Opened { directory, meta, bases, log_start, end, checkpoint, persisted: None };
+        let opened = Opened { directory, meta, bases, log_start, end, active_bytes: 0, checkpoint, persisted: None };
         Ok(PartitionLog::new(Arc::clone(&self.shared), opened))
     }
 
@@ -213,8 +213,8 @@ impl LogDir {
         }
         let partitions = self.partitions();
         let unsynced = in_parallel(&partitions, |log| log.finish())?;
-        let files: Vec<File> = unsynced.into_iter().flatten().collect();
-        sync_all(&self.shared, &files)?;
+        let unsynced: Vec<PathBuf> = unsynced.into_iter().flatten().collect();
+        sync_all(&self.shared, &unsynced)?;
         Ok(self.shared.mark()?)
     }
 
@@ -314,36 +314,36 @@ fn recover_all(shared: &Shared, clean: bool) -> Result<Vec<Recovered>, OpenError
 }
 
 /// Makes durable what recovery changed, for all partitions together and before anything is appended.
-fn make_durable(shared: &Shared, recovered: &[Recovered]) -> Result<(), OpenError> {
+fn make_durable(shared: &Shared, recovered: &mut [Recovered]) -> Result<(), OpenError> {
     let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
-    let changed: Vec<&Recovered> =
-        recovered.iter().filter(|partition| partition.meta_changed || !partition.unsynced.is_empty()).collect();
     let mut files = Vec::new();
-    for partition in &changed {
-        for file in &partition.unsynced {
-            files.push(file.try_clone().map_err(io_error)?);
-        }
+    for partition in recovered.iter_mut() {
+        files.append(&mut partition.unsynced);
         if partition.meta_changed {
             files.push(partition.stage_meta(shared)?);
         }
     }
     sync_all(shared, &files).map_err(io_error)?;
-    let mut directories = Vec::new();
-    for partition in &changed {
+    // Only now is it true that the log is durable up to here, and only now may the new `partition.meta` be seen.
+    files.clear();
+    for partition in recovered.iter_mut() {
         if partition.meta_changed {
             partition.finish_meta(shared)?;
+            files.push(partition.directory().to_path_buf());
         }
-        directories.push(File::open(partition.directory()).map_err(io_error)?);
+        if partition.advanced {
+            files.append(&mut partition.write_checkpoint().map_err(io_error)?);
+        }
     }
-    sync_all(shared, &directories).map_err(io_error)
+    sync_all(shared, &files).map_err(io_error)
 }
 
 /// Syncs files and directories: one by one in parallel, or the whole file system where they are many.
-fn sync_all(shared: &Shared, files: &[File]) -> io::Result<()> {
-    if files.len() > SINGLE_SYNCS_MAX {
+fn sync_all(shared: &Shared, paths: &[PathBuf]) -> io::Result<()> {
+    if paths.len() > SINGLE_SYNCS_MAX {
         return shared.disk.sync_file_system(&shared.path);
     }
-    in_parallel(files, |file| shared.disk.sync_all(file)).map(|_| ())
+    in_parallel(paths, |path| shared.disk.sync_path(path)).map(|_| ())
 }
 
 /// Does `work` for every item, on a few threads, and returns the results in order, or the first failure.

@@ -34,6 +34,9 @@ pub struct LogOptions {
     pub flush_threads_max: usize,
     /// Space that all partitions together may have reserved and not used yet.
     pub preallocated_bytes_max: u64,
+    /// An fsync partition whose syncs cover less than this much each gets its space filled with zeros, this much at a
+    /// time at most: a sync into space that was written before needs no journal commit of the file system. 0 for never.
+    pub zeroed_step_bytes: u64,
     /// The durable offset of a partition is persisted after this many bytes, besides at every roll and at shutdown.
     pub checkpoint_interval_bytes: u64,
     /// A page-cache partition is synced in the background after this many bytes.
@@ -45,6 +48,7 @@ impl Default for LogOptions {
         Self {
             flush_threads_max: 8,
             preallocated_bytes_max: 1 << 30,
+            zeroed_step_bytes: 1 << 20,
             checkpoint_interval_bytes: 8 << 20,
             page_cache_flush_bytes: 256 << 20,
         }

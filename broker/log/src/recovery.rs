@@ -28,10 +28,12 @@ use crate::{LeaderEpoch, Offset};
 /// A partition brought back, and what is left to do before anybody may use it.
 pub(crate) struct Recovered {
     opened: Opened,
-    /// Files whose content has to be synced, and with them the directory.
-    pub(crate) unsynced: Vec<File>,
+    /// Files and directories that have to be synced.
+    pub(crate) unsynced: Vec<PathBuf>,
     /// `partition.meta` has to be written.
     pub(crate) meta_changed: bool,
+    /// The log is durable further than its checkpoint says.
+    pub(crate) advanced: bool,
     pub(crate) findings: Findings,
 }
 
@@ -56,8 +58,18 @@ impl Recovered {
         &self.opened.directory
     }
 
+    /// Persists how far the log is durable, once what recovery found has been synced; what has to be synced for it.
+    pub(crate) fn write_checkpoint(&mut self) -> io::Result<Vec<PathBuf>> {
+        let Opened { bases, log_start, end, active_bytes, checkpoint, persisted, .. } = &mut self.opened;
+        let (durable, log_start, active_bytes) = (*end, *log_start, *active_bytes);
+        let active_base = bases.last().copied().unwrap_or(durable);
+        let reached = Checkpoint { durable, log_start, active_base, active_bytes };
+        *persisted = Some(reached);
+        checkpoint.write(reached)
+    }
+
     /// Writes `partition.meta` beside the old one; it takes its place with [`finish_meta`](Self::finish_meta).
-    pub(crate) fn stage_meta(&self, shared: &Shared) -> Result<File, StateWriteError> {
+    pub(crate) fn stage_meta(&self, shared: &Shared) -> Result<PathBuf, StateWriteError> {
         PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode())
     }
 
@@ -94,8 +106,8 @@ pub(crate) fn recover(
     let mut recovery =
         Recovery { shared, directory: &directory, findings: &mut findings, meta, bases, unsynced: vec![] };
     let known = persisted.filter(|it| clean && !recovery.findings.meta_rebuilt && recovery.is_where_it_was(it));
-    let end = match known {
-        Some(checkpoint) => checkpoint.durable,
+    let (end, active_bytes) = match known {
+        Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
         None => recovery.scan(persisted).map_err(at(&directory))?,
     };
     let Recovery { meta, bases, unsynced, .. } = recovery;
@@ -105,8 +117,9 @@ pub(crate) fn recover(
         findings.quarantined.insert(0, QuarantinedRange { offsets, segment_base, positions: 0..0 });
     }
     let meta_changed = findings.meta_rebuilt || findings.epoch_raised;
-    let opened = Opened { directory, meta, bases, log_start, end, checkpoint, persisted: known };
-    Ok(Recovered { opened, unsynced, meta_changed, findings })
+    let advanced = persisted.is_none_or(|persisted| persisted.durable != end);
+    let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted: known };
+    Ok(Recovered { opened, unsynced, meta_changed, advanced, findings })
 }
 
 fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
@@ -159,7 +172,7 @@ struct Recovery<'a> {
     findings: &'a mut Findings,
     meta: Meta,
     bases: Vec<Offset>,
-    unsynced: Vec<File>,
+    unsynced: Vec<PathBuf>,
 }
 
 impl Recovery<'_> {
@@ -179,8 +192,9 @@ impl Recovery<'_> {
                 .is_ok_and(|metadata| metadata.len() == checkpoint.active_bytes)
     }
 
-    /// Checks every segment that may hold something unfinished; the offset after the last record kept.
-    fn scan(&mut self, checkpoint: Option<Checkpoint>) -> io::Result<Offset> {
+    /// Checks every segment that may hold something unfinished; the offset after the last record kept, and the length
+    /// of the last segment.
+    fn scan(&mut self, checkpoint: Option<Checkpoint>) -> io::Result<(Offset, u64)> {
         self.findings.scanned = true;
         // Without a checkpoint only closed segments are known to be durable: the log rolls, syncs, goes on.
         let durable = checkpoint.map_or(self.bases.last().copied().unwrap_or(Offset(0)), |it| it.durable);
@@ -192,12 +206,13 @@ impl Recovery<'_> {
         };
         let mut epochs = Vec::new();
         let mut end = self.bases.get(first).copied().unwrap_or(durable);
-        let mut open_end = false;
+        let (mut open_end, mut active_bytes) = (false, 0);
         let mut at = first;
         while let Some(base) = self.bases.get(at).copied() {
             let found = self.scan_segment(base, durable, self.bases.get(at + 1).copied())?;
             end = found.index.end_offset();
             open_end = found.ending != Ending::Lost;
+            active_bytes = found.index.end_position();
             epochs.extend(found.epochs);
             at += 1;
             if self.bases.get(at).is_some_and(|next| *next != end) {
@@ -207,9 +222,10 @@ impl Recovery<'_> {
         if !open_end {
             // Nothing is appended behind damage: the log goes on in a segment of its own.
             self.begin_segment(end)?;
+            active_bytes = 0;
         }
         self.settle_epochs(&epochs, end);
-        Ok(end)
+        Ok((end, active_bytes))
     }
 
     fn scan_segment(&mut self, base: Offset, durable: Offset, next: Option<Offset>) -> io::Result<Survey> {
@@ -234,7 +250,7 @@ impl Recovery<'_> {
             disk.set_len(&file, position)?;
         }
         if file_bytes > position || end > durable {
-            self.unsynced.push(file);
+            self.unsynced.push(self.segment_path(base));
         }
         self.keep_index(base, &found.index)?;
         Ok(found)
@@ -286,12 +302,13 @@ impl Recovery<'_> {
         if let Some(cut) = &mut self.findings.truncated {
             cut.segments_removed += behind.len();
         }
-        self.unsynced.push(File::open(self.directory)?);
+        self.unsynced.push(self.directory.to_path_buf());
         Ok(())
     }
 
     fn begin_segment(&mut self, base: Offset) -> io::Result<()> {
-        self.unsynced.push(self.shared.disk.create(&self.segment_path(base))?);
+        self.shared.disk.create(&self.segment_path(base))?;
+        self.unsynced.extend([self.segment_path(base), self.directory.to_path_buf()]);
         self.bases.push(base);
         Ok(())
     }

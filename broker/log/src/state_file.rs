@@ -105,8 +105,9 @@ impl StateFile {
     }
 
     /// The first half of a write, for callers that sync many files together: the new content beside the old one.
-    pub(crate) fn stage(&self, payload: &[u8]) -> Result<File, StateWriteError> {
-        self.write_beside(payload).map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
+    pub(crate) fn stage(&self, payload: &[u8]) -> Result<PathBuf, StateWriteError> {
+        let written = self.write_beside(payload).map(|_| self.beside());
+        written.map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
     }
 
     /// The second half, once what was staged is durable. The directory is for the caller to sync.

@@ -166,6 +166,9 @@ fn batches_behind_a_hole_never_come_back() {
     }
 }
 
+/// What happens to the bytes of one batch.
+type Damage = fn(&mut [u8]);
+
 /// Checks that exactly `damaged` is answered with an error and that every other batch is served.
 fn assert_only_damaged(partition: &PartitionLog, crashed: &Crashed, damaged: std::ops::Range<i64>) {
     let end = partition.end_offset();
@@ -199,7 +202,7 @@ fn damage_below_the_durable_offset_is_quarantined_and_costs_no_other_batch() {
             Some(*next)
         }))
         .collect();
-    let kinds: [(&str, fn(&mut [u8])); 8] = [
+    let kinds: [(&str, Damage); 8] = [
         ("payload bit", |batch| batch[70] ^= 1),
         ("length too long", |batch| batch[11] ^= 0x20),
         ("length absurd", |batch| batch[8] = 0x7F),

@@ -141,9 +141,9 @@ fn cut(disk: &Disk, directory: &Path, segments: &mut VecDeque<u64>, keep: usize,
     if let Some(last) = segments.back()
         && end.offset < end.file_bytes
     {
+        // Synced below, with all others.
         let file = File::options().write(true).open(segment_path(directory, *last))?;
         disk.set_len(&file, end.offset)?;
-        disk.sync_all(&file)?;
     }
     Ok(removed)
 }

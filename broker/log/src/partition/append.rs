@@ -215,10 +215,20 @@ impl PartitionLog {
             return;
         }
         let room = self.map_bytes().saturating_sub(need);
-        let mut slack = self.shared.reserve.trade(tail.take_reserved(), tail.step_bytes.min(room));
+        let filled = self.fills_with_zeros();
+        let step_bytes =
+            if filled { tail.step_bytes.min(self.shared.options.zeroed_step_bytes) } else { tail.step_bytes };
+        let mut slack = self.shared.reserve.trade(tail.take_reserved(), step_bytes.min(room));
         while slack >= ALLOCATE_MIN_BYTES.min(room) && slack > 0 {
             let from = tail.allocated_bytes;
-            match self.shared.disk.allocate(segment.file(), from, need + slack - from) {
+            let reserved = if filled {
+                // The append itself needs no zeros under it.
+                let from = from.max(need);
+                self.shared.disk.fill(segment.file(), from, need + slack - from)
+            } else {
+                self.shared.disk.allocate(segment.file(), from, need + slack - from)
+            };
+            match reserved {
                 Ok(()) => {
                     tail.allocated_bytes = need + slack;
                     tail.reserved_bytes = slack;
@@ -238,6 +248,12 @@ impl PartitionLog {
             }
         }
         self.shared.reserve.trade(slack, 0);
+    }
+
+    /// Whether space is filled with zeros beforehand: worth it where syncs are many and small.
+    fn fills_with_zeros(&self) -> bool {
+        self.durability() == Durability::Fsync
+            && self.recent_flush_bytes.load(Ordering::Relaxed) < self.shared.options.zeroed_step_bytes / 8
     }
 
     fn wake_flusher(&self, bytes: u64) {

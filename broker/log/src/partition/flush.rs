@@ -1,7 +1,7 @@
 //! Making appended bytes durable, and what follows from it: the durable offset, sealed segments, the checkpoint.
 
-use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -50,7 +50,9 @@ impl PartitionLog {
             self.raise_watermark(end);
         }
         let before = self.flushed_bytes.swap(appended, Ordering::AcqRel);
-        flushed.since_bytes += appended.saturating_sub(before);
+        let covered = appended.saturating_sub(before);
+        self.recent_flush_bytes.store(covered, Ordering::Relaxed);
+        flushed.since_bytes += covered;
         let mut due = flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
         for (segment, _) in unsettled.iter().zip(sealed).filter(|(_, sealed)| *sealed) {
             self.settle(segment);
@@ -118,10 +120,8 @@ impl PartitionLog {
         let checkpoint = self.checkpoint_at(durable);
         let written = flushed.checkpoint.write(checkpoint);
         match written {
-            Ok(file) => {
-                if let Err(error) = self.shared.disk.sync_data(&file)
-                    && !self.is_deleted()
-                {
+            Ok(unsynced) => {
+                if let Err(error) = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path)) {
                     self.shared.poison("fdatasync of a checkpoint", &error);
                 }
                 flushed.persisted = Some(checkpoint);
@@ -147,7 +147,7 @@ impl PartitionLog {
 
     /// Leaves the partition so that the next start needs no scan: flushed, trimmed, indexed, checkpointed. Returns the
     /// files that still have to be synced. Called when no append can come any more.
-    pub(crate) fn finish(&self) -> io::Result<Vec<File>> {
+    pub(crate) fn finish(&self) -> io::Result<Vec<PathBuf>> {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);
         // An append that began before the log was closed ends first.
         drop(self.tail());
@@ -156,7 +156,7 @@ impl PartitionLog {
         let mut unsynced = Vec::new();
         if let Some(segment) = self.trim_active()? {
             self.store_index(segment.base_offset(), &segment.index());
-            unsynced.push(segment.file().try_clone()?);
+            unsynced.push(self.segment_path(segment.base_offset()));
         }
         let checkpoint = self.checkpoint_at(self.end_offset());
         let stands = flushed.persisted.is_some_and(|persisted| {
@@ -169,7 +169,7 @@ impl PartitionLog {
                 known => known,
             };
             let checkpoint = Checkpoint { active_bytes, ..checkpoint };
-            unsynced.push(flushed.checkpoint.write(checkpoint)?);
+            unsynced.extend(flushed.checkpoint.write(checkpoint)?);
             flushed.persisted = Some(checkpoint);
         }
         Ok(unsynced)

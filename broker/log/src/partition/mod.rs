@@ -65,6 +65,8 @@ pub struct PartitionLog {
     high_watermark: AtomicI64,
     appended_bytes: AtomicU64,
     flushed_bytes: AtomicU64,
+    /// What the last flush covered.
+    recent_flush_bytes: AtomicU64,
     ticket: FlushTicket,
     /// Held by the flush that runs, and by a deletion.
     flushed: Mutex<Flushed>,
@@ -81,6 +83,8 @@ pub(crate) struct Opened {
     pub(crate) bases: Vec<Offset>,
     pub(crate) log_start: Offset,
     pub(crate) end: Offset,
+    /// Length of the last segment.
+    pub(crate) active_bytes: u64,
     pub(crate) checkpoint: CheckpointFile,
     /// What the checkpoint says already, if it is still true.
     pub(crate) persisted: Option<Checkpoint>,
@@ -88,7 +92,7 @@ pub(crate) struct Opened {
 
 impl PartitionLog {
     pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> Arc<Self> {
-        let Opened { directory, meta, bases, log_start, end, checkpoint, persisted } = opened;
+        let Opened { directory, meta, bases, log_start, end, checkpoint, persisted, .. } = opened;
         let slots = bases.into_iter().map(|base| Arc::new(Slot::new(base))).collect();
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -107,6 +111,7 @@ impl PartitionLog {
             high_watermark: AtomicI64::new(end.0),
             appended_bytes: AtomicU64::new(0),
             flushed_bytes: AtomicU64::new(0),
+            recent_flush_bytes: AtomicU64::new(0),
             ticket: FlushTicket::default(),
             flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
             listeners: RwLock::default(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use ottla_client::{
-    Assignment, Classify, ClientConfig, Consumer, ConsumerConfig, RecordRef, Records, StartFrom, TimestampType,
+    Assignment, Classify, ClientConfig, ConsumeError, Consumer, ConsumerConfig, RecordRef, Records, StartFrom,
+    TimestampType,
 };
 use serde_json::{Value, json};
 
@@ -129,6 +130,10 @@ async fn assignments(
     }
     partitions.sort_unstable();
     partitions.dedup();
+    if let Some(partition) = partitions.iter().copied().find(|partition| !ends.contains_key(partition)) {
+        let (topic, count) = (args.topic.as_str().into(), ends.len() as i32);
+        return Err(ConsumeError::NoSuchPartition { topic, partition, count }.into());
+    }
     let starts: HashMap<i32, i64> = match args.from {
         From::BeforeEnd(_) => consumer.beginning_offsets(&args.topic).await?.into_iter().collect(),
         // The offset for a point in time is asked for now, so that a partition without younger records is known to be done.

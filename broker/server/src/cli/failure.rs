@@ -75,6 +75,11 @@ impl Failure {
         self
     }
 
+    /// Says it in other words.
+    pub(super) fn say(self, message: impl Display) -> Self {
+        Self { message: message.to_string(), ..self }
+    }
+
     #[cfg(test)]
     pub(super) fn kind(&self) -> Kind {
         self.kind

@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write, stderr, stdin};
 
 use clap::{Args, Subcommand};
 use ottla_client::{
-    Admin, ClientConfig, ConfigChange, ConfigEntry, ConfigSource, ErrorCode, NewTopic, PartitionDescription,
-    TopicDescription,
+    Admin, AdminError, ClientConfig, ConfigChange, ConfigEntry, ConfigSource, ErrorCode, NewTopic,
+    PartitionDescription, TopicDescription,
 };
 use serde_json::{Map, Value, json};
 
@@ -182,8 +182,8 @@ async fn list(admin: &Admin, internal: bool, output: &mut Output) -> Result<(), 
 }
 
 async fn describe(admin: &Admin, topic: &str, output: &mut Output) -> Result<(), Failure> {
-    let described = admin.describe_topic(topic).await.map_err(|error| missing(error.into()))?;
-    let configs = admin.describe_topic_configs(topic).await.map_err(|error| missing(error.into()))?;
+    let described = admin.describe_topic(topic).await.map_err(|error| missing(topic, error))?;
+    let configs = admin.describe_topic_configs(topic).await.map_err(|error| missing(topic, error))?;
     if output.is_json() {
         return output.json_line(&description_json(&described, &configs));
     }
@@ -244,7 +244,7 @@ async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Fa
     let unset = args.unset.iter().map(|name| ConfigChange::Unset { name: name.clone() });
     let changes: Vec<_> = set.chain(unset).collect();
     admin.change_topic_configs(&args.topic, &changes).await.map_err(|error| {
-        let failure = missing(error.into());
+        let failure = missing(&args.topic, error);
         match failure.code() {
             Some(ErrorCode::InvalidConfig) => failure.hint("`ottla topic set --help` lists the settings"),
             _ => failure,
@@ -263,7 +263,7 @@ async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Fa
 
 async fn delete(admin: &Admin, topic: &str, yes: bool, output: &mut Output) -> Result<(), Failure> {
     if !yes && stdin().is_terminal() {
-        let described = admin.describe_topic(topic).await.map_err(|error| missing(error.into()))?;
+        let described = admin.describe_topic(topic).await.map_err(|error| missing(topic, error))?;
         let records: i64 = described
             .partitions
             .iter()
@@ -276,14 +276,17 @@ async fn delete(admin: &Admin, topic: &str, yes: bool, output: &mut Output) -> R
             return Err(Failure::new(Kind::Failed, "nothing was deleted"));
         }
     }
-    admin.delete_topic(topic).await.map_err(|error| missing(error.into()))?;
+    admin.delete_topic(topic).await.map_err(|error| missing(topic, error))?;
     output.say(&format!("deleted topic {topic}"), &json!({ "name": topic, "deleted": true }))
 }
 
-/// Adds the way to what does exist.
-fn missing(failure: Failure) -> Failure {
+/// Says of a topic that is not there just that, and the way to those that are.
+fn missing(topic: &str, error: AdminError) -> Failure {
+    let failure = Failure::from(error);
     match failure.code() {
-        Some(ErrorCode::UnknownTopicOrPartition) => failure.hint("`ottla topic list` shows the topics there are"),
+        Some(ErrorCode::UnknownTopicOrPartition) => {
+            failure.say(format!("topic {topic} does not exist")).hint("`ottla topic list` shows the topics there are")
+        }
         _ => failure,
     }
 }

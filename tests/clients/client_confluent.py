@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
@@ -53,9 +54,11 @@ def consume(o):
     partitions = consumer.list_topics(o["topic"], timeout=20).topics[o["topic"]].partitions
     consumer.assign([TopicPartition(o["topic"], partition, 0) for partition in partitions])
     left = set(partitions)
+    deadline = time.monotonic() + 60
     with record_file.Writer(o["out"]) as out:
         while left:
-            for message in consumer.consume(500, timeout=20) or sys.exit(f"nothing came from partitions {left}"):
+            assert time.monotonic() < deadline, f"not everything came within 60 s: {left}"
+            for message in consumer.consume(500, timeout=0.1):
                 if message.error() is None:
                     out.write(message.partition(), message.offset(), message.key(), message.value())
                 elif message.error().code() == KafkaError._PARTITION_EOF:

@@ -161,7 +161,7 @@ settings! {
     /// Program that compiles plugins in a process of its own, called with `__compile`; unset: this one.
     "plugin.compiler" plugin_compiler: Option<PathBuf> = None;
     /// Most bytes that the records of one batch may unpack to where a plugin has to see them.
-    "ottla.stage.unpacked.max.bytes" stage_unpacked_bytes_max: usize = 64 << 20, in 1024..=1 << 31;
+    "ottla.stage.unpacked.max.bytes" stage_unpacked_bytes_max: usize = 32 << 20, in 1024..=1 << 31;
     /// Most bytes of batches that wait between plugin and log, over all topics; more batches wait before the plugin.
     "ottla.route.queue.max.bytes" route_queue_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
     /// Partitions of one topic whose batches are in the plugin at the same time; 0 takes one per processor but one.

@@ -93,6 +93,11 @@ impl Inbox {
         Ok(Some(self.buffer.split_to(length as usize)))
     }
 
+    /// Bytes that wait for the rest of their frame.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     fn length(&self) -> Option<i32> {
         self.buffer.first_chunk().map(|length| i32::from_be_bytes(*length))
     }

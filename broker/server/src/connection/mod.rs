@@ -28,6 +28,8 @@ use inbox::Inbox;
 enum End {
     /// The peer closed it.
     ByPeer,
+    /// The peer closed it in the middle of a request, of which so many bytes had come.
+    HalfSent(usize),
     /// The broker stops, and everything owed was sent.
     Stopped,
     /// Nothing came for `connections.max.idle.ms`.
@@ -41,6 +43,9 @@ pub async fn run(stream: TcpStream, peer: Arc<Peer>, broker: Arc<Broker>) {
     let addr = peer.addr;
     match Connection::new(stream, peer, broker).serve().await {
         Ok(End::ByPeer) => tracing::debug!("{addr} closed its connection"),
+        Ok(End::HalfSent(bytes)) => {
+            tracing::info!("closed the connection of {addr}: it ended {bytes} bytes into a request");
+        }
         Ok(End::Stopped) => tracing::debug!("closed the connection of {addr}: the broker stops"),
         Ok(End::Idle) => tracing::info!("closed the connection of {addr}: nothing came for too long"),
         Ok(End::Closed(reason)) => tracing::warn!("closed the connection of {addr}: {reason}"),
@@ -105,7 +110,8 @@ impl Connection {
                 () = idle.expired(), if owed.is_empty() => return Ok(End::Idle),
             };
             if read == 0 {
-                return Ok(End::ByPeer);
+                let half_sent = self.inbox.waiting_bytes();
+                return Ok(if half_sent > 0 { End::HalfSent(half_sent) } else { End::ByPeer });
             }
             self.idle.touch();
             self.take_requests();

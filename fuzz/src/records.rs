@@ -39,8 +39,14 @@ pub(crate) const TARGETS: &[Target] = &[
     codec_target("Gzip", |input| unpack(Codec::Gzip, input), |entropy| pack(Codec::Gzip, entropy)),
     codec_target("Snappy", |input| unpack(Codec::Snappy, input), |entropy| pack(Codec::Snappy, entropy)),
     codec_target("Lz4", |input| unpack(Codec::Lz4, input), |entropy| pack(Codec::Lz4, entropy)),
-    codec_target("Zstd", |input| unpack(Codec::Zstd, input), |entropy| pack(Codec::Zstd, entropy)),
+    Target {
+        // The C library is a black box to the fuzzer, which would hardly guess its magic.
+        check: |input| unpack(Codec::Zstd, &[&ZSTD_MAGIC, input].concat()),
+        ..codec_target("Zstd", |input| unpack(Codec::Zstd, input), |entropy| pack(Codec::Zstd, entropy))
+    },
 ];
+
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 const fn codec_target(name: &'static str, decode: fn(&[u8]), sample: fn(&[u8]) -> Vec<u8>) -> Target {
     Target {

@@ -24,7 +24,7 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf> {
     newest(&wheels).context("maturin left no wheel in target/wheels")
 }
 
-/// Installs `wheel` into a new environment that has nothing but pytest beside it: what a user's machine has.
+/// Installs `wheel` into a new environment that has nothing but pytest and mypy beside it: what a user's machine has.
 pub(crate) fn install(root: &Path, wheel: &Path) -> Result<()> {
     let venv = root.join("target/venv-ottla");
     let stamp = venv.join("installed");
@@ -33,12 +33,12 @@ pub(crate) fn install(root: &Path, wheel: &Path) -> Result<()> {
     let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
     let current = fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
         && changed(&stamp) >= changed(wheel)
-        && shell(&python, &["-c", "import ottla, pytest"]).works();
+        && shell(&python, &["-c", "import ottla, pytest, mypy"]).works();
     if current {
         return Ok(());
     }
     shell("python3", &["-m", "venv", "--clear"]).args(&[venv.to_string_lossy()]).quiet()?;
-    shell(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pytest==9.2.0"])
+    shell(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pytest==9.2.0", "mypy==2.4.1"])
         .args(&[&wanted])
         .quiet()?;
     fs::write(stamp, wanted)?;

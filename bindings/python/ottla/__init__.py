@@ -34,7 +34,7 @@ from ._admin import (
 )
 from ._consumer import Consumer, TopicPartition
 from ._core import Batch, Deliveries, Delivery, Placement, Record
-from ._producer import Producer
+from ._producer import Producer, close_at_exit
 from ._settings import Acks, ClientSettings, Compression, ConsumerSettings, OffsetReset, ProducerSettings
 from .errors import KafkaError
 
@@ -68,5 +68,6 @@ __all__ = [
 
 logging.getLogger("ottla").addHandler(logging.NullHandler())
 os.register_at_fork(after_in_child=_core._forked)
-# The last to run of this package's exit handlers, being the first to be registered.
+# They run in reverse: callbacks are still called for what closing delivers.
 atexit.register(_core._end_events)
+atexit.register(close_at_exit)

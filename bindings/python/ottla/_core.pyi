@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Literal, Self, TypeAlias, final, overload
+from typing import Any, Literal, Self, TypeAlias, final
 
 from ottla.errors import KafkaError
 
@@ -85,11 +85,8 @@ class Record:
     @property
     def headers(self) -> list[tuple[str, bytes | None]]:
         """In order; names may repeat."""
-    @overload
-    def header(self, name: str) -> bytes | None:
+    def header(self, name: str, default: bytes | None = None) -> bytes | None:
         """The value of the last header of that name, or ``default``."""
-    @overload
-    def header(self, name: str, default: bytes) -> bytes | None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final

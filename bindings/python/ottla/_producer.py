@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import warnings
 import weakref
@@ -80,8 +79,7 @@ class Producer(_core.Producer):
         super().close(_FORGOTTEN_S)
 
 
-@atexit.register
-def _close_at_exit() -> None:
+def close_at_exit() -> None:
     """A program that ends without closing still delivers what it sent."""
     for producer in list(_open):
         try:

@@ -259,15 +259,26 @@ class AsyncConsumer(_Owner):
                 if left <= 0:
                     return []
                 self._polling = loop.run_in_executor(self._threads, consumer.poll, max_records, left)
-            polling = self._polling
-            try:
-                self._ready.extend(await asyncio.shield(polling))
-            finally:
-                if polling.done() and self._polling is polling:
-                    self._polling = None
+            self._ready.extend(await self._take(self._polling))
             if deadline is not None and loop.time() >= deadline:
                 break
         return [self._ready.popleft() for _ in range(min(max_records, len(self._ready)))]
+
+    async def _take(self, polling: asyncio.Future[list[Record]]) -> list[Record]:
+        """What a helper thread's poll brought, once. Whoever is cancelled while waiting leaves it to the next."""
+        try:
+            found = await asyncio.shield(polling)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            if self._polling is not polling:
+                return []
+            self._polling = None
+            raise
+        if self._polling is not polling:
+            return []
+        self._polling = None
+        return found
 
     def __aiter__(self) -> AsyncIterator[Record]:
         return self

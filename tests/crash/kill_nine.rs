@@ -167,3 +167,41 @@ fn assert_once_and_in_order(records: &[Record], sent: &HashMap<String, usize>) {
     }
     assert_eq!(times.len(), sent.values().sum::<usize>(), "nothing is there that was not sent");
 }
+
+/// The check itself must see what it looks for.
+mod the_check {
+    use super::*;
+
+    fn there(number: usize, partition: i32, offset: i64) -> Record {
+        Record { partition, offset, ..Record::new(format!("p:{number}"), "v") }
+    }
+
+    fn check(records: &[Record]) {
+        assert_once_and_in_order(records, &HashMap::from([("p".to_owned(), 6)]));
+    }
+
+    #[test]
+    fn passes_what_is_right() {
+        // 0 and 4 were addressed to one partition and are in order wherever they are; the others have no order.
+        check(&[there(1, 0, 0), there(0, 0, 1), there(4, 0, 2), there(2, 1, 0), there(5, 1, 1), there(3, 1, 2)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "1 of 6 acknowledged records are lost: [3]")]
+    fn sees_a_lost_record() {
+        check(&[there(0, 0, 0), there(1, 0, 1), there(2, 0, 2), there(4, 0, 3), there(5, 0, 4)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "p 2 is there more than once")]
+    fn sees_a_doubled_record() {
+        let all = (0..6).map(|number| there(number, 0, number as i64));
+        check(&all.chain([there(2, 1, 0)]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    #[should_panic(expected = "p: 0 follows 4 on partition 0")]
+    fn sees_a_reordered_record() {
+        check(&[there(4, 0, 0), there(0, 0, 1), there(1, 0, 2), there(2, 0, 3), there(3, 0, 4), there(5, 0, 5)]);
+    }
+}

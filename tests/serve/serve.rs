@@ -123,27 +123,39 @@ fn a_setting_that_does_not_exist_is_refused_by_name() {
     assert!(finished.stderr.contains("num.partitons"), "{}", finished.stderr);
 }
 
-/// 0 done, 1 refused or failed, 2 not understood.
+/// Scripts can tell what went wrong without reading.
 #[test]
 fn exit_codes_mean_something() {
+    const DONE: Option<i32> = Some(0);
+    const NOT_UNDERSTOOD: Option<i32> = Some(2);
+    const UNREACHABLE: Option<i32> = Some(3);
+    const NOT_THERE: Option<i32> = Some(4);
+    const ALREADY_THERE: Option<i32> = Some(5);
+    const REFUSED: Option<i32> = Some(6);
     let broker = Broker::start();
-    let code = |words: &[&str]| ottla(&broker, words).status.code();
-    assert_eq!(code(&["topic", "create", "once"]), Some(0));
-    assert_eq!(code(&["topic", "create", "once"]), Some(1), "it is there");
-    assert_eq!(code(&["topic", "describe", "never"]), Some(1), "it is not there");
-    assert_eq!(code(&["topic", "set", "once", "no.such.setting=1"]), Some(1));
-    assert_eq!(code(&["topic", "set", "once", "ottla.partitioner=nobody"]), Some(1));
-    assert_eq!(code(&["plugin", "activate", "nobody", "1"]), Some(1));
-    assert_eq!(code(&["topic", "delete", "once"]), Some(0));
-    assert_eq!(code(&["topic", "crate", "once"]), Some(2), "not a command");
-    assert_eq!(code(&["topic", "create"]), Some(2), "an argument is missing");
-    assert_eq!(code(&["--help"]), Some(0));
+    for (words, code) in [
+        (["--help"].as_slice(), DONE),
+        (&["topic", "create", "once"], DONE),
+        (&["topic", "create", "once"], ALREADY_THERE),
+        (&["topic", "describe", "once"], DONE),
+        (&["topic", "describe", "never"], NOT_THERE),
+        (&["topic", "set", "once", "max.message.bytes=5000"], DONE),
+        (&["topic", "set", "once", "no.such.setting=1"], REFUSED),
+        (&["topic", "set", "once", "ottla.partitioner=nobody"], REFUSED),
+        (&["plugin", "activate", "nobody", "1"], NOT_THERE),
+        (&["plugin", "show", "nobody"], NOT_THERE),
+        (&["topic", "delete", "once"], DONE),
+        (&["topic", "delete", "once"], NOT_THERE),
+        (&["topic", "crate", "once"], NOT_UNDERSTOOD),
+        (&["topic", "create"], NOT_UNDERSTOOD),
+    ] {
+        let finished = ottla(&broker, words);
+        assert_eq!(finished.status.code(), code, "{words:?}: {}", finished.stderr);
+    }
 
-    let mut nobody = Command::new(artifact::ottla());
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").to_string();
-    nobody.args(["--bootstrap", &closed, "topic", "list"]);
-    let finished = run(nobody, &[]);
-    assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
+    let finished = ottla(&broker, &["--bootstrap", &closed, "topic", "list"]);
+    assert_eq!(finished.status.code(), UNREACHABLE, "{}", finished.stderr);
     assert!(finished.stderr.contains(&closed), "{}", finished.stderr);
 }
 

@@ -21,8 +21,9 @@ use ottla_wire::Sequence;
 use super::batch::{Batch, BatchId, OpenBatch, Parties, Payload};
 use super::sequence::{Identity, retreat};
 
-/// How many batches of one partition may be unresolved: brokers remember the last five to recognise duplicates.
-const UNRESOLVED_MAX: usize = 5;
+/// How far batches of one partition may run ahead of an unresolved one: brokers remember the last five to recognise
+/// duplicates, and a retry of anything older would be stored twice or not at all.
+const BATCHES_AHEAD_MAX: u64 = 5;
 
 /// See the module.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub(crate) struct Lane {
     sent: VecDeque<Sent>,
     identity: Identity,
     next: Sequence,
+    next_ordinal: u64,
     /// The line of numbers is broken and starts anew once everything in it is resolved.
     restart: bool,
     /// The present leader has stored a batch of this line. Until then batches leave one by one: a broker that knows nothing
@@ -50,6 +52,8 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 struct Sent {
     batch: Batch,
+    /// Its place among all batches that ever got a number here.
+    ordinal: u64,
     sequence: Sequence,
     /// The number it last travelled under. Differs from `sequence` when a gap before it was closed meanwhile.
     travelled: Sequence,
@@ -116,6 +120,7 @@ impl Lane {
             sent: VecDeque::new(),
             identity: Identity::NONE,
             next: if numbered { Sequence(0) } else { Sequence::NONE },
+            next_ordinal: 0,
             restart: false,
             proven: false,
             retry_at_ms: 0,
@@ -170,7 +175,8 @@ impl Lane {
 
     /// Whether new batches have to wait for the fate of those before them.
     fn is_blocked(&self) -> bool {
-        self.restart || self.sent.len() >= UNRESOLVED_MAX
+        let ahead = self.sent.front().map_or(0, |oldest| self.next_ordinal - oldest.ordinal);
+        self.restart || ahead >= BATCHES_AHEAD_MAX
     }
 
     /// Bytes of the batch that [`dispatch`](Self::dispatch) would send.
@@ -213,8 +219,17 @@ impl Lane {
             self.next = sequence.advance(batch.count);
         }
         let dispatch = Dispatch { batch: batch.id, payload: batch.payload.lend(), identity: self.identity, sequence };
-        let state = State::InFlight;
-        self.sent.push_back(Sent { batch, sequence, travelled: sequence, state, in_doubt: false, told: false });
+        let (state, ordinal) = (State::InFlight, self.next_ordinal);
+        self.next_ordinal += 1;
+        self.sent.push_back(Sent {
+            batch,
+            ordinal,
+            sequence,
+            travelled: sequence,
+            state,
+            in_doubt: false,
+            told: false,
+        });
         Some(dispatch)
     }
 
@@ -337,6 +352,8 @@ impl Lane {
         self.restart = false;
         self.proven = false;
         for sent in &mut self.sent {
+            sent.ordinal = self.next_ordinal;
+            self.next_ordinal += 1;
             sent.sequence = self.next;
             sent.state = State::Waiting;
             self.next = self.next.advance(sent.batch.count);

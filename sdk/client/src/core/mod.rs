@@ -6,11 +6,15 @@
 
 pub(crate) mod backoff;
 pub(crate) mod batch;
+#[cfg(test)]
+mod conversation;
 pub(crate) mod cursor;
 pub(crate) mod lane;
 pub(crate) mod metadata;
 pub(crate) mod murmur2;
 pub(crate) mod outbox;
 pub(crate) mod sequence;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod unpack;
 pub(crate) mod waiting;

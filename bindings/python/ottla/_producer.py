@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import _core
 from ._settings import PRODUCER, ProducerSettings, gather
-from .errors import KafkaError
+from .errors import ForkError, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ class Producer(_core.Producer):
         try:
             if self.closed or not self.buffered_bytes:
                 return
-        except KafkaError:
+        except ForkError:
             return  # a forked child's copy
         warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
         super().close(_FORGOTTEN_S)
@@ -84,5 +84,7 @@ def close_at_exit() -> None:
     for producer in list(_open):
         try:
             producer.close(timeout=_AT_EXIT_S)
+        except ForkError:
+            pass  # a forked child's copy: the parent delivers
         except KafkaError as failure:
             _log.error("a producer was never closed, and at exit: %s", failure)

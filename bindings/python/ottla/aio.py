@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _core
 from ._consumer import Consumer, TopicPartition
 from ._settings import PRODUCER, gather
-from .errors import BufferFullError, KafkaError
+from .errors import BufferFullError, ForkError, KafkaError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -60,14 +61,26 @@ class _EventLoopProducer(_core.Producer):
         return super().__new__(cls, gather(PRODUCER, bootstrap_servers, config, settings), postbox)
 
 
-def _settle(letters: list[_Letter]) -> None:
-    for future, error, placement in letters:
-        if future.done():
-            continue  # cancelled
-        if error is not None:
-            future.set_exception(error)
-        elif placement is not None:
-            future.set_result(placement)
+class _Postbox:
+    """Brings acknowledgements to an event loop, one wake-up per group. It knows no producer and keeps none alive."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def __call__(self, letters: list[_Letter]) -> None:
+        """Called on the thread of the callbacks."""
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+                self.loop.call_soon_threadsafe(self._settle, letters)
+
+    @staticmethod
+    def _settle(letters: list[_Letter]) -> None:
+        for future, error, placement in letters:
+            if future.done():
+                continue  # cancelled
+            if error is not None:
+                future.set_exception(error)
+            elif placement is not None:
+                future.set_result(placement)
 
 
 class _Owner:
@@ -91,8 +104,8 @@ class AsyncProducer(_Owner):
         **settings: Unpack[ProducerSettings],
     ) -> None:
         super().__init__(threads=2)
-        self._producer = _EventLoopProducer(self._deliver, bootstrap_servers, config, settings)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._postbox = _Postbox()
+        self._producer = _EventLoopProducer(self._postbox, bootstrap_servers, config, settings)
         # Sends that found the buffer full, in order, and the task that brings them in.
         self._waiting: deque[tuple[asyncio.Future[Placement], Callable[[], Delivery]]] = deque()
         self._bringing: asyncio.Task[None] | None = None
@@ -120,9 +133,9 @@ class AsyncProducer(_Owner):
         Never blocks. When ``buffer_bytes`` are on their way, records wait outside the buffer in the order of sending:
         await the futures now and then, or the memory of what you send is the only bound.
         """
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        future: asyncio.Future[Placement] = self._loop.create_future()
+        if self._postbox.loop is None:
+            self._postbox.loop = asyncio.get_running_loop()
+        future: asyncio.Future[Placement] = self._postbox.loop.create_future()
         letter: Any = future  # what the postbox gets back
         if not self._waiting:
             try:
@@ -151,14 +164,8 @@ class AsyncProducer(_Owner):
         )
         self._waiting.append((future, later))
         if self._bringing is None:
-            self._bringing = self._loop.create_task(self._bring_in())
+            self._bringing = self._postbox.loop.create_task(self._bring_in())
         return future
-
-    def _deliver(self, letters: list[_Letter]) -> None:
-        """Called on the thread of the callbacks, once per group."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
-                self._loop.call_soon_threadsafe(_settle, letters)
 
     async def _bring_in(self) -> None:
         try:
@@ -192,6 +199,12 @@ class AsyncProducer(_Owner):
         finally:
             await self._away(self._producer.close, timeout)
             self._threads.shutdown(wait=False)
+
+    def __del__(self) -> None:
+        # Without a producer its making failed, in a forked child it is the parent's.
+        with contextlib.suppress(AttributeError, ForkError):
+            if not self._producer.closed and self._producer.buffered_bytes:
+                warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
 
 
 class AsyncConsumer(_Owner):

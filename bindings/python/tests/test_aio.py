@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
 from conftest import Broker
 
 from ottla.aio import AsyncConsumer, AsyncProducer
-from ottla.errors import ClientClosedError, MessageTooLargeError, UnknownTopicOrPartitionError
+from ottla.errors import ClientClosedError, DeliveryError, MessageTooLargeError, UnknownTopicOrPartitionError
 
 
 def test_send_returns_a_future_and_reading_is_a_loop(bootstrap: str, topic: str) -> None:
@@ -105,5 +107,27 @@ def test_closing_ends_iteration_in_other_tasks(bootstrap: str, topic: str) -> No
         assert await asyncio.wait_for(reading, 20) == [b"v"]
         with pytest.raises(ClientClosedError):
             producer.send(topic, b"late")
+
+    asyncio.run(main())
+
+
+def test_a_producer_that_is_closed_is_let_go(bootstrap: str, topic: str) -> None:
+    async def main() -> weakref.ref[AsyncProducer]:
+        async with AsyncProducer(bootstrap_servers=bootstrap) as producer:
+            await producer.send(topic, b"v")
+            return weakref.ref(producer)
+
+    gone = asyncio.run(main())
+    gc.collect()
+    assert gone() is None
+
+
+def test_futures_of_a_dropped_producer_fail_instead_of_hanging(bootstrap: str, topic: str) -> None:
+    async def main() -> None:
+        with pytest.warns(ResourceWarning, match="never closed"):
+            pending = AsyncProducer(bootstrap_servers=bootstrap, linger_ms=60_000).send(topic, b"v")
+            gc.collect()
+        with pytest.raises(DeliveryError):
+            await asyncio.wait_for(pending, 20)
 
     asyncio.run(main())

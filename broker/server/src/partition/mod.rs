@@ -17,6 +17,7 @@ pub mod sequence;
 pub mod snapshot;
 pub mod watermark;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -199,7 +200,7 @@ impl Intake {
 
 /// A producer without its batches that still wait: they are in the route journal.
 fn landed_part(producer: &Producer<Place>) -> Option<Producer<Landed>> {
-    let mut landed = Producer { tail: producer.tail, used_ms: producer.used_ms, batches: Default::default() };
+    let mut landed = Producer { tail: producer.tail, used_ms: producer.used_ms, batches: VecDeque::default() };
     for batch in &producer.batches {
         match &batch.place {
             Place::Landed(place) => landed.batches.push_back(batch.with_place(place.clone())),
@@ -215,6 +216,7 @@ fn landed_part(producer: &Producer<Place>) -> Option<Producer<Landed>> {
 }
 
 /// What the log says about an append, as the producer gets to hear it.
+#[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
 pub(crate) fn append_refusal(error: AppendError) -> Refusal {
     match error {
         AppendError::Deleted => Refusal::UnknownPartition,

@@ -221,11 +221,11 @@ impl PluginRegistry {
         if let Some(version) = version {
             digest_of(&record, version)?;
         }
-        let uses = |user: &&PluginUser| {
+        let needs_it = |user: &&PluginUser| {
             let named = user.plugin.version.unwrap_or(record.active_version);
             user.plugin.name == name && version.is_none_or(|version| version == named)
         };
-        let topics: Vec<String> = users.iter().filter(uses).map(|user| user.topic.clone()).collect();
+        let topics: Vec<String> = users.iter().filter(needs_it).map(|user| user.topic.clone()).collect();
         if !topics.is_empty() {
             return Err(RegistryError::InUse { plugin, topics });
         }

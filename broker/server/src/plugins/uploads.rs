@@ -10,7 +10,7 @@ use ottla_plugin_host::{AdmitError, Admitted, Digest, Host, Upload};
 /// Uploads at the same time. Together they take at most this many times `plugin.max.bytes` on the disk.
 const UPLOADS_MAX: usize = 8;
 /// Silence after which an upload makes room for another.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// One piece of a component.
 #[derive(Debug, Clone, Copy)]
@@ -75,11 +75,8 @@ impl Uploads {
         let slot = self.slot(host, chunk)?;
         // Whoever holds this lock writes to the file: pieces of one upload come one after the other.
         let mut held = lock(&slot);
-        let upload = match &mut *held {
-            Some(upload) => upload,
-            // Another connection completed it in the meantime; what it found out is not known here.
-            None => return Ok(Progress::Continue(0)),
-        };
+        // Another connection may have completed it in the meantime; what it found out is not known here.
+        let Some(upload) = &mut *held else { return Ok(Progress::Continue(0)) };
         let received_bytes = upload.received_bytes();
         if chunk.offset > received_bytes {
             return Err(UploadError::Gap { offset: chunk.offset, received_bytes });

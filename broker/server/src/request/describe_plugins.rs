@@ -14,6 +14,7 @@ use crate::meta::PluginRecord;
 use crate::plugins::{PluginUser, RegistryError};
 
 /// Serves DescribePlugins.
+#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
 pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
     respond(broker, head, &frame).into()
 }

@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::producer_ids::ProducerIdError;
 
 /// Serves InitProducerId.
+#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
 pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: BytesMut) -> Reply {
     let request = match decode_request::<InitProducerIdRequest<'_>>(ApiVersion(head.version), &frame) {
         Ok(request) => request,

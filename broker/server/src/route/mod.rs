@@ -22,6 +22,8 @@ pub mod entry;
 
 mod apply;
 mod checkpoint;
+#[cfg(test)]
+mod images;
 mod lane;
 mod order;
 mod recover;
@@ -198,6 +200,13 @@ impl Router {
         if !self.shared.workers.wait_idle(STOP_PATIENCE) {
             tracing::warn!("batches that are still in a plugin are given up");
         }
+        self.end();
+        self.shared.checkpoint(checkpoint::Extent::Everything);
+    }
+
+    /// Ends the threads. They hold the log and the metadata, which somebody may want to open again.
+    fn end(&self) {
+        self.shared.order.close();
         self.shared.stop.begin();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
@@ -205,7 +214,6 @@ impl Router {
                 tracing::error!("a thread of the route panicked");
             }
         }
-        self.shared.checkpoint(checkpoint::Extent::Everything);
     }
 
     /// Writes down now what would be written down from time to time.
@@ -216,8 +224,7 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        self.shared.order.close();
-        self.shared.stop.begin();
+        self.end();
     }
 }
 
@@ -267,7 +274,7 @@ impl Shared {
             None => (Staged::Stays, [0; 32]),
         };
         if staged == Staged::Stays
-            && let Some(placed) = self.append_if_first(partition, &mut batch, claim)
+            && let Some(placed) = append_if_first(partition, &mut batch, claim)
         {
             return placed;
         }
@@ -304,21 +311,6 @@ impl Shared {
         Ok(place)
     }
 
-    /// Appends a batch that stays, unless earlier ones of its partition still wait.
-    fn append_if_first(
-        &self,
-        partition: &Partition,
-        batch: &mut BytesMut,
-        claim: Option<Claim>,
-    ) -> Option<Result<Place, Refusal>> {
-        let mut intake = partition.intake();
-        if intake.lane.routed > 0 {
-            return None;
-        }
-        let appended = intake.append(&partition.log, batch, claim);
-        Some(appended.map(|appended| Place::Landed(Landed::Here(appended.base_offset))))
-    }
-
     fn plugin_for(&self, topic: &Topic) -> Result<Option<Arc<BoundPlugin>>, Refusal> {
         let settings = topic.settings();
         let Some(plugin) = settings.partitioner.as_ref().filter(|_| routes(topic, &settings)) else { return Ok(None) };
@@ -336,6 +328,20 @@ impl Shared {
             }
         }
     }
+}
+
+/// Appends a batch that stays, unless earlier ones of its partition still wait.
+fn append_if_first(
+    partition: &Partition,
+    batch: &mut BytesMut,
+    claim: Option<Claim>,
+) -> Option<Result<Place, Refusal>> {
+    let mut intake = partition.intake();
+    if intake.lane.routed > 0 {
+        return None;
+    }
+    let appended = intake.append(&partition.log, batch, claim);
+    Some(appended.map(|appended| Place::Landed(Landed::Here(appended.base_offset))))
 }
 
 /// Whether the batches of a topic go through a plugin.

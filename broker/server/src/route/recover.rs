@@ -196,14 +196,13 @@ impl TopicState {
         let mut targets = Vec::with_capacity(parts.len());
         for (part, (claim, offset)) in parts.iter().zip(found) {
             let target = at(&mut self.partitions, part.partition)?;
-            let base_offset = match offset {
-                Some(offset) => *offset,
-                None => {
-                    report.batches_appended += 1;
-                    let offset = target.append(part.batch)?;
-                    target.table.take(JOURNAL_PRODUCER, claim.span, Landed::Here(offset), clock::now_ms());
-                    offset
-                }
+            let base_offset = if let Some(offset) = offset {
+                *offset
+            } else {
+                report.batches_appended += 1;
+                let offset = target.append(part.batch)?;
+                target.table.take(JOURNAL_PRODUCER, claim.span, Landed::Here(offset), clock::now_ms());
+                offset
             };
             let records = BatchHeader::parse(part.batch).map_or(0, |header| header.record_count);
             targets.push(Target { partition: part.partition, records, base_offset });

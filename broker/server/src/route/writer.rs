@@ -64,6 +64,7 @@ impl Shared {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
 fn obstacle(error: JournalError) -> Obstacle {
     match error {
         JournalError::NoSpace | JournalError::Io { .. } => Obstacle::Passing(error.to_string()),

@@ -110,6 +110,7 @@ fn rebatched(batch: &Batch<'_>, records: &BatchRecords<'_>, runs: &Runs) -> Resu
     builders.into_iter().zip(&runs.partitions).map(finish).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
 fn failure(error: BuildError) -> Refusal {
     Refusal::Undecodable(error.to_string())
 }

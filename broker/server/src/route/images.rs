@@ -1,0 +1,411 @@
+//! What a crash can leave on the disk, image by image, and whether recovery makes the right thing of it.
+//!
+//! A history is a row of batches from idempotent producers: some stay, some are spread by a plugin, some stay behind one
+//! that was spread. A power cut keeps any prefix of the journal and any prefix of each log that the order of the syncs
+//! allows. From every such image the broker recovers, the producers send again whatever they were never told is safe,
+//! now under a plugin that moves nothing, and then every record must be there exactly once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+
+use ottla_log::{LogDir, LogOptions};
+use ottla_wire::record::{Batch, BatchBuilder, Codec, set_producer};
+use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::entry::{Entry, EntryRecords, Part};
+use super::recover::{RouteReport, recover};
+use super::writer::JOURNAL_EPOCH;
+use crate::config::{Config, TopicSettings};
+use crate::meta::{LocalStore, MetadataStore};
+use crate::partition::sequence::{Span, Tail};
+use crate::partition::{Admission, Claim, Landed, Place};
+use crate::producer_ids::JOURNAL_PRODUCER;
+use crate::stage::split::split;
+use crate::topics::{NewTopic, Topic, TopicTable};
+
+const PARTITIONS: i32 = 3;
+const NO_PLUGIN: [u8; 32] = [0; 32];
+
+/// One batch of a history.
+#[derive(Debug, Clone)]
+struct Sent {
+    producer: i64,
+    addressed: i32,
+    /// Where the plugin sends each record.
+    answer: Vec<u32>,
+    /// Whether it came while an earlier one of its partition was in the journal.
+    behind: bool,
+}
+
+impl Sent {
+    fn stays(&self) -> bool {
+        self.answer.iter().all(|partition| *partition == self.addressed as u32)
+    }
+}
+
+/// A batch that a log got.
+#[derive(Debug, Clone)]
+struct Appended {
+    bytes: Vec<u8>,
+    /// Which batch of the history it is of.
+    sent: usize,
+}
+
+/// What the running broker wrote, in its order.
+#[derive(Debug, Default)]
+struct Written {
+    /// Entries of the journal, with the batch of the history each is of.
+    journal: Vec<(usize, Vec<u8>)>,
+    logs: [Vec<Appended>; PARTITIONS as usize],
+    /// The batches as they were sent.
+    sent: Vec<Vec<u8>>,
+    /// For a batch in the journal: the last one of its producer before it that went straight into the log.
+    after: HashMap<usize, usize>,
+}
+
+fn claim_of(batch: &[u8]) -> Claim {
+    Claim::of(&Batch::parse(batch).unwrap().header).unwrap()
+}
+
+/// What the broker writes for a history, if nothing goes wrong.
+fn run(history: &[Sent], topic_id: Uuid) -> Written {
+    let mut written = Written::default();
+    let mut tails: HashMap<(i64, i32), (Tail, usize)> = HashMap::new();
+    let mut next = [Sequence(0); PARTITIONS as usize];
+    for (index, sent) in history.iter().enumerate() {
+        let count = sent.answer.len() as i32;
+        let before = tails.get(&(sent.producer, sent.addressed)).copied();
+        let first = before.map_or(Sequence(0), |(tail, _)| tail.last.advance(1));
+        let span = Span::new(ProducerEpoch(0), first, count);
+        let mut builder = BatchBuilder::new(Codec::None).producer(ProducerId(sent.producer), span.epoch, first);
+        for at in 0..count {
+            builder.append(1000, None, Some(format!("{index}/{at}").as_bytes()), [].into_iter()).unwrap();
+        }
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes).unwrap();
+        written.sent.push(bytes.clone());
+        let follows = before.map(|(tail, _)| tail);
+        tails.insert((sent.producer, sent.addressed), (Tail { epoch: span.epoch, last: span.last }, index));
+        let entry = |records| {
+            let mut payload = Vec::new();
+            let entry = Entry {
+                topic_id,
+                addressed: sent.addressed,
+                producer_id: ProducerId(sent.producer),
+                span,
+                follows,
+                plugin: NO_PLUGIN,
+                records,
+            };
+            entry.encode(&mut payload);
+            (index, payload)
+        };
+        if sent.stays() {
+            if sent.behind {
+                written.journal.push(entry(EntryRecords::Stayed(&bytes)));
+            }
+            written.logs[sent.addressed as usize].push(Appended { bytes, sent: index });
+        } else {
+            let batch = Batch::parse(&bytes).unwrap();
+            let mut split = split(&batch, &batch.records(1 << 20).unwrap(), &sent.answer).unwrap();
+            for part in &mut split.parts {
+                let target = part.partition as usize;
+                set_producer(&mut part.bytes, JOURNAL_PRODUCER, JOURNAL_EPOCH, next[target]);
+                next[target] = next[target].advance(part.records);
+            }
+            let parts = split.parts.iter().map(|part| Part { partition: part.partition, batch: &part.bytes });
+            written.journal.push(entry(EntryRecords::Moved { runs: split.runs.clone(), parts: parts.collect() }));
+            for part in split.parts {
+                written.logs[part.partition as usize].push(Appended { bytes: part.bytes, sent: index });
+            }
+        }
+        let journaled = written.journal.last().is_some_and(|(last, _)| *last == index);
+        if let Some((_, before)) = before.filter(|_| journaled) {
+            // One in the journal has waited itself, and the journal is carried out in order.
+            let in_journal = written.journal.iter().any(|(other, _)| *other == before);
+            let direct = if in_journal { written.after.get(&before).copied() } else { Some(before) };
+            written.after.extend(direct.map(|direct| (index, direct)));
+        }
+    }
+    written
+}
+
+/// How much of everything a crash has left.
+#[derive(Debug, Clone)]
+struct Image {
+    journal: usize,
+    logs: [usize; PARTITIONS as usize],
+}
+
+impl Written {
+    fn left(&self, image: &Image) -> impl Iterator<Item = (usize, &Appended)> {
+        (0..).zip(&self.logs).zip(image.logs).flat_map(|((log, all), left)| all[..left].iter().map(move |it| (log, it)))
+    }
+
+    /// Whether the order in which the broker syncs allows it: nothing of an entry is in a log before the entry is in
+    /// the journal, and before the batch in front of it is durable; and a batch goes straight into its log only when
+    /// the entries before it are done.
+    fn allows(&self, history: &[Sent], image: &Image) -> bool {
+        let journaled: Vec<usize> = self.journal.iter().map(|(sent, _)| *sent).collect();
+        let kept = &journaled[..image.journal];
+        self.left(image).all(|(_, appended)| {
+            let sent = appended.sent;
+            if journaled.contains(&sent) {
+                let before = self.after.get(&sent);
+                return kept.contains(&sent)
+                    && before.is_none_or(|before| self.left(image).any(|(_, it)| it.sent == *before));
+            }
+            let lane = |other: &&usize| **other < sent && history[**other].addressed == history[sent].addressed;
+            journaled.iter().filter(lane).all(|other| kept.contains(other))
+        })
+    }
+
+    /// Whether all of a batch is in the logs: only then may its producer have been told.
+    fn is_complete(&self, image: &Image, sent: usize) -> bool {
+        let all = self.logs.iter().flatten().filter(|it| it.sent == sent).count();
+        self.left(image).filter(|(_, it)| it.sent == sent).count() == all
+    }
+}
+
+/// A data directory with one topic.
+struct World {
+    topics: TopicTable,
+    log: Arc<LogDir>,
+}
+
+impl World {
+    fn open(dir: &Path) -> Self {
+        let (log, _) = LogDir::open(&dir.join("log"), LogOptions::default()).unwrap();
+        let log = Arc::new(log);
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.join("metadata.redb")).unwrap());
+        let topics = TopicTable::open(&Config::default(), meta, Arc::clone(&log)).unwrap();
+        Self { topics, log }
+    }
+
+    fn topic(&self) -> Arc<Topic> {
+        if let Some(topic) = self.topics.get("t") {
+            return topic;
+        }
+        let settings = TopicSettings::defaults(&Config::default());
+        self.topics.create(NewTopic { name: "t".to_owned(), partition_count: PARTITIONS, settings }).unwrap()
+    }
+
+    fn recover(&self) -> RouteReport {
+        let (journal, entries) = self.log.open_journal("route").unwrap();
+        recover(&self.topics.all(), &journal, entries).unwrap()
+    }
+
+    /// Every value in the logs: partition and offset, by value.
+    fn values(&self) -> BTreeMap<String, Vec<(i32, i64)>> {
+        let mut values: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
+        for partition in &self.topic().partitions {
+            let end = partition.log.end_offset();
+            let mut offset = Offset(0);
+            while let Some((bytes, range)) = partition.log.read_batches(offset, 1, end).unwrap() {
+                offset = range.next_offset;
+                let batch = Batch::parse(&bytes).unwrap();
+                for record in &batch.records(1 << 20).unwrap() {
+                    let record = record.unwrap();
+                    let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                    values.entry(value).or_default().push((partition.index, batch.header.offset_of(&record).get()));
+                }
+            }
+        }
+        values
+    }
+
+    fn paint(&self, written: &Written, image: &Image) {
+        let topic = self.topic();
+        for ((partition, all), left) in topic.partitions.iter().zip(&written.logs).zip(image.logs) {
+            for appended in &all[..left] {
+                partition.log.append(&mut appended.bytes.clone()).unwrap();
+            }
+        }
+        let (journal, _) = self.log.open_journal("route").unwrap();
+        for (_, payload) in &written.journal[..image.journal] {
+            journal.append(&[IoSlice::new(payload)]).unwrap();
+        }
+    }
+
+    /// Sends again, in order, what was not acknowledged, to a broker whose plugin moves nothing.
+    fn send_again(&self, history: &[Sent], written: &Written, acked: impl Fn(usize) -> bool) {
+        let values = self.values();
+        for (index, sent) in history.iter().enumerate().filter(|(index, _)| !acked(*index)) {
+            let topic = self.topic();
+            let partition = topic.partition(sent.addressed).unwrap();
+            let mut intake = partition.intake();
+            let claim = claim_of(&written.sent[index]);
+            match intake.admit(Some(claim)).unwrap_or_else(|error| panic!("batch {index}: {error}")) {
+                Admission::Next { .. } => {
+                    intake.append(&partition.log, &mut written.sent[index].clone(), Some(claim)).unwrap();
+                }
+                // What it is told is where its records are.
+                Admission::Duplicate(Place::Landed(Landed::Here(base))) => {
+                    for at in 0..sent.answer.len() {
+                        let place = (sent.addressed, base.get() + at as i64);
+                        assert_eq!(values.get(&format!("{index}/{at}")), Some(&vec![place]));
+                    }
+                }
+                Admission::Duplicate(Place::Landed(Landed::Moved(moved))) => {
+                    for run in moved.placed_runs() {
+                        for at in 0..run.records {
+                            let place = (run.partition, run.base_offset.get() + i64::from(at));
+                            let value = format!("{index}/{}", run.first_index + at);
+                            assert_eq!(values.get(&value), Some(&vec![place]));
+                        }
+                    }
+                }
+                Admission::Duplicate(Place::Waiting(_)) => panic!("nothing waits after recovery"),
+            }
+        }
+    }
+
+    fn assert_once(&self, history: &[Sent], told: &str) {
+        let values = self.values();
+        let expected = history
+            .iter()
+            .enumerate()
+            .flat_map(|(index, sent)| (0..sent.answer.len()).map(move |at| format!("{index}/{at}")));
+        let expected: Vec<String> = expected.collect();
+        for value in &expected {
+            let places = values.get(value).map_or(0, Vec::len);
+            assert_eq!(places, 1, "{value} is there {places} times: {told}");
+        }
+        assert_eq!(values.len(), expected.len(), "{told}");
+    }
+}
+
+/// Recovers from an image as often as `crashes` says, each time from the journal as the crash left it, and checks.
+fn check(history: &[Sent], image: &Image, acks: usize, crashes: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::open(dir.path());
+    let written = run(history, world.topic().id);
+    if !written.allows(history, image) {
+        return;
+    }
+    world.paint(&written, image);
+    drop(world);
+    let journal = dir.path().join("log/route");
+    let kept: Vec<_> = std::fs::read_dir(&journal)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    let told = format!("{history:?} {image:?}");
+    for _ in 0..crashes {
+        // It got as far as the logs, and neither the picture nor the cut of the journal survived.
+        World::open(dir.path()).recover();
+        std::fs::remove_dir_all(&journal).unwrap();
+        std::fs::create_dir(&journal).unwrap();
+        for (path, bytes) in &kept {
+            std::fs::write(path, bytes).unwrap();
+        }
+        let _ = std::fs::remove_file(dir.path().join("log/t-0/producers"));
+    }
+    let world = World::open(dir.path());
+    let report = world.recover();
+    assert_eq!(report.entries, image.journal, "{told}");
+    // Acknowledged are, per producer and partition, the first `acks` at most, and none before an incomplete one.
+    let acked = |index: usize| {
+        let Sent { producer, addressed, .. } = history[index];
+        let mine = (0..history.len())
+            .filter(|other| history[*other].producer == producer && history[*other].addressed == addressed);
+        let told = mine.take_while(|other| written.is_complete(image, *other)).take(acks);
+        told.into_iter().any(|other| other == index)
+    };
+    world.send_again(history, &written, acked);
+    world.assert_once(history, &told);
+    // And once more, from the picture.
+    drop(world);
+    let world = World::open(dir.path());
+    assert_eq!(world.recover(), RouteReport::default(), "{told}");
+    world.send_again(history, &written, |_| false);
+    world.assert_once(history, &told);
+}
+
+fn sent(producer: i64, addressed: i32, answer: &[u32], behind: bool) -> Sent {
+    Sent { producer, addressed, answer: answer.to_vec(), behind }
+}
+
+/// Every image that a crash can leave of a short history with everything in it.
+#[test]
+fn every_image_of_a_short_history_recovers_to_each_record_once() {
+    let history = [
+        sent(1, 0, &[0, 0], false),
+        sent(1, 0, &[1, 0, 2], false),
+        sent(1, 0, &[0], true),
+        sent(2, 1, &[1], false),
+        sent(2, 1, &[0, 2], false),
+        sent(1, 0, &[2], false),
+    ];
+    let written = run(&history, Uuid::nil());
+    let mut images = 0;
+    for journal in 0..=written.journal.len() {
+        for a in 0..=written.logs[0].len() {
+            for b in 0..=written.logs[1].len() {
+                for c in 0..=written.logs[2].len() {
+                    let image = Image { journal, logs: [a, b, c] };
+                    if written.allows(&history, &image) {
+                        images += 1;
+                        check(&history, &image, images % 3, images % 2);
+                    }
+                }
+            }
+        }
+    }
+    assert!(images > 50, "{images}");
+}
+
+/// Each case syncs a few dozen times, so there are few of them unless more are asked for.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
+}
+
+fn histories() -> impl Strategy<Value = Vec<Sent>> {
+    let answer = vec(0..PARTITIONS as u32, 1..4);
+    let one = (1..3_i64, 0..PARTITIONS, answer, any::<bool>(), any::<bool>());
+    let one = one.prop_map(|(producer, addressed, mut answer, stays, behind)| {
+        if stays {
+            answer.fill(addressed as u32);
+        }
+        Sent { producer, addressed, answer, behind }
+    });
+    // A producer keeps five in flight at most, so no more than five can be sent again.
+    vec(one, 1..20).prop_map(|history| {
+        let mut counts: HashMap<(i64, i32), usize> = HashMap::new();
+        let few = |sent: &Sent| {
+            let count = counts.entry((sent.producer, sent.addressed)).or_default();
+            *count += 1;
+            *count <= 5
+        };
+        let mut few = few;
+        history.into_iter().filter(|sent| few(sent)).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any history, and any image of it that a crash can leave.
+    #[test]
+    fn any_image_of_any_history_recovers_to_each_record_once(
+        history in histories(), shares in (0..=100_usize, [0..=100_usize, 0..=100, 0..=100]), acks in 0..6_usize, crashes in 0..2_usize,
+    ) {
+        let written = run(&history, Uuid::nil());
+        let share = |count: usize, percent: usize| (count * percent).div_ceil(100);
+        let mut image = Image { journal: share(written.journal.len(), shares.0), logs: [0; PARTITIONS as usize] };
+        for (log, (all, percent)) in written.logs.iter().zip(shares.1).enumerate() {
+            image.logs[log] = share(all.len(), percent);
+        }
+        // The nearest image that can be: shorten logs until it is one.
+        while !written.allows(&history, &image) {
+            let longest = (0..image.logs.len()).max_by_key(|log| image.logs[*log]).unwrap();
+            image.logs[longest] -= 1;
+        }
+        check(&history, &image, acks, crashes);
+    }
+}

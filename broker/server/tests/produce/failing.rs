@@ -1,0 +1,82 @@
+//! Plugins that fail: only their batch does, with an answer that says which plugin and why.
+
+use ottla_wire::ErrorCode;
+
+use crate::guest::Guest;
+use crate::home::{Home, said};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_fails_fails_its_batch_and_leaves_the_numbers_free() {
+    let home = Home::new().await;
+    home.routed_topic(3).await;
+    let mut client = home.ottla().await;
+    let id = client.producer_id().await;
+    client.produce("t", 0, &said("01").by(id, 0, 0)).await;
+    let trapped = client.produce("t", 0, &said("0t1").by(id, 0, 2)).await;
+    assert_eq!((trapped.error_code, trapped.base_offset), (ErrorCode::InvalidRecord, -1));
+    assert_eq!(trapped.record_errors, [0, 1, 2]);
+    assert!(trapped.message.contains("digit@1"), "{}", trapped.message);
+    // The one behind it was sent in the belief that it would be taken.
+    let behind = client.produce("t", 0, &said("0").by(id, 0, 5)).await;
+    assert_eq!(behind.error_code, ErrorCode::OutOfOrderSequenceNumber);
+    // The same numbers with other records.
+    assert_eq!(client.produce("t", 0, &said("011").by(id, 0, 2)).await.error_code, ErrorCode::None);
+    assert_eq!(home.records("t", 0).await.len() + home.records("t", 1).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_does_not_exist_names_the_record() {
+    let home = Home::new().await;
+    home.routed_topic(3).await;
+    let answer = home.client().await.produce("t", 0, &said("0191")).await;
+    assert_eq!((answer.error_code, answer.record_errors), (ErrorCode::InvalidRecord, vec![2]));
+    assert!(answer.message.contains("digit@1") && answer.message.contains("partition 9 of 3"), "{}", answer.message);
+    for partition in 0..3 {
+        assert!(home.records("t", partition).await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loops_wrong_counts_and_refusals_each_say_what_they_are() {
+    let home = Home::with(&["plugin.call.timeout.ms=20"]).await;
+    let guests = [
+        ("loop", "(loop $again (br $again)) (unreachable)", "did not finish within 20 ms"),
+        ("count", "(call $fill (i32.const 0) (i32.const 1))", "answered for 1 records, 2 were asked"),
+        ("refuse", "(call $err (i32.const 0) (i32.const 0))", "refused the batch"),
+        ("memory", "(drop (call $alloc (i32.const 0x7ffffff))) (unreachable)", "memory"),
+    ];
+    for (name, partition, reason) in guests {
+        home.push(name, &Guest::that(partition).component()).await;
+        assert_eq!(home.create_topic(name, 2, &[("ottla.partitioner", name)]).await, ErrorCode::None);
+        let answer = home.client().await.produce(name, 0, &said("01")).await;
+        assert_eq!(answer.error_code, ErrorCode::InvalidRecord, "{name}: {}", answer.message);
+        assert!(answer.message.contains(&format!("{name}@1")), "{}", answer.message);
+        assert!(answer.message.contains(reason), "{}", answer.message);
+        assert!(home.records(name, 0).await.is_empty());
+    }
+    // A topic beside them is served as if nothing had been.
+    home.create_topic("plain", 1, &[]).await;
+    assert_eq!(home.client().await.produce("plain", 0, &said("a")).await.offset(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_0_through_a_plugin_closes_the_connection_when_it_fails() {
+    let home = Home::new().await;
+    home.routed_topic(3).await;
+    let mut client = home.client().await;
+    let (good, bad) = (said("012").bytes(), said("t").bytes());
+    client.send(9, &crate::home::produce_request(0, "t", &[(0, &good)])).await;
+    client.send(9, &crate::home::produce_request(0, "t", &[(0, &bad)])).await;
+    assert!(client.is_closed().await);
+    assert_eq!(home.records("t", 2).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_unpacks_to_too_much_is_refused_by_name_of_the_setting() {
+    let home = Home::with(&["ottla.stage.unpacked.max.bytes=10000"]).await;
+    home.routed_topic(3).await;
+    let bomb = said(&"1".repeat(100)).codec(ottla_wire::record::Codec::Zstd).tagged(&"x".repeat(1000));
+    let answer = home.client().await.produce("t", 0, &bomb).await;
+    assert_eq!(answer.error_code, ErrorCode::MessageTooLarge);
+    assert!(answer.message.contains("ottla.stage.unpacked.max.bytes"), "{}", answer.message);
+}

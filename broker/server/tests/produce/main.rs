@@ -1,0 +1,18 @@
+//! The produce path against a whole broker on a port of its own, with real plugins.
+//!
+//! - `basics`: acks, error codes, what the broker fills in
+//! - `idempotent`: retries, gaps and epochs, across restarts and crashes
+//! - `routed`: records that a plugin moves, and what each client is told
+//! - `failing`: plugins that fail
+//! - `registry`: uploads, versions, activation, deletion
+
+#[path = "../../../../plugins/host/tests/host/guest.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod guest;
+mod home;
+
+mod basics;
+mod failing;
+mod idempotent;
+mod registry;
+mod routed;

@@ -78,7 +78,7 @@ def produce_until_told(o):
         "acks": "all",
         "enable.idempotence": True,
         "linger.ms": 2,
-        "queue.buffering.max.messages": 300,
+        "queue.buffering.max.messages": 100,
         "message.timeout.ms": 300_000,
         "socket.timeout.ms": 10_000,
         "retry.backoff.ms": 20,

@@ -47,7 +47,7 @@ def produce_until_told(o):
     """Numbers from `name` 0 upwards, an `ack` line for each acknowledged one, until standard input ends."""
     told = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), told.set()), daemon=True).start()
-    room = threading.Semaphore(300)
+    room = threading.Semaphore(100)
     printing = threading.Lock()
 
     def report(number):

@@ -18,6 +18,9 @@ pub use trace::{Call, parse};
 const CALLS: &str =
     "trace=pwrite64,pwritev,pwritev2,write,writev,sendto,sendmsg,sendfile,fsync,fdatasync,sync_file_range";
 
+/// How an entry of the route journal begins; marks of what is durable begin otherwise and promise nothing.
+const JOURNAL_ENTRY: &[u8] = b"OTJ\x01";
+
 /// Whether this machine lets us trace; the reason if not.
 pub fn unavailable() -> Option<String> {
     let probe = Command::new("strace").args(["-f", "-qq", "-o", "/dev/null", "true"]).stderr(Stdio::piped()).output();
@@ -90,6 +93,29 @@ pub fn check(calls: &[Call], acks: &[Ack]) -> Vec<Violation> {
     violations
 }
 
+/// Checks that no write into the logs of `topic` begins before what was last written to the route journal is durable. Holds
+/// where one producer waits for each answer: the last thing in the journal is then the entry that the write carries out.
+pub fn check_journal(calls: &[Call], topic: &str) -> Vec<Violation> {
+    let directory = format!("/{topic}-");
+    let routed = calls.iter().filter(|call| call.is_write() && call.is_segment() && call.path.contains(&directory));
+    let mut violations = Vec::new();
+    for write in routed {
+        let is_entry = |call: &&Call| call.is_write() && call.is_journal() && call.data.starts_with(JOURNAL_ENTRY);
+        let before = calls.iter().filter(is_entry).filter(|call| call.end < write.begin);
+        let Some(entry) = before.max_by_key(|call| call.end) else {
+            violations.push(Violation::NotSeen(format!("a journal entry before line {}", write.begin)));
+            continue;
+        };
+        let covers =
+            |sync: &Call| sync.is_sync() && sync.path == entry.path && sync.begin > entry.end && sync.end < write.begin;
+        if !calls.iter().any(covers) {
+            let lines = format!("entry on line {}, carried out on line {}", entry.end, write.begin);
+            violations.push(Violation::TooEarly(format!("{} ({lines})", write.path)));
+        }
+    }
+    violations
+}
+
 /// What was sent to each receiver: where in its stream each call began, in order.
 fn answers_by_receiver(calls: &[Call]) -> HashMap<SocketAddr, Vec<(u64, &Call)>> {
     let mut sent: HashMap<SocketAddr, Vec<(u64, &Call)>> = HashMap::new();
@@ -145,6 +171,19 @@ mod tests {
     fn a_sync_that_began_before_the_write_covers_nothing() {
         let violations = check(&parse(TRACE), &[ack(50, 6)]);
         assert!(matches!(violations.as_slice(), [Violation::TooEarly(_)]), "{violations:?}");
+    }
+
+    #[test]
+    fn a_journal_entry_is_durable_before_it_is_carried_out() {
+        let entry = "1 pwritev(3</d/route/0.journal>, [{iov_base=\"OTJ\\1\", iov_len=4}], 1, 0) = 4\n";
+        let mark = "1 pwritev(3</d/route/0.journal>, [{iov_base=\"OTJ\\2\", iov_len=4}], 1, 4) = 4\n";
+        let sync = "1 fdatasync(3</d/route/0.journal>) = 0\n";
+        let carried_out = "2 pwritev(4</d/t-1/0.log>, [{iov_base=\"x\", iov_len=1}], 1, 0) = 1\n";
+        let check = |trace: &[&str]| check_journal(&parse(&trace.concat()), "t");
+        assert_eq!(check(&[entry, sync, mark, carried_out, carried_out]), []);
+        assert!(matches!(check(&[entry, carried_out, sync]).as_slice(), [Violation::TooEarly(_)]));
+        assert!(matches!(check(&[sync, entry, carried_out]).as_slice(), [Violation::TooEarly(_)]));
+        assert!(matches!(check(&[carried_out]).as_slice(), [Violation::NotSeen(_)]));
     }
 
     #[test]

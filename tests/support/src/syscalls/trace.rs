@@ -29,9 +29,18 @@ impl Call {
         matches!(self.name.as_str(), "fdatasync" | "fsync") && self.result == 0
     }
 
-    /// Whether its file is a segment.
+    /// Whether its file is a segment of a partition.
     pub fn is_segment(&self) -> bool {
-        Path::new(&self.path).extension().is_some_and(|extension| extension == "log")
+        self.has_extension("log")
+    }
+
+    /// Whether its file is a piece of the route journal.
+    pub fn is_journal(&self) -> bool {
+        self.has_extension("journal")
+    }
+
+    fn has_extension(&self, wanted: &str) -> bool {
+        Path::new(&self.path).extension().is_some_and(|extension| extension == wanted)
     }
 
     /// Writes data.

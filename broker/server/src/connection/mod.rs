@@ -207,7 +207,13 @@ impl Owed {
             && !matches!(self.queue.back(), Some((Reply::Exclusive(_), _)))
     }
 
-    fn push(&mut self, reply: Reply, bytes: usize) {
+    /// Adds a reply. It counts with the bytes of its request and, if it is there already, its own.
+    fn push(&mut self, reply: Reply, request_bytes: usize) {
+        let bytes = request_bytes
+            + match &reply {
+                Reply::Ready(response) => response.head.len(),
+                _ => 0,
+            };
         self.queue.push_back((reply, bytes));
         self.bytes += bytes;
     }

@@ -51,13 +51,14 @@ impl Delivery {
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => gathered.push_back(Source::Memory(bytes)),
-                Piece::File(range) => match self.mapped(&range) {
-                    Some(slice) => gathered.push_back(Source::Mapped(slice)),
-                    None => {
+                Piece::File(range) => {
+                    if let Some(slice) = self.mapped(&range) {
+                        gathered.push_back(Source::Mapped(slice));
+                    } else {
                         self.send_gathered(stream, &mut gathered, SendFlags::MORE).await?;
                         self.send_file(stream, &range).await?;
                     }
-                },
+                }
             }
         }
         self.send_gathered(stream, &mut gathered, SendFlags::empty()).await

@@ -72,7 +72,7 @@ impl From<TopicChangeError> for Refusal {
             TopicChangeError::Exists(_) => ErrorCode::TopicAlreadyExists,
             TopicChangeError::Collides { .. } | TopicChangeError::Name(_) => ErrorCode::InvalidTopicException,
             TopicChangeError::Unknown => ErrorCode::UnknownTopicOrPartition,
-            TopicChangeError::Meta(_) | TopicChangeError::Log(_) => {
+            TopicChangeError::Meta(_) | TopicChangeError::Log(_) | TopicChangeError::Panicked => {
                 tracing::error!("a change of a topic failed: {error}");
                 ErrorCode::KafkaStorageError
             }

@@ -57,9 +57,7 @@ fn describe(
     detail: Detail,
 ) -> Result<Vec<DescribeConfigsResourceResult<'static>>, Refusal> {
     let wanted = |name: &str| match &resource.configuration_keys {
-        // Kafka's own client asks for everything with an empty list here and there; null is the documented way.
         None => true,
-        Some(keys) if keys.is_empty() => true,
         Some(keys) => keys.iter().any(|key| key == name),
     };
     match resource.resource_type {

@@ -19,7 +19,6 @@ use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::topic::{TopicSetting, list_items};
 use crate::config::{TopicSettings, ValueKind};
-use crate::topics::Topic;
 
 /// Serves IncrementalAlterConfigs.
 pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
@@ -66,21 +65,22 @@ fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only
         let error_code = ErrorCode::UnknownTopicOrPartition;
         Refusal::new(error_code, error_code.message())
     })?;
-    let overrides = changed(&topic, &resource.configs)?;
-    let settings = check_settings(broker, &topic.name, Some(&topic.settings()), overrides)?;
-    if !validate_only {
-        broker.topics.alter(&topic, settings)?;
-        tracing::info!("changed settings of topic {}", topic.name);
+    let change = |settings: &TopicSettings| {
+        check_settings(broker, &topic.name, Some(settings), changed(settings, &resource.configs)?)
+    };
+    if validate_only {
+        return change(&topic.settings()).map(drop);
     }
+    broker.topics.alter(&topic, change)?;
+    tracing::info!("changed settings of topic {}", topic.name);
     Ok(())
 }
 
 /// What the topic sets itself after the changes.
 fn changed(
-    topic: &Topic,
+    settings: &TopicSettings,
     changes: &[AlterableConfig<'_>],
 ) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
-    let settings = topic.settings();
     let mut overrides = settings.overrides.clone();
     let mut seen = HashSet::new();
     for change in changes {
@@ -101,7 +101,7 @@ fn changed(
             .ok_or_else(|| Refusal::new(ErrorCode::InvalidConfig, format!("Null value not supported for {name}")))?;
         let value = match change.config_operation {
             OPERATION_SET => value.to_owned(),
-            OPERATION_APPEND | OPERATION_SUBTRACT => combined(&settings, setting, change.config_operation, value)?,
+            OPERATION_APPEND | OPERATION_SUBTRACT => combined(settings, setting, change.config_operation, value)?,
             other => {
                 let message = format!("Unknown config operation: {other}");
                 return Err(Refusal::new(ErrorCode::InvalidRequest, message));

@@ -106,6 +106,8 @@ async fn the_keys_asked_for_are_the_keys_answered() {
     let mut names: Vec<_> = result(&answer).configs.iter().map(|config| config.name.to_string()).collect();
     names.sort();
     assert_eq!(names, ["retention.ms", "segment.bytes"]);
+    let answer = describe(&broker, 2, RESOURCE_TOPIC, "t", Some(&[])).await;
+    assert!(result(&answer).configs.is_empty());
 }
 
 #[tokio::test]
@@ -174,6 +176,27 @@ async fn one_bad_change_keeps_all_of_them_out() {
     assert_eq!(alter(&broker, 1, "t", &[good], true).await, ErrorCode::None);
     assert_eq!(value(&broker, "t", "retention.ms").await, "604800000");
     assert_eq!(alter(&broker, 1, "nobody", &[good], false).await, ErrorCode::UnknownTopicOrPartition);
+}
+
+#[tokio::test]
+async fn changes_made_at_the_same_time_all_hold() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    let names =
+        ["retention.ms", "retention.bytes", "segment.ms", "flush.ms", "delete.retention.ms", "max.message.bytes"];
+    let changes = names.map(|name| {
+        let broker = &broker;
+        async move { alter(broker, 1, "t", &[(name, OPERATION_SET, Some("77"))], false).await }
+    });
+    let [a, b, c, d, e, f] = changes;
+    let codes = tokio::join!(a, b, c, d, e, f);
+    assert_eq!(
+        codes,
+        (ErrorCode::None, ErrorCode::None, ErrorCode::None, ErrorCode::None, ErrorCode::None, ErrorCode::None)
+    );
+    for name in names {
+        assert_eq!(value(&broker, "t", name).await, "77", "{name}");
+    }
 }
 
 #[tokio::test]

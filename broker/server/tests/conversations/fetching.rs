@@ -1,5 +1,6 @@
 //! Fetch: what comes, when, and how much of it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_wire::message::{
@@ -105,24 +106,63 @@ async fn what_is_unknown_is_told_per_partition_and_at_once() {
     assert_eq!(response.responses[1].topic_id, Uuid::from_u128(3));
 }
 
+/// A crash may take back what a page-cache topic showed, so the leader that comes after it is another one.
 #[tokio::test]
-async fn leader_epochs_are_compared() {
+async fn leader_epochs_are_compared_and_a_divergence_is_told() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[("ottla.durability", "page-cache")]).await;
+    broker.append("t", 0, batch(Codec::None, 1, &[b"a", b"b"])).await;
+    let broker = broker.crash().await;
+    broker.append("t", 0, batch(Codec::None, 1, &[b"c"])).await;
+    let epoch = broker.broker.topics.get("t").unwrap().partitions[0].log.leader_epoch().get();
+    assert_eq!(epoch, 1);
+    for (current_leader_epoch, error_code) in [
+        (-1, ErrorCode::None),
+        (1, ErrorCode::None),
+        (0, ErrorCode::FencedLeaderEpoch),
+        (2, ErrorCode::UnknownLeaderEpoch),
+    ] {
+        let mut request = fetch("t", &[(0, 0)]);
+        request.max_wait_ms = 60_000;
+        request.topics[0].partitions[0].current_leader_epoch = current_leader_epoch;
+        let answer = broker.client().await.ask(12, &request).await;
+        let partition = &partitions(&answer)[0];
+        assert_eq!(partition.error_code, error_code, "{current_leader_epoch}");
+        if error_code == ErrorCode::FencedLeaderEpoch {
+            assert_eq!((partition.current_leader.leader_id, partition.current_leader.leader_epoch), (1, 1));
+        }
+    }
+    // A reader that saw an offset 2 in epoch 0 saw something that is not in this log.
+    for (fetch_offset, last_fetched_epoch, diverging) in [(2, 0, (-1, -1)), (3, 0, (0, 2)), (3, 1, (-1, -1))] {
+        let mut request = fetch("t", &[(0, fetch_offset)]);
+        request.topics[0].partitions[0].last_fetched_epoch = last_fetched_epoch;
+        let answer = broker.client().await.ask(12, &request).await;
+        let partition = &partitions(&answer)[0];
+        let told = (partition.diverging_epoch.epoch, partition.diverging_epoch.end_offset);
+        assert_eq!((partition.error_code, told), (ErrorCode::None, diverging), "{fetch_offset} {last_fetched_epoch}");
+    }
+}
+
+#[tokio::test]
+async fn a_poll_ends_with_its_connection() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 1, &[]).await;
-    let ours = broker.broker.topics.get("t").unwrap().partitions[0].log.leader_epoch().get();
-    for (epoch, error_code) in
-        [(-1, ErrorCode::None), (ours, ErrorCode::None), (ours + 1, ErrorCode::UnknownLeaderEpoch)]
-    {
-        let mut request = fetch("t", &[(0, 0)]);
-        request.topics[0].partitions[0].current_leader_epoch = epoch;
-        let answer = broker.client().await.ask(12, &request).await;
-        assert_eq!(partitions(&answer)[0].error_code, error_code, "{epoch}");
+    // The test, the task that serves, and the listener in it; others come and go with their connections.
+    let (holders, idle) = (|| Arc::strong_count(&broker.broker), 3);
+    while holders() > idle {
+        tokio::task::yield_now().await;
     }
-    if ours > 0 {
-        let mut request = fetch("t", &[(0, 0)]);
-        request.topics[0].partitions[0].current_leader_epoch = ours - 1;
-        let answer = broker.client().await.ask(12, &request).await;
-        assert_eq!(partitions(&answer)[0].error_code, ErrorCode::FencedLeaderEpoch);
+    let mut client = broker.client().await;
+    let mut request = fetch("t", &[(0, 0)]);
+    request.max_wait_ms = i32::MAX;
+    client.send(12, &request).await;
+    // The connection holds the broker, and so does the poll.
+    while holders() < idle + 2 {
+        tokio::task::yield_now().await;
+    }
+    drop(client);
+    while holders() > idle {
+        tokio::task::yield_now().await;
     }
 }
 

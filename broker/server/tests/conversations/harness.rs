@@ -68,7 +68,17 @@ impl TestBroker {
         Self::start_in(dir, settings).await
     }
 
-    /// Stops, and says how many connections were still open.
+    /// Ends without a word to the disk, as a crash does, and starts again on the same data.
+    pub(crate) async fn crash(self) -> Self {
+        let Self { broker, serving, dir, settings } = self;
+        broker.shutdown.begin();
+        serving.await.unwrap();
+        assert_eq!(Arc::strong_count(&broker), 1, "somebody still holds the broker");
+        tokio::task::spawn_blocking(move || drop(broker)).await.unwrap();
+        Self::start_in(dir, settings).await
+    }
+
+    /// Stops.
     pub(crate) async fn stop(self) {
         self.broker.shutdown.begin();
         self.serving.await.unwrap();

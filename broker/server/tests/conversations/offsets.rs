@@ -79,6 +79,23 @@ async fn an_empty_partition_has_ends_and_no_times() {
     }
 }
 
+/// The epoch told with an offset is the one its record was written in, not the one of today.
+#[tokio::test]
+async fn offsets_carry_the_epoch_they_were_written_in() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[("ottla.durability", "page-cache")]).await;
+    broker.append("t", 0, batch(Codec::None, 100, &[b"a", b"b"])).await;
+    let broker = broker.crash().await;
+    broker.append("t", 0, batch(Codec::None, 200, &[b"c"])).await;
+    for (timestamp, offset, leader_epoch) in [(-2, 0, 0), (101, 1, 0), (200, 2, 1), (-3, 2, 1), (-1, 3, 1)] {
+        let answer = ask(&broker, 7, "t", vec![asking(0, timestamp)]).await;
+        assert_eq!((answer[0].offset, answer[0].leader_epoch), (offset, leader_epoch), "{timestamp}");
+    }
+    let fenced = ListOffsetsPartition { current_leader_epoch: 0, ..asking(0, -1) };
+    let answer = ask(&broker, 7, "t", vec![fenced]).await;
+    assert_eq!(answer[0].error_code, ErrorCode::FencedLeaderEpoch);
+}
+
 #[tokio::test]
 async fn what_cannot_be_answered_has_a_code_of_its_own() {
     let broker = TestBroker::start().await;

@@ -3,19 +3,24 @@
 //! Looking up takes a read lock for as long as a map lookup. Changes write the metadata first and take their time; one
 //! is made at a time, and the maps are locked only to swap the result in.
 
+mod name;
+
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ottla_log::{LogDir, PartitionName, PartitionOptions};
+use ottla_log::{LogDir, PartitionLog, PartitionName, PartitionOptions};
 use uuid::Uuid;
 
 use crate::config::{Config, TopicSettings};
 use crate::meta::{MetaError, MetadataStore, TopicRecord};
 use crate::partition::Partition;
 
-/// Topics in which Kafka's tools expect groups and transactions to be kept; clients cannot write to them.
-const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+pub use name::{TopicNameError, check_topic_name, is_internal};
+
+/// Partitions that are made or changed at the same time: their syncs share journal commits of the file system.
+const PARTITIONS_AT_ONCE: usize = 16;
 
 /// A topic that exists.
 pub struct Topic {
@@ -58,44 +63,6 @@ impl fmt::Debug for Topic {
     }
 }
 
-/// Whether the broker alone writes to a topic of this name.
-pub fn is_internal(name: &str) -> bool {
-    INTERNAL_TOPICS.contains(&name)
-}
-
-/// Why a text cannot be the name of a topic; Kafka's rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TopicNameError {
-    /// No text.
-    #[error("the empty string is not allowed")]
-    Empty,
-    /// `.` and `..` are directories.
-    #[error("'.' and '..' are not allowed")]
-    Dots,
-    /// More than a directory name holds together with the partition's number.
-    #[error("the length of {0} characters is above the maximum of 249")]
-    TooLong(usize),
-    /// A character that is not allowed.
-    #[error("it contains a character other than ASCII letters and digits, '.', '_' and '-'")]
-    Character,
-}
-
-/// Checks the name of a topic.
-pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
-    const LENGTH_MAX: usize = 249;
-    if name.is_empty() {
-        Err(TopicNameError::Empty)
-    } else if name == "." || name == ".." {
-        Err(TopicNameError::Dots)
-    } else if name.len() > LENGTH_MAX {
-        Err(TopicNameError::TooLong(name.chars().count()))
-    } else if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
-        Ok(())
-    } else {
-        Err(TopicNameError::Character)
-    }
-}
-
 /// Why a topic was not created, altered or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum TopicChangeError {
@@ -122,6 +89,9 @@ pub enum TopicChangeError {
     /// The log could not make or remove a partition.
     #[error("{0}")]
     Log(String),
+    /// A defect of the broker.
+    #[error("a thread of the broker panicked")]
+    Panicked,
 }
 
 /// What a new topic is to be.
@@ -208,7 +178,7 @@ impl TopicTable {
                 );
                 TopicSettings::defaults(config)
             });
-            let topic = table.assemble(&record.name, record.id, record.partition_count, settings).map_err(wrong)?;
+            let topic = table.assemble(&record.name, record.id, record.partition_count, settings, 1).map_err(wrong)?;
             table.write_index().insert(&topic);
         }
         table.report_orphans();
@@ -279,7 +249,7 @@ impl TopicTable {
         };
         // Metadata first: a crash after it leaves a topic whose missing partitions the next start makes.
         self.meta.put_topic(&record)?;
-        match self.assemble(&record.name, record.id, partition_count, settings) {
+        match self.assemble(&record.name, record.id, partition_count, settings, PARTITIONS_AT_ONCE) {
             Ok(topic) => {
                 self.write_index().insert(&topic);
                 Ok(topic)
@@ -293,17 +263,28 @@ impl TopicTable {
         }
     }
 
-    /// Replaces what a topic sets itself. Blocks on the disk.
-    pub fn alter(&self, topic: &Topic, settings: TopicSettings) -> Result<(), TopicChangeError> {
+    /// Replaces the settings of a topic by what `change` makes of them. Blocks on the disk.
+    pub fn alter<E: From<TopicChangeError>>(
+        &self,
+        topic: &Topic,
+        change: impl FnOnce(&TopicSettings) -> Result<TopicSettings, E>,
+    ) -> Result<(), E> {
         let _changing = self.change();
         if self.get_by_id(&topic.id).is_none() {
-            return Err(TopicChangeError::Unknown);
+            return Err(TopicChangeError::Unknown.into());
         }
+        let settings = change(&topic.settings())?;
+        self.store(topic, settings)?;
+        Ok(())
+    }
+
+    fn store(&self, topic: &Topic, settings: TopicSettings) -> Result<(), TopicChangeError> {
         let options = partition_options(&settings);
         self.meta.put_topic(&TopicRecord { configs: settings.overrides.clone(), ..topic.record() })?;
-        for partition in &topic.partitions {
-            partition.log.set_options(options).map_err(|error| TopicChangeError::Log(error.to_string()))?;
-        }
+        for_each_partition(topic.partitions.len() as i32, PARTITIONS_AT_ONCE, |index| match topic.partition(index) {
+            Some(partition) => set_options(&partition.log, options),
+            None => Ok(()),
+        })?;
         *topic.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         Ok(())
     }
@@ -331,12 +312,13 @@ impl TopicTable {
     }
 
     fn remove_partitions(&self, topic: &str, partition_count: i32) -> Result<(), TopicChangeError> {
-        for index in 0..partition_count {
+        for_each_partition(partition_count, PARTITIONS_AT_ONCE, |index| {
             let name = PartitionName { topic: topic.to_owned(), index };
             if self.log.partition(&name).is_some() {
                 self.log.delete_partition(&name).map_err(|error| TopicChangeError::Log(error.to_string()))?;
             }
-        }
+            Ok(())
+        })?;
         Ok(())
     }
 
@@ -347,32 +329,43 @@ impl TopicTable {
         id: Uuid,
         partition_count: i32,
         settings: TopicSettings,
+        at_once: usize,
     ) -> Result<Arc<Topic>, TopicChangeError> {
         let options = partition_options(&settings);
         let name: Arc<str> = name.into();
-        let open = |index: i32| {
-            let partition_name = PartitionName { topic: name.to_string(), index };
-            let log = match self.log.partition(&partition_name) {
-                Some(log) if log.topic_id() == id => Ok(log),
-                Some(log) => {
-                    return Err(TopicChangeError::Log(format!(
-                        "directory {partition_name} belongs to another topic, {}",
-                        log.topic_id()
-                    )));
-                }
-                None => self.log.create_partition(&partition_name, id, options),
-            };
-            let log = log.map_err(|error| TopicChangeError::Log(error.to_string()))?;
+        let partitions = for_each_partition(partition_count, at_once, |index| {
+            let log = self.open_log(&PartitionName { topic: name.to_string(), index }, id, options)?;
             let partition = Partition::open(id, Arc::clone(&name), index, log);
             partition.map(Arc::new).map_err(|error| TopicChangeError::Log(error.to_string()))
-        };
+        })?;
         Ok(Arc::new(Topic {
             id,
             internal: is_internal(&name),
-            partitions: (0..partition_count).map(open).collect::<Result<_, _>>()?,
+            partitions: partitions.into(),
             settings: RwLock::new(Arc::new(settings)),
             name,
         }))
+    }
+
+    fn open_log(
+        &self,
+        name: &PartitionName,
+        topic_id: Uuid,
+        options: PartitionOptions,
+    ) -> Result<Arc<PartitionLog>, TopicChangeError> {
+        let failed = |error: &dyn fmt::Display| TopicChangeError::Log(error.to_string());
+        let Some(log) = self.log.partition(name) else {
+            return self.log.create_partition(name, topic_id, options).map_err(|error| failed(&error));
+        };
+        if log.topic_id().is_nil() {
+            // Recovery made its partition.meta again and cannot know to whom it belonged.
+            log.set_topic_id(topic_id).map_err(|error| failed(&error))?;
+        } else if log.topic_id() != topic_id {
+            return Err(failed(&format!("directory {name} belongs to another topic, {}", log.topic_id())));
+        }
+        // The metadata is what counts: a crash may have come between it and the partitions.
+        set_options(&log, options)?;
+        Ok(log)
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {
@@ -396,25 +389,39 @@ fn partition_options(settings: &TopicSettings) -> PartitionOptions {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_follow_kafkas_rules() {
-        for legal in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
-            assert_eq!(check_topic_name(legal), Ok(()), "{legal}");
-        }
-        for (illegal, error) in [
-            ("", TopicNameError::Empty),
-            (".", TopicNameError::Dots),
-            ("..", TopicNameError::Dots),
-            ("a b", TopicNameError::Character),
-            ("a/b", TopicNameError::Character),
-            ("ä", TopicNameError::Character),
-            (&"x".repeat(250), TopicNameError::TooLong(250)),
-        ] {
-            assert_eq!(check_topic_name(illegal), Err(error), "{illegal}");
-        }
+fn set_options(log: &PartitionLog, options: PartitionOptions) -> Result<(), TopicChangeError> {
+    if log.options() == options {
+        return Ok(());
     }
+    log.set_options(options).map_err(|error| TopicChangeError::Log(error.to_string()))
+}
+
+/// Does something for every partition, so many at a time; the results come by index, or the first error.
+fn for_each_partition<T: Send>(
+    count: i32,
+    at_once: usize,
+    work: impl Fn(i32) -> Result<T, TopicChangeError> + Sync,
+) -> Result<Vec<T>, TopicChangeError> {
+    let next = AtomicI32::new(0);
+    let some = || -> Result<Vec<(i32, T)>, TopicChangeError> {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(done);
+            }
+            done.push((index, work(index).inspect_err(|_| next.store(count, Ordering::Relaxed))?));
+        }
+    };
+    let threads = at_once.min(usize::try_from(count).unwrap_or(0));
+    if threads <= 1 {
+        return some().map(|done| done.into_iter().map(|(_, value)| value).collect());
+    }
+    let parts: Result<Vec<_>, _> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(TopicChangeError::Panicked))).collect()
+    });
+    let mut done: Vec<(i32, T)> = parts?.into_iter().flatten().collect();
+    done.sort_unstable_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, value)| value).collect())
 }

@@ -39,7 +39,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             }
         }
-        // Fetchers that were there before look again: a cursor may have become theirs.
         let pause = next_look(&shared);
         tokio::select! {
             () = work => {}
@@ -95,6 +94,8 @@ async fn find_leaders(shared: &Arc<Shared>) {
                 }
             }
             drop(state);
+            // Fetchers sleep until they hear that a partition is theirs again.
+            shared.work.notify_waiters();
             if told {
                 shared.arrival.notify_waiters();
             }

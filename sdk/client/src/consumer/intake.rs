@@ -96,13 +96,17 @@ fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Ans
         first = false;
         let header = batch.header;
         let (base, end) = (header.base_offset.get(), header.next_offset().get());
+        if base < 0 || end <= base {
+            harvest.error = Some(corrupt(next_fetch, format!("a batch claims the offsets {base} to {end}")));
+            break;
+        }
         if end <= next_fetch {
             // From before the position: brokers may send the whole of what they have in one piece.
             continue;
         }
         let ascends = harvest.batches.last().is_none_or(|last| base >= last.header.next_offset().get());
-        if base < 0 || end <= base || !ascends {
-            harvest.error = Some(corrupt(next_fetch, format!("a batch claims the offsets {base} to {end}")));
+        if !ascends {
+            harvest.error = Some(corrupt(next_fetch, format!("the batch of offset {base} overlaps the one before it")));
             break;
         }
         if header.is_control() {

@@ -1,0 +1,7 @@
+//! The client against a broker that lies, stalls and hangs up.
+
+mod admin;
+mod broker;
+mod connecting;
+mod consuming;
+mod producing;

@@ -64,6 +64,7 @@ pub fn stop_signal() -> std::io::Result<impl Future<Output = &'static str>> {
         };
         tokio::spawn(async move {
             interrupt.recv().await;
+            #[expect(clippy::disallowed_methods, reason = "on the spot is what the second Ctrl-C asks for")]
             std::process::exit(EXIT_INTERRUPTED);
         });
         cause

@@ -188,8 +188,8 @@ async fn changes_made_at_the_same_time_all_hold() {
         let broker = &broker;
         async move { alter(broker, 1, "t", &[(name, OPERATION_SET, Some("77"))], false).await }
     });
-    let [a, b, c, d, e, f] = changes;
-    let codes = tokio::join!(a, b, c, d, e, f);
+    let [first, second, third, fourth, fifth, sixth] = changes;
+    let codes = tokio::join!(first, second, third, fourth, fifth, sixth);
     assert_eq!(
         codes,
         (ErrorCode::None, ErrorCode::None, ErrorCode::None, ErrorCode::None, ErrorCode::None, ErrorCode::None)

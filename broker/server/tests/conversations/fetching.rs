@@ -21,7 +21,7 @@ fn values(partition: &PartitionData<'_>) -> Vec<Vec<u8>> {
     for batch in batches(partition.records.bytes()) {
         let batch = batch.unwrap();
         batch.check_crc().unwrap();
-        for record in batch.records(1 << 20).unwrap().iter() {
+        for record in &batch.records(1 << 20).unwrap() {
             values.push(record.unwrap().value.unwrap().to_vec());
         }
     }

@@ -304,7 +304,10 @@ fn check(history: &[Sent], image: &Image, acks: usize, crashes: usize) {
         for (path, bytes) in &kept {
             std::fs::write(path, bytes).unwrap();
         }
-        let _ = std::fs::remove_file(dir.path().join("log/t-0/producers"));
+        let picture = crate::partition::snapshot::snapshot_path(&dir.path().join("log/t-0"));
+        if image.journal > 0 {
+            std::fs::remove_file(picture).unwrap();
+        }
     }
     let world = World::open(dir.path());
     let report = world.recover();

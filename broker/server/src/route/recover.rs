@@ -255,6 +255,8 @@ impl PartitionState {
         }
         if from < end {
             log.scan_batches(from, |header| state.see(header, from, known_end, journaled))?;
+            // So that the next stop writes down what was looked up now.
+            partition.intake().unsaved.bytes += 1;
         }
         Ok(state)
     }

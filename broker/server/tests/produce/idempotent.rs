@@ -109,3 +109,15 @@ async fn numbers_wrap_to_zero() {
     assert_eq!(client.produce("t", 0, &said("abcd").by(id, 0, edge)).await.offset(), 1);
     assert_eq!(client.produce("t", 0, &said("e").by(id, 0, 2)).await.offset(), 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_writes_down_what_a_start_after_a_crash_had_to_look_up() {
+    let (home, id) = home().await;
+    home.client().await.produce("t", 1, &said("abc").by(id, 0, 0)).await.offset();
+    let home = home.crash().await;
+    let written = |home: &Home| home.broker.log.path().join("t-0/producers").exists();
+    assert!(!written(&home));
+    let home = home.restart().await;
+    assert!(written(&home));
+    assert_eq!(home.client().await.produce("t", 1, &said("abc").by(id, 0, 0)).await.offset(), 0);
+}

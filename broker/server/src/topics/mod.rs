@@ -166,7 +166,7 @@ impl TopicTable {
                 wrong: wrong.to_string(),
             };
             if record.deleting {
-                table.remove_partitions(&record.name, record.partition_count).map_err(wrong)?;
+                table.remove_partitions(&record).map_err(wrong)?;
                 table.meta.delete_topic(&record.name)?;
                 continue;
             }
@@ -178,11 +178,19 @@ impl TopicTable {
                 );
                 TopicSettings::defaults(config)
             });
-            let topic = table.assemble(&record.name, record.id, record.partition_count, settings, 1).map_err(wrong)?;
+            // Opening costs no thread; making what a crash kept from being made is worth some.
+            let at_once = if table.lacks_partitions(&record) { PARTITIONS_AT_ONCE } else { 1 };
+            let count = record.partition_count;
+            let topic = table.assemble(&record.name, record.id, count, settings, at_once).map_err(wrong)?;
             table.write_index().insert(&topic);
         }
         table.report_orphans();
         Ok(table)
+    }
+
+    fn lacks_partitions(&self, record: &TopicRecord) -> bool {
+        let name = |index| PartitionName { topic: record.name.clone(), index };
+        (0..record.partition_count).any(|index| self.log.partition(&name(index)).is_none())
     }
 
     /// Directories that belong to no topic are left alone: deleting what one does not know is no recovery.
@@ -306,15 +314,17 @@ impl TopicTable {
     }
 
     fn forget(&self, record: &TopicRecord) -> Result<(), TopicChangeError> {
-        self.remove_partitions(&record.name, record.partition_count)?;
+        self.remove_partitions(record)?;
         self.meta.delete_topic(&record.name)?;
         Ok(())
     }
 
-    fn remove_partitions(&self, topic: &str, partition_count: i32) -> Result<(), TopicChangeError> {
-        for_each_partition(partition_count, PARTITIONS_AT_ONCE, |index| {
-            let name = PartitionName { topic: topic.to_owned(), index };
-            if self.log.partition(&name).is_some() {
+    /// Deletes the partitions of this very topic. A directory of the same name that belongs to another one, as after the
+    /// metadata was restored from a backup, is not ours to delete.
+    fn remove_partitions(&self, record: &TopicRecord) -> Result<(), TopicChangeError> {
+        for_each_partition(record.partition_count, PARTITIONS_AT_ONCE, |index| {
+            let name = PartitionName { topic: record.name.clone(), index };
+            if self.log.partition(&name).is_some_and(|log| log.topic_id() == record.id) {
                 self.log.delete_partition(&name).map_err(|error| TopicChangeError::Log(error.to_string()))?;
             }
             Ok(())

@@ -107,6 +107,8 @@ impl Plan {
                 planned
             };
         }
+        // What is there is all there will ever be: waiting for more would only ask again and again.
+        self.urgent |= partition.watermark.is_offline();
         let room = bytes_max.saturating_sub(self.bytes).min(wanted.partition_max_bytes.max(0) as u32);
         if room == 0 && self.bytes > 0 {
             return planned;

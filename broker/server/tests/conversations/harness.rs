@@ -1,5 +1,6 @@
 //! A broker in this process, and a socket that speaks whole messages or raw bytes to it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// Long enough for a slow machine, short enough to notice a hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct TestBroker {
     pub(crate) broker: Arc<Broker>,
@@ -56,6 +57,11 @@ impl TestBroker {
 
     /// Stops cleanly and starts again on the same data.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_after(|_| ()).await
+    }
+
+    /// The same, with something done to the data directory in between.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         let Self { broker, serving, dir, settings } = self;
         broker.shutdown.begin();
         serving.await.unwrap();
@@ -65,6 +71,7 @@ impl TestBroker {
         })
         .await
         .unwrap();
+        change(dir.path());
         Self::start_in(dir, settings).await
     }
 
@@ -76,6 +83,10 @@ impl TestBroker {
         assert_eq!(Arc::strong_count(&broker), 1, "somebody still holds the broker");
         tokio::task::spawn_blocking(move || drop(broker)).await.unwrap();
         Self::start_in(dir, settings).await
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Stops.

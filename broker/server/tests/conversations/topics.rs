@@ -295,3 +295,20 @@ async fn topics_survive_a_restart_with_ids_settings_and_records() {
     assert_eq!((topics[0].id, topics[0].partitions.len(), topics[0].settings().retention_ms), (kept, 3, 5));
     assert_eq!(topics[0].partitions[1].watermark.high().get(), 2);
 }
+
+#[tokio::test]
+async fn a_topic_that_cannot_be_created_takes_nobody_elses_records_with_it() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 2, &[]).await;
+    // Metadata restored from a backup that did not know the topic: its directories are there, the topic is not.
+    let broker = broker.restart_after(|data| std::fs::remove_file(data.join("metadata.redb")).unwrap()).await;
+    let segments =
+        || ["log/t-0/partition.meta", "log/t-1/partition.meta"].map(|name| broker.data_dir().join(name).exists());
+    assert_eq!(segments(), [true; 2]);
+    let topic = CreatableTopic { name: "t".into(), num_partitions: 2, replication_factor: 1, ..Default::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let answer = broker.client().await.ask(7, &request).await;
+    let response: CreateTopicsResponse<'_> = answer.read();
+    assert_ne!(response.topics[0].error_code, ErrorCode::None);
+    assert_eq!(segments(), [true; 2], "{response:?}");
+}

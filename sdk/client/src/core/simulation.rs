@@ -101,13 +101,17 @@ struct Part {
     tokens: Vec<u64>,
 }
 
+/// A request, and its answers once the broker has worked on it.
+type UnderWay = (Vec<Part>, Option<Answers>);
+type Answers = Vec<Result<i64, ErrorCode>>;
+
 struct Game {
     dice: Dice,
     outbox: Outbox,
     now_ms: u64,
     partitions: [ModelPartition; PARTITIONS],
-    /// Requests on the connection, oldest first, with the answers of those that the broker has worked on.
-    line: VecDeque<(Vec<Part>, Option<Vec<Result<i64, ErrorCode>>>)>,
+    /// Requests on the connection, oldest first.
+    line: VecDeque<UnderWay>,
     stored: HashMap<u64, (usize, Option<i64>)>,
     failed: HashMap<u64, ProduceError>,
     next_producer: i64,

@@ -198,6 +198,7 @@ fn route_options(config: &Config) -> RouteOptions {
     RouteOptions {
         unpacked_bytes_max: config.stage_unpacked_bytes_max,
         order_bytes_max: config.route_queue_bytes_max,
+        lane_bytes_max: config.route_lane_bytes_max,
         workers_per_topic_max: match config.route_workers_max {
             0 => processors.saturating_sub(1).max(1),
             workers => workers,

@@ -164,6 +164,9 @@ settings! {
     "ottla.stage.unpacked.max.bytes" stage_unpacked_bytes_max: usize = 32 << 20, in 1024..=1 << 31;
     /// Most bytes of batches that wait between plugin and log, over all topics; more batches wait before the plugin.
     "ottla.route.queue.max.bytes" route_queue_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
+    /// Most bytes of batches that wait for a partitioner plugin, over all topics; beyond that producers are told to try
+    /// again.
+    "ottla.route.lane.max.bytes" route_lane_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
     /// Partitions of one topic whose batches are in the plugin at the same time; 0 takes one per processor but one.
     "ottla.route.workers.max" route_workers_max: usize = 0, in 0..=1024;
     /// Bytes in the route journal after which it is cut; a start may have to read twice as many.

@@ -120,6 +120,9 @@ pub enum Refusal {
     /// The disk or the log directory refuses writes. Whether the batch is stored is open if it waited for durability.
     #[error("the log cannot be written: {0}")]
     Storage(String),
+    /// More batches wait for a plugin than the broker keeps in memory.
+    #[error("too many batches wait for a partitioner plugin (ottla.route.lane.max.bytes); try again")]
+    LanesFull,
     /// The batch is stored, but not durable within the request's timeout.
     #[error("the batch was not durable within the timeout of the request")]
     TimedOut,
@@ -143,7 +146,8 @@ impl Refusal {
             Self::Sequence(error) => error.error_code(),
             Self::PluginUnavailable { .. } | Self::Storage(_) => ErrorCode::KafkaStorageError,
             Self::TimedOut => ErrorCode::RequestTimedOut,
-            Self::Stopping => ErrorCode::NotLeaderOrFollower,
+            // Retriable, and no client drops the batch for it.
+            Self::Stopping | Self::LanesFull => ErrorCode::NotLeaderOrFollower,
             Self::NoBatch
             | Self::SeveralBatches(_)
             | Self::OldMagic(_)

@@ -1,9 +1,9 @@
 //! The thread behind the journal's: appends what is durable there to its targets, in the order of the journal.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, PoisonError};
 
 use bytes::BytesMut;
 use ottla_log::AppendError;
@@ -68,6 +68,8 @@ impl Shared {
         for (index, (item, outcome)) in group.iter_mut().zip(&mut outcomes).enumerate() {
             shapes.push(unload(index, item, outcome, &mut loads));
         }
+        // Until everything is entered nobody takes a picture: see `checkpoint::save`.
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         for load in loads.into_values() {
             self.append_load(load, &mut outcomes);
         }

@@ -4,8 +4,8 @@
 //! on the disk. So the order is: begin a new file of the journal, wait until all before it is carried out, take the
 //! pictures, sync the logs, write the pictures, remove the old files.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ottla_log::{FlushError, JournalError, StateWriteError};
@@ -55,6 +55,7 @@ impl Shared {
         });
         let topics: Vec<_> = self.topics.all().into_iter().filter(|topic| self.is_due(topic, extent)).collect();
         let all_saved = self.save_all(&topics);
+        self.plugins.forget_topics(|id| self.topics.get_by_id(&id).is_none());
         if let Some(segment) = cut.filter(|_| all_saved)
             && let Err(error) = self.journal.remove_before(segment)
         {
@@ -93,7 +94,7 @@ impl Shared {
         let work = || {
             while let Some(topic) = topics.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.expire(topic);
-                if let Err(error) = save(topic)
+                if let Err(error) = save(topic, &self.applying)
                     && !is_gone(topic)
                 {
                     failed.fetch_add(1, Ordering::Relaxed);
@@ -121,13 +122,17 @@ impl Shared {
     }
 }
 
-/// Writes the producers of a topic down.
-pub(super) fn save(topic: &Topic) -> Result<(), SaveError> {
+/// Writes the producers of a topic down. `applying` is held by whoever is between the append of a batch's parts and the
+/// entry of what became of it: a picture taken in between would know neither, while the logs already end behind the parts,
+/// and a start would not look for them there.
+pub(super) fn save(topic: &Topic, applying: &Mutex<()>) -> Result<(), SaveError> {
     let Some(first) = topic.partitions.first() else { return Ok(()) };
     // All ends before all pictures: what one picture does not hold yet lies behind the end of every log it went to.
+    let still = applying.lock().unwrap_or_else(PoisonError::into_inner);
     let ends: Vec<_> = topic.partitions.iter().map(|partition| partition.log.end_offset()).collect();
     let pictures = topic.partitions.iter().zip(ends).map(|(partition, end)| partition.picture(end));
     let snapshot = TopicSnapshot { topic_id: topic.id, partitions: pictures.collect() };
+    drop(still);
     let saved = (|| {
         // A picture must not know more than the log will after a power cut.
         for partition in &topic.partitions {

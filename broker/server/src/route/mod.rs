@@ -31,7 +31,7 @@ mod workers;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -61,6 +61,8 @@ use workers::Workers;
 const JOURNAL_NAME: &str = "route";
 /// Batches that one worker takes from a lane before it looks after another lane of the topic.
 const BATCHES_PER_TURN: usize = 16;
+/// From how many bytes on a batch waits in the receive buffer it came in: half of such a buffer.
+const OWN_BUFFER_BYTES_MIN: usize = 128 << 10;
 /// Groups between the journal and the append: while one is appended the next can be synced.
 const GROUPS_AHEAD: usize = 1;
 /// How long a stop waits for batches that are in a plugin.
@@ -73,6 +75,8 @@ pub struct RouteOptions {
     pub unpacked_bytes_max: usize,
     /// Most bytes of batches behind the stage, over all topics.
     pub order_bytes_max: usize,
+    /// Most bytes of batches before the stage, over all topics; beyond that producers are told to try again.
+    pub lane_bytes_max: usize,
     /// Lanes of one topic that are worked on at the same time.
     pub workers_per_topic_max: usize,
     /// Time between two looks at what has to be written down.
@@ -100,6 +104,10 @@ pub(crate) struct Shared {
     journal: Journal,
     order: Order,
     workers: Workers,
+    /// Held between the append of parts and the entry of what became of them.
+    applying: Mutex<()>,
+    /// Bytes of the batches that wait in lanes, over all topics.
+    lane_bytes: AtomicUsize,
     /// Entries of the journal below it are carried out.
     applied: AtomicU64,
     /// An entry could not be carried out by this process: nothing is cut off the journal any more.
@@ -143,6 +151,8 @@ impl Router {
         let shared = Arc::new(Shared {
             order: Order::new(options.order_bytes_max),
             workers: Workers::new(options.workers_per_topic_max),
+            applying: Mutex::default(),
+            lane_bytes: AtomicUsize::new(0),
             applied: AtomicU64::new(journal.end().sequence),
             stuck: AtomicBool::new(false),
             journal_bytes: AtomicU64::new(0),
@@ -183,6 +193,16 @@ impl Router {
                 }
             });
             return Submitted::Placed(placed);
+        }
+        // Its request may be answered, at its timeout, while it still waits: what bounds requests does not bound this.
+        let waiting = self.shared.lane_bytes.fetch_add(batch.len(), Ordering::Relaxed) + batch.len();
+        if waiting > self.shared.options.lane_bytes_max {
+            self.shared.lane_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
+            return Submitted::Placed(Err(Refusal::LanesFull));
+        }
+        if batch.len() < OWN_BUFFER_BYTES_MIN {
+            // It lies in a large receive buffer, which would otherwise wait with it.
+            batch = BytesMut::from(&*batch);
         }
         let (reply, staged) = oneshot::channel();
         let needs_worker = intake.lane.push(Job { batch, header, reply });
@@ -243,6 +263,11 @@ impl Shared {
     fn work_on_lane(&self, topic: &Arc<Topic>, partition: &Arc<Partition>) -> bool {
         for _ in 0..BATCHES_PER_TURN {
             let Some(Job { batch, header, reply }) = partition.intake().lane.pop() else { return false };
+            self.lane_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
+            if reply.is_closed() {
+                // Its producer was told that it took too long, or is gone. Its number is still free for a retry.
+                continue;
+            }
             // A panic must not leave the lane without a worker for ever.
             let staged = catch_unwind(AssertUnwindSafe(|| self.stage(topic, partition, batch, &header)));
             // Whoever asked may have gone; the batch went its way all the same.

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ottla_log::{Journal, JournalEntries, JournalEntry};
 use ottla_wire::record::BatchHeader;
@@ -61,7 +61,10 @@ pub(super) fn recover(
     let mut states = HashMap::new();
     for topic in topics {
         let state = TopicState::read(topic, involved.contains(&topic.id))?;
-        if involved.contains(&topic.id) {
+        // A picture of a later journal than there is: this one was moved away, or a power cut ended it earlier. Its mark
+        // would let a later start pass over entries that are yet to come, so it is corrected on the disk now.
+        let ahead = state.partitions.iter().any(|partition| partition.journal_mark > journal.end().sequence);
+        if ahead || involved.contains(&topic.id) {
             states.insert(topic.id, state);
         } else {
             state.install(None);
@@ -77,7 +80,7 @@ pub(super) fn recover(
     for state in states.into_values() {
         let topic = Arc::clone(&state.topic);
         state.install(Some(end));
-        save(&topic).map_err(|error| RouteOpenError::Replay(error.to_string()))?;
+        save(&topic, &Mutex::default()).map_err(|error| RouteOpenError::Replay(error.to_string()))?;
     }
     if !decoded.is_empty() {
         let emptied = journal.start_segment().and_then(|segment| journal.remove_before(segment));

@@ -5,6 +5,7 @@
 //! a time.
 
 use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -160,6 +161,8 @@ impl CommitQueue {
 fn flush(partition: &PartitionLog) -> bool {
     partition.ticket().begin();
     // A failure has poisoned the directory and told everybody who listens; there is nobody here to tell.
-    let _ = partition.flush();
+    if panic::catch_unwind(AssertUnwindSafe(|| partition.flush())).is_err() {
+        partition.flusher_panicked();
+    }
     partition.ticket().end()
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 #[cfg(test)]
 use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// Most pieces that one `pwritev` takes.
@@ -77,6 +77,18 @@ impl Disk {
             }
         }
         Ok(filled)
+    }
+
+    /// Where the first byte at or behind `position` is that may have been written; `None` if there is none.
+    pub(crate) fn next_data(&self, file: &File, position: u64) -> io::Result<Option<u64>> {
+        self.fault(Call::Read)?;
+        match uninterrupted(|| rustix::fs::seek(file, SeekFrom::Data(position))) {
+            Ok(data) => Ok(Some(data.max(position))),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            // A file system that cannot tell: everything may have been written.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Some(position)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes the bytes of a file durable. A failure means that nothing is known about them any more: never call it again.

@@ -29,6 +29,9 @@ pub(crate) const ALLOCATE_MIN_BYTES: u64 = 64 << 10;
 /// Largest preallocation step.
 pub(crate) const ALLOCATE_MAX_BYTES: u64 = 16 << 20;
 
+/// An active segment shorter than this leaves no index file behind: reading it is quicker than keeping one.
+pub(crate) const INDEX_WORTH_BYTES: u64 = 256 << 10;
+
 /// Positions in a segment are 32 bits wide in the index, and offsets relative to its base 31 bits in Kafka's own format.
 pub(crate) const SEGMENT_MAX_BYTES: u64 = u32::MAX as u64;
 

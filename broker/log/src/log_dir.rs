@@ -246,7 +246,10 @@ impl Drop for LogDir {
         self.shared.close();
         self.shared.commit.stop();
         // Partitions hold the directory and the directory holds them.
-        self.shared.partitions_mut().clear();
+        let partitions = std::mem::take(&mut *self.shared.partitions_mut());
+        for partition in partitions.values() {
+            partition.forget_listeners();
+        }
         if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
             tracing::warn!(%error, "the lock of the log directory goes with the process");
         }
@@ -348,7 +351,8 @@ fn sync_all(shared: &Shared, paths: &[PathBuf]) -> io::Result<()> {
 
 /// Does `work` for every item, on a few threads, and returns the results in order, or the first failure.
 fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
-    let threads = thread::available_parallelism().map_or(2, usize::from).clamp(1, 8).min(items.len());
+    // They wait for the disk more than they compute.
+    let threads = 8.min(items.len());
     if threads <= 1 {
         return items.iter().map(work).collect();
     }

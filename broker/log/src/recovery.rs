@@ -15,7 +15,9 @@ use uuid::Uuid;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::epochs::EpochHistory;
 use crate::error::OpenError;
-use crate::format::{INDEX_SUFFIX, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name, segment_file_name};
+use crate::format::{
+    INDEX_SUFFIX, INDEX_WORTH_BYTES, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name, segment_file_name,
+};
 use crate::index::Index;
 use crate::options::{Durability, PartitionOptions};
 use crate::partition::{Meta, Opened, PartitionLog, QuarantinedRange, write_index};
@@ -234,7 +236,8 @@ impl Recovery<'_> {
         let file_bytes = file.metadata()?.len();
         let next_base = next.filter(|next| *next <= durable);
         let interval_bytes = self.meta.options.index_interval_bytes;
-        let found = survey(disk, &file, Bounds { base, durable, next_base, file_bytes, interval_bytes })?;
+        let epochs = &self.meta.epochs;
+        let found = survey(disk, &file, Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes })?;
         self.findings.bytes_scanned += found.scanned_bytes;
         self.findings.quarantined.extend(found.index.quarantined().iter().map(|range| QuarantinedRange {
             offsets: range.offsets.clone(),
@@ -242,14 +245,14 @@ impl Recovery<'_> {
             positions: range.positions.clone(),
         }));
         let (end, position) = (found.index.end_offset(), found.index.end_position());
-        if file_bytes > position {
-            // Also where only zeros follow: something valid may lie behind them, of a time before this one.
-            if holds_bytes(disk, &file, position, file_bytes)? {
-                self.note_truncated(base, end, position, file_bytes - position);
-            }
+        // Zeros to the end of the file are reserved space and may stay; but if anything else follows, though it be behind
+        // zeros, it is of a time before this one and must not come back.
+        let torn = file_bytes > position && holds_bytes(disk, &file, position, file_bytes)?;
+        if torn {
+            self.note_truncated(base, end, position, file_bytes - position);
             disk.set_len(&file, position)?;
         }
-        if file_bytes > position || end > durable {
+        if torn || end > durable {
             self.unsynced.push(self.segment_path(base));
         }
         self.keep_index(base, &found.index)?;
@@ -257,18 +260,17 @@ impl Recovery<'_> {
     }
 
     fn keep_index(&mut self, base: Offset, index: &Index) -> io::Result<()> {
-        let path = self.index_path(base);
-        let bytes = index.encode();
-        if index.end_position() == 0 {
-            return remove(&path);
-        }
-        if fs::read(&path).is_ok_and(|stored| stored == bytes) {
+        let active = self.bases.last() == Some(&base);
+        if active && index.end_position() < INDEX_WORTH_BYTES {
+            // A file of an earlier time may stay: it does not fit and is not believed.
             return Ok(());
         }
-        if self.bases.last() != Some(&base) {
-            // The active segment had its index in memory only: making that again is no news.
-            self.findings.indexes_rebuilt += 1;
+        let path = self.index_path(base);
+        if fs::read(&path).is_ok_and(|stored| stored == index.encode()) {
+            return Ok(());
         }
+        // The active segment had its index in memory only: making that again is no news.
+        self.findings.indexes_rebuilt += usize::from(!active);
         match write_index(&self.shared.disk, &path, index) {
             // Recovery must not need space: the index is made again when it is needed.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),

@@ -7,6 +7,7 @@ use std::io;
 use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
 
 use crate::disk::Disk;
+use crate::epochs::EpochHistory;
 use crate::index::{Index, Quarantine};
 use crate::{LeaderEpoch, Offset};
 
@@ -56,7 +57,10 @@ impl<'a> HeaderCursor<'a> {
 
 /// What a survey of a segment is told beforehand.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct Bounds<'a> {
+    /// Which epoch each batch was appended in: the one field that neither CRC nor contiguity vouches for. Empty if that
+    /// is not known.
+    pub(crate) epochs: &'a EpochHistory,
     /// Offset of the first batch.
     pub(crate) base: Offset,
     /// Below it nothing may be cut off: damage there is quarantined.
@@ -93,9 +97,9 @@ pub(crate) struct Survey {
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
 }
 
-/// Checks every batch of a segment: header, length, magic, contiguous offsets, CRC.
-pub(crate) fn survey(disk: &Disk, file: &File, bounds: Bounds) -> io::Result<Survey> {
-    let mut reader = Checker::new(disk, file, bounds.file_bytes);
+/// Checks every batch of a segment: header, length, magic, contiguous offsets, epoch, CRC.
+pub(crate) fn survey(disk: &Disk, file: &File, bounds: Bounds<'_>) -> io::Result<Survey> {
+    let mut reader = Checker::new(disk, file, bounds.epochs, bounds.file_bytes);
     let mut index = Index::new(bounds.base, bounds.interval_bytes);
     let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
     let ending = loop {
@@ -129,8 +133,9 @@ pub(crate) fn survey(disk: &Disk, file: &File, bounds: Bounds) -> io::Result<Sur
 
 /// Whether any byte from `position` to the end of the file is not zero.
 pub(crate) fn holds_bytes(disk: &Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
-    let mut buffer = vec![0; 256 << 10];
-    let mut at = position;
+    // Space that was reserved and never written needs no look.
+    let Some(mut at) = disk.next_data(file, position)? else { return Ok(false) };
+    let mut buffer = vec![0; 64 << 10];
     while at < file_bytes {
         let read = disk.read_at(file, &mut buffer, at)?;
         if read == 0 {
@@ -155,22 +160,26 @@ enum Found {
 }
 
 const WINDOW_BYTES: usize = 1 << 20;
+const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// Reads a file front to back in large pieces and checks batches in them, however long they are, in bounded memory.
 struct Checker<'a> {
     disk: &'a Disk,
     file: &'a File,
+    epochs: &'a EpochHistory,
     file_bytes: u64,
     window: Vec<u8>,
     start: u64,
     filled: usize,
+    /// How much to read next: little at first, because most files are short and reserved space follows.
+    ahead: usize,
     read_bytes: u64,
 }
 
 impl<'a> Checker<'a> {
-    fn new(disk: &'a Disk, file: &'a File, file_bytes: u64) -> Self {
+    fn new(disk: &'a Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
         let window = vec![0; (file_bytes as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES)];
-        Self { disk, file, file_bytes, window, start: 0, filled: 0, read_bytes: 0 }
+        Self { disk, file, epochs, file_bytes, window, start: 0, filled: 0, ahead: FIRST_READ_BYTES, read_bytes: 0 }
     }
 
     /// The bytes at `position`: at least `want` of them where the file and the window have them.
@@ -187,7 +196,9 @@ impl<'a> Checker<'a> {
             };
             self.start = position;
             self.filled = kept;
-            let read = match self.window.get_mut(kept..) {
+            let end = want.max(kept + self.ahead).min(self.window.len());
+            self.ahead = (self.ahead * 4).min(WINDOW_BYTES);
+            let read = match self.window.get_mut(kept..end) {
                 Some(room) => self.disk.read_at(self.file, room, position + kept as u64)?,
                 None => 0,
             };
@@ -206,7 +217,9 @@ impl<'a> Checker<'a> {
             return Ok(Found::Nothing);
         }
         let Ok(header) = BatchHeader::parse(head) else { return Ok(Found::Damage) };
+        let epoch = self.epochs.epoch_of(header.base_offset);
         let sound = header.base_offset.0 >= 0
+            && epoch.is_none_or(|epoch| epoch == header.partition_leader_epoch)
             && header.next_offset().0 < i64::MAX
             && position + batch_bytes(&header) <= self.file_bytes
             && self.crc_holds(position, &header)?;

@@ -115,7 +115,8 @@ fn every_length_of_a_torn_tail_recovers_the_exact_prefix() {
             assert!(report.quarantined.is_empty());
             // A cut is a change of history: the epoch says so.
             assert_eq!(partition.leader_epoch(), LeaderEpoch(i32::from(torn)));
-            assert_eq!(fs::metadata(crashed.segment()).unwrap().len() as usize, crashed.prefix(sound).len());
+            let kept = if torn { crashed.prefix(sound).len() } else { bytes.len() };
+            assert_eq!(fs::metadata(crashed.segment()).unwrap().len() as usize, kept);
             drop(log);
         }
     }
@@ -202,7 +203,8 @@ fn damage_below_the_durable_offset_is_quarantined_and_costs_no_other_batch() {
             Some(*next)
         }))
         .collect();
-    let kinds: [(&str, Damage); 8] = [
+    let kinds: [(&str, Damage); 9] = [
+        ("leader epoch", |batch| batch[15] ^= 1),
         ("payload bit", |batch| batch[70] ^= 1),
         ("length too long", |batch| batch[11] ^= 0x20),
         ("length absurd", |batch| batch[8] = 0x7F),
@@ -242,6 +244,24 @@ fn damage_below_the_durable_offset_is_quarantined_and_costs_no_other_batch() {
             assert_eq!((scanned.batches, scanned.damaged), (12, vec![damaged]));
         }
     }
+}
+
+#[test]
+fn batches_longer_than_any_buffer_are_checked_too() {
+    let crashed = Crashed::new((0..4).map(|tag| batch(3, tag, 1 << 20)).collect(), 2, PartitionOptions::default());
+    let (first, third) = (crashed.ends[0], crashed.ends[2]);
+    for (at, truncated, quarantined) in
+        [(third - 1, 1, 0), (third + 70, 1, 0), (first - 1, 0, 1), (first + 2_000_000, 0, 1)]
+    {
+        let mut bytes = crashed.written();
+        bytes[at] ^= 1;
+        crashed.with_segment(&bytes);
+        let (_log, partition, report) = start(crashed.directory.path());
+        assert_eq!((report.truncated.len(), report.quarantined.len()), (truncated, quarantined), "byte {at}");
+        assert_eq!(partition.end_offset().0, if quarantined == 1 { 12 } else { crashed.whole_in(at) as i64 * 3 });
+    }
+    crashed.with_segment(&crashed.written());
+    assert_eq!(read_all(&start(crashed.directory.path()).1), crashed.written());
 }
 
 #[test]

@@ -116,10 +116,9 @@ impl PartitionLog {
             tail.littered = true;
             return Err(failure(error));
         }
-        index(&segment, buffers, position);
+        publish(&segment, buffers, position);
         tail.position += plan.bytes;
         tail.allocated_bytes = tail.allocated_bytes.max(tail.position);
-        segment.publish(tail.position);
         self.end.store(plan.next.0, Ordering::Release);
         Ok(Appended {
             base_offset: base,
@@ -173,6 +172,7 @@ impl PartitionLog {
         let segment = self.open_slot(&last, None)?;
         let file_bytes = segment.file().metadata()?.len();
         tail.start(Arc::clone(&segment), file_bytes);
+        tail.reserved_bytes = self.shared.reserve.trade(0, file_bytes.saturating_sub(tail.position));
         Ok(segment)
     }
 
@@ -215,7 +215,8 @@ impl PartitionLog {
             return;
         }
         let room = self.map_bytes().saturating_sub(need);
-        let filled = self.fills_with_zeros();
+        // Not the first time: most small partitions never need a second.
+        let filled = tail.step_bytes > ALLOCATE_MIN_BYTES && self.fills_with_zeros();
         let step_bytes =
             if filled { tail.step_bytes.min(self.shared.options.zeroed_step_bytes) } else { tail.step_bytes };
         let mut slack = self.shared.reserve.trade(tail.take_reserved(), step_bytes.min(room));
@@ -322,8 +323,9 @@ fn write(segment: &Segment, buffers: &[&mut [u8]], position: u64) -> io::Result<
     }
 }
 
-/// Enters the batches just written into the segment's index.
-fn index(segment: &Segment, buffers: &[&mut [u8]], mut position: u64) {
+/// Enters the batches just written into the segment's index and makes them visible, in one step: whoever holds the index
+/// sees as many batches in it as the segment has published.
+fn publish(segment: &Segment, buffers: &[&mut [u8]], mut position: u64) {
     let mut index = segment.index_mut();
     for buffer in buffers {
         let mut rest: &[u8] = buffer;
@@ -335,6 +337,7 @@ fn index(segment: &Segment, buffers: &[&mut [u8]], mut position: u64) {
             rest = rest.get(bytes as usize..).unwrap_or_default();
         }
     }
+    segment.publish(position);
 }
 
 fn failure(source: io::Error) -> AppendError {

@@ -1,5 +1,6 @@
 //! Making appended bytes durable, and what follows from it: the durable offset, sealed segments, the checkpoint.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use super::PartitionLog;
 use crate::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::error::FlushError;
+use crate::format::INDEX_WORTH_BYTES;
 use crate::options::Durability;
 use crate::segment::Segment;
 
@@ -20,11 +22,13 @@ pub(super) struct Flushed {
     persisted: Option<Checkpoint>,
     /// Bytes made durable since it says so.
     since_bytes: u64,
+    /// Length of the last segment when the log was opened.
+    opened_bytes: u64,
 }
 
 impl Flushed {
-    pub(super) fn new(checkpoint: CheckpointFile, persisted: Option<Checkpoint>) -> Self {
-        Self { checkpoint, persisted, since_bytes: 0 }
+    pub(super) fn new(checkpoint: CheckpointFile, persisted: Option<Checkpoint>, opened_bytes: u64) -> Self {
+        Self { checkpoint, persisted, since_bytes: 0, opened_bytes }
     }
 }
 
@@ -154,21 +158,23 @@ impl PartitionLog {
         self.flush().map_err(offline)?;
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unsynced = Vec::new();
+        let mut checkpoint = self.checkpoint_at(self.end_offset());
         if let Some(segment) = self.trim_active()? {
-            self.store_index(segment.base_offset(), &segment.index());
+            if segment.bytes() >= INDEX_WORTH_BYTES {
+                self.store_index(segment.base_offset(), &segment.index());
+            }
             unsynced.push(self.segment_path(segment.base_offset()));
+        } else {
+            // Nothing was appended since the start; a crash before it may have left reserved space.
+            checkpoint.active_bytes = flushed.opened_bytes;
+            let path = self.segment_path(checkpoint.active_base);
+            if std::fs::metadata(&path)?.len() > flushed.opened_bytes {
+                let file = File::options().write(true).open(&path)?;
+                self.shared.disk.set_len(&file, flushed.opened_bytes)?;
+                unsynced.push(path);
+            }
         }
-        let checkpoint = self.checkpoint_at(self.end_offset());
-        let stands = flushed.persisted.is_some_and(|persisted| {
-            // A partition that was not touched has no segment open and says nothing new.
-            persisted == checkpoint || (checkpoint.active_bytes == u64::MAX && persisted.durable == checkpoint.durable)
-        });
-        if !stands {
-            let active_bytes = match checkpoint.active_bytes {
-                u64::MAX => std::fs::metadata(self.segment_path(checkpoint.active_base))?.len(),
-                known => known,
-            };
-            let checkpoint = Checkpoint { active_bytes, ..checkpoint };
+        if flushed.persisted != Some(checkpoint) {
             unsynced.extend(flushed.checkpoint.write(checkpoint)?);
             flushed.persisted = Some(checkpoint);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ottla_wire::record::BatchHeader;
 
-use super::{PartitionLog, Slot};
+use super::{Meta, PartitionLog, Slot};
 use crate::Offset;
 use crate::error::LocateError;
 use crate::index::IndexEntry;
@@ -154,16 +154,21 @@ impl PartitionLog {
     /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
     /// out exactly what is damaged.
     pub(super) fn remake_index(&self, slot: &Slot, segment: &Segment, next_base: Option<Offset>) -> io::Result<()> {
-        let known_end = segment.index().end_offset();
+        let (known_end, published) = {
+            let index = segment.index();
+            (index.end_offset(), segment.bytes())
+        };
         // Not even its length is believed, where the file can tell.
         let settled = segment.is_settled();
-        let file_bytes = if settled { segment.file().metadata()?.len() } else { segment.bytes() };
+        let file_bytes = if settled { segment.file().metadata()?.len() } else { published };
+        let Meta { options, epochs, .. } = self.meta().clone();
         let bounds = Bounds {
+            epochs: &epochs,
             base: slot.base(),
             durable: known_end,
             next_base: Some(next_base.unwrap_or(known_end)),
             file_bytes,
-            interval_bytes: self.meta().options.index_interval_bytes,
+            interval_bytes: options.index_interval_bytes,
         };
         let mut fresh = survey(segment.disk(), segment.file(), bounds)?.index;
         for range in fresh.quarantined() {
@@ -186,9 +191,9 @@ impl PartitionLog {
 
 /// Whole batches of `segment` from the one that holds `offset` on.
 fn range_of(segment: &Arc<Segment>, offset: Offset, max_bytes: u32, upto: Offset) -> Result<Option<FileRange>, Miss> {
-    let published = segment.bytes();
     let (start, barrier) = {
         let index = segment.index();
+        let published = segment.bytes();
         if let Some(damage) = index.quarantine_of(offset) {
             return Err(Miss::Damaged(damage.offsets.clone()));
         }
@@ -209,8 +214,9 @@ fn range_of(segment: &Arc<Segment>, offset: Offset, max_bytes: u32, upto: Offset
     }
     let position = walk.at.position - batch_bytes(&first);
     let limit = position.saturating_add(u64::from(max_bytes)).min(barrier);
-    // Most of the range is skipped by the index; only its last stretch is walked.
-    let jump = segment.index().floor_position(limit, upto);
+    // Most of the range is skipped by the index; only its last stretch is walked. What begins at the limit may have been
+    // appended since the limit was read.
+    let jump = segment.index().floor_position(limit.saturating_sub(1), upto);
     if let Some(entry) = jump.filter(|entry| entry.position > walk.at.position) {
         walk.at = entry;
         if walk.peek(barrier)?.is_none() {

@@ -92,7 +92,7 @@ pub(crate) struct Opened {
 
 impl PartitionLog {
     pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> Arc<Self> {
-        let Opened { directory, meta, bases, log_start, end, checkpoint, persisted, .. } = opened;
+        let Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted } = opened;
         let slots = bases.into_iter().map(|base| Arc::new(Slot::new(base))).collect();
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -113,7 +113,7 @@ impl PartitionLog {
             flushed_bytes: AtomicU64::new(0),
             recent_flush_bytes: AtomicU64::new(0),
             ticket: FlushTicket::default(),
-            flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
+            flushed: Mutex::new(Flushed::new(checkpoint, persisted, active_bytes)),
             listeners: RwLock::default(),
             told: Mutex::new(end.0),
             deleted: AtomicBool::new(false),
@@ -286,6 +286,16 @@ impl PartitionLog {
     /// Undoes [`retire`](Self::retire).
     pub(crate) fn unretire(&self) {
         self.deleted.store(false, Ordering::Release);
+    }
+
+    /// A listener panicked, or the log did: what became of the flush is unknown, and waiting for it would be for ever.
+    pub(crate) fn flusher_panicked(&self) {
+        self.shared.poison("a flush", &std::io::Error::other("panic in the flusher or a listener"));
+    }
+
+    /// Lets go of whoever listens, and of what they hold.
+    pub(crate) fn forget_listeners(&self) {
+        self.listeners.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub(crate) fn ticket(&self) -> &FlushTicket {

@@ -5,10 +5,10 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
-use super::PartitionLog;
+use super::{Meta, PartitionLog};
 use crate::Offset;
 use crate::disk::Disk;
-use crate::format::{INDEX_SUFFIX, SEGMENT_SUFFIX, segment_file_name};
+use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, segment_file_name};
 use crate::index::Index;
 use crate::scan::{Bounds, survey};
 use crate::segment::Segment;
@@ -89,15 +89,17 @@ impl PartitionLog {
         let path = self.segment_path(base);
         let file = File::options().read(true).write(active).open(&path)?;
         let file_bytes = file.metadata()?.len();
-        let interval_bytes = self.meta().options.index_interval_bytes;
+        let Meta { options, epochs, .. } = self.meta().clone();
+        let interval_bytes = options.index_interval_bytes;
         let stored = read_index(&self.index_path(base), base, interval_bytes);
         let fits = |index: &Index| index.end_offset() == end && index.end_position() <= file_bytes;
         let mut index = if let Some(index) = stored.filter(fits) {
             index
         } else {
-            let bounds = Bounds { base, durable: end, next_base: Some(end), file_bytes, interval_bytes };
+            let bounds =
+                Bounds { epochs: &epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes };
             let index = survey(&self.shared.disk, &file, bounds)?.index;
-            self.report_rebuilt(base, &index);
+            self.report_rebuilt(base, &index, active);
             index
         };
         if !active {
@@ -112,12 +114,12 @@ impl PartitionLog {
         Ok(segment)
     }
 
-    fn report_rebuilt(&self, base: Offset, index: &Index) {
+    fn report_rebuilt(&self, base: Offset, index: &Index, active: bool) {
         for range in index.quarantined() {
             let (from, to) = (range.offsets.start, range.offsets.end);
             tracing::error!(partition = %self.name, from, to, "damaged records, answered with an error");
         }
-        if index.end_position() > 0 {
+        if !active || index.end_position() >= INDEX_WORTH_BYTES {
             tracing::warn!(partition = %self.name, segment = base.0, "index made again from the log");
             self.store_index(base, index);
         }

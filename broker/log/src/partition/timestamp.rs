@@ -70,13 +70,12 @@ impl PartitionLog {
 }
 
 fn search_segment(segment: &Arc<Segment>, timestamp: i64, start: Offset, upto: Offset) -> io::Result<Search> {
-    let published = segment.bytes();
-    let mut entry = {
+    let (mut entry, published) = {
         let index = segment.index();
         if index.max_timestamp() < timestamp {
             return Ok(Search::NotHere);
         }
-        index.floor_timestamp(timestamp)
+        (index.floor_timestamp(timestamp), segment.bytes())
     };
     let mut window = [0; WINDOW_BYTES];
     while let Some(from) = entry {
@@ -98,13 +97,12 @@ fn search_segment(segment: &Arc<Segment>, timestamp: i64, start: Offset, upto: O
 
 /// The greatest timestamp of the batches that lie below `upto`.
 fn max_below(segment: &Arc<Segment>, upto: Offset) -> io::Result<i64> {
-    let published = segment.bytes();
-    let mut entry = {
+    let (mut entry, published) = {
         let index = segment.index();
         if index.end_offset() <= upto {
             return Ok(index.max_timestamp());
         }
-        index.floor_offset(Offset(upto.0 - 1))
+        (index.floor_offset(Offset(upto.0 - 1)), segment.bytes())
     };
     let mut greatest = entry.map_or(NO_TIMESTAMP, |entry| entry.max_before);
     let mut window = [0; WINDOW_BYTES];

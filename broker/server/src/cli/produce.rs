@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ottla_client::{
-    Ack, AckBatch, Acks, ClientConfig, Codec, DeliverySink, Header, ProduceError, Producer, ProducerConfig, ProducerRecord,
-    SendError,
+    Ack, AckBatch, Acks, ClientConfig, Codec, DeliverySink, Header, ProduceError, Producer, ProducerConfig,
+    ProducerRecord, SendError,
 };
 use serde_json::json;
 use tokio::runtime::Runtime;

@@ -20,6 +20,10 @@ pub struct Plan {
     /// One entry per topic of the request, in each one per partition.
     pub topics: Vec<Vec<Planned>>,
     bytes: u32,
+    /// Bytes that could be read, also those that a limit or the end of a batch keeps out of this answer: the client
+    /// waits for these to come, not for an answer that fits its limits to the byte.
+    available: u64,
+    bytes_max: u32,
     /// Something is to be said that does not wait for more records.
     urgent: bool,
 }
@@ -45,12 +49,17 @@ impl Plan {
     /// Looks at every partition of the request.
     pub fn make(broker: &Broker, version: i16, request: &FetchRequest<'_>) -> Self {
         let bytes_max = request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as u32;
-        let mut plan =
-            Self { topics: Vec::with_capacity(request.topics.len()), bytes: 0, urgent: request.topics.is_empty() };
+        let mut plan = Self {
+            topics: Vec::with_capacity(request.topics.len()),
+            bytes: 0,
+            available: 0,
+            bytes_max,
+            urgent: request.topics.is_empty(),
+        };
         for wanted in &request.topics {
             let (topic, otherwise) = look_up(broker, version, wanted);
             let planned = wanted.partitions.iter().map(|partition| match &topic {
-                Some(topic) => plan.add(broker.node_id, topic, partition, bytes_max),
+                Some(topic) => plan.add(broker.node_id, topic, partition),
                 None => plan.refuse(otherwise),
             });
             let planned = planned.collect();
@@ -61,7 +70,7 @@ impl Plan {
 
     /// Whether it is worth sending before the time is up.
     pub fn is_due(&self, request: &FetchRequest<'_>) -> bool {
-        self.urgent || self.bytes >= request.min_bytes.max(0) as u32
+        self.urgent || self.available >= u64::from(self.bytes_max.min(request.min_bytes.max(0) as u32))
     }
 
     /// Rings `bell` when one of the partitions has something new.
@@ -71,7 +80,7 @@ impl Plan {
         watched.map(|(partition, high)| partition.watermark.ring(bell, Offset(high).advance(1))).collect()
     }
 
-    fn add(&mut self, node_id: i32, topic: &Topic, wanted: &FetchPartition, bytes_max: u32) -> Planned {
+    fn add(&mut self, node_id: i32, topic: &Topic, wanted: &FetchPartition) -> Planned {
         let Some(partition) = topic.partition(wanted.partition) else {
             return self.refuse(ErrorCode::UnknownTopicOrPartition);
         };
@@ -109,18 +118,22 @@ impl Plan {
         }
         // What is there is all there will ever be: waiting for more would only ask again and again.
         self.urgent |= partition.watermark.is_offline();
-        let room = bytes_max.saturating_sub(self.bytes).min(wanted.partition_max_bytes.max(0) as u32);
+        let room = self.bytes_max.saturating_sub(self.bytes).min(wanted.partition_max_bytes.max(0) as u32);
         if room == 0 && self.bytes > 0 {
             return planned;
         }
         match log.locate(offset, room, high) {
             // The log returns one batch at least; only the first of the whole answer may be larger than there is room.
-            Ok(Some(range)) if self.bytes == 0 || range.bytes <= room => {
-                self.bytes = self.bytes.saturating_add(range.bytes);
-                planned.range = Some(range);
+            Ok(Some(range)) => {
+                let more_behind = range.next_offset < high;
+                self.available += u64::from(if more_behind { range.bytes.max(room) } else { range.bytes });
+                if self.bytes == 0 || range.bytes <= room {
+                    self.bytes = self.bytes.saturating_add(range.bytes);
+                    planned.range = Some(range);
+                }
                 planned
             }
-            Ok(_) => planned,
+            Ok(None) => planned,
             Err(error) => {
                 let error_code = locate_failed(partition, &error);
                 self.fail(planned, error_code)

@@ -186,6 +186,30 @@ async fn a_poll_waits_for_the_bytes_it_wants_and_wakes_when_they_come() {
     assert_eq!((values(&partitions[0]).len(), values(&partitions[1]).len()), (1, 1));
 }
 
+/// What can be read counts, not what fits: batches seldom fill a limit to the byte, and a reader whose limits equal
+/// what it waits for would wait out its time with every poll.
+#[tokio::test]
+async fn a_poll_does_not_wait_for_bytes_that_its_own_limits_keep_out() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    let one = batch(Codec::None, 1, &[&[7; 1000]]);
+    for _ in 0..3 {
+        broker.append("t", 0, one.clone()).await;
+    }
+    let one = one.len() as i32;
+    for (min_bytes, partition_max_bytes, max_bytes) in [
+        (one + one / 2, one + one / 2, i32::MAX),
+        (one + one / 2, i32::MAX, one + one / 2),
+        (i32::MAX, i32::MAX, 2 * one),
+    ] {
+        let mut request = fetch("t", &[(0, 0)]);
+        (request.min_bytes, request.max_bytes, request.max_wait_ms) = (min_bytes, max_bytes, i32::MAX);
+        request.topics[0].partitions[0].partition_max_bytes = partition_max_bytes;
+        let answer = broker.client().await.ask(12, &request).await;
+        assert!(!values(&partitions(&answer)[0]).is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_poll_ends_when_its_time_is_up() {
     let broker = TestBroker::start().await;

@@ -20,6 +20,8 @@ pub const JOURNAL_PRODUCER: ProducerId = ProducerId(i64::MAX);
 pub struct ProducerIds {
     meta: Arc<dyn MetadataStore>,
     block: Mutex<Block>,
+    /// Held across the write that reserves a block, for which whoever takes an id from the block does not wait.
+    reserving: Mutex<()>,
 }
 
 /// Reserved ids that were not handed out yet.
@@ -44,7 +46,7 @@ impl ProducerIds {
     /// Takes up where the last process may have stopped.
     pub fn open(meta: Arc<dyn MetadataStore>) -> Result<Self, MetaError> {
         let mark = meta.producer_id_mark()?.max(0);
-        Ok(Self { meta, block: Mutex::new(Block { next: mark, end: mark }) })
+        Ok(Self { meta, block: Mutex::new(Block { next: mark, end: mark }), reserving: Mutex::default() })
     }
 
     /// A new id, if that needs no disk.
@@ -54,16 +56,19 @@ impl ProducerIds {
 
     /// A new id. Writes to the disk once per block.
     pub fn next(&self) -> Result<ProducerId, ProducerIdError> {
-        let mut block = self.block();
-        if let Some(id) = block.take() {
+        let _reserving = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have reserved a block while this one waited.
+        if let Some(id) = self.next_reserved() {
             return Ok(id);
         }
-        let end = block.end.saturating_add(BLOCK_IDS);
+        let next = self.block().end;
+        let end = next.saturating_add(BLOCK_IDS);
         if end > IDS_END {
             return Err(ProducerIdError::UsedUp);
         }
         self.meta.set_producer_id_mark(end)?;
-        *block = Block { next: block.end, end };
+        let mut block = self.block();
+        *block = Block { next, end };
         block.take().ok_or(ProducerIdError::UsedUp)
     }
 

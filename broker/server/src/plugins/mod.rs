@@ -269,6 +269,11 @@ impl PluginRegistry {
         Ok(plugin)
     }
 
+    /// Lets go of what is loaded for topics that are gone.
+    pub(crate) fn forget_topics(&self, is_gone: impl Fn(Uuid) -> bool) {
+        self.bound.write().unwrap_or_else(PoisonError::into_inner).retain(|topic_id, _| !is_gone(*topic_id));
+    }
+
     fn register(&self, name: &str, admitted: &Admitted) -> Result<i32, MetaError> {
         let _changing = lock(&self.changing);
         if let Some(version) = self.version_of(name, admitted.digest) {

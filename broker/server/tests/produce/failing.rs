@@ -3,7 +3,7 @@
 use ottla_wire::ErrorCode;
 
 use crate::guest::Guest;
-use crate::home::{Home, said};
+use crate::home::{Home, NEWEST, produce_request, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_fails_fails_its_batch_and_leaves_the_numbers_free() {
@@ -65,8 +65,8 @@ async fn acks_0_through_a_plugin_closes_the_connection_when_it_fails() {
     home.routed_topic(3).await;
     let mut client = home.client().await;
     let (good, bad) = (said("012").bytes(), said("t").bytes());
-    client.send(9, &crate::home::produce_request(0, "t", &[(0, &good)])).await;
-    client.send(9, &crate::home::produce_request(0, "t", &[(0, &bad)])).await;
+    client.send(9, &produce_request(0, "t", &[(0, &good)])).await;
+    client.send(9, &produce_request(0, "t", &[(0, &bad)])).await;
     assert!(client.is_closed().await);
     assert_eq!(home.records("t", 2).await.len(), 1);
 }
@@ -79,4 +79,27 @@ async fn a_batch_that_unpacks_to_too_much_is_refused_by_name_of_the_setting() {
     let answer = home.client().await.produce("t", 0, &bomb).await;
     assert_eq!(answer.error_code, ErrorCode::MessageTooLarge);
     assert!(answer.message.contains("ottla.stage.unpacked.max.bytes"), "{}", answer.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_wait_for_a_slow_plugin_are_bounded_and_refused_so_that_they_come_again() {
+    let home = Home::with(&["ottla.route.lane.max.bytes=4096", "plugin.call.timeout.ms=200"]).await;
+    home.push("slow", &Guest::that("(loop $again (br $again)) (unreachable)").component()).await;
+    home.create_topic("t", 2, &[("ottla.partitioner", "slow")]).await;
+    let mut client = home.client().await;
+    let batch = said("01").tagged(&"x".repeat(500)).bytes();
+    for _ in 0..20 {
+        client.send(NEWEST, &produce_request(-1, "t", &[(0, &batch)])).await;
+    }
+    let mut refused = 0;
+    for _ in 0..20 {
+        let answer = client.receive_produced(NEWEST).await.remove(0);
+        if answer.message.contains("ottla.route.lane.max.bytes") {
+            assert!(answer.error_code.is_retriable());
+            refused += 1;
+        } else {
+            assert_eq!(answer.error_code, ErrorCode::InvalidRecord, "{}", answer.message);
+        }
+    }
+    assert!((10..20).contains(&refused), "{refused}");
 }

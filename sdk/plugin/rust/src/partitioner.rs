@@ -28,7 +28,7 @@ pub trait Partitioner: Sized {
     }
 }
 
-/// Makes a type that implements [`Partitioner`](crate::Partitioner) the plugin of this crate, whose `crate-type` must be
+/// Makes a type that implements [`Partitioner`] the plugin of this crate, whose `crate-type` must be
 /// `cdylib`. On other targets than WebAssembly it only checks the type, so that `cargo test` works.
 #[macro_export]
 macro_rules! partitioner {

@@ -11,6 +11,15 @@ use ottla_wire::record::batches;
 use support::{batch, create, name, open, read_all, tags};
 use uuid::Uuid;
 
+/// Lets the reader end although an appender has failed the test.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn offsets_are_dense_and_watermarks_rise_under_many_appenders() {
     let directory = tempfile::tempdir().unwrap();
@@ -33,7 +42,8 @@ fn offsets_are_dense_and_watermarks_rise_under_many_appenders() {
             let reader = scope.spawn(|| {
                 // A consumer at the head sees whole batches below the watermark, without gaps.
                 let mut next = Offset(0);
-                while !stop.load(Ordering::Acquire) || next < partition.end_offset() {
+                loop {
+                    let stopped = stop.load(Ordering::Acquire);
                     let watermark = partition.high_watermark();
                     match partition.read_batches(next, 20_000, watermark) {
                         Ok(Some((bytes, range))) => {
@@ -41,11 +51,13 @@ fn offsets_are_dense_and_watermarks_rise_under_many_appenders() {
                             assert!(batches(&bytes).all(|batch| batch.unwrap().check_crc().is_ok()));
                             next = range.next_offset;
                         }
+                        Ok(None) if stopped => break assert_eq!(next, partition.end_offset()),
                         Ok(None) => std::thread::yield_now(),
                         Err(error) => panic!("{error}"),
                     }
                 }
             });
+            let _guard = StopOnDrop(&stop);
             let appenders: Vec<_> = (0..8)
                 .map(|thread| {
                     let partition = &partition;

@@ -115,17 +115,21 @@ fn lying_entries_with_a_valid_checksum_change_no_answer() {
     const ENTRY_BYTES: usize = 16;
     let directory = quick_directory();
     let (expected, files) = fill(directory.path());
-    for (step, shift) in [(1, 1_u32), (2, 60), (1, 3), (3, 200)] {
+    let at = |entry: usize| ENTRIES_AT + entry * ENTRY_BYTES + 4;
+    let position = |bytes: &[u8], entry: usize| u32::from_be_bytes(bytes[at(entry)..][..4].try_into().unwrap());
+    // `None`: every entry points at the batch of the next one, where a sound header stands, only not this batch's.
+    for (step, shift) in [(1, Some(1)), (2, Some(60)), (1, Some(3)), (3, Some(200)), (1, None)] {
         restore(directory.path(), &files);
         for index in indexes(&files) {
             let bytes = &files[&index];
             let mut forged = bytes[..bytes.len() - 4].to_vec();
             let count = u32::from_be_bytes(forged[40..44].try_into().unwrap()) as usize;
             for entry in (1..count).step_by(step) {
-                // The position of every `step`th entry is off by a little.
-                let at = ENTRIES_AT + entry * ENTRY_BYTES + 4;
-                let position = u32::from_be_bytes(forged[at..at + 4].try_into().unwrap());
-                forged[at..at + 4].copy_from_slice(&(position + shift).to_be_bytes());
+                let lie = match shift {
+                    None if entry + 1 < count => position(bytes, entry + 1),
+                    _ => position(bytes, entry) + shift.unwrap_or(1),
+                };
+                forged[at(entry)..][..4].copy_from_slice(&lie.to_be_bytes());
             }
             fs::write(&index, sealed(forged)).unwrap();
         }

@@ -1,7 +1,9 @@
 //! What a batch from a client has to fulfil before anything else looks at it, and the fields that the broker fills in.
 //!
-//! Reads the header and the CRC. The records are walked (and unpacked) only where the topic asks for something that
-//! stands in them: keys for compaction, bounds on timestamps, or a largest timestamp that the client left out.
+//! Reads the header and the CRC, and walks records that are not compressed: one that does not read would stop every
+//! consumer of its partition. Compressed ones are unpacked only where the topic asks for something that stands in them
+//! (keys for compaction, bounds on timestamps) or the client left the largest timestamp out; unpacking all of them would
+//! cost many times what appending does.
 
 use ottla_wire::record::{
     Batch, BatchError, BatchHeader, Codec, DecompressError, Record, set_log_append_time, set_max_timestamp,
@@ -92,10 +94,11 @@ fn structure(error: BatchError, bytes: usize) -> Refusal {
             Refusal::BadCount { records, last_offset_delta }
         }
         BatchError::ControlBatch => Refusal::ControlBatch,
-        BatchError::BadSequence { .. }
-        | BatchError::Truncated { .. }
-        | BatchError::BadLength { .. }
-        | BatchError::CrcMismatch { .. } => Refusal::Corrupt(error.to_string()),
+        // Sent again it would be the same: not a code that clients retry.
+        BatchError::BadSequence { .. } | BatchError::Truncated { .. } | BatchError::BadLength { .. } => {
+            Refusal::Undecodable(error.to_string())
+        }
+        BatchError::CrcMismatch { .. } => Refusal::Corrupt(error.to_string()),
     }
 }
 
@@ -118,7 +121,8 @@ fn check_producer(header: &BatchHeader) -> Result<(), Refusal> {
 /// Looks at the records as far as anybody asks. The largest timestamp comes back if the header does not have it.
 fn check_records(batch: &Batch<'_>, rules: &Rules) -> Result<Option<i64>, Refusal> {
     let unstamped = matches!(batch.header.max_timestamp, -1 | 0) && rules.append_time_ms.is_none();
-    if !rules.compacted && rules.timestamps.is_none() && !unstamped {
+    let packed = batch.header.codec() != Ok(Codec::None);
+    if packed && !rules.compacted && rules.timestamps.is_none() && !unstamped {
         return Ok(None);
     }
     let records = batch.records(rules.unpacked_bytes_max).map_err(|error| match error {
@@ -130,6 +134,9 @@ fn check_records(batch: &Batch<'_>, rules: &Rules) -> Result<Option<i64>, Refusa
     let mut newest = i64::MIN;
     for (index, record) in (0..).zip(&records) {
         let record: Record<'_> = record.map_err(|error| Refusal::Undecodable(error.to_string()))?;
+        if record.offset_delta != index {
+            return Err(Refusal::Undecodable(format!("record {index} has offset delta {}", record.offset_delta)));
+        }
         let timestamp = batch.header.base_timestamp.wrapping_add(record.timestamp_delta);
         newest = newest.max(timestamp);
         if rules.compacted && record.key.is_none() {
@@ -192,6 +199,27 @@ mod tests {
     }
 
     #[test]
+    fn uncompressed_records_that_do_not_read_are_refused() {
+        let sound = batch(Codec::None, -1);
+        // Each change is made under a CRC that fits.
+        let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = sound.clone();
+            change(&mut bytes);
+            let crc = ottla_wire::record::crc32c(&bytes[21..]);
+            bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+            check_batch(&mut bytes, &RULES).map(|_| ())
+        };
+        let undecodable = |outcome: Result<(), Refusal>| matches!(outcome, Err(Refusal::Undecodable(_)));
+        assert_eq!(changed(&|_| ()), Ok(()));
+        assert!(undecodable(changed(&|bytes| bytes[61..].fill(0xff))), "garbage");
+        let count = |records: u8| move |bytes: &mut Vec<u8>| (bytes[26], bytes[60]) = (records - 1, records);
+        assert!(undecodable(changed(&count(4))), "more counted than there are");
+        assert!(undecodable(changed(&count(2))), "fewer counted than there are");
+        // The first record: length, attributes, timestamp delta, offset delta.
+        assert!(undecodable(changed(&|bytes| bytes[64] = 2)), "an offset delta out of turn");
+    }
+
+    #[test]
     fn a_sound_batch_passes_untouched() {
         for codec in Codec::ALL {
             let sound = batch(codec, 5);
@@ -209,7 +237,7 @@ mod tests {
         let mut flipped = sound.clone();
         flipped[70] ^= 1;
         assert_eq!(refused(flipped, &RULES), ErrorCode::CorruptMessage);
-        assert_eq!(refused(sound[..sound.len() - 1].to_vec(), &RULES), ErrorCode::CorruptMessage);
+        assert_eq!(refused(sound[..sound.len() - 1].to_vec(), &RULES), ErrorCode::InvalidRecord);
         assert_eq!(refused(Vec::new(), &RULES), ErrorCode::InvalidRecord);
         assert_eq!(refused([sound.clone(), sound.clone()].concat(), &RULES), ErrorCode::InvalidRecord);
         assert_eq!(refused(forged(16, &[1]), &RULES), ErrorCode::InvalidRecord);

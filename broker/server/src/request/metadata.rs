@@ -17,7 +17,7 @@ use ottla_wire::{ErrorCode, Str, Uuid};
 use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
-use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name};
+use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name, is_internal};
 
 /// Read, write, create, delete, alter, describe, describe configs, alter configs: one bit each, by Kafka's numbers.
 const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
@@ -47,7 +47,8 @@ fn missing<'r>(broker: &'r Broker, request: &'r MetadataRequest<'_>) -> impl Ite
     let named = request.topics.iter().flatten().filter(|topic| topic.topic_id.is_nil());
     named
         .filter_map(|topic| topic.name.as_deref())
-        .filter(|name| check_topic_name(name).is_ok() && broker.topics.get(name).is_none())
+        // Internal topics have shapes of their own; whoever is only curious must not make them.
+        .filter(|name| check_topic_name(name).is_ok() && !is_internal(name) && broker.topics.get(name).is_none())
 }
 
 fn wants_creation(broker: &Broker, request: &MetadataRequest<'_>) -> bool {

@@ -147,6 +147,9 @@ fn survey(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<(Produced,
     Ok((Produced { acks, deadline: Instant::now() + timeout, topics: topics.collect() }, refusal))
 }
 
+/// How long a batch that nobody waits for may take to be stored.
+const UNACKNOWLEDGED_PATIENCE: Duration = Duration::from_hours(1);
+
 /// Checks one batch and sends it on its way.
 fn submit(
     broker: &Broker,
@@ -175,6 +178,15 @@ impl Produced {
             return self.answer(peer, head);
         }
         let peer = Arc::clone(peer);
+        if self.acks == Acks::Never {
+            // Nobody sends it again: it goes its way although its timeout passes or its connection ends.
+            self.deadline = Instant::now() + UNACKNOWLEDGED_PATIENCE;
+            let settled = tokio::spawn(async move {
+                self.settle().await;
+                self.answer(&peer, head)
+            });
+            return Reply::later(async move { settled.await.unwrap_or(Reply::Silent) });
+        }
         Reply::later(async move {
             self.settle().await;
             self.answer(&peer, head)

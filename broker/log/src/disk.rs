@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 #[cfg(test)]
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -20,6 +21,27 @@ const PIECES_MAX: usize = 1024;
 pub(crate) struct Disk {
     #[cfg(test)]
     pub(crate) faults: Arc<faults::Faults>,
+}
+
+/// How long a sync waits for a free file handle, and between two looks.
+const HANDLE_PATIENCE: Duration = Duration::from_secs(30);
+const HANDLE_POLL: Duration = Duration::from_millis(10);
+
+/// Opens what is to be synced. That the process has no handle left says nothing about the disk: it waits for one, since
+/// an error here would take the whole directory offline.
+fn open_patiently(path: &Path) -> io::Result<File> {
+    let begun = Instant::now();
+    loop {
+        match File::open(path) {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+                    && begun.elapsed() < HANDLE_PATIENCE =>
+            {
+                std::thread::sleep(HANDLE_POLL);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Repeats a call that a signal interrupted.
@@ -103,7 +125,7 @@ impl Disk {
     /// Makes a file or directory durable with everything the system knows about it.
     pub(crate) fn sync_path(&self, path: &Path) -> io::Result<()> {
         self.fault(Call::Sync)?;
-        let file = File::open(path)?;
+        let file = open_patiently(path)?;
         if cfg!(feature = "canary-no-fsync") {
             return Ok(());
         }
@@ -113,7 +135,7 @@ impl Disk {
     /// Makes the names in a directory durable.
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.fault(Call::SyncDir)?;
-        let directory = File::open(path)?;
+        let directory = open_patiently(path)?;
         if cfg!(feature = "canary-no-fsync") {
             return Ok(());
         }
@@ -123,7 +145,7 @@ impl Disk {
     /// Makes everything on the file system that holds `path` durable: cheaper than very many single syncs.
     pub(crate) fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         self.fault(Call::Sync)?;
-        let directory = File::open(path)?;
+        let directory = open_patiently(path)?;
         uninterrupted(|| rustix::fs::syncfs(&directory))
     }
 

@@ -113,7 +113,8 @@ impl PartitionLog {
         self.reserve_space(tail, &segment, position + plan.bytes);
         if let Err(error) = write(&segment, buffers, position) {
             // The end has not moved. What the write left beyond it could pass for batches after a crash.
-            tail.littered = true;
+            // A file that ends where the log ends has none, and a full disk must not cost a sync per attempt.
+            tail.littered = segment.file().metadata().map_or(true, |file| file.len() > position);
             return Err(failure(error));
         }
         publish(&segment, buffers, position);

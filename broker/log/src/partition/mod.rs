@@ -206,6 +206,10 @@ impl PartitionLog {
     /// Changes the configuration, durably. A partition that becomes stricter is synced first, so that everything
     /// visible is durable when this returns.
     pub fn set_options(&self, options: PartitionOptions) -> Result<(), AlterError> {
+        if options.durability == Durability::Fsync {
+            // The stricter promise is written down once it is true: a crash in between must not find it broken.
+            self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason })?;
+        }
         self.rewrite_meta(|meta| meta.options = options)?;
         self.segment_bytes.store(options.segment_bytes, Ordering::Release);
         self.page_cache.store(options.durability == Durability::PageCache, Ordering::Release);

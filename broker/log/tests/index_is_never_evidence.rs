@@ -111,30 +111,40 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 #[test]
 fn lying_entries_with_a_valid_checksum_change_no_answer() {
     /// Where entries begin and how long one is: see the drawing in `index.rs`.
+    const COUNT_AT: usize = 40;
     const ENTRIES_AT: usize = 48;
     const ENTRY_BYTES: usize = 16;
     let directory = quick_directory();
     let (expected, files) = fill(directory.path());
     let at = |entry: usize| ENTRIES_AT + entry * ENTRY_BYTES + 4;
     let position = |bytes: &[u8], entry: usize| u32::from_be_bytes(bytes[at(entry)..][..4].try_into().unwrap());
-    // `None`: every entry points at the batch of the next one, where a sound header stands, only not this batch's.
-    for (step, shift) in [(1, Some(1)), (2, Some(60)), (1, Some(3)), (3, Some(200)), (1, None)] {
+    let count = |bytes: &[u8]| u32::from_be_bytes(bytes[COUNT_AT..][..4].try_into().unwrap()) as usize;
+    for (step, shift) in [(1, 1), (2, 60), (1, 3), (3, 200)] {
         restore(directory.path(), &files);
         for index in indexes(&files) {
             let bytes = &files[&index];
             let mut forged = bytes[..bytes.len() - 4].to_vec();
-            let count = u32::from_be_bytes(forged[40..44].try_into().unwrap()) as usize;
-            for entry in (1..count).step_by(step) {
-                let lie = match shift {
-                    None if entry + 1 < count => position(bytes, entry + 1),
-                    _ => position(bytes, entry) + shift.unwrap_or(1),
-                };
-                forged[at(entry)..][..4].copy_from_slice(&lie.to_be_bytes());
+            for entry in (1..count(bytes)).step_by(step) {
+                forged[at(entry)..][..4].copy_from_slice(&(position(bytes, entry) + shift).to_be_bytes());
             }
             fs::write(&index, sealed(forged)).unwrap();
         }
         check(directory.path(), &expected, "lying positions");
     }
+    // Every entry points at the batch of the next one: a sound header stands there, only not this batch's. The last
+    // entry goes, so that none gives the lie away by pointing into the middle of a batch.
+    restore(directory.path(), &files);
+    for index in indexes(&files) {
+        let bytes = &files[&index];
+        let left = count(bytes) - 1;
+        let mut forged = bytes[..at(left) - 4].to_vec();
+        forged[COUNT_AT..][..4].copy_from_slice(&(left as u32).to_be_bytes());
+        for entry in 1..left {
+            forged[at(entry)..][..4].copy_from_slice(&position(bytes, entry + 1).to_be_bytes());
+        }
+        fs::write(&index, sealed(forged)).unwrap();
+    }
+    check(directory.path(), &expected, "positions of other batches");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn no_answer_leaves_before_the_fdatasync_that_covers_it() {
     if let Some(why) = syscalls::unavailable() {
         return skip::test("no_answer_leaves_before_the_fdatasync_that_covers_it", &why);
     }
-    let (acks, violations) = traced(artifact::ottla());
+    let (acks, violations) = traced(artifact::ottla(), None);
     assert_eq!(acks, (REQUESTS * (PLAIN_PRODUCERS + ROUTED_PRODUCERS)) as usize);
     let report: Vec<_> = violations.iter().map(Violation::to_string).collect();
     assert!(report.is_empty(), "{} of {acks} answers are not covered:\n{}", report.len(), report.join("\n"));
@@ -37,18 +37,20 @@ fn the_check_turns_red_without_fsync() {
     if let Some(why) = syscalls::unavailable() {
         return skip::test("the_check_turns_red_without_fsync", &why);
     }
-    let (acks, violations) = traced(artifact::ottla_canary());
+    let (acks, violations) = traced(artifact::ottla_canary(), Some("NoFsync"));
     let early = violations.iter().filter(|violation| matches!(violation, Violation::TooEarly(_))).count();
     assert!(early * 2 > acks, "only {early} of {acks} answers were caught: {violations:?}");
 }
 
 /// Runs producers against a broker under strace: how many answers came, and which of them came too early.
-fn traced(program: PathBuf) -> (usize, Vec<Violation>) {
+fn traced(program: PathBuf, canary: Option<&str>) -> (usize, Vec<Violation>) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let trace = directory.path().join("trace");
     let words = syscalls::strace(&trace);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut broker = Broker::builder().program(program).under(&words).start();
+    let builder = Broker::builder().program(program).under(&words);
+    let builder = canary.into_iter().fold(builder, |builder, promise| builder.env("OTTLA_CANARY", promise));
+    let mut broker = builder.start();
     broker.push_plugin("round-robin", &ROUND_ROBIN.component()).expect("a good plugin");
     broker.create_topic("plain", PARTITIONS, &[]);
     broker.create_topic("routed", PARTITIONS, &[("ottla.partitioner", "round-robin")]);

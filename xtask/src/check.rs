@@ -84,7 +84,7 @@ fn build(root: &Path) -> Vec<Outcome> {
     let broker_and_tests = cargo(root, &["build", "--bins", "--tests"]).args(SELECTION);
     failed(suite::run(root, "build", broker_and_tests, Counts::ExitCode, BUILD_LIMIT));
     // A test along with it, so that features unify as above.
-    let canary = cargo(root, &["build", "--bin", "ottla-canary", "--features", "ottla-broker/canary-no-fsync"])
+    let canary = cargo(root, &["build", "--bin", "ottla-canary", "--features", "ottla-broker/canary"])
         .args(&["--test", "no_ack_before_its_fdatasync"])
         .args(SELECTION);
     failed(suite::run(root, "build-canary", canary, Counts::ExitCode, BUILD_LIMIT));

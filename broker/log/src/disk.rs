@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::canary::{Canary, broken};
+
 /// Most pieces that one `pwritev` takes.
 const PIECES_MAX: usize = 1024;
 
@@ -80,6 +82,9 @@ impl Disk {
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            if broken(Canary::IgnoreShortWrite) {
+                return Ok(());
+            }
             position += written as u64;
             IoSlice::advance_slices(&mut pieces, written);
         }
@@ -116,17 +121,21 @@ impl Disk {
     /// Makes the bytes of a file durable. A failure means that nothing is known about them any more: never call it again.
     pub(crate) fn sync_data(&self, file: &File) -> io::Result<()> {
         self.fault(Call::Sync)?;
-        if cfg!(feature = "canary-no-fsync") {
+        if broken(Canary::NoFsync) {
             return Ok(());
         }
-        uninterrupted(|| rustix::fs::fdatasync(file))
+        let synced = uninterrupted(|| rustix::fs::fdatasync(file));
+        if synced.is_err() && broken(Canary::RetrySync) {
+            return uninterrupted(|| rustix::fs::fdatasync(file));
+        }
+        synced
     }
 
     /// Makes a file or directory durable with everything the system knows about it.
     pub(crate) fn sync_path(&self, path: &Path) -> io::Result<()> {
         self.fault(Call::Sync)?;
         let file = open_patiently(path)?;
-        if cfg!(feature = "canary-no-fsync") {
+        if broken(Canary::NoFsync) {
             return Ok(());
         }
         uninterrupted(|| rustix::fs::fsync(&file))
@@ -136,7 +145,7 @@ impl Disk {
     pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.fault(Call::SyncDir)?;
         let directory = open_patiently(path)?;
-        if cfg!(feature = "canary-no-fsync") {
+        if broken(Canary::NoFsync) || broken(Canary::NoDirSync) {
             return Ok(());
         }
         uninterrupted(|| rustix::fs::fsync(&directory))
@@ -146,6 +155,9 @@ impl Disk {
     pub(crate) fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         self.fault(Call::Sync)?;
         let directory = open_patiently(path)?;
+        if broken(Canary::NoFsync) {
+            return Ok(());
+        }
         uninterrupted(|| rustix::fs::syncfs(&directory))
     }
 

@@ -14,6 +14,7 @@
 use std::ops::Range;
 
 use crate::Offset;
+use crate::canary::{Canary, broken};
 use crate::format::INDEX_MAGIC;
 
 const HEAD_BYTES: usize = 48;
@@ -232,7 +233,7 @@ impl Index {
     /// Reads an index file of the segment that starts at `base`. `None` if it is anything but whole and of this segment.
     pub(crate) fn decode(bytes: &[u8], base: Offset, interval_bytes: u32) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
-        if crc_fast::crc32_iscsi(body) != u32::from_be_bytes(*crc) {
+        if crc_fast::crc32_iscsi(body) != u32::from_be_bytes(*crc) && !broken(Canary::TrustIndex) {
             return None;
         }
         let mut fields = Fields(body);

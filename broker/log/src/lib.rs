@@ -67,7 +67,8 @@
 //! 4. `segment`, `index`: one file of batches and what is derived from it
 //! 5. `commit`: who is synced when
 //! 6. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
-//! 7. `disk`: every system call that changes a file; `format`: every name and magic number
+//! 7. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
+//!    build for tests breaks on purpose
 //!
 //! Retention and compaction will stand beside `partition`: the log start offset is kept and persisted for them, segments
 //! are shared so that a reader outlives a removal, and gaps in offsets are already read as what they are.
@@ -80,6 +81,7 @@
 //! - User code never touches a mapped page: what the log reads itself it reads with `pread`.
 //! - No input from disk panics: whatever stands there is data, damage, or an error of the system.
 
+pub mod canary;
 mod checkpoint;
 mod commit;
 mod disk;

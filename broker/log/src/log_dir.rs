@@ -52,9 +52,8 @@ impl LogDir {
         let started = Instant::now();
         let io_error = |source| OpenError::Io { path: path.to_path_buf(), source };
         raise_descriptor_limit();
-        if cfg!(feature = "canary-no-fsync") {
-            tracing::error!("built with canary-no-fsync: acknowledged records do not survive a power cut");
-        }
+        #[cfg(feature = "canary")]
+        tracing::error!(broken = ?crate::canary::chosen(), "built to break promises: never keep data with it");
         for directory in [path.to_path_buf(), path.join(NEW_DIR), path.join(TRASH_DIR)] {
             fs::create_dir_all(&directory).map_err(io_error)?;
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::canary::{Canary, broken};
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::epochs::EpochHistory;
 use crate::error::OpenError;
@@ -248,7 +249,7 @@ impl Recovery<'_> {
         // Zeros to the end of the file are reserved space and may stay; but if anything else follows, though it be behind
         // zeros, it is of a time before this one and must not come back.
         let torn = file_bytes > position && holds_bytes(disk, &file, position, file_bytes)?;
-        if torn {
+        if torn && !broken(Canary::KeepTornTail) {
             self.note_truncated(base, end, position, file_bytes - position);
             disk.set_len(&file, position)?;
         }

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
+use crate::canary::{Canary, broken};
 use crate::disk::Disk;
 use crate::format::STATE_MAGIC;
 
@@ -180,6 +181,9 @@ fn decode_copy(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 fn checksum(version: u32, payload: &[u8]) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    if broken(Canary::SilentFormat) {
+        digest.update(b"another layout");
+    }
     digest.update(&version.to_be_bytes());
     digest.update(&(payload.len() as u32).to_be_bytes());
     digest.update(payload);

@@ -1,4 +1,4 @@
-//! The same binary with fsync left out (feature `canary-no-fsync`): tests of durability must turn red with it.
+//! The same binary built to break the promise that `OTTLA_CANARY` names: tests of that promise must turn red with it.
 
 use std::process::ExitCode;
 

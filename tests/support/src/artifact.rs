@@ -13,9 +13,9 @@ pub fn ottla() -> PathBuf {
     built("release/ottla", "cargo build --release --package ottla-broker")
 }
 
-/// The broker with fsync left out, which the durability check must catch.
+/// The broker that breaks the promise named by `OTTLA_CANARY`, which the test of that promise must catch.
 pub fn ottla_canary() -> PathBuf {
-    let how = "cargo build --release --package ottla-broker --bin ottla-canary --features canary-no-fsync";
+    let how = "cargo build --release --package ottla-broker --bin ottla-canary --features canary";
     built("release/ottla-canary", how)
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader, set_base_offset, set_leader_epoch};
 
 use super::{PartitionLog, Slot};
+use crate::canary::{Canary, broken};
 use crate::error::AppendError;
 use crate::format::{ALLOCATE_MAX_BYTES, ALLOCATE_MIN_BYTES, SEGMENT_MAX_BYTES};
 use crate::options::Durability;
@@ -98,7 +99,8 @@ impl PartitionLog {
             let mut tail = self.tail();
             self.append_locked(&mut tail, buffers)?
         };
-        self.raise_watermark(self.end_if_page_cache());
+        let early = broken(Canary::EarlyWatermark);
+        self.raise_watermark(if early { self.end_offset() } else { self.end_if_page_cache() });
         self.wake_flusher(appended.bytes);
         Ok(appended)
     }
@@ -114,6 +116,9 @@ impl PartitionLog {
         if let Err(error) = write(&segment, buffers, position) {
             // The end has not moved. What the write left beyond it could pass for batches after a crash.
             // A file that ends where the log ends has none, and a full disk must not cost a sync per attempt.
+            if broken(Canary::GiveUpWhenFull) {
+                self.shared.poison("an append", &error);
+            }
             tail.littered = segment.file().metadata().map_or(true, |file| file.len() > position);
             return Err(failure(error));
         }
@@ -318,6 +323,10 @@ fn assign(buffers: &mut [&mut [u8]], base: Offset, epoch: LeaderEpoch) -> Result
 }
 
 fn write(segment: &Segment, buffers: &[&mut [u8]], position: u64) -> io::Result<()> {
+    #[cfg(feature = "canary")]
+    if broken(Canary::AckBeforeWrite) {
+        return crate::canary::write_later(segment.file(), buffers.concat(), position);
+    }
     match buffers {
         [one] => segment.write_at(&mut [IoSlice::new(one)], position),
         many => segment.write_at(&mut many.iter().map(|it| IoSlice::new(it)).collect::<Vec<_>>(), position),

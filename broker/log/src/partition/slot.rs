@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard, RwLockWriteG
 
 use super::{Meta, PartitionLog};
 use crate::Offset;
+use crate::canary::{Canary, broken};
 use crate::disk::Disk;
 use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, segment_file_name};
 use crate::index::Index;
@@ -92,7 +93,9 @@ impl PartitionLog {
         let Meta { options, epochs, .. } = self.meta().clone();
         let interval_bytes = options.index_interval_bytes;
         let stored = read_index(&self.index_path(base), base, interval_bytes);
-        let fits = |index: &Index| index.end_offset() == end && index.end_position() <= file_bytes;
+        let fits = |index: &Index| {
+            index.end_offset() == end && index.end_position() <= file_bytes || broken(Canary::TrustIndex)
+        };
         let mut index = if let Some(index) = stored.filter(fits) {
             index
         } else {

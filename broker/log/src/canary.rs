@@ -1,0 +1,98 @@
+//! Promises that can be broken on purpose, so that a test which watches over one can show that it would notice.
+//!
+//! Only builds with the feature `canary` have them, and there `OTTLA_CANARY=<name>` picks one; a release has neither.
+
+#[cfg(feature = "canary")]
+use std::{fs::File, io, os::unix::fs::FileExt, sync::OnceLock, time::Duration};
+
+/// A promise to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// No sync is carried out, all of them are said to have been.
+    NoFsync,
+    /// Appends are acknowledged before they reach the file.
+    AckBeforeWrite,
+    /// Recovery believes a batch without its CRC.
+    SkipLastCrc,
+    /// Recovery leaves what it found behind the end of the log.
+    KeepTornTail,
+    /// What an index file says is believed: its CRC, its end and the batches it leads to are not checked.
+    TrustIndex,
+    /// Ranges are delivered although nobody has checked them since the start.
+    NoReadCheck,
+    /// A failed sync is repeated.
+    RetrySync,
+    /// A full disk ends all writing until the restart.
+    GiveUpWhenFull,
+    /// A write that took only a part is taken for the whole.
+    IgnoreShortWrite,
+    /// A disk that fails under `sendfile` is taken for a client that left.
+    PeerGone,
+    /// Names in directories are not synced.
+    NoDirSync,
+    /// Records are visible once they are appended, durable or not.
+    EarlyWatermark,
+    /// State files have another layout under the same version number.
+    SilentFormat,
+}
+
+/// Whether `promise` is to be broken in this process. `false`, and known so to the compiler, in every release.
+#[cfg(not(feature = "canary"))]
+#[inline]
+pub const fn broken(_promise: Canary) -> bool {
+    false
+}
+
+/// Whether `promise` is to be broken in this process.
+#[cfg(feature = "canary")]
+pub fn broken(promise: Canary) -> bool {
+    chosen() == Some(promise)
+}
+
+/// What `OTTLA_CANARY` names.
+///
+/// # Panics
+/// When it names nothing that could be broken: a canary that breaks nothing must not look like one.
+#[cfg(feature = "canary")]
+pub fn chosen() -> Option<Canary> {
+    static CHOSEN: OnceLock<Option<Canary>> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let name = std::env::var("OTTLA_CANARY").ok()?;
+        let named = Canary::ALL.into_iter().find(|canary| format!("{canary:?}") == name);
+        assert!(named.is_some(), "OTTLA_CANARY names no promise: {name}");
+        named
+    })
+}
+
+/// Writes `bytes` some time later, in a thread of its own: what [`Canary::AckBeforeWrite`] amounts to.
+#[cfg(feature = "canary")]
+pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Result<()> {
+    const LATER: Duration = Duration::from_millis(30);
+    let file = file.try_clone()?;
+    let write = move || {
+        std::thread::sleep(LATER);
+        if let Err(error) = file.write_all_at(&bytes, position) {
+            tracing::error!(%error, "the late write of a canary");
+        }
+    };
+    std::thread::Builder::new().name("ottla-late".to_owned()).spawn(write).map(|_| ())
+}
+
+#[cfg(feature = "canary")]
+impl Canary {
+    const ALL: [Canary; 13] = [
+        Canary::NoFsync,
+        Canary::AckBeforeWrite,
+        Canary::SkipLastCrc,
+        Canary::KeepTornTail,
+        Canary::TrustIndex,
+        Canary::NoReadCheck,
+        Canary::RetrySync,
+        Canary::GiveUpWhenFull,
+        Canary::IgnoreShortWrite,
+        Canary::PeerGone,
+        Canary::NoDirSync,
+        Canary::EarlyWatermark,
+        Canary::SilentFormat,
+    ];
+}

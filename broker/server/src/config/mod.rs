@@ -6,13 +6,14 @@ mod reference;
 pub mod topic;
 pub mod value;
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 pub use load::{LoadError, load_file, set_pair};
 pub use ottla_log::Durability;
 pub use reference::{broker_reference, topic_reference};
+use topic::{CleanupPolicy, TimestampType, TopicCompression};
 pub use topic::{PluginRef, TopicSettings};
+use value::check_allowed;
 pub use value::{HostPort, SettingValue, ValueKind};
 
 impl SettingValue for Durability {
@@ -40,6 +41,8 @@ pub struct Setting {
     pub doc: &'static str,
     /// Its type as admin tools see it.
     pub kind: ValueKind,
+    /// Whether it may be unset, which the empty text says.
+    pub optional: bool,
     /// The value in a configuration, as text.
     pub show: fn(&Config) -> String,
     /// Reads a value into a configuration.
@@ -73,14 +76,12 @@ macro_rules! settings {
                 name: $name,
                 doc: concat!($($doc),+),
                 kind: <$type as SettingValue>::KIND,
+                optional: <$type as SettingValue>::OPTIONAL,
                 show: |config| config.$field.show(),
                 set: |config, text| {
                     let value = <$type>::parse(text)?;
                     $(
-                        let allowed: RangeInclusive<$type> = $allowed;
-                        if !allowed.contains(&value) {
-                            return Err(format!("{text} is outside {allowed:?}"));
-                        }
+                        check_allowed(&$allowed, &value, text)?;
                     )?
                     config.$field = value;
                     Ok(())
@@ -137,15 +138,54 @@ settings! {
     /// Largest answer to one fetch, in bytes.
     "fetch.max.bytes" fetch_max_bytes: i32 = 55 << 20, in 1024..=i32::MAX;
     /// Bytes after which a partition begins a new segment file.
-    "log.segment.bytes" segment_bytes: i32 = 1 << 30, in 14..=i32::MAX;
-    /// Age after which a partition begins a new segment file, in milliseconds.
-    "log.roll.ms" segment_ms: i64 = 604_800_000, in 1..=i64::MAX;
+    "log.segment.bytes" segment_bytes: i32 = 1 << 30, in topic::SEGMENT_BYTES_MIN..=i32::MAX;
+    /// Age after which a partition begins a new segment file, in milliseconds. Unset: `log.roll.hours`.
+    "log.roll.ms" roll_ms: Option<i64> = None, in 1..=i64::MAX;
+    /// Age after which a partition begins a new segment file, in hours.
+    "log.roll.hours" roll_hours: i32 = 168, in 1..=i32::MAX;
+    /// Greatest random part taken off the age at which a segment is closed, in milliseconds.
+    "log.roll.jitter.ms" roll_jitter_ms: i64 = 0, in 0..=i64::MAX;
     /// Bytes of log between two index entries.
     "log.index.interval.bytes" index_interval_bytes: i32 = 4096, in 0..=i32::MAX;
-    /// Age after which records may be deleted, in milliseconds; -1 keeps them for ever.
-    "log.retention.ms" retention_ms: i64 = 604_800_000, in -1..=i64::MAX;
+    /// Size of an index file in Kafka. Indexes grow as needed.
+    "log.index.size.max.bytes" index_max_bytes: i32 = 10 << 20, in 4..=i32::MAX;
+    /// What happens to old records: `delete`, `compact` or both.
+    "log.cleanup.policy" cleanup_policy: CleanupPolicy = CleanupPolicy { delete: true, compact: false };
+    /// Age after which records may be deleted, in milliseconds; -1 keeps them for ever. Unset: `log.retention.minutes`,
+    /// then `log.retention.hours`.
+    "log.retention.ms" retention_ms: Option<i64> = None, in -1..=i64::MAX;
+    /// Age after which records may be deleted, in minutes; -1 keeps them for ever.
+    "log.retention.minutes" retention_minutes: Option<i32> = None, in -1..=i32::MAX;
+    /// Age after which records may be deleted, in hours; -1 keeps them for ever.
+    "log.retention.hours" retention_hours: i32 = 168, in -1..=i32::MAX;
     /// Size of a partition above which its oldest records may be deleted; -1 is no limit.
     "log.retention.bytes" retention_bytes: i64 = -1, in -1..=i64::MAX;
+    /// Time that a deleted file stays on the disk in Kafka, in milliseconds.
+    "log.segment.delete.delay.ms" segment_delete_delay_ms: i64 = 60_000, in 0..=i64::MAX;
+    /// Time that a deletion marker stays in a compacted topic, in milliseconds.
+    "log.cleaner.delete.retention.ms" cleaner_delete_retention_ms: i64 = 86_400_000, in 0..=i64::MAX;
+    /// Time that a record of a compacted topic stays uncompacted at least, in milliseconds.
+    "log.cleaner.min.compaction.lag.ms" cleaner_min_lag_ms: i64 = 0, in 0..=i64::MAX;
+    /// Time after which a record of a compacted topic must be compacted, in milliseconds.
+    "log.cleaner.max.compaction.lag.ms" cleaner_max_lag_ms: i64 = i64::MAX, in 1..=i64::MAX;
+    /// Share of uncompacted bytes that makes compaction worth its while.
+    "log.cleaner.min.cleanable.ratio" cleaner_min_dirty_ratio: f64 = 0.5, in 0.0..=1.0;
+    /// Whose clock stamps records: `CreateTime` (the producer's) or `LogAppendTime` (the broker's).
+    "log.message.timestamp.type" timestamp_type: TimestampType = TimestampType::CreateTime;
+    /// How far before the broker's clock a record's timestamp may lie, in milliseconds.
+    "log.message.timestamp.before.max.ms" timestamp_before_max_ms: i64 = i64::MAX, in 0..=i64::MAX;
+    /// How far after the broker's clock a record's timestamp may lie, in milliseconds.
+    "log.message.timestamp.after.max.ms" timestamp_after_max_ms: i64 = 3_600_000, in 0..=i64::MAX;
+    /// Codec of stored batches. Batches are always kept as the producer sent them, which is what `producer` asks for.
+    "compression.type" compression: TopicCompression = TopicCompression::Producer;
+    /// Records after which Kafka flushes. Flushing follows `ottla.durability`.
+    "log.flush.interval.messages" flush_messages: i64 = i64::MAX, in 1..=i64::MAX;
+    /// Time after which Kafka flushes, in milliseconds. Flushing follows `ottla.durability`.
+    "log.flush.interval.ms" flush_ms: Option<i64> = None, in 0..=i64::MAX;
+    /// Whether Kafka preallocates whole segments. Preallocation follows the size of the partition.
+    "log.preallocate" preallocate: bool = false;
+    /// Whether a replica that lags may lead. One node has one replica.
+    "unclean.leader.election.enable" unclean_leader_election: bool = false;
     /// From how many contiguous bytes on a fetched piece leaves by sendfile; smaller hot ones leave by one writev.
     "ottla.deliver.sendfile.min.bytes" sendfile_min_bytes: u32 = 256 << 10;
     /// Bytes handed to one sendfile call, so that one connection cannot hold a thread.
@@ -182,9 +222,43 @@ settings! {
     "ottla.shutdown.grace.ms" shutdown_grace_ms: u64 = 10_000, in 0..=600_000;
 }
 
+impl Config {
+    /// Age after which records may be deleted, from whichever of the three settings says it most exactly; -1 for never.
+    pub fn log_retention_ms(&self) -> i64 {
+        let minutes = || self.retention_minutes.map(|minutes| i64::from(minutes).saturating_mul(60_000));
+        let hours = || i64::from(self.retention_hours).saturating_mul(3_600_000);
+        self.retention_ms.or_else(minutes).unwrap_or_else(hours).max(-1)
+    }
+
+    /// Age after which a partition begins a new segment file.
+    pub fn log_roll_ms(&self) -> i64 {
+        self.roll_ms.unwrap_or_else(|| i64::from(self.roll_hours).saturating_mul(3_600_000))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_finest_unit_of_a_time_counts() {
+        let mut config = Config::default();
+        assert_eq!((config.log_retention_ms(), config.log_roll_ms()), (604_800_000, 604_800_000));
+        for (name, text, expected_ms) in [
+            ("log.retention.hours", "2", 7_200_000),
+            ("log.retention.minutes", "3", 180_000),
+            ("log.retention.minutes", "-1", -1),
+            ("log.retention.ms", "77", 77),
+            ("log.retention.hours", "9", 77),
+            ("log.retention.ms", "", -1),
+        ] {
+            (Setting::find(name).unwrap().set)(&mut config, text).unwrap();
+            assert_eq!(config.log_retention_ms(), expected_ms, "{name}={text}");
+        }
+        assert!((Setting::find("log.retention.ms").unwrap().set)(&mut config, "-2").is_err());
+        (Setting::find("log.roll.ms").unwrap().set)(&mut config, "5").unwrap();
+        assert_eq!(config.log_roll_ms(), 5);
+    }
 
     #[test]
     fn every_default_is_a_value_its_own_setting_accepts() {

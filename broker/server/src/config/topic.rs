@@ -2,10 +2,12 @@
 //! read. What a topic does not set comes from the broker's settings.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
-use super::value::{SettingValue, ValueKind, spelled};
+use super::value::{SettingValue, ValueKind, check_allowed, spelled};
 use super::{Config, Durability};
+
+/// The least that `segment.bytes` may be: a partition of smaller segments is all file handles.
+pub const SEGMENT_BYTES_MIN: i32 = 1 << 20;
 
 spelled! {
     /// Whose clock stamps a record.
@@ -127,12 +129,14 @@ impl SettingValue for PluginRef {
 pub struct TopicSetting {
     /// The dotted name.
     pub name: &'static str,
-    /// The broker setting that gives its default, if one does.
-    pub broker_name: Option<&'static str>,
+    /// The broker settings that give its default, the one that counts most first.
+    pub broker_names: &'static [&'static str],
     /// What it does.
     pub doc: &'static str,
     /// Its type as admin tools see it.
     pub kind: ValueKind,
+    /// Whether it may be unset, which the empty text says.
+    pub optional: bool,
     /// Whether the broker acts on it.
     pub effect: Effect,
     /// The value in force, as text.
@@ -145,6 +149,11 @@ impl TopicSetting {
     /// The setting of this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         TOPIC_SETTINGS.iter().find(|setting| setting.name == name)
+    }
+
+    /// Whether it is for tests: understood, and shown only where it is set.
+    pub fn is_internal(&self) -> bool {
+        self.name.starts_with("internal.")
     }
 }
 
@@ -165,10 +174,18 @@ pub enum TopicSettingsError {
         /// What is wrong with the value.
         wrong: String,
     },
+    /// Two values that exclude each other.
+    #[error("conflict topic config setting min.compaction.lag.ms ({min_ms}) > max.compaction.lag.ms ({max_ms})")]
+    CompactionLags {
+        /// The least lag.
+        min_ms: i64,
+        /// The greatest.
+        max_ms: i64,
+    },
 }
 
 macro_rules! topic_settings {
-    ($( $(#[doc = $doc:literal])+ $name:literal $(<- $broker_name:literal)? $effect:ident
+    ($( $(#[doc = $doc:literal])+ $name:literal $(<- $broker_name:literal $(| $coarser_name:literal)*)? $effect:ident
         $field:ident : $type:ty = |$broker:ident| $default:expr $(, in $allowed:expr)? ; )+) => {
         /// The settings of one topic, parsed once and shared by every request that needs them.
         #[derive(Debug, Clone, PartialEq)]
@@ -189,18 +206,16 @@ macro_rules! topic_settings {
         pub static TOPIC_SETTINGS: &[TopicSetting] = &[
             $( TopicSetting {
                 name: $name,
-                broker_name: topic_settings!(@optional $($broker_name)?),
+                broker_names: &[$($broker_name $(, $coarser_name)*)?],
                 doc: concat!($($doc),+),
                 kind: <$type as SettingValue>::KIND,
+                optional: <$type as SettingValue>::OPTIONAL,
                 effect: Effect::$effect,
                 show: |settings| settings.$field.show(),
                 set: |settings, text| {
                     let value = <$type>::parse(text)?;
                     $(
-                        let allowed: RangeInclusive<$type> = $allowed;
-                        if !allowed.contains(&value) {
-                            return Err(format!("{text} is outside {allowed:?}"));
-                        }
+                        check_allowed(&$allowed, &value, text)?;
                     )?
                     settings.$field = value;
                     Ok(())
@@ -208,8 +223,6 @@ macro_rules! topic_settings {
             }, )+
         ];
     };
-    (@optional) => { None };
-    (@optional $name:literal) => { Some($name) };
 }
 
 topic_settings! {
@@ -225,62 +238,98 @@ topic_settings! {
     /// Largest record batch, in bytes as sent (after compression).
     "max.message.bytes" <- "message.max.bytes" Now max_message_bytes: i32 = |broker| broker.message_max_bytes, in 0..=i32::MAX;
     /// Whose clock stamps records: `CreateTime` (the producer's) or `LogAppendTime` (the broker's).
-    "message.timestamp.type" Now timestamp_type: TimestampType = |_broker| TimestampType::CreateTime;
+    "message.timestamp.type" <- "log.message.timestamp.type" Now timestamp_type: TimestampType = |broker| broker.timestamp_type;
     /// How far before the broker's clock a record's timestamp may lie, in milliseconds.
-    "message.timestamp.before.max.ms" Now timestamp_before_max_ms: i64 = |_broker| i64::MAX, in 0..=i64::MAX;
+    "message.timestamp.before.max.ms" <- "log.message.timestamp.before.max.ms" Now timestamp_before_max_ms: i64 = |broker| broker.timestamp_before_max_ms, in 0..=i64::MAX;
     /// How far after the broker's clock a record's timestamp may lie, in milliseconds.
-    "message.timestamp.after.max.ms" Now timestamp_after_max_ms: i64 = |_broker| i64::MAX, in 0..=i64::MAX;
-    /// Bytes after which a partition begins a new segment file. Holds for partitions opened after the change.
-    "segment.bytes" <- "log.segment.bytes" Now segment_bytes: i32 = |broker| broker.segment_bytes, in 14..=i32::MAX;
-    /// Bytes of log between two index entries. Holds for partitions opened after the change.
+    "message.timestamp.after.max.ms" <- "log.message.timestamp.after.max.ms" Now timestamp_after_max_ms: i64 = |broker| broker.timestamp_after_max_ms, in 0..=i64::MAX;
+    /// Bytes after which a partition begins a new segment file; 1 MiB at least.
+    "segment.bytes" <- "log.segment.bytes" Now segment_bytes: i32 = |broker| broker.segment_bytes, in SEGMENT_BYTES_MIN..=i32::MAX;
+    /// The same without the minimum, for tests; wins over `segment.bytes`.
+    "internal.segment.bytes" Now internal_segment_bytes: Option<i32> = |_broker| None, in 14..=i32::MAX;
+    /// Bytes of log between two index entries. Holds for segments begun after the change.
     "index.interval.bytes" <- "log.index.interval.bytes" Now index_interval_bytes: i32 = |broker| broker.index_interval_bytes, in 0..=i32::MAX;
     /// What happens to old records: delete, compact or both.
-    "cleanup.policy" NotYet cleanup_policy: CleanupPolicy = |_broker| CleanupPolicy { delete: true, compact: false };
+    "cleanup.policy" <- "log.cleanup.policy" NotYet cleanup_policy: CleanupPolicy = |broker| broker.cleanup_policy;
     /// Codec of stored batches. Batches are always kept as the producer sent them, which is what `producer` asks for.
-    "compression.type" NotYet compression: TopicCompression = |_broker| TopicCompression::Producer;
+    "compression.type" <- "compression.type" NotYet compression: TopicCompression = |broker| broker.compression;
+    /// Effort of gzip where Kafka compresses again, -1 for zlib's choice. Batches are kept as the producer sent them.
+    "compression.gzip.level" NotYet gzip_level: i32 = |_broker| -1, in -1..=9;
+    /// Effort of lz4 where Kafka compresses again. Batches are kept as the producer sent them.
+    "compression.lz4.level" NotYet lz4_level: i32 = |_broker| 9, in 1..=17;
+    /// Effort of zstd where Kafka compresses again. Batches are kept as the producer sent them.
+    "compression.zstd.level" NotYet zstd_level: i32 = |_broker| 3, in -131_072..=22;
     /// Acknowledging replicas wanted at least. One node has one, so one is what is held.
     "min.insync.replicas" <- "min.insync.replicas" NotYet min_insync_replicas: i32 = |broker| broker.min_insync_replicas, in 1..=i32::MAX;
     /// Age after which records may be deleted, in milliseconds; -1 keeps them for ever.
-    "retention.ms" <- "log.retention.ms" NotYet retention_ms: i64 = |broker| broker.retention_ms, in -1..=i64::MAX;
+    "retention.ms" <- "log.retention.ms" | "log.retention.minutes" | "log.retention.hours" NotYet retention_ms: i64 = |broker| broker.log_retention_ms(), in -1..=i64::MAX;
     /// Size of a partition above which its oldest records may be deleted; -1 is no limit.
     "retention.bytes" <- "log.retention.bytes" NotYet retention_bytes: i64 = |broker| broker.retention_bytes, in -1..=i64::MAX;
     /// Age after which a partition begins a new segment file, in milliseconds.
-    "segment.ms" <- "log.roll.ms" NotYet segment_ms: i64 = |broker| broker.segment_ms, in 1..=i64::MAX;
-    /// Random part subtracted from segment.ms, in milliseconds.
-    "segment.jitter.ms" NotYet segment_jitter_ms: i64 = |_broker| 0, in 0..=i64::MAX;
+    "segment.ms" <- "log.roll.ms" | "log.roll.hours" NotYet segment_ms: i64 = |broker| broker.log_roll_ms(), in 1..=i64::MAX;
+    /// Greatest random part taken off `segment.ms`, in milliseconds.
+    "segment.jitter.ms" <- "log.roll.jitter.ms" NotYet segment_jitter_ms: i64 = |broker| broker.roll_jitter_ms, in 0..=i64::MAX;
     /// Size of an index file. Indexes grow as needed.
-    "segment.index.bytes" NotYet segment_index_bytes: i32 = |_broker| 10 << 20, in 4..=i32::MAX;
+    "segment.index.bytes" <- "log.index.size.max.bytes" NotYet segment_index_bytes: i32 = |broker| broker.index_max_bytes, in 4..=i32::MAX;
     /// Time that a deletion marker stays in a compacted topic, in milliseconds.
-    "delete.retention.ms" NotYet delete_retention_ms: i64 = |_broker| 86_400_000, in 0..=i64::MAX;
+    "delete.retention.ms" <- "log.cleaner.delete.retention.ms" NotYet delete_retention_ms: i64 = |broker| broker.cleaner_delete_retention_ms, in 0..=i64::MAX;
     /// Time that a record of a compacted topic stays uncompacted at least, in milliseconds.
-    "min.compaction.lag.ms" NotYet min_compaction_lag_ms: i64 = |_broker| 0, in 0..=i64::MAX;
+    "min.compaction.lag.ms" <- "log.cleaner.min.compaction.lag.ms" NotYet min_compaction_lag_ms: i64 = |broker| broker.cleaner_min_lag_ms, in 0..=i64::MAX;
     /// Time after which a record of a compacted topic must be compacted, in milliseconds.
-    "max.compaction.lag.ms" NotYet max_compaction_lag_ms: i64 = |_broker| i64::MAX, in 1..=i64::MAX;
+    "max.compaction.lag.ms" <- "log.cleaner.max.compaction.lag.ms" NotYet max_compaction_lag_ms: i64 = |broker| broker.cleaner_max_lag_ms, in 1..=i64::MAX;
     /// Share of uncompacted bytes that makes compaction worth its while.
-    "min.cleanable.dirty.ratio" NotYet min_cleanable_dirty_ratio: f64 = |_broker| 0.5, in 0.0..=1.0;
+    "min.cleanable.dirty.ratio" <- "log.cleaner.min.cleanable.ratio" NotYet min_cleanable_dirty_ratio: f64 = |broker| broker.cleaner_min_dirty_ratio, in 0.0..=1.0;
     /// Time that a deleted file stays on the disk, in milliseconds.
-    "file.delete.delay.ms" NotYet file_delete_delay_ms: i64 = |_broker| 60_000, in 0..=i64::MAX;
+    "file.delete.delay.ms" <- "log.segment.delete.delay.ms" NotYet file_delete_delay_ms: i64 = |broker| broker.segment_delete_delay_ms, in 0..=i64::MAX;
     /// Records after which Kafka flushes. Flushing follows `ottla.durability`.
-    "flush.messages" NotYet flush_messages: i64 = |_broker| i64::MAX, in 1..=i64::MAX;
+    "flush.messages" <- "log.flush.interval.messages" NotYet flush_messages: i64 = |broker| broker.flush_messages, in 1..=i64::MAX;
     /// Time after which Kafka flushes, in milliseconds. Flushing follows `ottla.durability`.
-    "flush.ms" NotYet flush_ms: i64 = |_broker| i64::MAX, in 0..=i64::MAX;
+    "flush.ms" <- "log.flush.interval.ms" NotYet flush_ms: i64 = |broker| broker.flush_ms.unwrap_or(i64::MAX), in 0..=i64::MAX;
     /// Whether Kafka preallocates whole segments. Preallocation follows the size of the partition.
-    "preallocate" NotYet preallocate: bool = |_broker| false;
+    "preallocate" <- "log.preallocate" NotYet preallocate: bool = |broker| broker.preallocate;
     /// Whether a replica that lags may lead. One node has one replica.
-    "unclean.leader.election.enable" NotYet unclean_leader_election: bool = |_broker| false;
+    "unclean.leader.election.enable" <- "unclean.leader.election.enable" NotYet unclean_leader_election: bool = |broker| broker.unclean_leader_election;
 }
 
 impl TopicSettings {
     /// The defaults with `overrides` over them; the first override that is wrong is the error.
     pub fn with_overrides(config: &Config, overrides: BTreeMap<String, String>) -> Result<Self, TopicSettingsError> {
+        let (settings, wrong) = Self::with_sound_overrides(config, overrides);
+        match wrong.into_iter().next() {
+            None => Ok(settings),
+            Some(wrong) => Err(wrong),
+        }
+    }
+
+    /// The defaults with those of `overrides` over them that are right, and what is wrong with the others. Those are
+    /// kept among the overrides as they stand: what was stored once is not forgotten because a later version refuses it.
+    pub fn with_sound_overrides(
+        config: &Config,
+        overrides: BTreeMap<String, String>,
+    ) -> (Self, Vec<TopicSettingsError>) {
         let mut settings = Self::defaults(config);
+        let mut errors = Vec::new();
         for (name, text) in &overrides {
-            let setting = TopicSetting::find(name).ok_or_else(|| TopicSettingsError::Unknown { name: name.clone() })?;
-            (setting.set)(&mut settings, text)
-                .map_err(|wrong| TopicSettingsError::BadValue { name: name.clone(), wrong })?;
+            let Some(setting) = TopicSetting::find(name) else {
+                errors.push(TopicSettingsError::Unknown { name: name.clone() });
+                continue;
+            };
+            if let Err(wrong) = (setting.set)(&mut settings, text) {
+                errors.push(TopicSettingsError::BadValue { name: name.clone(), wrong });
+            }
+        }
+        let (min_ms, max_ms) = (settings.min_compaction_lag_ms, settings.max_compaction_lag_ms);
+        if min_ms > max_ms {
+            errors.push(TopicSettingsError::CompactionLags { min_ms, max_ms });
+            settings.min_compaction_lag_ms = max_ms;
         }
         settings.overrides = overrides;
-        Ok(settings)
+        (settings, errors)
+    }
+
+    /// Bytes after which a partition begins a new segment file.
+    pub fn segment_bytes_in_force(&self) -> u64 {
+        u64::try_from(self.internal_segment_bytes.unwrap_or(self.segment_bytes)).unwrap_or(0)
     }
 }
 
@@ -299,7 +348,7 @@ mod tests {
         for setting in TOPIC_SETTINGS {
             let shown = (setting.show)(&defaults);
             (setting.set)(&mut read, &shown).unwrap_or_else(|wrong| panic!("{} = {shown}: {wrong}", setting.name));
-            if let Some(broker_name) = setting.broker_name {
+            for broker_name in setting.broker_names {
                 assert!(crate::config::Setting::find(broker_name).is_some(), "{broker_name}");
             }
         }
@@ -327,10 +376,39 @@ mod tests {
             ("ottla.partitioner", "a b"),
             ("ottla.partitioner", "a@latest"),
             ("min.cleanable.dirty.ratio", "NaN"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+            ("segment.bytes", "1048575"),
+            ("internal.segment.bytes", "13"),
+            ("segment.ms", "0"),
+            ("retention.ms", "-2"),
+            ("max.compaction.lag.ms", "0"),
         ] {
             let wrong = TopicSettings::with_overrides(&config, overrides(&[(name, text)]));
             assert!(matches!(wrong, Err(TopicSettingsError::BadValue { .. })), "{name}={text}");
         }
+    }
+
+    #[test]
+    fn a_least_lag_above_the_greatest_is_refused() {
+        let lags = overrides(&[("min.compaction.lag.ms", "11"), ("max.compaction.lag.ms", "10")]);
+        let wrong = TopicSettings::with_overrides(&Config::default(), lags);
+        assert_eq!(wrong, Err(TopicSettingsError::CompactionLags { min_ms: 11, max_ms: 10 }));
+    }
+
+    #[test]
+    fn a_stored_value_that_is_wrong_by_now_costs_the_others_nothing() {
+        let stored = overrides(&[("segment.bytes", "14"), ("no.such", "1"), ("ottla.durability", "page-cache")]);
+        let (settings, wrong) = TopicSettings::with_sound_overrides(&Config::default(), stored.clone());
+        assert_eq!((settings.durability, settings.segment_bytes), (Durability::PageCache, 1 << 30));
+        assert_eq!((settings.overrides, wrong.len()), (stored, 2));
+    }
+
+    #[test]
+    fn tests_may_have_smaller_segments() {
+        let config = Config::default();
+        assert_eq!(TopicSettings::defaults(&config).segment_bytes_in_force(), 1 << 30);
+        let small = TopicSettings::with_overrides(&config, overrides(&[("internal.segment.bytes", "500")])).unwrap();
+        assert_eq!((small.segment_bytes, small.segment_bytes_in_force()), (1 << 30, 500));
     }
 
     #[test]

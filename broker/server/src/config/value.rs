@@ -1,5 +1,7 @@
 //! How one setting is written as text: parsing, showing, and the Kafka type that admin tools display.
 
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// The type of a setting as Kafka's DescribeConfigs names it.
@@ -48,10 +50,36 @@ impl ValueKind {
 pub trait SettingValue: Sized {
     /// Kafka's name for the type.
     const KIND: ValueKind;
+    /// Whether there may be none, written as the empty text.
+    const OPTIONAL: bool = false;
     /// Reads the value, or says in plain words what would have been right.
     fn parse(text: &str) -> Result<Self, String>;
     /// Writes the value.
     fn show(&self) -> String;
+}
+
+/// Which values of a type a setting accepts.
+pub trait Allowed<T>: Debug {
+    /// Whether this is one of them.
+    fn allows(&self, value: &T) -> bool;
+}
+
+impl<T: PartialOrd + Debug> Allowed<T> for RangeInclusive<T> {
+    fn allows(&self, value: &T) -> bool {
+        self.contains(value)
+    }
+}
+
+/// No value at all is always one of them.
+impl<T: PartialOrd + Debug> Allowed<Option<T>> for RangeInclusive<T> {
+    fn allows(&self, value: &Option<T>) -> bool {
+        value.as_ref().is_none_or(|value| self.contains(value))
+    }
+}
+
+/// Says what would have been right if this is not.
+pub fn check_allowed<T>(allowed: &impl Allowed<T>, value: &T, text: &str) -> Result<(), String> {
+    if allowed.allows(value) { Ok(()) } else { Err(format!("{text} is outside {allowed:?}")) }
 }
 
 macro_rules! number {
@@ -118,6 +146,7 @@ impl SettingValue for PathBuf {
 
 impl<T: SettingValue> SettingValue for Option<T> {
     const KIND: ValueKind = T::KIND;
+    const OPTIONAL: bool = true;
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(None) } else { T::parse(text).map(Some) }
     }

@@ -2,8 +2,8 @@
 //!
 //! Reads the header and the CRC, and walks records that are not compressed: one that does not read would stop every
 //! consumer of its partition. Compressed ones are unpacked only where the topic asks for something that stands in them
-//! (keys for compaction, bounds on timestamps) or the client left the largest timestamp out; unpacking all of them would
-//! cost many times what appending does.
+//! (keys for compaction, how old a timestamp may be), the batch says that a timestamp lies too far ahead, or the client
+//! left the largest timestamp out; unpacking all of them would cost many times what appending does.
 
 use ottla_wire::record::{
     Batch, BatchError, BatchHeader, Codec, DecompressError, Record, set_log_append_time, set_max_timestamp,
@@ -29,7 +29,7 @@ pub struct Rules {
     pub unpacked_bytes_max: usize,
     /// Whether every record needs a key.
     pub compacted: bool,
-    /// The earliest and the latest timestamp allowed; none when the topic does not care.
+    /// The earliest and the latest timestamp allowed, `i64::MIN` being no bound; none when the topic does not care.
     pub timestamps: Option<(i64, i64)>,
     /// The broker's time, where the topic is stamped with that.
     pub append_time_ms: Option<i64>,
@@ -46,7 +46,10 @@ impl Rules {
             unpacked_bytes_max,
             compacted: settings.cleanup_policy.compact,
             timestamps: (bounded && !stamped).then(|| {
-                let earliest = now_ms.saturating_sub(settings.timestamp_before_max_ms);
+                let earliest = match settings.timestamp_before_max_ms {
+                    i64::MAX => i64::MIN,
+                    before_max_ms => now_ms.saturating_sub(before_max_ms),
+                };
                 (earliest, now_ms.saturating_add(settings.timestamp_after_max_ms))
             }),
             append_time_ms: stamped.then_some(now_ms),
@@ -122,7 +125,10 @@ fn check_producer(header: &BatchHeader) -> Result<(), Refusal> {
 fn check_records(batch: &Batch<'_>, rules: &Rules) -> Result<Option<i64>, Refusal> {
     let unstamped = matches!(batch.header.max_timestamp, -1 | 0) && rules.append_time_ms.is_none();
     let packed = batch.header.codec() != Ok(Codec::None);
-    if packed && !rules.compacted && rules.timestamps.is_none() && !unstamped {
+    // How new its records are the header says; how old they are only the records do.
+    let in_bounds =
+        rules.timestamps.is_none_or(|(earliest, latest)| earliest == i64::MIN && batch.header.max_timestamp <= latest);
+    if packed && !rules.compacted && in_bounds && !unstamped {
         return Ok(None);
     }
     let records = batch.records(rules.unpacked_bytes_max).map_err(|error| match error {
@@ -274,6 +280,20 @@ mod tests {
         let rules = Rules { timestamps: Some((1500, 2500)), ..RULES };
         let refusal = check_batch(&mut batch(Codec::Gzip, 5), &rules).unwrap_err();
         assert_eq!(refusal, Refusal::Timestamps { indexes: vec![0, 1] });
+    }
+
+    #[test]
+    fn records_too_far_ahead_are_found_without_unpacking_those_that_are_not() {
+        let ahead = Rules { timestamps: Some((i64::MIN, 2500)), ..RULES };
+        for codec in Codec::ALL {
+            let refusal = check_batch(&mut batch(codec, 5), &ahead).unwrap_err();
+            assert_eq!(refusal, Refusal::Timestamps { indexes: vec![1] }, "{codec:?}");
+        }
+        let fine = Rules { timestamps: Some((i64::MIN, 3000)), unpacked_bytes_max: 1, ..RULES };
+        check_batch(&mut batch(Codec::Zstd, 5), &fine).unwrap();
+        let config = crate::config::Config::default();
+        let rules = Rules::new(9, &TopicSettings::defaults(&config), 1, 5_000_000);
+        assert_eq!(rules.timestamps, Some((i64::MIN, 8_600_000)));
     }
 
     #[test]

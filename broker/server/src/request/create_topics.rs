@@ -15,7 +15,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str};
 
-use super::describe_configs::topic_value_source;
+use super::describe_configs::{is_shown, shown, topic_value_source};
 use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
@@ -209,10 +209,10 @@ fn check_count(broker: &Broker, count: usize) -> Result<i32, Refusal> {
 fn described(broker: &Broker, settings: &TopicSettings) -> Vec<CreatableTopicConfigs<'static>> {
     let describe = |setting: &'static crate::config::topic::TopicSetting| CreatableTopicConfigs {
         name: Str::Borrowed(setting.name),
-        value: Some(Str::Owned((setting.show)(settings))),
+        value: shown(setting.optional, (setting.show)(settings)).map(Str::Owned),
         read_only: false,
         config_source: topic_value_source(broker, settings, setting),
         is_sensitive: false,
     };
-    TOPIC_SETTINGS.iter().map(describe).collect()
+    TOPIC_SETTINGS.iter().filter(|setting| is_shown(settings, setting)).map(describe).collect()
 }

@@ -73,7 +73,7 @@ fn describe(
             let settings = topic.settings();
             let settings = TOPIC_SETTINGS
                 .iter()
-                .filter(|setting| wanted(setting.name))
+                .filter(|setting| wanted(setting.name) && is_shown(&settings, setting))
                 .map(|setting| topic_value(broker, &settings, setting, detail));
             Ok(settings.collect())
         }
@@ -99,10 +99,18 @@ pub(super) fn topic_value_source(broker: &Broker, settings: &TopicSettings, sett
     if settings.overrides.contains_key(setting.name) {
         return SOURCE_TOPIC;
     }
-    match setting.broker_name.and_then(Setting::find) {
-        Some(default) => broker_value_source(broker, default),
-        None => SOURCE_DEFAULT,
-    }
+    let set = |setting: &&Setting| broker_value_source(broker, setting) == SOURCE_STATIC_BROKER;
+    if broker_settings(setting).any(|setting| set(&setting)) { SOURCE_STATIC_BROKER } else { SOURCE_DEFAULT }
+}
+
+/// Whether a topic shows this setting: those for tests only where they are set.
+pub(super) fn is_shown(settings: &TopicSettings, setting: &TopicSetting) -> bool {
+    !setting.is_internal() || settings.overrides.contains_key(setting.name)
+}
+
+/// The broker settings that give a topic setting its default, the one that counts most first.
+fn broker_settings(setting: &TopicSetting) -> impl Iterator<Item = &'static Setting> {
+    setting.broker_names.iter().filter_map(|name| Setting::find(name))
 }
 
 fn broker_value_source(broker: &Broker, setting: &Setting) -> i8 {
@@ -122,18 +130,21 @@ fn topic_value(
     let mut synonyms = Vec::new();
     if detail.synonyms {
         if settings.overrides.contains_key(setting.name) {
-            synonyms.push(synonym(setting.name, (setting.show)(settings), SOURCE_TOPIC));
+            synonyms.push(synonym(setting.name, shown(setting.optional, (setting.show)(settings)), SOURCE_TOPIC));
         }
-        if let Some(default) = setting.broker_name.and_then(Setting::find) {
-            synonyms.extend(broker_synonyms(broker, default));
-        } else {
-            let defaults = TopicSettings::defaults(&broker.config);
-            synonyms.push(synonym(setting.name, (setting.show)(&defaults), SOURCE_DEFAULT));
+        for default in broker_settings(setting) {
+            // A setting that is neither set nor has a default of its own, such as log.retention.ms, gives nothing.
+            let given = |synonym: &DescribeConfigsSynonym<'_>| synonym.value.is_some();
+            synonyms.extend(broker_synonyms(broker, default).into_iter().filter(given));
+        }
+        if setting.broker_names.is_empty() {
+            let default = (setting.show)(&TopicSettings::defaults(&broker.config));
+            synonyms.push(synonym(setting.name, shown(setting.optional, default), SOURCE_DEFAULT));
         }
     }
     DescribeConfigsResourceResult {
         name: Str::Borrowed(setting.name),
-        value: Some(Str::Owned((setting.show)(settings))),
+        value: shown(setting.optional, (setting.show)(settings)).map(Str::Owned),
         read_only: false,
         config_source: topic_value_source(broker, settings, setting),
         is_sensitive: false,
@@ -146,7 +157,7 @@ fn topic_value(
 fn broker_value(broker: &Broker, setting: &'static Setting, detail: Detail) -> DescribeConfigsResourceResult<'static> {
     DescribeConfigsResourceResult {
         name: Str::Borrowed(setting.name),
-        value: Some(Str::Owned((setting.show)(&broker.config))),
+        value: shown(setting.optional, (setting.show)(&broker.config)).map(Str::Owned),
         read_only: true,
         config_source: broker_value_source(broker, setting),
         is_sensitive: false,
@@ -159,13 +170,19 @@ fn broker_value(broker: &Broker, setting: &'static Setting, detail: Detail) -> D
 /// The values a broker setting could have, the one in force first.
 fn broker_synonyms(broker: &Broker, setting: &'static Setting) -> Vec<DescribeConfigsSynonym<'static>> {
     let mut synonyms = Vec::new();
+    let value = |config: &Config| shown(setting.optional, (setting.show)(config));
     if broker_value_source(broker, setting) == SOURCE_STATIC_BROKER {
-        synonyms.push(synonym(setting.name, (setting.show)(&broker.config), SOURCE_STATIC_BROKER));
+        synonyms.push(synonym(setting.name, value(&broker.config), SOURCE_STATIC_BROKER));
     }
-    synonyms.push(synonym(setting.name, (setting.show)(&Config::default()), SOURCE_DEFAULT));
+    synonyms.push(synonym(setting.name, value(&Config::default()), SOURCE_DEFAULT));
     synonyms
 }
 
-fn synonym(name: &'static str, value: String, source: i8) -> DescribeConfigsSynonym<'static> {
-    DescribeConfigsSynonym { name: Str::Borrowed(name), value: Some(Str::Owned(value)), source }
+/// A value on the wire: what may be unset and is, is null there.
+pub(super) fn shown(optional: bool, text: String) -> Option<String> {
+    (!optional || !text.is_empty()).then_some(text)
+}
+
+fn synonym(name: &'static str, value: Option<String>, source: i8) -> DescribeConfigsSynonym<'static> {
+    DescribeConfigsSynonym { name: Str::Borrowed(name), value: value.map(Str::Owned), source }
 }

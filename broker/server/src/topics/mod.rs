@@ -171,13 +171,10 @@ impl TopicTable {
                 continue;
             }
             // A setting that this version refuses must not keep the broker from its data.
-            let settings = TopicSettings::with_overrides(config, record.configs.clone()).unwrap_or_else(|error| {
-                tracing::error!(
-                    "topic {}: {error}; its own settings are ignored until they are corrected",
-                    record.name
-                );
-                TopicSettings::defaults(config)
-            });
+            let (settings, wrong_settings) = TopicSettings::with_sound_overrides(config, record.configs.clone());
+            for error in wrong_settings {
+                tracing::error!("topic {}: {error}; its default holds until it is corrected", record.name);
+            }
             // Opening costs no thread; making what a crash kept from being made is worth some.
             let at_once = if table.lacks_partitions(&record) { PARTITIONS_AT_ONCE } else { 1 };
             let count = record.partition_count;
@@ -394,7 +391,7 @@ impl TopicTable {
 fn partition_options(settings: &TopicSettings) -> PartitionOptions {
     PartitionOptions {
         durability: settings.durability,
-        segment_bytes: settings.segment_bytes as u64,
+        segment_bytes: settings.segment_bytes_in_force(),
         index_interval_bytes: settings.index_interval_bytes as u32,
     }
 }

@@ -86,6 +86,38 @@ async fn a_topic_is_described_in_full_with_sources_types_and_synonyms() {
 }
 
 #[tokio::test]
+async fn a_default_in_three_units_names_all_that_are_set() {
+    let broker = TestBroker::start_with(&["log.retention.minutes=5"]).await;
+    broker.create_topic("t", 1, &[("retention.ms", "9")]).await;
+    let answer = describe(&broker, 4, RESOURCE_TOPIC, "t", Some(&["retention.ms"])).await;
+    let result = result(&answer);
+    let synonyms: Vec<_> =
+        result.configs[0].synonyms.iter().map(|s| (&*s.name, s.value.as_deref().unwrap(), s.source)).collect();
+    let expected = [("retention.ms", "9", 1), ("log.retention.minutes", "5", 4), ("log.retention.hours", "168", 5)];
+    assert_eq!(synonyms, expected);
+    assert_eq!(alter(&broker, 1, "t", &[("retention.ms", OPERATION_DELETE, None)], false).await, ErrorCode::None);
+    let answer = describe(&broker, 4, RESOURCE_TOPIC, "t", Some(&["retention.ms"])).await;
+    let config = &self::result(&answer).configs[0];
+    assert_eq!((config.value.as_deref(), config.config_source), (Some("300000"), 4));
+    // What is unset at the broker is null.
+    let answer = describe(&broker, 4, RESOURCE_BROKER, "1", Some(&["log.retention.ms"])).await;
+    assert_eq!(self::result(&answer).configs[0].value, None);
+}
+
+#[tokio::test]
+async fn a_setting_for_tests_shows_only_where_it_is_set_and_a_new_segment_size_holds_at_once() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    let internal = "internal.segment.bytes";
+    let answer = describe(&broker, 4, RESOURCE_TOPIC, "t", None).await;
+    assert!(result(&answer).configs.iter().all(|config| config.name != internal));
+    assert_eq!(alter(&broker, 1, "t", &[(internal, OPERATION_SET, Some("500"))], false).await, ErrorCode::None);
+    assert_eq!(value(&broker, "t", internal).await, "500");
+    let partition = broker.broker.topics.get("t").unwrap().partition(0).unwrap().log.options();
+    assert_eq!(partition.segment_bytes, 500);
+}
+
+#[tokio::test]
 async fn the_broker_describes_itself_read_only() {
     let broker = TestBroker::start_with(&["num.partitions=9"]).await;
     let answer = describe(&broker, 4, RESOURCE_BROKER, "1", None).await;
@@ -133,15 +165,15 @@ async fn what_does_not_exist_is_not_described() {
 async fn settings_are_set_and_go_back_to_their_defaults() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 1, &[("retention.ms", "5")]).await;
-    let set = [("retention.ms", OPERATION_SET, Some("7")), ("segment.bytes", OPERATION_SET, Some("1000000"))];
+    let set = [("retention.ms", OPERATION_SET, Some("7")), ("segment.bytes", OPERATION_SET, Some("2000000"))];
     assert_eq!(alter(&broker, 0, "t", &set, false).await, ErrorCode::None);
     assert_eq!(value(&broker, "t", "retention.ms").await, "7");
-    assert_eq!(value(&broker, "t", "segment.bytes").await, "1000000");
+    assert_eq!(value(&broker, "t", "segment.bytes").await, "2000000");
     assert_eq!(alter(&broker, 1, "t", &[("retention.ms", OPERATION_DELETE, None)], false).await, ErrorCode::None);
     assert_eq!(value(&broker, "t", "retention.ms").await, "604800000");
 
     let broker = broker.restart().await;
-    assert_eq!(value(&broker, "t", "segment.bytes").await, "1000000");
+    assert_eq!(value(&broker, "t", "segment.bytes").await, "2000000");
 }
 
 #[tokio::test]
@@ -167,6 +199,8 @@ async fn one_bad_change_keeps_all_of_them_out() {
     for (bad, code) in [
         (("no.such", OPERATION_SET, Some("7")), ErrorCode::InvalidConfig),
         (("segment.bytes", OPERATION_SET, Some("small")), ErrorCode::InvalidConfig),
+        (("segment.bytes", OPERATION_SET, Some("1048575")), ErrorCode::InvalidConfig),
+        (("max.compaction.lag.ms", OPERATION_SET, Some("0")), ErrorCode::InvalidConfig),
         (("segment.bytes", OPERATION_SET, None), ErrorCode::InvalidConfig),
         (("segment.bytes", 9, Some("1")), ErrorCode::InvalidRequest),
         (good, ErrorCode::InvalidRequest),

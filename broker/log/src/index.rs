@@ -103,6 +103,16 @@ impl Index {
         self.quarantined.push(range);
     }
 
+    /// Offset of the first batch.
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.base
+    }
+
+    /// Whether the segment ends in damage: nothing may be appended behind it.
+    pub(crate) fn ends_damaged(&self) -> bool {
+        self.quarantined.last().is_some_and(|range| range.offsets.end == self.end_offset.0)
+    }
+
     /// Offset after everything the segment holds or held.
     pub(crate) fn end_offset(&self) -> Offset {
         self.end_offset

@@ -65,9 +65,10 @@
 //! 2. `recovery`, with `scan`: what a start makes of what it finds; `report` says so
 //! 3. `partition`: append, flush, locate, search by time
 //! 4. `segment`, `index`: one file of batches and what is derived from it
-//! 5. `commit`: who is synced when
-//! 6. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
-//! 7. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
+//! 5. `handles`: how many segments may be open, and which is closed for another
+//! 6. `commit`: who is synced when
+//! 7. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
+//! 8. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
 //!    build for tests breaks on purpose
 //!
 //! Retention and compaction will stand beside `partition`: the log start offset is kept and persisted for them, segments
@@ -88,6 +89,7 @@ mod disk;
 mod epochs;
 mod error;
 mod format;
+mod handles;
 mod index;
 mod journal;
 mod log_dir;

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::Instant;
 
 use rustix::fs::FlockOperation;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use uuid::Uuid;
 
 use crate::LeaderEpoch;
@@ -20,6 +19,7 @@ use crate::disk::Disk;
 use crate::epochs::EpochHistory;
 use crate::error::{CreateError, DeleteError, OpenError, ShutdownError};
 use crate::format::{LOCK_FILE, NEW_DIR, PartitionName, SEGMENT_SUFFIX, TRASH_DIR, segment_file_name};
+use crate::handles::raise_descriptor_limit;
 use crate::journal::{Journal, JournalEntries, JournalOpenError};
 use crate::options::{LogOptions, PartitionOptions};
 use crate::partition::{Meta, Opened, PartitionLog};
@@ -196,6 +196,12 @@ impl LogDir {
         self.shared.reserve.used_bytes()
     }
 
+    /// Segments that are open: those in use, and the most recently used ones within the budget. Directories whose options
+    /// leave the budget to the process answer for all of them together.
+    pub fn open_segments(&self) -> usize {
+        self.shared.handles.open_segments()
+    }
+
     /// Refuses further appends, makes everything durable, cuts off reserved space, and leaves the marker that spares the
     /// next start its scan.
     pub fn shutdown(self) -> Result<(), ShutdownError> {
@@ -275,16 +281,6 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         Self::names(self.directory).remove(&self.name);
-    }
-}
-
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "cannot raise the limit of open files");
-        }
     }
 }
 

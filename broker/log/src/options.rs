@@ -41,6 +41,9 @@ pub struct LogOptions {
     pub checkpoint_interval_bytes: u64,
     /// A page-cache partition is synced in the background after this many bytes.
     pub page_cache_flush_bytes: u64,
+    /// How many segments the directory may have open at a time; what is over it is closed, least recently used first.
+    /// 0 for its share of what the limits of the process allow, together with all other directories that say 0.
+    pub open_segments_max: usize,
 }
 
 impl Default for LogOptions {
@@ -51,6 +54,7 @@ impl Default for LogOptions {
             zeroed_step_bytes: 1 << 20,
             checkpoint_interval_bytes: 8 << 20,
             page_cache_flush_bytes: 256 << 20,
+            open_segments_max: 0,
         }
     }
 }

@@ -263,8 +263,8 @@ impl Recovery<'_> {
     fn keep_index(&mut self, base: Offset, index: &Index) -> io::Result<()> {
         let active = self.bases.last() == Some(&base);
         if active && index.end_position() < INDEX_WORTH_BYTES {
-            // A file of an earlier time may stay: it does not fit and is not believed.
-            return Ok(());
+            // A file of an earlier time could pass for the beginning of this index.
+            return remove(&self.index_path(base));
         }
         let path = self.index_path(base);
         if fs::read(&path).is_ok_and(|stored| stored == index.encode()) {

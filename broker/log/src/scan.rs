@@ -100,8 +100,12 @@ pub(crate) struct Survey {
 
 /// Checks every batch of a segment: header, length, magic, contiguous offsets, epoch, CRC.
 pub(crate) fn survey(disk: &Disk, file: &File, bounds: Bounds<'_>) -> io::Result<Survey> {
+    extend(disk, file, bounds, Index::new(bounds.base, bounds.interval_bytes))
+}
+
+/// The same from the end of `index` on, which knows what lies before.
+pub(crate) fn extend(disk: &Disk, file: &File, bounds: Bounds<'_>, mut index: Index) -> io::Result<Survey> {
     let mut reader = Checker::new(disk, file, bounds.epochs, bounds.file_bytes);
-    let mut index = Index::new(bounds.base, bounds.interval_bytes);
     let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
     let ending = loop {
         let (position, expected) = (index.end_position(), index.end_offset());

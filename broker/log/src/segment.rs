@@ -9,18 +9,18 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use memmap2::{Mmap, MmapOptions};
 
 use crate::Offset;
 use crate::disk::Disk;
+use crate::handles::{Permit, maps_max};
 use crate::index::Index;
 
-/// The kernel allows about 65 530 mappings per process; beyond this many segments are read by `pread` instead.
-const MAPS_MAX: u32 = 32_000;
-static MAPS: AtomicU32 = AtomicU32::new(0);
+/// Beyond what the kernel allows, segments are read by `pread` instead.
+static MAPS: AtomicUsize = AtomicUsize::new(0);
 
 /// One file of batches.
 #[derive(Debug)]
@@ -40,6 +40,12 @@ pub struct Segment {
     settled: AtomicBool,
     /// The directory entry has been synced.
     entry_durable: AtomicBool,
+    /// Used since the clock of open segments came by.
+    used: AtomicBool,
+    /// Up to where the index file knows the segment.
+    indexed_bytes: AtomicU64,
+    /// Gives the right to be open back when the segment is closed.
+    _permit: Permit,
 }
 
 #[derive(Debug)]
@@ -53,19 +59,19 @@ impl Drop for Mapping {
 
 impl Segment {
     /// Creates the file for a segment that starts at `base`; its directory entry is not durable yet.
-    pub(crate) fn create(disk: Disk, path: &Path, base: Offset, interval: u32, map_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn create(disk: Disk, path: &Path, index: Index, map_bytes: u64, permit: Permit) -> io::Result<Self> {
         let file = disk.create(path)?;
-        Ok(Self::assemble(disk, file, Index::new(base, interval), base, map_bytes, false))
+        Ok(Self::assemble(disk, file, index, map_bytes, false, permit))
     }
 
     /// A segment whose content is known.
-    pub(crate) fn open(disk: Disk, file: File, base: Offset, index: Index, map_bytes: u64) -> Self {
-        Self::assemble(disk, file, index, base, map_bytes, true)
+    pub(crate) fn open(disk: Disk, file: File, index: Index, map_bytes: u64, permit: Permit) -> Self {
+        Self::assemble(disk, file, index, map_bytes, true, permit)
     }
 
-    fn assemble(disk: Disk, file: File, index: Index, base: Offset, map_bytes: u64, entry_durable: bool) -> Self {
+    fn assemble(disk: Disk, file: File, index: Index, map_bytes: u64, entry_durable: bool, permit: Permit) -> Self {
         Self {
-            base_offset: base,
+            base_offset: index.base_offset(),
             file,
             disk,
             bytes: AtomicU64::new(index.end_position()),
@@ -75,6 +81,9 @@ impl Segment {
             sealed: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             entry_durable: AtomicBool::new(entry_durable),
+            used: AtomicBool::new(true),
+            indexed_bytes: AtomicU64::new(0),
+            _permit: permit,
         }
     }
 
@@ -117,7 +126,7 @@ impl Segment {
     }
 
     fn map_file(&self) -> Option<Mapping> {
-        if MAPS.fetch_add(1, Ordering::Relaxed) >= MAPS_MAX {
+        if MAPS.fetch_add(1, Ordering::Relaxed) >= maps_max() {
             MAPS.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -198,6 +207,28 @@ impl Segment {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
+    }
+
+    /// Says that it is in use: the clock passes it by once.
+    pub(crate) fn touch(&self) {
+        // Looking first keeps the line of a busy segment shared between processors.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Up to where the index file knows the segment.
+    pub(crate) fn indexed_bytes(&self) -> u64 {
+        self.indexed_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_indexed(&self, bytes: u64) {
+        self.indexed_bytes.store(bytes, Ordering::Release);
     }
 
     pub(crate) fn is_entry_durable(&self) -> bool {

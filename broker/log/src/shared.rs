@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLo
 use crate::commit::CommitQueue;
 use crate::disk::Disk;
 use crate::format::{MARKER_FILE, MARKER_VERSION, PartitionName};
+use crate::handles::Handles;
 use crate::options::LogOptions;
 use crate::partition::PartitionLog;
 use crate::state_file::{StateFile, StateWriteError};
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Disk,
     pub(crate) commit: Arc<CommitQueue>,
     pub(crate) reserve: Reserve,
+    /// How many segments may be open.
+    pub(crate) handles: Arc<Handles>,
     partitions: RwLock<HashMap<PartitionName, Arc<PartitionLog>>>,
     /// Why nothing is written any more: set once, for ever.
     offline: OnceLock<String>,
@@ -36,6 +39,7 @@ impl Shared {
         Self {
             commit: Arc::new(CommitQueue::new(options.flush_threads_max)),
             reserve: Reserve::new(options.preallocated_bytes_max),
+            handles: Handles::of(options.open_segments_max),
             path,
             options,
             disk,

@@ -10,6 +10,7 @@ use super::{PartitionLog, Slot};
 use crate::canary::{Canary, broken};
 use crate::error::AppendError;
 use crate::format::{ALLOCATE_MAX_BYTES, ALLOCATE_MIN_BYTES, SEGMENT_MAX_BYTES};
+use crate::index::Index;
 use crate::options::Durability;
 use crate::scan::batch_bytes;
 use crate::segment::Segment;
@@ -49,30 +50,51 @@ pub(super) struct Tail {
     reserved_bytes: u64,
     /// A failed write may have left bytes beyond the end: they go before anything else is written there.
     littered: bool,
+    /// The segment ends in damage: the log goes on in another one.
+    damaged: bool,
 }
 
-impl Default for Tail {
-    fn default() -> Self {
+impl Tail {
+    /// The end of a log whose last segment is `position` bytes long.
+    pub(super) fn new(position: u64) -> Self {
         Self {
             active: None,
-            position: 0,
+            position,
             allocated_bytes: 0,
             step_bytes: ALLOCATE_MIN_BYTES,
             reserved_bytes: 0,
             littered: false,
+            damaged: false,
         }
     }
-}
 
-impl Tail {
+    /// Length of the last segment, whether it is open or not.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(super) fn is_littered(&self) -> bool {
+        self.littered
+    }
+
+    pub(super) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        self.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, segment))
+    }
+
+    /// Lets go of the segment. What is reserved behind its end stays reserved.
+    pub(super) fn close(&mut self) {
+        self.active = None;
+    }
+
     pub(super) fn take_reserved(&mut self) -> u64 {
         std::mem::take(&mut self.reserved_bytes)
     }
 
-    fn start(&mut self, segment: Arc<Segment>, allocated_bytes: u64) {
+    /// The log goes on in `segment`, whose file is `allocated_bytes` long.
+    fn resume(&mut self, segment: Arc<Segment>, allocated_bytes: u64) {
         self.position = segment.bytes();
+        self.damaged = segment.index().ends_damaged();
         self.allocated_bytes = allocated_bytes;
-        self.step_bytes = ALLOCATE_MIN_BYTES;
         self.littered = false;
         self.active = Some(segment);
     }
@@ -161,7 +183,10 @@ impl PartitionLog {
             return Err(AppendError::TooLarge { bytes: plan.bytes, max: SEGMENT_MAX_BYTES });
         }
         let segment = match &tail.active {
-            Some(segment) => Arc::clone(segment),
+            Some(segment) => {
+                segment.touch();
+                Arc::clone(segment)
+            }
             None => self.open_active(tail).map_err(failure)?,
         };
         if tail.littered {
@@ -170,15 +195,20 @@ impl PartitionLog {
         let relative_max = plan.next.0 - 1 - segment.base_offset().0;
         let limit = self.segment_bytes.load(Ordering::Acquire).min(SEGMENT_MAX_BYTES);
         let full = tail.position + plan.bytes > limit || relative_max > i64::from(i32::MAX);
-        if full && tail.position > 0 { self.roll(tail, &segment, base).map_err(failure) } else { Ok(segment) }
+        if (full && tail.position > 0) || tail.damaged {
+            self.roll(tail, &segment, base).map_err(failure)
+        } else {
+            Ok(segment)
+        }
     }
 
     fn open_active(&self, tail: &mut Tail) -> io::Result<Arc<Segment>> {
         let last = self.slots().last().cloned().ok_or(io::ErrorKind::NotFound)?;
-        let segment = self.open_slot(&last, None)?;
+        let segment = self.open_slot(&last)?;
         let file_bytes = segment.file().metadata()?.len();
-        tail.start(Arc::clone(&segment), file_bytes);
-        tail.reserved_bytes = self.shared.reserve.trade(0, file_bytes.saturating_sub(tail.position));
+        tail.resume(Arc::clone(&segment), file_bytes);
+        let reserved_bytes = file_bytes.saturating_sub(tail.position);
+        tail.reserved_bytes = self.shared.reserve.trade(tail.take_reserved(), reserved_bytes);
         Ok(segment)
     }
 
@@ -199,13 +229,16 @@ impl PartitionLog {
     fn roll(&self, tail: &mut Tail, old: &Segment, base: Offset) -> io::Result<Arc<Segment>> {
         let interval_bytes = self.meta().options.index_interval_bytes;
         let disk = self.shared.disk.clone();
-        let segment = Segment::create(disk, &self.segment_path(base), base, interval_bytes, self.map_bytes())?;
-        let slot = Arc::new(Slot::with(segment));
-        let segment = slot.opened().map(Arc::clone).ok_or(io::ErrorKind::NotFound)?;
-        self.slots_mut().push(slot);
+        let (index, permit) = (Index::new(base, interval_bytes), self.shared.handles.admit()?);
+        let segment = Segment::create(disk, &self.segment_path(base), index, self.map_bytes(), permit)?;
+        let segment = Arc::new(segment);
+        let slot = Arc::new(Slot::with(Arc::clone(&segment)));
+        self.slots_mut().push(Arc::clone(&slot));
         old.seal();
+        self.shared.handles.enter(&self.me, &slot);
         self.shared.reserve.trade(tail.take_reserved(), 0);
-        tail.start(Arc::clone(&segment), 0);
+        tail.step_bytes = ALLOCATE_MIN_BYTES;
+        tail.resume(Arc::clone(&segment), 0);
         Ok(segment)
     }
 
@@ -270,13 +303,20 @@ impl PartitionLog {
             Durability::Fsync => true,
             Durability::PageCache => waiting >= self.shared.options.page_cache_flush_bytes || self.has_unsettled(),
         };
-        if due && let Some(me) = self.me.upgrade() {
+        if due {
+            self.flush_soon();
+        }
+    }
+
+    /// Asks for a flush that nobody waits for.
+    pub(crate) fn flush_soon(&self) {
+        if let Some(me) = self.me.upgrade() {
             self.shared.commit.submit(&me);
         }
     }
 
     /// Whether the last roll still waits for the flusher.
-    fn has_unsettled(&self) -> bool {
+    pub(super) fn has_unsettled(&self) -> bool {
         let slots = self.slots();
         let before_last = slots.len().checked_sub(2).and_then(|at| slots.get(at));
         before_last.and_then(|slot| slot.opened()).is_some_and(|segment| !segment.is_settled())

@@ -22,13 +22,11 @@ pub(super) struct Flushed {
     persisted: Option<Checkpoint>,
     /// Bytes made durable since it says so.
     since_bytes: u64,
-    /// Length of the last segment when the log was opened.
-    opened_bytes: u64,
 }
 
 impl Flushed {
-    pub(super) fn new(checkpoint: CheckpointFile, persisted: Option<Checkpoint>, opened_bytes: u64) -> Self {
-        Self { checkpoint, persisted, since_bytes: 0, opened_bytes }
+    pub(super) fn new(checkpoint: CheckpointFile, persisted: Option<Checkpoint>) -> Self {
+        Self { checkpoint, persisted, since_bytes: 0 }
     }
 }
 
@@ -40,7 +38,8 @@ impl PartitionLog {
         // The end comes first: a segment that holds an offset below it is in the list by then.
         let end = self.end_offset();
         let appended = self.appended_bytes.load(Ordering::Acquire);
-        if self.is_deleted() || (self.durable_offset() >= end && !self.has_unsynced()) {
+        let synced = self.durable_offset() >= end && !self.has_unsynced() && !self.has_unsettled();
+        if self.is_deleted() || synced {
             return Ok(end);
         }
         let unsettled = self.unsettled();
@@ -77,7 +76,7 @@ impl PartitionLog {
         let slots = self.slots();
         let newest_first =
             slots.iter().rev().map_while(|slot| slot.opened()).take_while(|segment| !segment.is_settled());
-        let mut unsettled: Vec<_> = newest_first.cloned().collect();
+        let mut unsettled: Vec<_> = newest_first.collect();
         unsettled.reverse();
         unsettled
     }
@@ -113,7 +112,9 @@ impl PartitionLog {
             tracing::warn!(partition = %self.name, segment = segment.base_offset().0, %error, "segment not trimmed");
         }
         let mut index = segment.index_mut();
-        self.store_index(segment.base_offset(), &index);
+        if self.store_index(segment.base_offset(), &index) {
+            segment.note_indexed(index.end_position());
+        }
         index.thin();
         drop(index);
         segment.settle();
@@ -165,12 +166,13 @@ impl PartitionLog {
             }
             unsynced.push(self.segment_path(segment.base_offset()));
         } else {
-            // Nothing was appended since the start; a crash before it may have left reserved space.
-            checkpoint.active_bytes = flushed.opened_bytes;
+            // Nothing was appended since the start or since it was closed; there may be reserved space.
+            let active_bytes = self.tail().position();
+            checkpoint.active_bytes = active_bytes;
             let path = self.segment_path(checkpoint.active_base);
-            if std::fs::metadata(&path)?.len() > flushed.opened_bytes {
+            if std::fs::metadata(&path)?.len() > active_bytes {
                 let file = File::options().write(true).open(&path)?;
-                self.shared.disk.set_len(&file, flushed.opened_bytes)?;
+                self.shared.disk.set_len(&file, active_bytes)?;
                 unsynced.push(path);
             }
         }

@@ -86,7 +86,13 @@ impl PartitionLog {
             let first = self.slots().first().map_or(end, |slot| slot.base());
             return Err(LocateError::Corrupt { from: start, to: first });
         };
-        let segment = self.open_slot(&slot, next_base)?;
+        let segment = match self.open_slot(&slot) {
+            // Removed or replaced since: the list knows what is there now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.next_base(&slot).is_none() => {
+                return self.locate(offset, max_bytes, upto);
+            }
+            opened => opened?,
+        };
         let found = match range_of(&segment, offset, max_bytes, upto) {
             Err(Miss::IndexLied) => {
                 self.remake_index(&slot, &segment, next_base)?;
@@ -129,10 +135,14 @@ impl PartitionLog {
             if next_base.is_some_and(|next| next <= from) || slot.base() >= end {
                 continue;
             }
-            let segment = self.open_slot(&slot, next_base)?;
+            let Some(segment) = self.open_listed(&slot)? else { continue };
             if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
                 self.remake_index(&slot, &segment, next_base)?;
-                scan_segment(&segment, &mut window, &mut scanned, &mut visit)?;
+                if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
+                    // Not even a fresh index leads to the next batch.
+                    let to = next_base.unwrap_or(end);
+                    return Err(LocateError::Corrupt { from: scanned.next_offset.max(slot.base()), to });
+                }
             }
         }
         Ok(scanned)

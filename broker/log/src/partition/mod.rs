@@ -3,7 +3,7 @@
 //! - `append` assigns offsets and writes, under the partition's lock
 //! - `flush` makes appended bytes durable and moves the durable offset
 //! - `locate` finds the bytes of an offset, `timestamp` the offset of a time
-//! - `slot` opens segments when they are first needed
+//! - `slot` opens segments when they are needed and closes them for others
 //! - `meta` is `partition.meta`
 
 mod append;
@@ -23,8 +23,7 @@ use uuid::Uuid;
 pub use self::append::Appended;
 pub use self::locate::{FileRange, QuarantinedRange, ScannedRange};
 pub(crate) use self::meta::Meta;
-use self::slot::Slot;
-pub(crate) use self::slot::write_index;
+pub(crate) use self::slot::{Slot, write_index};
 
 use self::append::Tail;
 use self::flush::Flushed;
@@ -104,7 +103,7 @@ impl PartitionLog {
             leader_epoch: AtomicI32::new(meta.epochs.latest().map_or(0, |epoch| epoch.0)),
             meta: Mutex::new(meta),
             slots: RwLock::new(slots),
-            tail: Mutex::new(Tail::default()),
+            tail: Mutex::new(Tail::new(active_bytes)),
             log_start: AtomicI64::new(log_start.0),
             end: AtomicI64::new(end.0),
             durable: AtomicI64::new(end.0),
@@ -113,7 +112,7 @@ impl PartitionLog {
             flushed_bytes: AtomicU64::new(0),
             recent_flush_bytes: AtomicU64::new(0),
             ticket: FlushTicket::default(),
-            flushed: Mutex::new(Flushed::new(checkpoint, persisted, active_bytes)),
+            flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
             listeners: RwLock::default(),
             told: Mutex::new(end.0),
             deleted: AtomicBool::new(false),

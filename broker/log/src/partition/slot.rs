@@ -1,45 +1,55 @@
-//! Segments by base offset, opened when they are first needed: ten thousand idle partitions hold no descriptors.
+//! Segments by base offset, opened when they are first needed and closed again when others need the room: ten thousand
+//! idle partitions hold no descriptors.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Meta, PartitionLog};
 use crate::Offset;
 use crate::canary::{Canary, broken};
 use crate::disk::Disk;
 use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, segment_file_name};
+use crate::handles::Closing;
 use crate::index::Index;
-use crate::scan::{Bounds, survey};
+use crate::scan::{Bounds, Ending, Survey, extend, survey};
 use crate::segment::Segment;
 
 /// A segment of a partition, open or not.
 #[derive(Debug)]
 pub(crate) struct Slot {
     base: Offset,
-    segment: OnceLock<Arc<Segment>>,
+    segment: RwLock<Option<Arc<Segment>>>,
+    /// Held while it is opened or closed.
     opening: Mutex<()>,
 }
 
 impl Slot {
     /// A segment that is opened when needed.
     pub(crate) fn new(base: Offset) -> Self {
-        Self { base, segment: OnceLock::new(), opening: Mutex::default() }
+        Self { base, segment: RwLock::default(), opening: Mutex::default() }
     }
 
     /// A segment that is open.
-    pub(crate) fn with(segment: Segment) -> Self {
-        Self { base: segment.base_offset(), segment: OnceLock::from(Arc::new(segment)), opening: Mutex::default() }
+    pub(crate) fn with(segment: Arc<Segment>) -> Self {
+        Self { base: segment.base_offset(), segment: RwLock::new(Some(segment)), opening: Mutex::default() }
     }
 
     /// The segment, if it is open.
-    pub(crate) fn opened(&self) -> Option<&Arc<Segment>> {
-        self.segment.get()
+    pub(crate) fn opened(&self) -> Option<Arc<Segment>> {
+        self.segment.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn base(&self) -> Offset {
         self.base
+    }
+
+    /// Lets go of the segment if nobody but this slot and `others` hold it: then there is never a second one of the same
+    /// file, since a segment is handed on only by those who hold it.
+    fn release(&self, others: usize) -> Option<Arc<Segment>> {
+        let mut segment = self.segment.write().unwrap_or_else(PoisonError::into_inner);
+        if segment.as_ref().is_some_and(|open| Arc::strong_count(open) == 1 + others) { segment.take() } else { None }
     }
 }
 
@@ -67,54 +77,126 @@ impl PartitionLog {
         slots.iter().cloned().zip(nexts).collect()
     }
 
-    /// Opens the segment of `slot`. A segment that is not open has had no append since the start, so it ends where the
-    /// next one begins, or at the end of the log, and all of it is durable.
-    pub(super) fn open_slot(&self, slot: &Slot, next_base: Option<Offset>) -> io::Result<Arc<Segment>> {
+    /// Where the slot after `slot` begins, `Some(None)` if it is the last one; `None` if it is not of the log any more.
+    pub(super) fn next_base(&self, slot: &Arc<Slot>) -> Option<Option<Offset>> {
+        let slots = self.slots();
+        let at = slots.partition_point(|other| other.base() < slot.base());
+        slots.get(at).is_some_and(|found| Arc::ptr_eq(found, slot)).then(|| slots.get(at + 1).map(|next| next.base()))
+    }
+
+    /// The segment of `slot`, opened if it is not open. All of a segment that is not open is durable, and it ends where
+    /// the next one begins, or at the end of the log. An error of kind `NotFound` if the slot was removed meanwhile.
+    pub(super) fn open_slot(&self, slot: &Arc<Slot>) -> io::Result<Arc<Segment>> {
         if let Some(segment) = slot.opened() {
-            return Ok(Arc::clone(segment));
+            segment.touch();
+            return Ok(segment);
         }
         let _one = slot.opening.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(segment) = slot.opened() {
-            return Ok(Arc::clone(segment));
+            return Ok(segment);
         }
+        // While this one is not open nothing is appended to it, and no other one begins behind it.
+        let next_base = self.next_base(slot).ok_or(io::ErrorKind::NotFound)?;
         let end = next_base.unwrap_or_else(|| self.end_offset());
-        let segment = self.open_segment(slot.base(), end, next_base.is_none())?;
+        let segment = Arc::new(self.open_segment(slot.base(), end, next_base.is_none())?);
         if self.is_deleted() {
             // What was opened may belong to a later partition of the same name.
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(Arc::clone(slot.segment.get_or_init(|| Arc::new(segment))))
+        *slot.segment.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&segment));
+        self.shared.handles.enter(&self.me, slot);
+        Ok(segment)
+    }
+
+    /// The same for one of a list taken earlier: `None` if it was removed since.
+    pub(super) fn open_listed(&self, slot: &Arc<Slot>) -> io::Result<Option<Arc<Segment>>> {
+        match self.open_slot(slot) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.next_base(slot).is_none() => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Closes the segment of `slot` if nobody needs it and nothing is lost with it. Never waits.
+    pub(crate) fn close_slot(&self, slot: &Arc<Slot>) -> Closing {
+        let Ok(_one) = slot.opening.try_lock() else { return Closing::Busy };
+        let Some(segment) = slot.opened() else { return Closing::Closed };
+        if segment.take_used() {
+            return Closing::Busy;
+        }
+        if !segment.is_settled() {
+            return self.close_active(slot, segment);
+        }
+        drop(segment);
+        if slot.release(0).is_some() { Closing::Closed } else { Closing::Busy }
+    }
+
+    /// Closes the segment that takes appends, if all of it is durable. The next append opens it again.
+    fn close_active(&self, slot: &Arc<Slot>, segment: Arc<Segment>) -> Closing {
+        // No append, no flush, no deletion meanwhile.
+        let Ok(_flushing) = self.flushed.try_lock() else { return Closing::Busy };
+        let Ok(mut tail) = self.tail.try_lock() else { return Closing::Busy };
+        let durable = self.durable_offset() >= self.end_offset() && segment.is_entry_durable();
+        if !durable || segment.is_sealed() || self.has_unsettled() || tail.is_littered() {
+            return Closing::Dirty;
+        }
+        let bytes = segment.bytes();
+        if bytes >= segment.indexed_bytes() + INDEX_WORTH_BYTES {
+            // Without it the next opening reads what the file lacks.
+            self.store_index_of(&segment);
+        }
+        let holders = usize::from(tail.holds(&segment));
+        drop(segment);
+        match slot.release(holders) {
+            Some(_closed) => {
+                tail.close();
+                Closing::Closed
+            }
+            None => Closing::Busy,
+        }
     }
 
     fn open_segment(&self, base: Offset, end: Offset, active: bool) -> io::Result<Segment> {
+        let permit = self.shared.handles.admit()?;
         let path = self.segment_path(base);
         let file = File::options().read(true).write(active).open(&path)?;
         let file_bytes = file.metadata()?.len();
         let Meta { options, epochs, .. } = self.meta().clone();
         let interval_bytes = options.index_interval_bytes;
+        let bounds = Bounds { epochs: &epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes };
         let stored = read_index(&self.index_path(base), base, interval_bytes);
-        let fits = |index: &Index| {
-            index.end_offset() == end && index.end_position() <= file_bytes || broken(Canary::TrustIndex)
+        let trusted = broken(Canary::TrustIndex);
+        let fits = |index: &Index| index.end_offset() <= end && index.end_position() <= file_bytes;
+        let stored = stored.filter(|index| trusted || fits(index));
+        let indexed_bytes = stored.as_ref().map_or(0, Index::end_position);
+        let (mut index, indexed_bytes) = match stored {
+            Some(index) if trusted || index.end_offset() == end => (index, indexed_bytes),
+            stored => match stored.map(|index| self.complete_index(&file, bounds, index)).transpose()?.flatten() {
+                Some(index) => (index, indexed_bytes),
+                None => (survey(&self.shared.disk, &file, bounds)?.index, 0),
+            },
         };
-        let mut index = if let Some(index) = stored.filter(fits) {
-            index
-        } else {
-            let bounds =
-                Bounds { epochs: &epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes };
-            let index = survey(&self.shared.disk, &file, bounds)?.index;
+        let stale = indexed_bytes < index.end_position();
+        if stale && (indexed_bytes == 0 || !active) {
             self.report_rebuilt(base, &index, active);
-            index
-        };
+        }
         if !active {
             index.thin();
         }
         let map_bytes = if active { self.map_bytes() } else { index.end_position() };
-        let segment = Segment::open(self.shared.disk.clone(), file, base, index, map_bytes);
+        let segment = Segment::open(self.shared.disk.clone(), file, index, map_bytes, permit);
+        segment.note_indexed(indexed_bytes);
         if !active {
             segment.seal();
             segment.settle();
         }
         Ok(segment)
+    }
+
+    /// Brings an index file that ends before the segment does up to its end; `None` if it does not belong to it.
+    fn complete_index(&self, file: &File, bounds: Bounds<'_>, stored: Index) -> io::Result<Option<Index>> {
+        let known = stored.quarantined().len();
+        let Survey { index, ending, .. } = extend(&self.shared.disk, file, bounds, stored)?;
+        Ok((ending == Ending::Clean && index.quarantined().len() == known).then_some(index))
     }
 
     fn report_rebuilt(&self, base: Offset, index: &Index, active: bool) {
@@ -128,11 +210,21 @@ impl PartitionLog {
         }
     }
 
-    /// Writes an index file. It is derived data: a failure costs time at the next start, nothing else.
-    pub(super) fn store_index(&self, base: Offset, index: &Index) {
-        if let Err(error) = write_index(&self.shared.disk, &self.index_path(base), index) {
+    /// Writes the index file of an open segment.
+    fn store_index_of(&self, segment: &Segment) {
+        let index = segment.index();
+        if self.store_index(segment.base_offset(), &index) {
+            segment.note_indexed(index.end_position());
+        }
+    }
+
+    /// Writes an index file, and says whether it could. It is derived data: a failure costs time at the next start, nothing else.
+    pub(super) fn store_index(&self, base: Offset, index: &Index) -> bool {
+        let written = write_index(&self.shared.disk, &self.index_path(base), index);
+        if let Err(error) = &written {
             tracing::warn!(partition = %self.name, segment = base.0, %error, "index file not written");
         }
+        written.is_ok()
     }
 
     pub(super) fn segment_path(&self, base: Offset) -> PathBuf {

@@ -42,7 +42,7 @@ impl PartitionLog {
             if next_base.is_some_and(|next| next <= start) {
                 continue;
             }
-            let segment = self.open_slot(&slot, next_base)?;
+            let Some(segment) = self.open_listed(&slot)? else { continue };
             let mut search = search_segment(&segment, timestamp, start, upto)?;
             if matches!(search, Search::IndexLied) {
                 self.remake_index(&slot, &segment, next_base)?;
@@ -58,11 +58,11 @@ impl PartitionLog {
     /// The first record below `upto` that has the greatest timestamp of all.
     pub fn max_timestamp(&self, upto: Offset) -> Result<Option<(Offset, i64)>, LocateError> {
         let mut greatest = NO_TIMESTAMP;
-        for (slot, next_base) in self.all_slots() {
+        for (slot, _) in self.all_slots() {
             if slot.base() >= upto {
                 break;
             }
-            let segment = self.open_slot(&slot, next_base)?;
+            let Some(segment) = self.open_listed(&slot)? else { continue };
             greatest = greatest.max(max_below(&segment, upto)?);
         }
         if greatest == NO_TIMESTAMP { Ok(None) } else { self.find_by_timestamp(greatest, upto) }

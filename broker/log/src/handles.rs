@@ -1,0 +1,161 @@
+//! How many segments may be open: a budget for the whole process, taken from the limits of open files and of mappings.
+//! What is over it is closed, least recently used first as a clock goes round, and opened again when it is needed.
+//!
+//! Promises: a segment is closed only if nobody holds it, everything in it is durable, and what is known about it is
+//! either on the disk or kept elsewhere. Never holds a lock while a file is closed or written.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::partition::{PartitionLog, Slot};
+
+/// How many segments may be open where the limits of the process are unlimited.
+const OPEN_MAX: usize = 1 << 20;
+const OPEN_MIN: usize = 16;
+/// What the kernel allows unless it was told otherwise.
+const MAPS_DEFAULT: usize = 65_530;
+/// How long somebody waits for a segment to become closable, and between two looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(1);
+/// Most segments looked at before somebody waits.
+const LOOKS_MAX: usize = 4096;
+
+/// The budget of open segments, and all that are open, in the order of the clock.
+#[derive(Debug)]
+pub(crate) struct Handles {
+    max: usize,
+    /// Open segments, those included that were let go of by their partition and are still being read.
+    open: AtomicUsize,
+    clock: Mutex<VecDeque<Entry>>,
+}
+
+/// An open segment and whose it is.
+#[derive(Debug)]
+struct Entry {
+    partition: Weak<PartitionLog>,
+    slot: Weak<Slot>,
+}
+
+/// What became of an attempt to close a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// It is closed, or it was.
+    Closed,
+    /// Used since the last look, or in use.
+    Busy,
+    /// It holds what is not durable yet.
+    Dirty,
+}
+
+/// The right to have one segment open.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Handles>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Handles {
+    /// The budget of a directory that may have `max` segments open; 0 stands for its share of what the process may.
+    pub(crate) fn of(max: usize) -> Arc<Self> {
+        static AUTOMATIC: OnceLock<Arc<Handles>> = OnceLock::new();
+        match max {
+            0 => Arc::clone(AUTOMATIC.get_or_init(|| Arc::new(Self::new(automatic_max())))),
+            max => Arc::new(Self::new(max)),
+        }
+    }
+
+    fn new(max: usize) -> Self {
+        Self { max, open: AtomicUsize::new(0), clock: Mutex::default() }
+    }
+
+    /// How many segments are open.
+    pub(crate) fn open_segments(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Makes room for one more open segment. Where none can be closed, some more than the budget are opened, then this
+    /// waits for the flusher.
+    pub(crate) fn admit(self: &Arc<Self>) -> io::Result<Permit> {
+        let mut begun = None;
+        loop {
+            if self.take(self.max) || (self.close_one() && self.take(self.max)) || self.take(self.overdraft_max()) {
+                return Ok(Permit(Arc::clone(self)));
+            }
+            if begun.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                return Err(io::Error::from_raw_os_error(libc::EMFILE));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn overdraft_max(&self) -> usize {
+        self.max + self.max / 4 + 8
+    }
+
+    fn take(&self, max: usize) -> bool {
+        let more = |open| (open < max).then_some(open + 1);
+        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// Enters a segment that was opened.
+    pub(crate) fn enter(&self, partition: &Weak<PartitionLog>, slot: &Arc<Slot>) {
+        self.clock().push_back(Entry { partition: Weak::clone(partition), slot: Arc::downgrade(slot) });
+    }
+
+    /// Goes round the clock until a segment is closed: false if none can be.
+    fn close_one(&self) -> bool {
+        // Once round to clear who was used, once more to close.
+        let looks = (self.clock().len() * 2).min(LOOKS_MAX);
+        for _ in 0..looks {
+            let Some(entry) = self.clock().pop_front() else { return false };
+            // A segment of a partition that is gone goes with it.
+            let (Some(partition), Some(slot)) = (entry.partition.upgrade(), entry.slot.upgrade()) else { continue };
+            match partition.close_slot(&slot) {
+                Closing::Closed => return true,
+                Closing::Busy => {}
+                Closing::Dirty => partition.flush_soon(),
+            }
+            self.clock().push_back(entry);
+        }
+        false
+    }
+
+    fn clock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Half of the files and half of the mappings that the process may have: connections need theirs.
+fn automatic_max() -> usize {
+    raise_descriptor_limit();
+    let files = getrlimit(Resource::Nofile).current.map_or(OPEN_MAX, |limit| limit as usize);
+    (files / 2).min(maps_max()).clamp(OPEN_MIN, OPEN_MAX)
+}
+
+/// How many segments may be mapped at a time.
+pub(crate) fn maps_max() -> usize {
+    static MAX: OnceLock<usize> = OnceLock::new();
+    *MAX.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+        text.trim().parse().unwrap_or(MAPS_DEFAULT) / 2
+    })
+}
+
+/// Lets the process open as many files as it may.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+}

@@ -189,6 +189,15 @@ impl Disk {
         std::fs::rename(from, to)
     }
 
+    /// Removes a file; none is fine.
+    pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.fault(Call::Remove)?;
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     #[cfg(not(test))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the tests' version of it can fail")]
     fn fault(&self, _call: Call) -> io::Result<()> {
@@ -212,6 +221,7 @@ pub(crate) enum Call {
     Allocate,
     SetLen,
     Rename,
+    Remove,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Names and constants of the disk format. Everything that a file may contain is named here once.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::Offset;
@@ -9,6 +10,10 @@ use crate::Offset;
 pub(crate) const SEGMENT_SUFFIX: &str = ".log";
 /// Suffix of a segment's derived index.
 pub(crate) const INDEX_SUFFIX: &str = ".index";
+/// Suffix of a segment under construction that is to replace others; a crash leaves rubbish.
+pub(crate) const STAGED_SUFFIX: &str = ".staged";
+/// Suffix of a segment that replaces others: what it stands for is in its name.
+pub(crate) const SWAP_SUFFIX: &str = ".swap";
 /// Suffix of a file of journal frames.
 pub(crate) const JOURNAL_SUFFIX: &str = ".journal";
 /// Identity, options and epochs of a partition.
@@ -58,6 +63,18 @@ pub(crate) fn parse_segment_file_name(name: &str, suffix: &str) -> Option<Offset
         return None;
     }
     digits.parse().ok().map(Offset)
+}
+
+/// File name of a segment that replaces those from `run.start` up to `run.end`.
+pub(crate) fn swap_file_name(run: &Range<Offset>) -> String {
+    format!("{:020}-{:020}{SWAP_SUFFIX}", run.start.0, run.end.0)
+}
+
+/// What a name that [`swap_file_name`] made stands for.
+pub(crate) fn parse_swap_file_name(name: &str) -> Option<Range<Offset>> {
+    let (start, end) = name.split_once('-')?;
+    let start = parse_segment_file_name(start, "")?;
+    Some(start..parse_segment_file_name(end, SWAP_SUFFIX)?).filter(|run| run.start < run.end)
 }
 
 /// A topic and the index of one of its partitions. Its text, `<topic>-<index>`, is the name of the directory.

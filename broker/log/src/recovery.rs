@@ -17,7 +17,8 @@ use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::epochs::EpochHistory;
 use crate::error::OpenError;
 use crate::format::{
-    INDEX_SUFFIX, INDEX_WORTH_BYTES, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name, segment_file_name,
+    INDEX_SUFFIX, INDEX_WORTH_BYTES, PartitionName, SEGMENT_SUFFIX, STAGED_SUFFIX, parse_segment_file_name,
+    parse_swap_file_name, segment_file_name,
 };
 use crate::index::Index;
 use crate::options::{Durability, PartitionOptions};
@@ -81,7 +82,9 @@ impl Recovered {
     }
 
     pub(crate) fn into_log(self, shared: Arc<Shared>) -> Arc<PartitionLog> {
-        PartitionLog::new(shared, self.opened)
+        let log = PartitionLog::new(shared, self.opened);
+        log.take_damage(self.findings.quarantined);
+        log
     }
 }
 
@@ -105,16 +108,18 @@ pub(crate) fn recover(
         epochs: EpochHistory::default(),
     });
     let (checkpoint, persisted) = CheckpointFile::open(shared.disk.clone(), &directory).map_err(at(&directory))?;
-    let bases = list_segments(&directory).map_err(at(&directory))?;
+    let swapped = finish_swaps(shared, &directory).map_err(at(&directory))?;
+    let log_start = persisted.map_or(Offset(0), |it| it.log_start);
+    let bases = list_segments(shared, &directory, log_start).map_err(at(&directory))?;
     let mut recovery =
-        Recovery { shared, directory: &directory, findings: &mut findings, meta, bases, unsynced: vec![] };
+        Recovery { shared, directory: &directory, findings: &mut findings, meta, bases, unsynced: swapped };
     let known = persisted.filter(|it| clean && !recovery.findings.meta_rebuilt && recovery.is_where_it_was(it));
     let (end, active_bytes) = match known {
         Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
         None => recovery.scan(persisted).map_err(at(&directory))?,
     };
     let Recovery { meta, bases, unsynced, .. } = recovery;
-    let log_start = persisted.map_or(Offset(0), |it| it.log_start).min(end);
+    let log_start = log_start.min(end);
     if let Some(first) = bases.first().filter(|first| **first > log_start) {
         let (offsets, segment_base) = (log_start.0..first.0, log_start);
         findings.quarantined.insert(0, QuarantinedRange { offsets, segment_base, positions: 0..0 });
@@ -139,8 +144,38 @@ fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<
     }
 }
 
-/// The base offsets of all segments, in order. Index files without a segment are removed.
-fn list_segments(directory: &Path) -> io::Result<Vec<Offset>> {
+/// Completes the replacements of segments that a crash interrupted, and removes those that never began; what has to be
+/// synced for it.
+fn finish_swaps(shared: &Shared, directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let (mut runs, mut bases) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.ends_with(STAGED_SUFFIX) {
+            shared.disk.remove_file(&entry.path())?;
+        }
+        runs.extend(parse_swap_file_name(name).map(|run| (run, entry.path())));
+        bases.extend(parse_segment_file_name(name, SEGMENT_SUFFIX));
+    }
+    for (run, path) in &runs {
+        let at = |base, suffix| directory.join(segment_file_name(base, suffix));
+        for base in bases.iter().copied().filter(|base| run.contains(base)) {
+            shared.disk.remove_file(&at(base, INDEX_SUFFIX))?;
+            if base != run.start {
+                shared.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
+            }
+        }
+        // The replaced ones must be gone before the one name that says so.
+        shared.disk.sync_dir(directory)?;
+        shared.disk.rename(path, &at(run.start, SEGMENT_SUFFIX))?;
+    }
+    Ok(if runs.is_empty() { Vec::new() } else { vec![directory.to_path_buf()] })
+}
+
+/// The base offsets of all segments, in order. Those that lie wholly below the log start are removed, and so are index
+/// files without a segment.
+fn list_segments(shared: &Shared, directory: &Path, log_start: Offset) -> io::Result<Vec<Offset>> {
     let (mut bases, mut indexes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -153,19 +188,16 @@ fn list_segments(directory: &Path) -> io::Result<Vec<Offset>> {
         }
     }
     bases.sort_unstable();
+    let below = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
+    for base in bases.drain(..below) {
+        shared.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX)))?;
+    }
     for (base, path) in indexes {
         if bases.binary_search(&base).is_err() {
-            remove(&path)?;
+            shared.disk.remove_file(&path)?;
         }
     }
     Ok(bases)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// The scan of one partition.
@@ -264,7 +296,7 @@ impl Recovery<'_> {
         let active = self.bases.last() == Some(&base);
         if active && index.end_position() < INDEX_WORTH_BYTES {
             // A file of an earlier time could pass for the beginning of this index.
-            return remove(&self.index_path(base));
+            return self.shared.disk.remove_file(&self.index_path(base));
         }
         let path = self.index_path(base);
         if fs::read(&path).is_ok_and(|stored| stored == index.encode()) {
@@ -299,8 +331,8 @@ impl Recovery<'_> {
             let path = self.segment_path(*base);
             let bytes = fs::metadata(&path)?.len();
             self.note_truncated(last, end, 0, bytes);
-            remove(&path)?;
-            remove(&self.index_path(*base))?;
+            self.shared.disk.remove_file(&path)?;
+            self.shared.disk.remove_file(&self.index_path(*base))?;
         }
         if let Some(cut) = &mut self.findings.truncated {
             cut.segments_removed += behind.len();

@@ -122,9 +122,8 @@ impl PartitionLog {
 
     /// Persists the durable offset. The sync that makes it true lies behind; this one may fail only by poisoning.
     fn write_checkpoint(&self, flushed: &mut Flushed, durable: Offset) -> Result<(), FlushError> {
-        let checkpoint = self.checkpoint_at(durable);
-        let written = flushed.checkpoint.write(checkpoint);
-        match written {
+        let checkpoint = self.checkpoint_at(durable, self.log_start_offset());
+        match flushed.checkpoint.write(checkpoint) {
             Ok(unsynced) => {
                 if let Err(error) = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path)) {
                     self.shared.poison("fdatasync of a checkpoint", &error);
@@ -138,7 +137,18 @@ impl PartitionLog {
         self.check_online()
     }
 
-    fn checkpoint_at(&self, durable: Offset) -> Checkpoint {
+    /// Persists `log_start` together with the durable offset, before it is shown to anybody.
+    pub(super) fn persist(&self, flushed: &mut Flushed, log_start: Offset) -> io::Result<()> {
+        let checkpoint = self.checkpoint_at(self.durable_offset(), log_start);
+        let unsynced = flushed.checkpoint.write(checkpoint)?;
+        let synced = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path));
+        synced.inspect_err(|error| self.shared.poison("fdatasync of a checkpoint", error))?;
+        flushed.persisted = Some(checkpoint);
+        flushed.since_bytes = 0;
+        Ok(())
+    }
+
+    fn checkpoint_at(&self, durable: Offset, log_start: Offset) -> Checkpoint {
         let slots = self.slots();
         let last = slots.last();
         let active_base = last.map_or(Offset(0), |slot| slot.base());
@@ -147,7 +157,7 @@ impl PartitionLog {
             // Appends go on meanwhile: the position is stated only where it is that of `durable`.
             if index.end_offset() == durable { index.end_position() } else { u64::MAX }
         });
-        Checkpoint { durable, log_start: self.log_start_offset(), active_base, active_bytes }
+        Checkpoint { durable, log_start, active_base, active_bytes }
     }
 
     /// Leaves the partition so that the next start needs no scan: flushed, trimmed, indexed, checkpointed. Returns the
@@ -159,7 +169,7 @@ impl PartitionLog {
         self.flush().map_err(offline)?;
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unsynced = Vec::new();
-        let mut checkpoint = self.checkpoint_at(self.end_offset());
+        let mut checkpoint = self.checkpoint_at(self.end_offset(), self.log_start_offset());
         if let Some(segment) = self.trim_active()? {
             if segment.bytes() >= INDEX_WORTH_BYTES {
                 self.store_index(segment.base_offset(), &segment.index());

@@ -1,8 +1,9 @@
 //! The way out: from an offset to bytes in a file. The index says where to look, the batches found say whether it is true.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ottla_wire::record::BatchHeader;
 
@@ -10,7 +11,7 @@ use super::{Meta, PartitionLog, Slot};
 use crate::Offset;
 use crate::canary::{Canary, broken};
 use crate::error::LocateError;
-use crate::index::IndexEntry;
+use crate::index::{Index, IndexEntry};
 use crate::scan::{Bounds, HeaderCursor, batch_bytes, survey};
 use crate::segment::Segment;
 
@@ -148,18 +149,51 @@ impl PartitionLog {
         Ok(scanned)
     }
 
-    /// Damaged ranges known so far, in segments that were opened since the start.
+    /// Damaged ranges known so far: those that recovery found, and those of segments that were opened since the start.
     pub fn quarantined(&self) -> Vec<QuarantinedRange> {
-        let slots = self.slots();
-        let mut ranges = Vec::new();
-        for segment in slots.iter().filter_map(|slot| slot.opened()) {
-            ranges.extend(segment.index().quarantined().iter().map(|range| QuarantinedRange {
+        self.damage().values().flatten().cloned().collect()
+    }
+
+    /// Keeps what the index of a segment says about damage, and reports what was not known before.
+    pub(super) fn note_damage(&self, index: &Index) {
+        let base = index.base_offset();
+        let mut damage = self.damage();
+        let known = damage.get(&base.0).map(Vec::as_slice).unwrap_or_default();
+        let found: Vec<_> = index
+            .quarantined()
+            .iter()
+            .map(|range| QuarantinedRange {
                 offsets: range.offsets.clone(),
-                segment_base: segment.base_offset(),
+                segment_base: base,
                 positions: range.positions.clone(),
-            }));
+            })
+            .collect();
+        for range in found.iter().filter(|range| !known.contains(range)) {
+            let (from, to) = (range.offsets.start, range.offsets.end);
+            tracing::error!(partition = %self.name(), from, to, "damaged records, answered with an error");
         }
-        ranges
+        if found.is_empty() {
+            damage.remove(&base.0);
+        } else {
+            damage.insert(base.0, found);
+        }
+    }
+
+    /// Takes over what recovery found, and has reported.
+    pub(crate) fn take_damage(&self, found: Vec<QuarantinedRange>) {
+        let mut damage = self.damage();
+        for range in found {
+            damage.entry(range.segment_base.0).or_default().push(range);
+        }
+    }
+
+    /// Forgets damage that nobody can ask for any more.
+    pub(super) fn forget_damage_below(&self, start: Offset) {
+        self.damage().retain(|_, ranges| ranges.iter().any(|range| range.offsets.end > start.0));
+    }
+
+    fn damage(&self) -> MutexGuard<'_, BTreeMap<i64, Vec<QuarantinedRange>>> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
@@ -182,10 +216,7 @@ impl PartitionLog {
             interval_bytes: options.index_interval_bytes,
         };
         let mut fresh = survey(segment.disk(), segment.file(), bounds)?.index;
-        for range in fresh.quarantined() {
-            let (from, to) = (range.offsets.start, range.offsets.end);
-            tracing::error!(partition = %self.name(), from, to, "damaged records, answered with an error");
-        }
+        self.note_damage(&fresh);
         let mut index = segment.index_mut();
         if settled {
             segment.publish(fresh.end_position());

@@ -3,6 +3,7 @@
 //! - `append` assigns offsets and writes, under the partition's lock
 //! - `flush` makes appended bytes durable and moves the durable offset
 //! - `locate` finds the bytes of an offset, `timestamp` the offset of a time
+//! - `replace` takes segments out of the log and puts one in the place of several
 //! - `slot` opens segments when they are needed and closes them for others
 //! - `meta` is `partition.meta`
 
@@ -10,9 +11,11 @@ mod append;
 mod flush;
 mod locate;
 mod meta;
+mod replace;
 mod slot;
 mod timestamp;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
@@ -67,6 +70,10 @@ pub struct PartitionLog {
     /// What the last flush covered.
     recent_flush_bytes: AtomicU64,
     ticket: FlushTicket,
+    /// Held while segments are removed or replaced, and by a deletion.
+    upkeep: Mutex<()>,
+    /// Damaged ranges found since the start, by the base of their segment.
+    damage: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
     /// Held by the flush that runs, and by a deletion.
     flushed: Mutex<Flushed>,
     listeners: RwLock<Vec<Listener>>,
@@ -112,6 +119,8 @@ impl PartitionLog {
             flushed_bytes: AtomicU64::new(0),
             recent_flush_bytes: AtomicU64::new(0),
             ticket: FlushTicket::default(),
+            upkeep: Mutex::default(),
+            damage: Mutex::default(),
             flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
             listeners: RwLock::default(),
             told: Mutex::new(end.0),
@@ -280,6 +289,7 @@ impl PartitionLog {
     /// name.
     pub(crate) fn retire(&self) {
         self.deleted.store(true, Ordering::Release);
+        drop(self.upkeep.lock().unwrap_or_else(PoisonError::into_inner));
         drop(self.flushed.lock().unwrap_or_else(PoisonError::into_inner));
         drop(self.meta());
         let mut tail = self.tail();

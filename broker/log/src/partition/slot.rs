@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Meta, PartitionLog};
 use crate::Offset;
@@ -43,6 +43,16 @@ impl Slot {
 
     pub(crate) fn base(&self) -> Offset {
         self.base
+    }
+
+    /// Keeps everybody from opening it until the guard is dropped.
+    pub(super) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is left to do for it: one that is not open is durable and trimmed, unless it takes appends.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.opened().is_none_or(|segment| segment.is_settled())
     }
 
     /// Lets go of the segment if nobody but this slot and `others` hold it: then there is never a second one of the same
@@ -91,7 +101,7 @@ impl PartitionLog {
             segment.touch();
             return Ok(segment);
         }
-        let _one = slot.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = slot.hold();
         if let Some(segment) = slot.opened() {
             return Ok(segment);
         }
@@ -179,6 +189,9 @@ impl PartitionLog {
         if stale && (indexed_bytes == 0 || !active) {
             self.report_rebuilt(base, &index, active);
         }
+        if !index.quarantined().is_empty() {
+            self.note_damage(&index);
+        }
         if !active {
             index.thin();
         }
@@ -200,10 +213,6 @@ impl PartitionLog {
     }
 
     fn report_rebuilt(&self, base: Offset, index: &Index, active: bool) {
-        for range in index.quarantined() {
-            let (from, to) = (range.offsets.start, range.offsets.end);
-            tracing::error!(partition = %self.name, from, to, "damaged records, answered with an error");
-        }
         if !active || index.end_position() >= INDEX_WORTH_BYTES {
             tracing::warn!(partition = %self.name, segment = base.0, "index made again from the log");
             self.store_index(base, index);

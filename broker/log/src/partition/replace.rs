@@ -1,0 +1,250 @@
+//! Taking segments out of the log and putting one in the place of several, so that a crash leaves the log before or the
+//! log after.
+//!
+//! ```text
+//! removal      the new log start is durable in the checkpoint → files go → directory synced
+//!              a start removes what lies wholly below the log start
+//! replacement  <start>-<end>.swap appears by rename → directory synced: this decides
+//!              → replaced files go → directory synced → .swap takes the name of the first → directory synced
+//!              a start that finds a .swap goes on from there
+//! ```
+//!
+//! Readers that hold a segment keep it; who wants to open one that is gone looks at the list again. Never touches the
+//! segment that takes appends, nor one that is not settled.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::{PartitionLog, Slot};
+use crate::Offset;
+use crate::format::swap_file_name;
+
+impl PartitionLog {
+    /// Moves the log start up to `to`, durably: nothing below it is readable from then on, after a crash neither. Not
+    /// above the durable offset. Returns where the log starts.
+    pub(super) fn raise_log_start(&self, to: Offset) -> io::Result<Offset> {
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_changeable()?;
+        let to = to.min(self.durable_offset());
+        if to > self.log_start_offset() {
+            self.persist(&mut flushed, to)?;
+            self.log_start.fetch_max(to.0, Ordering::AcqRel);
+        }
+        Ok(self.log_start_offset())
+    }
+
+    /// Removes the segments that lie wholly below the log start; how many. One that is being written or synced stays for
+    /// the next time, with all behind it.
+    pub(super) fn remove_slots_below_start(&self) -> io::Result<usize> {
+        let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_changeable()?;
+        let start = self.log_start_offset();
+        let removed: Vec<Arc<Slot>> = {
+            let mut slots = self.slots_mut();
+            let below = slots.windows(2).take_while(|pair| match pair {
+                [slot, next] => next.base() <= start && slot.is_at_rest(),
+                _ => false,
+            });
+            let count = below.count();
+            slots.drain(..count).collect()
+        };
+        for slot in &removed {
+            self.remove_files(slot.base())?;
+        }
+        if !removed.is_empty() {
+            self.shared.sync_dir(&self.directory)?;
+            self.forget_damage_below(start);
+        }
+        Ok(removed.len())
+    }
+
+    /// Puts the file `staged`, which is durable and lies in the partition's directory, in the place of the segments from
+    /// the one that starts at `run.start` up to the one that starts at `run.end`. On an error before the decision the log
+    /// is as it was and `staged` may still be there; behind it, the log directory goes offline and the next start
+    /// completes the replacement.
+    pub(super) fn replace_slots(&self, run: Range<Offset>, staged: &Path) -> io::Result<()> {
+        let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_changeable()?;
+        let replaced = self.slots_at_rest(&run)?;
+        let disk = &self.shared.disk;
+        let swap = self.directory.join(swap_file_name(&run));
+        disk.rename(staged, &swap)?;
+        self.shared.sync_dir(&self.directory)?;
+        // Whoever wants to open the new segment waits until its file has its name.
+        let slot = Arc::new(Slot::new(run.start));
+        let _opening = slot.hold();
+        {
+            let mut slots = self.slots_mut();
+            let first = slots.partition_point(|slot| slot.base() < run.start);
+            let after = slots.partition_point(|slot| slot.base() < run.end);
+            slots.splice(first..after, [Arc::clone(&slot)]);
+        }
+        let placed = self.place(&replaced, &swap, run.start);
+        placed.inspect_err(|error| self.shared.poison("replacing segments", error))
+    }
+
+    fn place(&self, replaced: &[Arc<Slot>], swap: &Path, start: Offset) -> io::Result<()> {
+        for slot in replaced {
+            let disk = &self.shared.disk;
+            disk.remove_file(&self.index_path(slot.base()))?;
+            if slot.base() != start {
+                disk.remove_file(&self.segment_path(slot.base()))?;
+            }
+        }
+        self.shared.sync_dir(&self.directory)?;
+        self.shared.disk.rename(swap, &self.segment_path(start))?;
+        self.shared.sync_dir(&self.directory)
+    }
+
+    /// The slots of a run, if it begins and ends where segments do and nothing is left to do for any of them.
+    fn slots_at_rest(&self, run: &Range<Offset>) -> io::Result<Vec<Arc<Slot>>> {
+        let slots = self.slots();
+        let first = slots.partition_point(|slot| slot.base() < run.start);
+        let after = slots.partition_point(|slot| slot.base() < run.end);
+        let whole = |at: usize, base| slots.get(at).is_some_and(|slot| slot.base() == base);
+        let found = slots.get(first..after).unwrap_or_default();
+        if found.is_empty()
+            || !whole(first, run.start)
+            || !whole(after, run.end)
+            || !found.iter().all(|it| it.is_at_rest())
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a run of segments at rest"));
+        }
+        Ok(found.to_vec())
+    }
+
+    fn remove_files(&self, base: Offset) -> io::Result<()> {
+        self.shared.disk.remove_file(&self.index_path(base))?;
+        self.shared.disk.remove_file(&self.segment_path(base))
+    }
+
+    /// Whether files of the partition may be changed at all.
+    fn check_changeable(&self) -> io::Result<()> {
+        if let Some(reason) = self.offline_reason() {
+            return Err(io::Error::other(reason));
+        }
+        if self.is_deleted() { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use ottla_wire::record::{BatchBuilder, Codec};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::disk::Call;
+    use crate::{LocateError, LogDir, LogOptions, PartitionName, PartitionOptions};
+
+    fn batch(tag: u8) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.append(1, None, Some(&[tag; 40]), std::iter::empty()).unwrap();
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// A partition of `count` segments with one record each.
+    fn filled(path: &Path, count: u8) -> (crate::disk::Disk, LogDir, Arc<PartitionLog>) {
+        let disk = crate::disk::Disk::default();
+        let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
+        let name = PartitionName::new("t", 0).unwrap();
+        let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };
+        let partition = log.create_partition(&name, Uuid::nil(), options).unwrap();
+        for tag in 0..count {
+            partition.append(&mut batch(tag)).unwrap();
+        }
+        partition.flush().unwrap();
+        (disk, log, partition)
+    }
+
+    fn again(path: &Path) -> (LogDir, Arc<PartitionLog>) {
+        let (log, _) = LogDir::open(path, LogOptions::default()).unwrap();
+        let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
+        (log, partition)
+    }
+
+    fn read(partition: &PartitionLog, from: i64) -> Vec<u8> {
+        let (mut bytes, mut next) = (Vec::new(), Offset(from));
+        while let Some((more, range)) = partition.read_batches(next, 1, partition.end_offset()).unwrap() {
+            bytes.extend(more);
+            next = range.next_offset;
+        }
+        bytes
+    }
+
+    fn segments(path: &Path) -> usize {
+        let files = fs::read_dir(path.join("t-0")).unwrap().flatten();
+        files.filter(|file| file.file_name().to_str().unwrap().ends_with(".log")).count()
+    }
+
+    #[test]
+    fn removed_segments_stay_away_and_readers_keep_what_they_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, log, partition) = filled(directory.path(), 10);
+        let (all, held) = (read(&partition, 0), partition.locate(Offset(1), 1, Offset(10)).unwrap().unwrap());
+        assert_eq!(partition.raise_log_start(Offset(4)).unwrap(), Offset(4));
+        assert_eq!(partition.remove_slots_below_start().unwrap(), 4);
+        assert!(matches!(partition.locate(Offset(3), 1, Offset(10)), Err(LocateError::OutOfRange { .. })));
+        let mut bytes = vec![0; held.bytes as usize];
+        held.segment.read_exact_at(held.position, &mut bytes).unwrap();
+        assert_eq!(bytes, all[held.bytes as usize..][..held.bytes as usize]);
+        assert_eq!(segments(directory.path()), 6);
+        // The start of the log is durable before the first file goes: a crash in between removes them at the next start.
+        partition.raise_log_start(Offset(7)).unwrap();
+        disk.faults.fail(Call::Remove, 0, 1, libc::EIO);
+        partition.remove_slots_below_start().unwrap_err();
+        drop((log, held));
+        let (_log, partition) = again(directory.path());
+        assert_eq!((partition.log_start_offset(), segments(directory.path())), (Offset(7), 3));
+        assert_eq!(read(&partition, 7), all[all.len() / 10 * 7..]);
+    }
+
+    #[test]
+    fn replacement_is_all_or_nothing_wherever_it_stops() {
+        for call in [Call::Rename, Call::SyncDir, Call::Remove] {
+            for after in 0.. {
+                let directory = tempfile::tempdir().unwrap();
+                let (disk, log, partition) = filled(directory.path(), 10);
+                let all = read(&partition, 0);
+                let staged = directory.path().join("t-0/some.staged");
+                let each = all.len() / 10;
+                fs::write(&staged, &all[each * 2..each * 6]).unwrap();
+                disk.faults.fail(call, after, 1, libc::EIO);
+                let replaced = partition.replace_slots(Offset(2)..Offset(6), &staged);
+                let done = replaced.is_ok();
+                if !partition.is_offline() {
+                    assert_eq!(read(&partition, 0), all);
+                    partition.append(&mut batch(10)).unwrap();
+                }
+                let end = partition.end_offset();
+                drop((log, partition));
+                let (_log, partition) = again(directory.path());
+                assert_eq!((partition.end_offset(), &read(&partition, 0)[..all.len()]), (end, &all[..]));
+                let names = fs::read_dir(directory.path().join("t-0")).unwrap().flatten();
+                let rubbish = |name: &str| name.ends_with(".staged") || name.ends_with(".swap");
+                assert!(!names.map(|it| it.file_name()).any(|name| rubbish(name.to_str().unwrap())));
+                if done {
+                    assert_eq!(segments(directory.path()), 8);
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_whole_runs_of_closed_segments_are_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, _log, partition) = filled(directory.path(), 4);
+        let staged = directory.path().join("t-0/some.staged");
+        for run in [0..4, 3..4, 1..1, 7..9, 0..9] {
+            let run = Offset(run.start)..Offset(run.end);
+            assert_eq!(partition.replace_slots(run, &staged).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}

@@ -165,6 +165,9 @@ apis! {
     /// Hands out producer ids for idempotent producers (KIP-98).
     InitProducerId = 22, advertised 0..=5, served 0..=5, flexible 2.., Everyone,
         not supported: "transactional ids";
+    /// Says where leader epochs end, so that a client finds out what it read and the log no longer has (KIP-320).
+    OffsetForLeaderEpoch = 23, advertised 2..=4, served 2..=4, flexible 4.., Everyone,
+        not supported: "nothing is missing";
     /// Describes the configuration of topics and of the broker.
     DescribeConfigs = 32, advertised 1..=4, served 1..=4, flexible 4.., Everyone,
         not supported: "resources other than topics and brokers";

@@ -5,7 +5,7 @@
 //! compressed batches, below the high watermark. The leader epoch of the answer is the one the record was written in.
 //! Not supported: tiered storage.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ottla_wire::message::{
@@ -40,11 +40,14 @@ pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead,
 }
 
 fn answer(broker: &Broker, head: RequestHead, request: &ListOffsetsRequest<'_>) -> Response {
-    let mut seen = HashSet::new();
+    let mut times_named: HashMap<(&str, i32), usize> = HashMap::new();
+    for (topic, partition) in request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p))) {
+        *times_named.entry((&topic.name, partition.partition_index)).or_default() += 1;
+    }
     let topics = request.topics.iter().map(|topic| {
         let found = broker.topics.get(&topic.name);
         let partitions = topic.partitions.iter().map(|wanted| {
-            let looked_up = if seen.insert((&*topic.name, wanted.partition_index)) {
+            let looked_up = if times_named.get(&(&*topic.name, wanted.partition_index)) == Some(&1) {
                 let partition = found.as_ref().and_then(|topic| topic.partition(wanted.partition_index));
                 partition
                     .ok_or(ErrorCode::UnknownTopicOrPartition)

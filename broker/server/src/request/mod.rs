@@ -14,6 +14,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod peer;
 mod produce;
 mod push_plugin;
@@ -60,6 +61,7 @@ fn handler(key: ApiKey) -> Handler {
         ApiKey::CreateTopics => create_topics::handle,
         ApiKey::DeleteTopics => delete_topics::handle,
         ApiKey::InitProducerId => init_producer_id::handle,
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
         ApiKey::DescribeConfigs => describe_configs::handle,
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle,
         ApiKey::PushPlugin => push_plugin::handle,

@@ -1,8 +1,10 @@
-//! ListOffsets: ends, beginnings, and times.
+//! ListOffsets: ends, beginnings, and times. OffsetForLeaderEpoch: where epochs end.
 
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+    LeaderEpochEndOffset, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopic, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
+    OffsetForLeaderTopic,
 };
 use ottla_wire::record::Codec;
 
@@ -115,5 +117,60 @@ async fn what_cannot_be_answered_has_a_code_of_its_own() {
         assert_eq!(code(&answer), ErrorCode::UnsupportedVersion, "{timestamp}");
     }
     let twice = ask(&broker, 5, "t", vec![asking(0, -1), asking(0, -1)]).await;
-    assert_eq!((twice[0].error_code, twice[1].error_code), (ErrorCode::None, ErrorCode::InvalidRequest));
+    assert_eq!((twice[0].error_code, twice[1].error_code), (ErrorCode::InvalidRequest, ErrorCode::InvalidRequest));
+}
+
+async fn ask_epoch(
+    broker: &TestBroker,
+    version: i16,
+    topic: &str,
+    partition: i32,
+    current_leader_epoch: i32,
+    leader_epoch: i32,
+) -> LeaderEpochEndOffset {
+    let partitions = vec![OffsetForLeaderPartition { partition, current_leader_epoch, leader_epoch }];
+    let topics = vec![OffsetForLeaderTopic { topic: topic.into(), partitions }];
+    let request = OffsetForLeaderEpochRequest { replica_id: -1, topics };
+    let answer = broker.client().await.ask(version, &request).await;
+    answer.read::<OffsetForLeaderEpochResponse<'_>>().topics[0].partitions[0]
+}
+
+#[tokio::test]
+async fn every_epoch_ends_where_the_next_one_began() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[("ottla.durability", "page-cache")]).await;
+    broker.append("t", 0, batch(Codec::None, 100, &[b"a", b"b"])).await;
+    let broker = broker.crash().await;
+    // Epoch 1 gets no record and leaves no trace.
+    let broker = broker.crash().await;
+    broker.append("t", 0, batch(Codec::None, 200, &[b"c"])).await;
+    for version in 2..=4 {
+        for (asked, epoch, end) in [(0, 0, 2), (1, 0, 2), (2, 2, 3), (3, -1, -1), (-1, -1, -1)] {
+            let answer = ask_epoch(&broker, version, "t", 0, 2, asked).await;
+            assert_eq!(answer.error_code, ErrorCode::None);
+            assert_eq!((answer.leader_epoch, answer.end_offset), (epoch, end), "v{version} epoch {asked}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_is_answered_only_to_who_believes_in_the_same_leader() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[("ottla.durability", "page-cache")]).await;
+    let broker = broker.crash().await;
+    let leader_epoch = ask(&broker, 5, "t", vec![asking(0, -1)]).await[0].leader_epoch;
+    for (topic, partition, current, code) in [
+        ("t", 0, leader_epoch, ErrorCode::None),
+        ("t", 0, -1, ErrorCode::None),
+        ("t", 0, leader_epoch - 1, ErrorCode::FencedLeaderEpoch),
+        ("t", 0, leader_epoch + 1, ErrorCode::UnknownLeaderEpoch),
+        ("t", 1, -1, ErrorCode::UnknownTopicOrPartition),
+        ("nobody", 0, -1, ErrorCode::UnknownTopicOrPartition),
+    ] {
+        let answer = ask_epoch(&broker, 4, topic, partition, current, leader_epoch).await;
+        assert_eq!(answer.error_code, code, "{topic}-{partition} {current}");
+        if code != ErrorCode::None {
+            assert_eq!((answer.leader_epoch, answer.end_offset), (-1, -1));
+        }
+    }
 }

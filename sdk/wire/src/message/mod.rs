@@ -17,6 +17,7 @@ mod init_producer_id;
 mod leader;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod plugin;
 mod produce;
 
@@ -32,6 +33,7 @@ pub use init_producer_id::*;
 pub use leader::*;
 pub use list_offsets::*;
 pub use metadata::*;
+pub use offset_for_leader_epoch::*;
 pub use plugin::*;
 pub use produce::*;
 
@@ -67,6 +69,7 @@ macro_rules! for_every_api {
             CreateTopics: CreateTopicsRequest => CreateTopicsResponse,
             DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse,
             InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
+            OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
             DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,
             IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
             PushPlugin: PushPluginRequest => PushPluginResponse,

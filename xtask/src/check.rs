@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::shell::{Shell, cargo, shell};
 use crate::suite::{self, Counts, Outcome};
-use crate::{guests, setup, wheel};
+use crate::{guests, prove, setup, wheel};
 
 /// No suite is worth waiting longer for: the whole run has 40 minutes on two cores.
 const SUITE_LIMIT: Duration = Duration::from_mins(10);
@@ -16,7 +16,7 @@ const BUILD_LIMIT: Duration = Duration::from_mins(30);
 
 /// One selection of packages for everything that is compiled: another one would unify features differently, and compile
 /// the large dependencies a second time. The wheel is maturin's.
-const SELECTION: &[&str] = &["--release", "--workspace", "--exclude", "ottla-python"];
+pub(crate) const SELECTION: &[&str] = &["--release", "--workspace", "--exclude", "ottla-python"];
 
 /// Runs the suites whose name contains one of `names` (all, when there are none).
 pub(crate) fn test(root: &Path, names: &[String]) -> Result<ExitCode> {
@@ -45,6 +45,10 @@ pub(crate) fn test(root: &Path, names: &[String]) -> Result<ExitCode> {
             let run = shell(&suite.program, &[]).at(&suite.package);
             outcomes.push(suite::run(root, &suite.name, run, Counts::Cargo, SUITE_LIMIT));
         }
+        if wanted("prove") {
+            let prove = prove::program(root).args(&["--size", "commit"]);
+            outcomes.push(suite::run(root, "prove", prove, Counts::Prove, SUITE_LIMIT));
+        }
         if wanted("python") {
             outcomes.push(python(root));
         }
@@ -69,7 +73,7 @@ fn list(root: &Path) -> Result<()> {
     for suite in suites(root)? {
         println!("{}", suite.name);
     }
-    println!("python\nfmt\nclippy\ndoc\ndeny\ndoctests");
+    println!("prove\npython\nfmt\nclippy\ndoc\ndeny\ndoctests");
     Ok(())
 }
 
@@ -83,11 +87,7 @@ fn build(root: &Path) -> Vec<Outcome> {
     };
     let broker_and_tests = cargo(root, &["build", "--bins", "--tests"]).args(SELECTION);
     failed(suite::run(root, "build", broker_and_tests, Counts::ExitCode, BUILD_LIMIT));
-    // A test along with it, so that features unify as above.
-    let canary = cargo(root, &["build", "--bin", "ottla-canary", "--features", "ottla-broker/canary"])
-        .args(&["--test", "no_ack_before_its_fdatasync"])
-        .args(SELECTION);
-    failed(suite::run(root, "build-canary", canary, Counts::ExitCode, BUILD_LIMIT));
+    failed(suite::run(root, "build-canary", prove::canaries(root), Counts::ExitCode, BUILD_LIMIT));
     if let Err(error) = guests::build(root) {
         failed(Outcome::broken("build-plugins", &error));
     }

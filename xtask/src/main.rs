@@ -7,10 +7,12 @@
 //! | `guests` | the WebAssembly toolchain and the ready-made plugins |
 //! | `wheel` | the Python wheel, and the clean environment it is tested in |
 //! | `suite` | running one suite and counting what it says |
+//! | `prove` | the fault tests and their canaries |
 //! | `check` | every suite in order, and the summary |
 
 mod check;
 mod guests;
+mod prove;
 mod setup;
 mod shell;
 mod suite;
@@ -30,6 +32,8 @@ Every chore of this project has one name.
     cargo xtask plugins            build the ready-made plugins to target/plugins/<name>.wasm
     cargo xtask wheel              build the Python wheel to target/wheels/ and install it into target/venv-ottla
     cargo xtask lint               rustfmt, clippy, rustdoc and cargo-deny, without any test
+    cargo xtask prove [--size commit|night|release] [TEST…] [--seed N] [--cases N] [--json FILE]
+                                   fault tests with counts, seeds and canaries (`prove list` shows them)
     cargo xtask bench [AREA] [--json FILE]
                                    Ottla against the raw ceilings of this machine, as a table of ratios
 
@@ -73,6 +77,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             wheel::install(&root, &wheel)?;
             println!("{}", wheel.display());
         }
+        "prove" => return prove::run(&root, rest),
         "bench" => {
             shell::cargo(&root, &["build", "--release", "--package", "ottla-broker"]).show()?;
             guests::build(&root)?;

@@ -69,6 +69,10 @@ fn system_packages(_root: &Path) -> Result<String> {
     if !shell("strace", &["-V"]).works() {
         packages.push("strace");
     }
+    // Not on the path of everybody; only root can use it anyway.
+    if !Path::new("/usr/sbin/mkfs.xfs").exists() {
+        packages.push("xfsprogs");
+    }
     if !shell("python3", &["-c", "import venv, ensurepip"]).works() {
         packages.push("python3-venv");
     }

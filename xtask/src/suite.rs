@@ -18,6 +18,8 @@ pub(crate) enum Counts {
     Cargo,
     /// `2 failed, 10 passed, 1 skipped in 3.21s`.
     Pytest,
+    /// `9 proven, 1 failed, 2 not run`, with a line about each of them above.
+    Prove,
     /// It has no tests inside: the exit code is the one result.
     ExitCode,
 }
@@ -134,7 +136,12 @@ fn count(output: &str, counts: Counts) -> Outcome {
                     outcome.reasons.push(line.to_owned());
                 }
             }
-            Counts::ExitCode => {}
+            Counts::Prove if line.ends_with(" not run") => {
+                // Those that did not run have left their reasons, and are moved over with them.
+                outcome.passed = number_before(line, "proven") + number_before(line, "not run");
+                outcome.failed = number_before(line, "failed");
+            }
+            Counts::Prove | Counts::ExitCode => {}
         }
     }
     outcome
@@ -172,6 +179,14 @@ mod tests {
         let outcome = count(output, Counts::Pytest);
         assert_eq!((outcome.passed, outcome.failed, outcome.skipped), (10, 3, 1));
         assert_eq!(outcome.reasons.len(), 1);
+    }
+
+    #[test]
+    fn what_is_not_proven_on_this_machine_is_counted_by_its_reason() {
+        let output =
+            "t01 proven 20 cases\nt02 not run 0 cases\n     not run: no loop devices\n1 proven, 0 failed, 1 not run\n";
+        let outcome = count(output, Counts::Prove);
+        assert_eq!((outcome.passed, outcome.failed), (2, 0));
     }
 
     #[test]

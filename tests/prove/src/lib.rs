@@ -1,0 +1,38 @@
+//! Fault tests: what is promised about crashes, power cuts, broken disks and damaged files, shown with counts and seeds.
+//!
+//! Each test runs a number of cases against the real broker or the log in process, and then its canaries: the same
+//! harness against a build that breaks the promise on purpose. A harness that does not notice has proven nothing, and
+//! counts as failed.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`tests`] | the list: what each test shows, how many cases, which canaries |
+//! | [`run`] | running tests and their canaries |
+//! | [`report`] | what came of it: counts, violations, seeds, the summary |
+//! | [`seed`] | random numbers that a seed brings back |
+//! | [`workload`] | producers that remember what was acknowledged, a consumer that remembers what it saw |
+//! | [`content`] | records whose every byte follows from who sent them |
+//! | [`check`] | what a log holds, compared with what was acknowledged and seen |
+//! | [`mount`] | small file systems that lose power |
+//! | [`trace`] | a broker under strace: faults on order, and what its system calls prove |
+//! | [`image`] | log directories in memory, put back in an instant |
+//! | `t01_…` to `t29_…` | one test each |
+
+#![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports, everywhere")]
+
+pub mod check;
+pub mod content;
+pub mod image;
+pub mod mount;
+pub mod report;
+pub mod run;
+pub mod seed;
+mod t01_kill_nine;
+mod t02_power_cut;
+mod t03_torn_tail;
+mod t04_index;
+pub mod tests;
+pub mod trace;
+pub mod workload;
+
+pub use run::main;

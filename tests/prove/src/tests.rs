@@ -1,0 +1,83 @@
+//! The list of tests: what each one shows, how many cases, which canaries.
+
+use crate::report::Outcome;
+use crate::run::Setting;
+use crate::{t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index};
+
+/// How much is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Size {
+    /// With every commit: all tests together in less than eight minutes on two cores.
+    Commit,
+    /// Every night: about an hour.
+    Night,
+    /// Before a release.
+    Release,
+}
+
+/// One test.
+pub struct Test {
+    /// Its name.
+    pub name: &'static str,
+    /// What it shows, in a sentence.
+    pub shows: &'static str,
+    /// Cases for every commit, every night, every release.
+    pub cases: [u64; 3],
+    /// The promises that are broken on purpose, and within how many cases that must be noticed.
+    pub canaries: &'static [(&'static str, u64)],
+    /// Runs the log in this process, so that its canaries need another build of this program, not of the broker.
+    pub in_process: bool,
+    /// Runs it.
+    pub run: fn(&Setting) -> Outcome,
+}
+
+impl Test {
+    /// How many cases `size` asks for.
+    pub fn cases_of(&self, size: Size) -> u64 {
+        self.cases[size as usize]
+    }
+}
+
+/// All of them.
+pub const ALL: &[Test] = &[
+    Test {
+        name: "t01_kill_nine",
+        shows: "kill -9 while producing: nothing acknowledged is lost, doubled, reordered or overwritten",
+        cases: [20, 1_000, 10_000],
+        canaries: &[("AckBeforeWrite", 20)],
+        in_process: false,
+        run: t01_kill_nine::run,
+    },
+    Test {
+        name: "t02_power_cut",
+        shows: "power cut on ext4 (ordered and writeback) and XFS: nothing acknowledged is lost or doubled",
+        cases: [30, 1_000, 10_000],
+        canaries: &[("NoFsync", 30)],
+        in_process: false,
+        run: t02_power_cut::run,
+    },
+    Test {
+        name: "t03_torn_tail",
+        shows: "every length and every subset of torn sectors of the last bytes: the log is an exact prefix afterwards",
+        cases: [6_000, 120_000, 120_000],
+        canaries: &[("SkipLastCrc", 3_000), ("KeepTornTail", 3_000)],
+        in_process: true,
+        run: t03_torn_tail::run,
+    },
+    Test {
+        name: "t04_index",
+        shows: "an index that is gone, damaged or lies changes no answer",
+        cases: [500, 10_000, 10_000],
+        canaries: &[("TrustIndex", 200)],
+        in_process: true,
+        run: t04_index::run,
+    },
+    Test {
+        name: "t11_visible",
+        shows: "a consumer at the head during power cuts never saw a record that recovery does not have",
+        cases: [20, 500, 5_000],
+        canaries: &[("EarlyWatermark", 20)],
+        in_process: false,
+        run: t02_power_cut::run_with_consumer,
+    },
+];

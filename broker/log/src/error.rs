@@ -157,6 +157,56 @@ pub enum FlushError {
     },
 }
 
+/// Why old records were not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RetainError {
+    /// Only what consumers may see can be removed.
+    #[error("records can be removed up to offset {high_watermark}, {requested} is beyond",
+        high_watermark = high_watermark.0, requested = requested.0)]
+    OutOfRange {
+        /// The offset asked for.
+        requested: Offset,
+        /// The high watermark.
+        high_watermark: Offset,
+    },
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// The log directory was shut down.
+    #[error("the log is shut down")]
+    Closed,
+    /// The partition was deleted.
+    #[error("the partition was deleted")]
+    Deleted,
+    /// The disk is full.
+    #[error("no space left on the log's disk")]
+    NoSpace,
+    /// The system refused.
+    #[error("removing old records: {source}")]
+    Io {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl From<io::Error> for RetainError {
+    fn from(source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Self::NoSpace,
+            _ => Self::Io { source },
+        }
+    }
+}
+
+impl From<FlushError> for RetainError {
+    fn from(FlushError::Offline { reason }: FlushError) -> Self {
+        Self::Offline { reason }
+    }
+}
+
 /// Why an offset was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {

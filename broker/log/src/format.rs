@@ -20,6 +20,8 @@ pub(crate) const JOURNAL_SUFFIX: &str = ".journal";
 pub(crate) const META_FILE: &str = "partition.meta";
 /// The persisted durable offset of a partition.
 pub(crate) const CHECKPOINT_FILE: &str = "checkpoint";
+/// How far a partition is compacted.
+pub(crate) const CLEAN_FILE: &str = "cleaned";
 /// Held with `flock` while a process uses the directory.
 pub(crate) const LOCK_FILE: &str = "lock";
 /// Exists only between a clean shutdown and the first append after it.
@@ -42,6 +44,8 @@ pub(crate) const SEGMENT_MAX_BYTES: u64 = u32::MAX as u64;
 
 /// Layout of `partition.meta`.
 pub(crate) const META_VERSION: u32 = 1;
+/// Layout of `cleaned`.
+pub(crate) const CLEAN_VERSION: u32 = 1;
 /// Layout of `clean-shutdown`.
 pub(crate) const MARKER_VERSION: u32 = 1;
 /// First bytes of a slot of `checkpoint`; the last one is the version of its layout.

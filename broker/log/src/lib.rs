@@ -12,6 +12,9 @@
 //!     00000000000000000000.log       a segment: the batches from offset 0 on
 //!     00000000000000000000.index     its index, written when it is closed: derived, may go at any time
 //!     00000000000000150000.log       the active segment: its index is in memory
+//!     <base>.staged                  a segment that compaction is writing: rubbish after a crash
+//!     <base>-<end>.swap              a compacted segment that counts already and has yet to take its place
+//!     cleaned                        how far the partition is compacted: derived   (a state file)
 //!     <more>                         whatever state files the server keeps per partition
 //!   .new/<uuid>/                     a partition under construction: rubbish after a crash
 //!   .trash/<uuid>/                   a partition being deleted: rubbish always
@@ -63,16 +66,18 @@
 //!
 //! 1. `log_dir`: a directory is opened, partitions are created and deleted, everything is closed
 //! 2. `recovery`, with `scan`: what a start makes of what it finds; `report` says so
-//! 3. `partition`: append, flush, locate, search by time
-//! 4. `segment`, `index`: one file of batches and what is derived from it
-//! 5. `handles`: how many segments may be open, and which is closed for another
-//! 6. `commit`: who is synced when
-//! 7. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
-//! 8. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
+//! 3. `partition`: append, flush, locate, search by time, the end of old data
+//! 4. `clean`: compaction
+//! 5. `segment`, `index`: one file of batches and what is derived from it
+//! 6. `handles`: how many segments may be open, and which is closed for another
+//! 7. `commit`: who is synced when
+//! 8. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
+//! 9. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
 //!    build for tests breaks on purpose
 //!
-//! Retention and compaction will stand beside `partition`: the log start offset is kept and persisted for them, segments
-//! are shared so that a reader outlives a removal, and gaps in offsets are already read as what they are.
+//! Batches follow each other without a hole in the offsets. What compaction takes away leaves an empty batch (no records,
+//! 61 bytes, one for a whole run of them): a base offset is not covered by the CRC, and that the next one is known is
+//! what finds a damaged one out.
 //!
 //! # Promises
 //!
@@ -84,6 +89,7 @@
 
 pub mod canary;
 mod checkpoint;
+mod clean;
 mod commit;
 mod disk;
 mod epochs;
@@ -105,7 +111,10 @@ mod state_file;
 #[cfg(test)]
 mod faulty_disk_tests;
 
-pub use error::{AlterError, AppendError, CreateError, DeleteError, FlushError, LocateError, OpenError, ShutdownError};
+pub use clean::{CleanError, CleanOptions, CleanReport, Dirtiness};
+pub use error::{
+    AlterError, AppendError, CreateError, DeleteError, FlushError, LocateError, OpenError, RetainError, ShutdownError,
+};
 pub use format::{NameError, PartitionName};
 pub use journal::{
     Journal, JournalEntries, JournalEntry, JournalError, JournalOpenError, JournalPosition, JournalReport,
@@ -114,7 +123,7 @@ pub use log_dir::LogDir;
 pub use options::{Durability, LogOptions, PartitionOptions};
 pub use ottla_wire::record::BatchHeader;
 pub use ottla_wire::{LeaderEpoch, Offset};
-pub use partition::{Appended, FileRange, PartitionLog, QuarantinedRange, ScannedRange};
+pub use partition::{Appended, FileRange, PartitionLog, QuarantinedRange, Removed, Retention, ScannedRange};
 pub use report::{RecoveryReport, TruncatedRange};
 pub use segment::{MappedSlice, Segment};
 pub use state_file::{StateFile, StateReadError, StateWriteError};

@@ -242,8 +242,30 @@ impl PartitionLog {
         Ok(segment)
     }
 
+    /// Starts the next segment, if the active one has records and begins and ends where the caller saw it.
+    pub(super) fn roll_active(&self, base: Offset, end: Offset) -> Result<bool, AppendError> {
+        {
+            let mut tail = self.tail();
+            self.check_writable()?;
+            if self.end_offset() != end || self.slots().last().is_none_or(|last| last.base() != base) || end <= base {
+                return Ok(false);
+            }
+            self.shared.unmark().map_err(|error| self.failed_sync(error))?;
+            let segment = match &tail.active {
+                Some(segment) => Arc::clone(segment),
+                None => self.open_active(&mut tail).map_err(failure)?,
+            };
+            if tail.littered {
+                self.clear_litter(&mut tail, &segment)?;
+            }
+            self.roll(&mut tail, &segment, end).map_err(failure)?;
+        }
+        self.wake_flusher(0);
+        Ok(true)
+    }
+
     /// Address space for mapping a segment of this partition, whatever it grows to.
-    pub(super) fn map_bytes(&self) -> u64 {
+    pub(crate) fn map_bytes(&self) -> u64 {
         self.segment_bytes.load(Ordering::Acquire).min(SEGMENT_MAX_BYTES)
     }
 

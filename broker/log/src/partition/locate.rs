@@ -24,7 +24,7 @@ pub struct FileRange {
     pub position: u64,
     /// Bytes of all batches.
     pub bytes: u32,
-    /// Offset of the first batch: at or before the offset asked for.
+    /// Offset of the first batch: at or before the offset asked for, or behind it where compaction left no record.
     pub base_offset: Offset,
     /// Offset after the last batch: where to go on.
     pub next_offset: Offset,
@@ -73,9 +73,35 @@ const WALK_BYTES: usize = 4096;
 const SCAN_BYTES: usize = 64 << 10;
 
 impl PartitionLog {
-    /// The bytes from the batch that holds `offset` on: whole batches, at least one, at most `max_bytes` if the first
-    /// is not longer, none that ends above `upto`. `None` where there is nothing to read (yet).
+    /// The bytes from the batch that holds `offset` on, or from the next one with records where compaction left none:
+    /// whole batches, at least one, at most `max_bytes` if the first is not longer, none that ends above `upto`. `None`
+    /// where there is nothing to read (yet).
     pub fn locate(&self, offset: Offset, max_bytes: u32, upto: Offset) -> Result<Option<FileRange>, LocateError> {
+        let mut vacant: Option<FileRange> = None;
+        loop {
+            let from = vacant.as_ref().map_or(offset, |range| range.next_offset);
+            let found = self.locate_batch(from, max_bytes, upto);
+            if let Ok(Some((range, true))) = &found
+                && range.next_offset < upto
+            {
+                vacant = Some(range.clone());
+                continue;
+            }
+            // Where nothing behind an empty batch can be read (yet), a reader that gets the empty one still gets on.
+            return match (found, vacant) {
+                (Err(_) | Ok(None), Some(range)) => Ok(Some(range)),
+                (found, _) => found.map(|found| found.map(|(range, _)| range)),
+            };
+        }
+    }
+
+    /// The same within one segment, and whether there are no records in it from there on.
+    fn locate_batch(
+        &self,
+        offset: Offset,
+        max_bytes: u32,
+        upto: Offset,
+    ) -> Result<Option<(FileRange, bool)>, LocateError> {
         let (start, end) = (self.log_start_offset(), self.end_offset());
         if offset < start || offset > end {
             return Err(LocateError::OutOfRange { requested: offset, start, end });
@@ -84,13 +110,16 @@ impl PartitionLog {
             return Ok(None);
         }
         let Some((slot, next_base)) = self.slot_of(offset) else {
+            if self.log_start_offset() > start {
+                return self.locate_batch(offset, max_bytes, upto);
+            }
             let first = self.slots().first().map_or(end, |slot| slot.base());
             return Err(LocateError::Corrupt { from: start, to: first });
         };
         let segment = match self.open_slot(&slot) {
             // Removed or replaced since: the list knows what is there now.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.next_base(&slot).is_none() => {
-                return self.locate(offset, max_bytes, upto);
+                return self.locate_batch(offset, max_bytes, upto);
             }
             opened => opened?,
         };
@@ -231,8 +260,13 @@ impl PartitionLog {
     }
 }
 
-/// Whole batches of `segment` from the one that holds `offset` on.
-fn range_of(segment: &Arc<Segment>, offset: Offset, max_bytes: u32, upto: Offset) -> Result<Option<FileRange>, Miss> {
+/// Whole batches of `segment` from the one that holds `offset` on, and whether none of them has records.
+fn range_of(
+    segment: &Arc<Segment>,
+    offset: Offset,
+    max_bytes: u32,
+    upto: Offset,
+) -> Result<Option<(FileRange, bool)>, Miss> {
     let (start, barrier) = {
         let index = segment.index();
         let published = segment.bytes();
@@ -245,12 +279,22 @@ fn range_of(segment: &Arc<Segment>, offset: Offset, max_bytes: u32, upto: Offset
     };
     let mut window = [0; WALK_BYTES];
     let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: start };
-    let first = loop {
+    let mut first = loop {
         let Some(header) = walk.step(barrier)? else { return Err(Miss::IndexLied) };
         if header.next_offset() > offset {
             break header;
         }
     };
+    // What compaction emptied is passed over, where there is something behind it to read instead.
+    while first.record_count == 0 && first.next_offset() < upto {
+        match walk.peek(barrier)? {
+            Some(next) if next.next_offset() <= upto => {
+                walk.pass(&next);
+                first = next;
+            }
+            _ => break,
+        }
+    }
     if first.next_offset() > upto {
         return Ok(None);
     }
@@ -272,13 +316,14 @@ fn range_of(segment: &Arc<Segment>, offset: Offset, max_bytes: u32, upto: Offset
         walk.pass(&header);
     }
     let bytes = u32::try_from(walk.at.position - position).map_err(|_| Miss::IndexLied)?;
-    Ok(Some(FileRange {
+    let range = FileRange {
         segment: Arc::clone(segment),
         position,
         bytes,
         base_offset: first.base_offset,
         next_offset: walk.at.offset,
-    }))
+    };
+    Ok(Some((range, first.record_count == 0)))
 }
 
 /// A walk from batch to batch that demands what it expects: the next batch begins where the last one ended.

@@ -4,6 +4,7 @@
 //! - `flush` makes appended bytes durable and moves the durable offset
 //! - `locate` finds the bytes of an offset, `timestamp` the offset of a time
 //! - `replace` takes segments out of the log and puts one in the place of several
+//! - `retain` says which segments are old enough to go
 //! - `slot` opens segments when they are needed and closes them for others
 //! - `meta` is `partition.meta`
 
@@ -12,6 +13,7 @@ mod flush;
 mod locate;
 mod meta;
 mod replace;
+mod retain;
 mod slot;
 mod timestamp;
 
@@ -26,11 +28,13 @@ use uuid::Uuid;
 pub use self::append::Appended;
 pub use self::locate::{FileRange, QuarantinedRange, ScannedRange};
 pub(crate) use self::meta::Meta;
+pub use self::retain::{Removed, Retention};
 pub(crate) use self::slot::{Slot, write_index};
 
 use self::append::Tail;
 use self::flush::Flushed;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::clean::CleanState;
 use crate::commit::FlushTicket;
 use crate::error::AlterError;
 use crate::format::{META_FILE, META_VERSION, PartitionName};
@@ -80,6 +84,8 @@ pub struct PartitionLog {
     /// The watermark that listeners were told last; held while they are called, so that they see it rise only.
     told: Mutex<i64>,
     deleted: AtomicBool,
+    /// How far the partition is compacted; held while it is.
+    clean: Mutex<CleanState>,
 }
 
 /// A partition as recovery or creation found it.
@@ -125,6 +131,7 @@ impl PartitionLog {
             listeners: RwLock::default(),
             told: Mutex::new(end.0),
             deleted: AtomicBool::new(false),
+            clean: Mutex::default(),
         })
     }
 

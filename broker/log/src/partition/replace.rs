@@ -30,6 +30,9 @@ impl PartitionLog {
         self.check_changeable()?;
         let to = to.min(self.durable_offset());
         if to > self.log_start_offset() {
+            // Into both slots of the checkpoint: should the newer one be damaged later, the older one must not bring back
+            // a start whose records are gone.
+            self.persist(&mut flushed, to)?;
             self.persist(&mut flushed, to)?;
             self.log_start.fetch_max(to.0, Ordering::AcqRel);
         }
@@ -65,7 +68,7 @@ impl PartitionLog {
     /// the one that starts at `run.start` up to the one that starts at `run.end`. On an error before the decision the log
     /// is as it was and `staged` may still be there; behind it, the log directory goes offline and the next start
     /// completes the replacement.
-    pub(super) fn replace_slots(&self, run: Range<Offset>, staged: &Path) -> io::Result<()> {
+    pub(crate) fn replace_slots(&self, run: Range<Offset>, staged: &Path) -> io::Result<()> {
         let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_changeable()?;
         let replaced = self.slots_at_rest(&run)?;

@@ -64,7 +64,7 @@ impl Slot {
 }
 
 impl PartitionLog {
-    pub(super) fn slots(&self) -> RwLockReadGuard<'_, Vec<Arc<Slot>>> {
+    pub(crate) fn slots(&self) -> RwLockReadGuard<'_, Vec<Arc<Slot>>> {
         self.slots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -81,7 +81,7 @@ impl PartitionLog {
     }
 
     /// Every slot with the base of the one after it.
-    pub(super) fn all_slots(&self) -> Vec<(Arc<Slot>, Option<Offset>)> {
+    pub(crate) fn all_slots(&self) -> Vec<(Arc<Slot>, Option<Offset>)> {
         let slots = self.slots();
         let nexts = slots.iter().skip(1).map(|slot| Some(slot.base())).chain([None]);
         slots.iter().cloned().zip(nexts).collect()
@@ -96,7 +96,7 @@ impl PartitionLog {
 
     /// The segment of `slot`, opened if it is not open. All of a segment that is not open is durable, and it ends where
     /// the next one begins, or at the end of the log. An error of kind `NotFound` if the slot was removed meanwhile.
-    pub(super) fn open_slot(&self, slot: &Arc<Slot>) -> io::Result<Arc<Segment>> {
+    pub(crate) fn open_slot(&self, slot: &Arc<Slot>) -> io::Result<Arc<Segment>> {
         if let Some(segment) = slot.opened() {
             segment.touch();
             return Ok(segment);
@@ -119,7 +119,7 @@ impl PartitionLog {
     }
 
     /// The same for one of a list taken earlier: `None` if it was removed since.
-    pub(super) fn open_listed(&self, slot: &Arc<Slot>) -> io::Result<Option<Arc<Segment>>> {
+    pub(crate) fn open_listed(&self, slot: &Arc<Slot>) -> io::Result<Option<Arc<Segment>>> {
         match self.open_slot(slot) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.next_base(slot).is_none() => Ok(None),
             opened => opened.map(Some),
@@ -220,7 +220,7 @@ impl PartitionLog {
     }
 
     /// Writes the index file of an open segment.
-    fn store_index_of(&self, segment: &Segment) {
+    pub(crate) fn store_index_of(&self, segment: &Segment) {
         let index = segment.index();
         if self.store_index(segment.base_offset(), &index) {
             segment.note_indexed(index.end_position());
@@ -228,7 +228,7 @@ impl PartitionLog {
     }
 
     /// Writes an index file, and says whether it could. It is derived data: a failure costs time at the next start, nothing else.
-    pub(super) fn store_index(&self, base: Offset, index: &Index) -> bool {
+    pub(crate) fn store_index(&self, base: Offset, index: &Index) -> bool {
         let written = write_index(&self.shared.disk, &self.index_path(base), index);
         if let Err(error) = &written {
             tracing::warn!(partition = %self.name, segment = base.0, %error, "index file not written");

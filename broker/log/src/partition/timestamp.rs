@@ -5,10 +5,10 @@
 use std::io;
 use std::sync::Arc;
 
-use ottla_wire::record::{Batch, BatchHeader, TimestampType};
+use ottla_wire::record::{BATCH_HEADER_BYTES, Batch, BatchHeader, TimestampType};
 
-use super::PartitionLog;
 use super::locate::Walk;
+use super::{PartitionLog, Slot};
 use crate::Offset;
 use crate::error::LocateError;
 use crate::index::{IndexEntry, NO_TIMESTAMP};
@@ -21,6 +21,9 @@ const WINDOW_BYTES: usize = 4096;
 
 /// A record found by time.
 type Found = (Offset, i64);
+
+/// A segment, its place in the list, and where the next one begins.
+type Listed = (Arc<Slot>, Arc<Segment>, Option<Offset>);
 
 /// Where a walk through one segment ended.
 enum Search {
@@ -35,14 +38,9 @@ impl PartitionLog {
     /// batches are passed over; one whose records cannot be unpacked is answered with its first offset.
     pub fn find_by_timestamp(&self, timestamp: i64, upto: Offset) -> Result<Option<(Offset, i64)>, LocateError> {
         let start = self.log_start_offset();
-        for (slot, next_base) in self.all_slots() {
-            if slot.base() >= upto {
-                break;
-            }
-            if next_base.is_some_and(|next| next <= start) {
-                continue;
-            }
-            let Some(segment) = self.open_listed(&slot)? else { continue };
+        let mut next = Some(start);
+        while let Some((slot, segment, next_base)) = self.segment_from(next, upto)? {
+            next = next_base;
             let mut search = search_segment(&segment, timestamp, start, upto)?;
             if matches!(search, Search::IndexLied) {
                 self.remake_index(&slot, &segment, next_base)?;
@@ -58,14 +56,55 @@ impl PartitionLog {
     /// The first record below `upto` that has the greatest timestamp of all.
     pub fn max_timestamp(&self, upto: Offset) -> Result<Option<(Offset, i64)>, LocateError> {
         let mut greatest = NO_TIMESTAMP;
-        for (slot, _) in self.all_slots() {
-            if slot.base() >= upto {
-                break;
-            }
-            let Some(segment) = self.open_listed(&slot)? else { continue };
+        let mut next = Some(self.log_start_offset());
+        while let Some((_, segment, next_base)) = self.segment_from(next, upto)? {
+            next = next_base;
             greatest = greatest.max(max_below(&segment, upto)?);
         }
-        if greatest == NO_TIMESTAMP { Ok(None) } else { self.find_by_timestamp(greatest, upto) }
+        if greatest == NO_TIMESTAMP {
+            return Ok(None);
+        }
+        match self.find_by_timestamp(greatest, upto)? {
+            // It was that of a record below the log start, or of none at all.
+            None => self.greatest_of_records(upto),
+            found => Ok(found),
+        }
+    }
+
+    /// The segment that holds `from`, or the first one behind it where that was removed; none at or above `upto`. Asked
+    /// for one after another, since the list may change between two.
+    fn segment_from(&self, from: Option<Offset>, upto: Offset) -> io::Result<Option<Listed>> {
+        loop {
+            let Some(from) = from.filter(|from| *from < upto) else { return Ok(None) };
+            let first = self.slots().first().map_or(from, |slot| slot.base());
+            let Some((slot, next_base)) = self.slot_of(from.max(first)) else { return Ok(None) };
+            if slot.base() >= upto {
+                return Ok(None);
+            }
+            if let Some(segment) = self.open_listed(&slot)? {
+                return Ok(Some((slot, segment, next_base)));
+            }
+        }
+    }
+
+    /// The first record with the greatest timestamp, by reading every batch that may have it.
+    fn greatest_of_records(&self, upto: Offset) -> Result<Option<Found>, LocateError> {
+        let start = self.log_start_offset();
+        let mut greatest = None;
+        let mut offset = start;
+        while let Some(range) = self.locate(offset, 1, upto)? {
+            let mut head = [0; BATCH_HEADER_BYTES];
+            range.segment.read_exact_at(range.position, &mut head)?;
+            let at_least = greatest.map_or(NO_TIMESTAMP, |(_, time): Found| time.saturating_add(1));
+            if let Ok(header) = BatchHeader::parse(&head)
+                && header.record_count > 0
+                && header.max_timestamp >= at_least
+            {
+                greatest = greatest_in_batch(&range.segment, range.position, &header, at_least, start)?.or(greatest);
+            }
+            offset = range.next_offset;
+        }
+        Ok(greatest)
     }
 }
 
@@ -83,7 +122,8 @@ fn search_segment(segment: &Arc<Segment>, timestamp: i64, start: Offset, upto: O
         let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: from };
         while walk.at.position < barrier && walk.at.offset < upto {
             let Some(header) = walk.step(barrier)? else { return Ok(Search::IndexLied) };
-            if header.max_timestamp >= timestamp && header.next_offset() > start && header.next_offset() <= upto {
+            let holds_it = header.record_count > 0 && header.max_timestamp >= timestamp;
+            if holds_it && header.next_offset() > start && header.next_offset() <= upto {
                 let position = walk.at.position - batch_bytes(&header);
                 if let Some(found) = search_batch(segment, position, &header, timestamp, start)? {
                     return Ok(Search::Found(found));
@@ -133,6 +173,27 @@ fn next_stretch(segment: &Segment, at: IndexEntry, barrier: u64, published: u64)
     segment.index().above_position(barrier.max(at.position))
 }
 
+/// The first record of one batch that has the greatest timestamp in it, at least `at_least`.
+fn greatest_in_batch(
+    segment: &Segment,
+    position: u64,
+    header: &BatchHeader,
+    mut at_least: i64,
+    start: Offset,
+) -> io::Result<Option<Found>> {
+    let mut greatest = None;
+    while let Some(found) = search_batch(segment, position, header, at_least, start)? {
+        greatest = Some(found);
+        match found.1.checked_add(1) {
+            Some(more) if header.timestamp_type() == TimestampType::CreateTime && found.1 < header.max_timestamp => {
+                at_least = more;
+            }
+            _ => break,
+        }
+    }
+    Ok(greatest)
+}
+
 /// The first record of one batch that is not older than `timestamp`.
 fn search_batch(
     segment: &Segment,
@@ -142,7 +203,8 @@ fn search_batch(
     start: Offset,
 ) -> io::Result<Option<Found>> {
     let whole = Some((header.base_offset.max(start), header.max_timestamp));
-    if header.timestamp_type() == TimestampType::LogAppendTime {
+    let is_thinned = header.record_count <= header.last_offset_delta;
+    if header.timestamp_type() == TimestampType::LogAppendTime && !is_thinned {
         return Ok(whole);
     }
     let mut bytes = vec![0; header.total_bytes()];

@@ -23,6 +23,8 @@ const MAGIC: i8 = 2;
 pub(super) const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
 pub(super) const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
+/// The bit of the attributes that says that `base_timestamp` is a delete horizon (KIP-534).
+pub const DELETE_HORIZON_BIT: i16 = 1 << 6;
 
 const _: () = assert!(BATCH_HEADER_BYTES == 8 + 4 + 4 + 1 + 4 + 2 + 4 + 8 + 8 + 8 + 2 + 4 + 4);
 
@@ -237,6 +239,12 @@ impl BatchHeader {
     /// Whether the batch is a broker's note (commit, abort) and not data.
     pub const fn is_control(&self) -> bool {
         self.attributes & CONTROL_BIT != 0
+    }
+
+    /// When the deletion markers in this batch may go, in milliseconds: set by the first compaction that meets them. The
+    /// timestamps of the records then count from it.
+    pub const fn delete_horizon(&self) -> Option<i64> {
+        if self.attributes & DELETE_HORIZON_BIT == 0 { None } else { Some(self.base_timestamp) }
     }
 
     /// Whether the batch has a producer id, so that a retry can be recognised.

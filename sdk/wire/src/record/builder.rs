@@ -81,6 +81,12 @@ impl BatchBuilder {
         Self { base_timestamp: Some(header.base_timestamp), ..Self::new(codec) }
     }
 
+    /// Counts the timestamps of the records from `timestamp`, whatever the first of them is.
+    #[must_use]
+    pub fn counting_from(self, timestamp: i64) -> Self {
+        Self { base_timestamp: Some(timestamp), ..self }
+    }
+
     /// Compresses with this level instead of the codec's usual one.
     #[must_use]
     pub fn level(self, level: i32) -> Self {

@@ -6,7 +6,7 @@
 //! 12 partition_leader_epoch i32 rewritten by the broker, outside the CRC
 //! 16 magic i8                   2
 //! 17 crc u32                    CRC-32C of everything behind this field
-//! 21 attributes i16             codec, timestamp type, transactional, control
+//! 21 attributes i16             codec, timestamp type, transactional, control, delete horizon
 //! 23 last_offset_delta i32
 //! 27 base_timestamp i64
 //! 35 max_timestamp i64
@@ -28,8 +28,9 @@ mod crc;
 mod record;
 
 pub use batch::{
-    BATCH_HEADER_BYTES, BATCH_OVERHEAD_BYTES, Batch, BatchError, BatchHeader, BatchRecords, Batches, TimestampType,
-    batches, check_crc, set_base_offset, set_leader_epoch, set_log_append_time, set_max_timestamp, set_producer,
+    BATCH_HEADER_BYTES, BATCH_OVERHEAD_BYTES, Batch, BatchError, BatchHeader, BatchRecords, Batches,
+    DELETE_HORIZON_BIT, TimestampType, batches, check_crc, set_base_offset, set_leader_epoch, set_log_append_time,
+    set_max_timestamp, set_producer,
 };
 pub use builder::{BatchBuilder, BuildError, record_bytes_max};
 pub use compress::{Codec, CompressError, DecompressError, compress, decompress};

@@ -1,0 +1,302 @@
+//! Compaction: of every key the last record stays, and of deletion markers not even that, after a while.
+//!
+//! ```text
+//! log start        clean point            map end       upto            active segment
+//!     │   clean: one    │   dirty, its keys   │   dirty,     │   too young,   │
+//!     │ record per key  │   are in the map    │  next time   │  or not synced │
+//!     └───── rewritten with the map ──────────┘
+//! ```
+//!
+//! 1. [`keys`]: the keys of the dirty part, in bounded memory; where they do not fit, the map ends earlier
+//! 2. [`round`], [`read`], [`filter`], [`output`]: segments are read batch by batch, filtered, and written aside where something
+//!    changes; small neighbours become one
+//! 3. `partition/replace`: the new file takes the place of the old ones, all or nothing
+//! 4. [`state`]: how far the log is clean; losing it costs work, nothing else
+//!
+//! Nothing here holds a lock that an append or a reader waits for, except while the list of segments is changed.
+//! What is damaged stays: a segment with a bad batch is passed over and reported, and no deletion marker behind it goes,
+//! since what it deletes may be in there.
+
+mod filter;
+mod keys;
+mod output;
+mod read;
+mod round;
+mod state;
+mod throttle;
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use ottla_wire::Offset;
+use ottla_wire::record::BatchHeader;
+
+use self::read::{BatchReader, Next};
+use self::round::Round;
+use self::state::CleanRecord;
+pub(crate) use self::state::CleanState;
+use self::throttle::{Stopped, Throttle};
+use crate::error::{FlushError, LocateError};
+use crate::partition::PartitionLog;
+use crate::segment::Segment;
+
+/// How a partition is to be compacted.
+pub struct CleanOptions<'a> {
+    /// Records from here on stay. What is not durable, or in the active segment, stays anyway.
+    pub upto: Offset,
+    /// The time now.
+    pub now_ms: i64,
+    /// How long a deletion marker stays after it was first met.
+    pub delete_retention_ms: i64,
+    /// How old a record must be before it may go.
+    pub min_compaction_lag_ms: i64,
+    /// Memory for the keys of one round, 24 bytes each and an eighth more.
+    pub key_map_bytes_max: usize,
+    /// A batch that unpacks to more than this stays as it is.
+    pub unpacked_bytes_max: usize,
+    /// Most bytes read and written in a second; 0 for no limit.
+    pub io_bytes_per_second: u64,
+    /// Whether a batch is the last one of an idempotent producer that somebody still knows: it stays, empty if need be.
+    pub is_producer_end: &'a dyn Fn(&BatchHeader) -> bool,
+    /// Whether to stop soon.
+    pub should_stop: &'a dyn Fn() -> bool,
+}
+
+/// What a compaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CleanReport {
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Bytes by which the log got shorter.
+    pub bytes_freed: u64,
+    /// Records that went.
+    pub records_removed: u64,
+    /// Segments that were replaced.
+    pub segments_replaced: usize,
+    /// Segments that took their place.
+    pub segments_written: usize,
+    /// Different keys met in the part that was dirty.
+    pub keys: usize,
+    /// Below this offset the log has one record per key now.
+    pub clean_upto: Offset,
+    /// Whether the keys did not fit into memory, so that another round is wanted.
+    pub is_partial: bool,
+    /// Batches that could not be unpacked, and stay as they are.
+    pub opaque_batches: u64,
+    /// Segments passed over because of damage, by base offset.
+    pub damaged_segments: Vec<Offset>,
+}
+
+/// How much there is to compact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dirtiness {
+    /// Bytes that are compacted.
+    pub clean_bytes: u64,
+    /// Bytes that are not, and may be.
+    pub dirty_bytes: u64,
+    /// Timestamp at the beginning of the dirty part, if there is one.
+    pub oldest_dirty_ms: Option<i64>,
+    /// When the next deletion marker may go.
+    pub next_horizon_ms: Option<i64>,
+}
+
+impl Dirtiness {
+    /// The share of dirty bytes, 0 to 1.
+    pub fn ratio(&self) -> f64 {
+        match self.clean_bytes + self.dirty_bytes {
+            0 => 0.0,
+            all => self.dirty_bytes as f64 / all as f64,
+        }
+    }
+}
+
+/// Why a compaction ended. What it had replaced by then stays replaced; nothing is half replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanError {
+    /// It was told to.
+    #[error("the compaction was stopped")]
+    Stopped,
+    /// The partition was deleted.
+    #[error("the partition was deleted")]
+    Deleted,
+    /// The log directory was shut down.
+    #[error("the log is shut down")]
+    Closed,
+    /// The log directory takes no writes any more.
+    #[error("the log directory is offline: {reason}")]
+    Offline {
+        /// Why.
+        reason: String,
+    },
+    /// There is no space for the new segment. The old ones stay.
+    #[error("no space left to write a compacted segment")]
+    NoSpace,
+    /// The system refused.
+    #[error("compacting: {source}")]
+    Io {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl From<io::Error> for CleanError {
+    fn from(source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => Self::NoSpace,
+            _ => Self::Io { source },
+        }
+    }
+}
+
+impl From<Stopped> for CleanError {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<FlushError> for CleanError {
+    fn from(FlushError::Offline { reason }: FlushError) -> Self {
+        Self::Offline { reason }
+    }
+}
+
+impl From<LocateError> for CleanError {
+    fn from(error: LocateError) -> Self {
+        match error {
+            LocateError::Io { source } => source.into(),
+            other => Self::Io { source: io::Error::other(other) },
+        }
+    }
+}
+
+/// A segment that may be compacted.
+#[derive(Clone)]
+struct Candidate {
+    segment: Arc<Segment>,
+    end: Offset,
+}
+
+/// What may be compacted now.
+struct Extent {
+    candidates: Vec<Candidate>,
+    first_dirty: Offset,
+    upto: Offset,
+}
+
+impl PartitionLog {
+    /// How much a compaction with these options would find.
+    pub fn dirtiness(&self, options: &CleanOptions<'_>) -> Result<Dirtiness, CleanError> {
+        self.check_cleanable()?;
+        let state = self.clean_state().lock().unwrap_or_else(PoisonError::into_inner).load(self);
+        let extent = self.extent(state, options)?;
+        let mut dirtiness = Dirtiness { next_horizon_ms: state.next_horizon_ms, ..Dirtiness::default() };
+        for candidate in &extent.candidates {
+            if candidate.end <= extent.first_dirty {
+                dirtiness.clean_bytes += candidate.segment.bytes();
+                continue;
+            }
+            dirtiness.dirty_bytes += candidate.segment.bytes();
+            if dirtiness.oldest_dirty_ms.is_none() {
+                dirtiness.oldest_dirty_ms = first_timestamp(&candidate.segment)?;
+            }
+        }
+        Ok(dirtiness)
+    }
+
+    /// Compacts what may be compacted. One at a time; readers and appends go on.
+    pub fn compact(&self, options: &CleanOptions<'_>) -> Result<CleanReport, CleanError> {
+        self.check_cleanable()?;
+        let mut guard = self.clean_state().lock().unwrap_or_else(PoisonError::into_inner);
+        let state = guard.load(self);
+        let extent = self.extent(state, options)?;
+        let mut round = Round::new(self, options);
+        let keys = round.collect_keys(&extent)?;
+        round.report.keys = keys.map.len();
+        round.report.is_partial = keys.end < extent.upto;
+        for group in self.groups(&extent, keys.end) {
+            round.rewrite(&group, &keys)?;
+        }
+        round.report.clean_upto = keys.end.max(extent.first_dirty);
+        let next_horizon_ms = round.next_horizon_ms;
+        let report = round.report;
+        guard.store(self, CleanRecord { clean_upto: report.clean_upto, next_horizon_ms });
+        Ok(report)
+    }
+
+    fn check_cleanable(&self) -> Result<(), CleanError> {
+        if let Some(reason) = self.offline_reason() {
+            return Err(CleanError::Offline { reason });
+        }
+        if self.is_deleted() {
+            return Err(CleanError::Deleted);
+        }
+        if self.is_closed() {
+            return Err(CleanError::Closed);
+        }
+        Ok(())
+    }
+
+    /// Whole segments that are durable, closed, visible and old enough.
+    fn extent(&self, state: CleanRecord, options: &CleanOptions<'_>) -> Result<Extent, CleanError> {
+        let start = self.log_start_offset();
+        let first_dirty = state.clean_upto.max(start);
+        let upto = options.upto.min(self.high_watermark()).min(self.durable_offset());
+        let youngest_ms = options.now_ms.saturating_sub(options.min_compaction_lag_ms.max(0));
+        let mut candidates = Vec::new();
+        for (slot, end) in self.all_slots() {
+            let Some(end) = end.filter(|end| *end <= upto) else { break };
+            if end <= start {
+                continue;
+            }
+            // Removed since: the next round looks again.
+            let Some(segment) = self.open_listed(&slot)? else { break };
+            if !segment.is_settled() {
+                break;
+            }
+            let young = options.min_compaction_lag_ms > 0 && segment.index().max_timestamp() > youngest_ms;
+            if young && end > first_dirty {
+                break;
+            }
+            candidates.push(Candidate { segment, end });
+        }
+        let upto = candidates.last().map_or(first_dirty, |last| last.end.max(first_dirty));
+        Ok(Extent { candidates, first_dirty, upto })
+    }
+
+    /// Runs of segments that become one each.
+    fn groups(&self, extent: &Extent, keys_end: Offset) -> Vec<Vec<Candidate>> {
+        let bytes_max = self.map_bytes();
+        let mut groups: Vec<Vec<Candidate>> = Vec::new();
+        let mut bytes = 0;
+        for candidate in &extent.candidates {
+            // Nothing behind the map changes.
+            if candidate.segment.base_offset() >= keys_end {
+                break;
+            }
+            let more = candidate.segment.bytes();
+            let joins = groups.last().and_then(|group| group.first()).is_some_and(|first| {
+                bytes + more <= bytes_max && i32::try_from(candidate.end.0 - first.segment.base_offset().0).is_ok()
+            });
+            if let Some(group) = groups.last_mut().filter(|_| joins) {
+                group.push(candidate.clone());
+            } else {
+                groups.push(vec![candidate.clone()]);
+                bytes = 0;
+            }
+            bytes += more;
+        }
+        groups
+    }
+}
+
+/// The timestamp of the first batch that has one.
+fn first_timestamp(segment: &Segment) -> Result<Option<i64>, CleanError> {
+    let mut throttle = Throttle::new(0, &|| false);
+    let mut reader = BatchReader::new(segment, segment.base_offset());
+    match reader.next(&mut throttle)? {
+        Next::Batch { batch, .. } if batch.header.record_count > 0 => Ok(Some(batch.header.max_timestamp)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,193 @@
+//! The segment that a compaction writes: beside the old ones, and only once something is different from them.
+
+use std::fs::{self, File};
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+use ottla_wire::record::BatchHeader;
+
+use super::CleanError;
+use super::filter::{Vacancy, write_empty};
+use super::throttle::Throttle;
+use crate::disk::Disk;
+use crate::index::Index;
+use crate::scan::batch_bytes;
+use crate::segment::Segment;
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A segment being written.
+pub(super) struct Output<'a> {
+    disk: Disk,
+    path: PathBuf,
+    /// The first of the old segments: as long as the new one is the beginning of it, nothing is written.
+    first: &'a Segment,
+    file: Option<File>,
+    /// Bytes in the file.
+    stored: u64,
+    buffer: Vec<u8>,
+    index: Index,
+    /// Offsets that lost their records and have no batch yet.
+    vacancy: Option<Pending>,
+}
+
+struct Pending {
+    vacancy: Vacancy,
+    /// Where it stands in the first segment, as the very batch that it would become.
+    stands_at: Option<u64>,
+}
+
+/// A segment written and not yet synced.
+pub(super) struct Written {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    pub(super) index: Index,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(disk: Disk, path: PathBuf, first: &'a Segment, interval_bytes: u32) -> Self {
+        let index = Index::new(first.base_offset(), interval_bytes);
+        Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, vacancy: None }
+    }
+
+    /// A batch that stays as it stands at `position` of `segment`.
+    pub(super) fn keep(
+        &mut self,
+        bytes: &[u8],
+        segment: &Segment,
+        position: u64,
+        throttle: &mut Throttle<'_>,
+    ) -> Result<(), CleanError> {
+        self.close_vacancy(throttle)?;
+        if self.is_same(segment, position) {
+            self.note(bytes);
+            return Ok(());
+        }
+        self.write(bytes, throttle)
+    }
+
+    /// A batch that is new.
+    pub(super) fn put(&mut self, bytes: &[u8], throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
+        self.close_vacancy(throttle)?;
+        self.write(bytes, throttle)
+    }
+
+    /// A batch that lost its records and has to stay, empty.
+    pub(super) fn put_empty(
+        &mut self,
+        batch: &[u8],
+        header: &BatchHeader,
+        segment: &Segment,
+        position: u64,
+        throttle: &mut Throttle<'_>,
+    ) -> Result<(), CleanError> {
+        let mut empty = Vec::new();
+        write_empty(header, &mut empty);
+        if empty == batch { self.keep(batch, segment, position, throttle) } else { self.put(&empty, throttle) }
+    }
+
+    /// A batch that lost its records and need not stay.
+    pub(super) fn vacate(
+        &mut self,
+        batch: &[u8],
+        header: &BatchHeader,
+        segment: &Segment,
+        position: u64,
+        throttle: &mut Throttle<'_>,
+    ) -> Result<(), CleanError> {
+        let vacancy = Vacancy::of(header);
+        if let Some(pending) = &mut self.vacancy
+            && pending.vacancy.extend(&vacancy)
+        {
+            pending.stands_at = None;
+            return Ok(());
+        }
+        self.close_vacancy(throttle)?;
+        let mut standing = Vec::new();
+        vacancy.write(&mut standing);
+        let stands_at = (self.is_same(segment, position) && standing == batch).then_some(position);
+        self.vacancy = Some(Pending { vacancy, stands_at });
+        Ok(())
+    }
+
+    /// Ends the segment. `None` if it would be the first old one again.
+    pub(super) fn finish(mut self, throttle: &mut Throttle<'_>) -> Result<Option<Written>, CleanError> {
+        self.close_vacancy(throttle)?;
+        if self.file.is_none() {
+            if self.index.end_position() == self.first.bytes() {
+                return Ok(None);
+            }
+            self.begin(throttle)?;
+        }
+        self.flush(throttle)?;
+        let Some(file) = self.file else { return Ok(None) };
+        Ok(Some(Written { path: self.path, file, index: self.index }))
+    }
+
+    /// Leaves nothing behind.
+    pub(super) fn discard(path: &std::path::Path) {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "an unfinished segment stays until the next start");
+        }
+    }
+
+    /// Whether what stands at `position` of `segment` stands there in the new segment as well.
+    fn is_same(&self, segment: &Segment, position: u64) -> bool {
+        self.file.is_none() && std::ptr::eq(segment, self.first) && position == self.index.end_position()
+    }
+
+    fn close_vacancy(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
+        let Some(Pending { vacancy, stands_at }) = self.vacancy.take() else { return Ok(()) };
+        let mut empty = Vec::new();
+        vacancy.write(&mut empty);
+        if stands_at.is_some() {
+            self.note(&empty);
+            return Ok(());
+        }
+        self.write(&empty, throttle)
+    }
+
+    /// Enters a batch into the index.
+    fn note(&mut self, bytes: &[u8]) {
+        let Ok(header) = BatchHeader::parse(bytes) else { return };
+        let (position, next) = (self.index.end_position(), header.next_offset());
+        self.index.push(header.base_offset, position, next, position + batch_bytes(&header), header.max_timestamp);
+    }
+
+    fn write(&mut self, bytes: &[u8], throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
+        if self.file.is_none() {
+            self.begin(throttle)?;
+        }
+        self.note(bytes);
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER_BYTES { self.flush(throttle) } else { Ok(()) }
+    }
+
+    /// Begins the file with what is the same so far.
+    fn begin(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
+        let same = self.index.end_position();
+        let file = self.disk.create(&self.path)?;
+        self.file = Some(file);
+        let mut copied = 0;
+        while copied < same {
+            let bytes = (same - copied).min(BUFFER_BYTES as u64);
+            self.buffer.resize(bytes as usize, 0);
+            self.first.read_exact_at(copied, &mut self.buffer)?;
+            throttle.pay(bytes)?;
+            self.flush(throttle)?;
+            copied += bytes;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        self.disk.write_at(file, &mut [IoSlice::new(&self.buffer)], self.stored)?;
+        self.stored += self.buffer.len() as u64;
+        throttle.pay(self.buffer.len() as u64)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! A segment from one batch to the next, each checked: what a compaction reads is what it writes back.
+
+use std::io;
+
+use ottla_wire::Offset;
+use ottla_wire::record::{BATCH_HEADER_BYTES, Batch, BatchHeader};
+
+use super::CleanError;
+use super::throttle::Throttle;
+use crate::index::IndexEntry;
+use crate::scan::batch_bytes;
+use crate::segment::Segment;
+
+/// How much is read at once where batches are small.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// What a reader came to.
+pub(super) enum Next<'r> {
+    Batch {
+        batch: Batch<'r>,
+        position: u64,
+    },
+    End,
+    /// What stands here is not the batch that has to be here.
+    Damaged(Offset),
+}
+
+/// Reads the batches of one segment that no append reaches any more.
+pub(super) struct BatchReader<'a> {
+    segment: &'a Segment,
+    window: Vec<u8>,
+    /// Where in the segment the window begins.
+    start: u64,
+    at: IndexEntry,
+    end_position: u64,
+    pub(super) read_bytes: u64,
+}
+
+impl<'a> BatchReader<'a> {
+    /// From the batch that holds `from` on, or a little before.
+    pub(super) fn new(segment: &'a Segment, from: Offset) -> Self {
+        let first = IndexEntry { offset: segment.base_offset(), position: 0, max_before: 0 };
+        let index = segment.index();
+        let at = index.floor_offset(from.max(segment.base_offset())).unwrap_or(first);
+        let end_position = index.end_position();
+        drop(index);
+        Self { segment, window: Vec::new(), start: at.position, at, end_position, read_bytes: 0 }
+    }
+
+    pub(super) fn next(&mut self, throttle: &mut Throttle<'_>) -> Result<Next<'_>, CleanError> {
+        let position = self.at.position;
+        if position >= self.end_position {
+            return Ok(Next::End);
+        }
+        let damaged = Next::Damaged(self.at.offset);
+        if !self.fill(BATCH_HEADER_BYTES, throttle)? {
+            return Ok(damaged);
+        }
+        let Ok(header) = BatchHeader::parse(self.rest()) else { return Ok(damaged) };
+        let in_place = header.base_offset == self.at.offset && position + batch_bytes(&header) <= self.end_position;
+        if !in_place || !self.fill(header.total_bytes(), throttle)? {
+            return Ok(damaged);
+        }
+        let from = (position - self.start) as usize;
+        match Batch::parse(self.window.get(from..).unwrap_or_default()) {
+            Ok(batch) if batch.check_crc().is_ok() => {
+                self.at.position += batch_bytes(&header);
+                self.at.offset = header.next_offset();
+                Ok(Next::Batch { batch, position })
+            }
+            _ => Ok(damaged),
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.window.get((self.at.position - self.start) as usize..).unwrap_or_default()
+    }
+
+    /// Sees to it that so many bytes from the current place on are in the window. False where the segment ends before.
+    fn fill(&mut self, bytes: usize, throttle: &mut Throttle<'_>) -> Result<bool, CleanError> {
+        let have = self.rest().len();
+        if have >= bytes {
+            return Ok(true);
+        }
+        let left = (self.end_position - self.at.position) as usize;
+        if left < bytes {
+            return Ok(false);
+        }
+        let passed = self.window.len() - have;
+        self.window.drain(..passed);
+        self.start = self.at.position;
+        let want = bytes.max(WINDOW_BYTES).min(left);
+        self.window.resize(want, 0);
+        let read =
+            self.segment.read_exact_at(self.start + have as u64, self.window.get_mut(have..).unwrap_or_default());
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            other => other?,
+        }
+        self.read_bytes += (want - have) as u64;
+        throttle.pay((want - have) as u64)?;
+        Ok(true)
+    }
+}

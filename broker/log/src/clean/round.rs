@@ -1,0 +1,282 @@
+//! One compaction under way: the keys of the dirty part, then every run of segments.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use ottla_wire::Offset;
+use ottla_wire::record::Batch;
+
+use super::filter::{Outcome, Verdict, filter};
+use super::keys::{Full, KeyMap};
+use super::output::{Output, Written};
+use super::read::{BatchReader, Next};
+use super::throttle::Throttle;
+use super::{Candidate, CleanError, CleanOptions, CleanReport, Extent};
+use crate::format::{STAGED_SUFFIX, segment_file_name};
+use crate::partition::PartitionLog;
+
+/// The keys of the dirty part.
+pub(super) struct Keys {
+    pub(super) map: KeyMap,
+    /// Records from here on are not in the map.
+    pub(super) end: Offset,
+}
+
+/// One compaction under way.
+pub(super) struct Round<'a> {
+    log: &'a PartitionLog,
+    options: &'a CleanOptions<'a>,
+    throttle: Throttle<'a>,
+    pub(super) report: CleanReport,
+    pub(super) next_horizon_ms: Option<i64>,
+    /// Something was passed over: what a deletion marker behind it deletes may still be there.
+    markers_stay: bool,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(log: &'a PartitionLog, options: &'a CleanOptions<'a>) -> Self {
+        Self {
+            log,
+            options,
+            throttle: Throttle::new(options.io_bytes_per_second, options.should_stop),
+            report: CleanReport::default(),
+            next_horizon_ms: None,
+            markers_stay: false,
+        }
+    }
+
+    pub(super) fn collect_keys(&mut self, extent: &Extent) -> Result<Keys, CleanError> {
+        let dirty = || extent.candidates.iter().filter(|candidate| candidate.end > extent.first_dirty);
+        // There are no more keys than offsets.
+        let offsets: u64 = dirty().map(|it| (it.end.0 - it.segment.base_offset().0) as u64).sum();
+        let mut keys = Keys { map: KeyMap::new(offsets, self.options.key_map_bytes_max), end: extent.first_dirty };
+        for candidate in dirty() {
+            let mut reader = BatchReader::new(&candidate.segment, extent.first_dirty);
+            // What is behind damage hides no key that anything depends on: its records stay.
+            while let Next::Batch { batch, .. } = reader.next(&mut self.throttle)? {
+                if batch.header.is_control() {
+                    continue;
+                }
+                let Ok(records) = batch.records(self.options.unpacked_bytes_max) else { continue };
+                for record in &records {
+                    let Ok(record) = record else { break };
+                    let offset = batch.header.offset_of(&record);
+                    let Some(key) = record.key.filter(|_| offset >= extent.first_dirty) else { continue };
+                    if offset < keys.end {
+                        // Offsets that do not rise: the batch will be found opaque.
+                        continue;
+                    }
+                    if keys.map.put(key, offset) == Err(Full) {
+                        keys.end = offset;
+                        self.report.bytes_read += reader.read_bytes;
+                        return Ok(keys);
+                    }
+                }
+                keys.end = batch.header.next_offset().max(keys.end);
+            }
+            self.report.bytes_read += reader.read_bytes;
+            keys.end = candidate.end;
+        }
+        Ok(keys)
+    }
+
+    /// Rewrites a run of segments as one, or parts of it where some are damaged.
+    pub(super) fn rewrite(&mut self, group: &[Candidate], keys: &Keys) -> Result<(), CleanError> {
+        let damaged = |candidate: &Candidate| !candidate.segment.index().quarantined().is_empty();
+        for part in group.split_inclusive(damaged) {
+            let (sound, bad) = match part.split_last() {
+                Some((last, sound)) if damaged(last) => (sound, Some(last)),
+                _ => (part, None),
+            };
+            if !sound.is_empty() {
+                self.rewrite_sound(sound, keys)?;
+            }
+            if let Some(bad) = bad {
+                self.pass_over(bad);
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_over(&mut self, candidate: &Candidate) {
+        self.report.damaged_segments.push(candidate.segment.base_offset());
+        self.markers_stay = true;
+    }
+
+    fn rewrite_sound(&mut self, group: &[Candidate], keys: &Keys) -> Result<(), CleanError> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+        let path = staged_path(self.log, first.segment.base_offset());
+        let written = self.write_group(group, keys, path.clone());
+        let written = match written {
+            Ok(GroupEnd::Written(written)) if written.index.end_offset() == last.end => written,
+            Ok(GroupEnd::Same) => return Ok(()),
+            Ok(GroupEnd::Damaged(at)) => {
+                Output::discard(&path);
+                return self.rewrite_around(group, at, keys);
+            }
+            // Damage cut the last batches off: the index knows, or the next read finds out.
+            Ok(GroupEnd::Written(_)) => {
+                Output::discard(&path);
+                for candidate in group {
+                    self.pass_over(candidate);
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                if !self.log.is_deleted() {
+                    Output::discard(&path);
+                }
+                return Err(error);
+            }
+        };
+        let before: u64 = group.iter().map(|candidate| candidate.segment.bytes()).sum();
+        let after = written.index.end_position();
+        if self.install(first.segment.base_offset()..last.end, written)? {
+            self.report.segments_replaced += group.len();
+            self.report.segments_written += 1;
+            self.report.bytes_written += after;
+            self.report.bytes_freed += before.saturating_sub(after);
+        }
+        Ok(())
+    }
+
+    /// Puts the new segment in the place of the old ones; false where those are not there any more.
+    fn install(&self, run: Range<Offset>, written: Written) -> Result<bool, CleanError> {
+        let Written { path, file, index } = written;
+        if let Err(error) = self.log.disk().sync_data(&file) {
+            Output::discard(&path);
+            let error = CleanError::from(error);
+            if let CleanError::Io { source } = &error {
+                self.log.poison("fdatasync of a compacted segment", source);
+            }
+            return Err(error);
+        }
+        let start = run.start;
+        match self.log.replace_slots(run, &path) {
+            Ok(()) => {
+                self.log.store_index(start, &index);
+                Ok(true)
+            }
+            // Retention or a deletion was quicker.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput || self.log.is_deleted() => {
+                if !self.log.is_deleted() {
+                    Output::discard(&path);
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Damage was found on the way: the segment that has it stays as it is, and so do its neighbours this time.
+    fn rewrite_around(&mut self, group: &[Candidate], at: Offset, keys: &Keys) -> Result<(), CleanError> {
+        let hit = |candidate: &Candidate| candidate.segment.base_offset() <= at && at < candidate.end;
+        for part in group.split_inclusive(hit) {
+            let (sound, bad) = match part.split_last() {
+                Some((last, sound)) if hit(last) => (sound, Some(last)),
+                _ => (part, None),
+            };
+            if !sound.is_empty() {
+                self.rewrite_sound(sound, keys)?;
+            }
+            if let Some(bad) = bad {
+                tracing::error!(
+                    partition = %self.log.name(),
+                    segment = bad.segment.base_offset().0,
+                    offset = at.0,
+                    "a damaged segment is not compacted"
+                );
+                self.pass_over(bad);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_group(&mut self, group: &[Candidate], keys: &Keys, path: PathBuf) -> Result<GroupEnd, CleanError> {
+        let Some(first) = group.first() else { return Ok(GroupEnd::Same) };
+        let interval_bytes = self.log.options().index_interval_bytes;
+        let mut output = Output::new(self.log.disk(), path, &first.segment, interval_bytes);
+        let mut thinned = Vec::new();
+        for candidate in group {
+            let segment = &candidate.segment;
+            let mut reader = BatchReader::new(segment, segment.base_offset());
+            loop {
+                let (batch, position) = match reader.next(&mut self.throttle)? {
+                    Next::Batch { batch, position } => (batch, position),
+                    Next::End => break,
+                    Next::Damaged(at) => return Ok(GroupEnd::Damaged(at)),
+                };
+                let header = batch.header;
+                thinned.clear();
+                match self.filter(&batch, keys, &mut thinned) {
+                    Outcome::Kept => output.keep(batch.bytes, segment, position, &mut self.throttle)?,
+                    Outcome::Opaque => {
+                        self.report.opaque_batches += 1;
+                        self.markers_stay = true;
+                        output.keep(batch.bytes, segment, position, &mut self.throttle)?;
+                    }
+                    Outcome::Rewritten => output.put(&thinned, &mut self.throttle)?,
+                    Outcome::Emptied if header.is_idempotent() && (self.options.is_producer_end)(&header) => {
+                        output.put_empty(batch.bytes, &header, segment, position, &mut self.throttle)?;
+                    }
+                    Outcome::Emptied => output.vacate(batch.bytes, &header, segment, position, &mut self.throttle)?,
+                }
+            }
+            self.report.bytes_read += reader.read_bytes;
+        }
+        Ok(output.finish(&mut self.throttle)?.map_or(GroupEnd::Same, GroupEnd::Written))
+    }
+
+    fn filter(&mut self, batch: &Batch<'_>, keys: &Keys, out: &mut Vec<u8>) -> Outcome {
+        let CleanOptions { now_ms, delete_retention_ms, unpacked_bytes_max, .. } = *self.options;
+        let horizon_ms = now_ms.saturating_add(delete_retention_ms.max(0));
+        let standing = batch.header.delete_horizon();
+        let (mut removed, mut has_markers) = (0, false);
+        let outcome = filter(
+            batch,
+            unpacked_bytes_max,
+            horizon_ms,
+            |offset, record| {
+                // What has no key is never replaced, and what is not in the map is for the next round.
+                let Some(key) = record.key.filter(|_| offset < keys.end) else { return Verdict::Keep };
+                if keys.map.last(key).is_some_and(|last| last > offset) {
+                    removed += 1;
+                    return Verdict::Drop;
+                }
+                if record.value.is_some() {
+                    return Verdict::Keep;
+                }
+                if !self.markers_stay && standing.is_some_and(|horizon| horizon < now_ms) {
+                    removed += 1;
+                    return Verdict::Drop;
+                }
+                has_markers = true;
+                Verdict::Expire
+            },
+            out,
+        );
+        if matches!(outcome, Outcome::Rewritten | Outcome::Emptied) {
+            self.report.records_removed += removed;
+        }
+        if has_markers && !self.markers_stay && outcome != Outcome::Opaque {
+            let horizon = standing.unwrap_or(horizon_ms);
+            self.next_horizon_ms = Some(self.next_horizon_ms.map_or(horizon, |next| next.min(horizon)));
+        }
+        outcome
+    }
+}
+
+fn staged_path(log: &PartitionLog, base: Offset) -> PathBuf {
+    log.directory().join(segment_file_name(base, STAGED_SUFFIX))
+}
+
+/// How the writing of a group ended.
+enum GroupEnd {
+    /// With a new segment.
+    Written(Written),
+    /// Nothing would change.
+    Same,
+    /// In damage at this offset.
+    Damaged(Offset),
+}

@@ -1,0 +1,84 @@
+//! How far a partition is compacted. Derived: without the file the next compaction begins at the beginning.
+//!
+//! ```text
+//! compacted below i64 · the next deletion marker may go at i64, or i64::MAX
+//! ```
+
+use ottla_wire::Offset;
+
+use crate::format::{CLEAN_FILE, CLEAN_VERSION};
+use crate::partition::PartitionLog;
+use crate::state_file::StateFile;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CleanRecord {
+    /// Below it every key has one record.
+    pub(super) clean_upto: Offset,
+    /// When the next deletion marker may go.
+    pub(super) next_horizon_ms: Option<i64>,
+}
+
+/// The file as far as it was read.
+#[derive(Debug, Default)]
+pub(crate) struct CleanState {
+    known: Option<CleanRecord>,
+}
+
+impl CleanState {
+    pub(super) fn load(&mut self, log: &PartitionLog) -> CleanRecord {
+        *self.known.get_or_insert_with(|| {
+            let read = file(log).read().unwrap_or_else(|error| {
+                tracing::warn!(partition = %log.name(), %error, "compaction begins at the beginning");
+                None
+            });
+            let record = read.and_then(|bytes| decode(&bytes)).unwrap_or_default();
+            // A record of a log that reached further than this one does says nothing about it.
+            if record.clean_upto <= log.end_offset() { record } else { CleanRecord::default() }
+        })
+    }
+
+    /// Keeps the record. A failure costs work after the next start.
+    pub(super) fn store(&mut self, log: &PartitionLog, record: CleanRecord) {
+        if self.known.replace(record) != Some(record)
+            && !log.is_deleted()
+            && let Err(error) = file(log).write(&encode(record))
+        {
+            tracing::warn!(partition = %log.name(), %error, "how far the partition is compacted is not written down");
+        }
+    }
+}
+
+fn file(log: &PartitionLog) -> StateFile {
+    StateFile::on(log.disk(), log.directory().join(CLEAN_FILE), CLEAN_VERSION)
+}
+
+fn encode(record: CleanRecord) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let (first, second) = bytes.split_at_mut(8);
+    first.copy_from_slice(&record.clean_upto.0.to_be_bytes());
+    second.copy_from_slice(&record.next_horizon_ms.unwrap_or(i64::MAX).to_be_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<CleanRecord> {
+    let ([upto, horizon], []) = bytes.as_chunks::<8>() else { return None };
+    let (upto, horizon) = (i64::from_be_bytes(*upto), i64::from_be_bytes(*horizon));
+    (upto >= 0)
+        .then(|| CleanRecord { clean_upto: Offset(upto), next_horizon_ms: Some(horizon).filter(|it| *it != i64::MAX) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_reads_back_and_anything_else_is_none() {
+        for next_horizon_ms in [None, Some(0), Some(1_763_640_000_000)] {
+            let record = CleanRecord { clean_upto: Offset(77), next_horizon_ms };
+            assert_eq!(decode(&encode(record)), Some(record));
+        }
+        assert_eq!(decode(&[0; 15]), None);
+        assert_eq!(decode(&[0xFF; 16]), None);
+    }
+}

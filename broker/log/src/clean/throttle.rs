@@ -1,0 +1,44 @@
+//! How fast a compaction may read and write.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest sleep before somebody who wants the compaction to end is heard.
+const NAP: Duration = Duration::from_millis(50);
+
+/// Spreads reads and writes over time.
+pub(super) struct Throttle<'a> {
+    bytes_per_second: u64,
+    should_stop: &'a dyn Fn() -> bool,
+    begun: Instant,
+    bytes: u64,
+}
+
+/// The compaction is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stopped;
+
+impl<'a> Throttle<'a> {
+    /// At most so many bytes a second, 0 for as fast as it goes.
+    pub(super) fn new(bytes_per_second: u64, should_stop: &'a dyn Fn() -> bool) -> Self {
+        Self { bytes_per_second, should_stop, begun: Instant::now(), bytes: 0 }
+    }
+
+    /// Notes bytes read or written, and sleeps as long as they are worth.
+    pub(super) fn pay(&mut self, bytes: u64) -> Result<(), Stopped> {
+        self.bytes += bytes;
+        loop {
+            if (self.should_stop)() {
+                return Err(Stopped);
+            }
+            if self.bytes_per_second == 0 {
+                return Ok(());
+            }
+            let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second as f64);
+            match due.checked_sub(self.begun.elapsed()).filter(|rest| !rest.is_zero()) {
+                Some(rest) => thread::sleep(rest.min(NAP)),
+                None => return Ok(()),
+            }
+        }
+    }
+}

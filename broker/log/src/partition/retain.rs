@@ -1,0 +1,194 @@
+//! The end of old data: the log start moves up, and whole segments below it go.
+//!
+//! The new start is durable before anything below it is removed, and only then do readers see it: a crash finds either
+//! everything or the new start, and a start of the log removes what is below (`replace`).
+
+use std::fs;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::UNIX_EPOCH;
+
+use super::{PartitionLog, Slot};
+use crate::Offset;
+use crate::clean::CleanState;
+use crate::disk::Disk;
+use crate::error::{AppendError, RetainError};
+
+/// How much of a partition is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// A segment goes when its greatest timestamp is older than this; negative for never.
+    pub retention_ms: i64,
+    /// The oldest segments go as long as this much is left without them; negative for any size.
+    pub retention_bytes: i64,
+}
+
+/// What a retention removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// How many segments.
+    pub segments: usize,
+    /// How many bytes they had.
+    pub bytes: u64,
+}
+
+impl PartitionLog {
+    /// Moves the log start up to `before`, at most the high watermark. When this returns, the records below are gone for
+    /// every reader and after every crash. Returns the log start, which may have been higher already. Waits for the disk.
+    pub fn delete_records(&self, before: Offset) -> Result<Offset, RetainError> {
+        let (start, high_watermark) = (self.log_start_offset(), self.high_watermark());
+        if before.0 < 0 || before > high_watermark {
+            return Err(RetainError::OutOfRange { requested: before, high_watermark });
+        }
+        if before > start {
+            self.move_log_start(before)?;
+            self.remove_slots_below_start()?;
+        }
+        Ok(self.log_start_offset())
+    }
+
+    /// Removes the oldest segments that the retention does not keep, none that holds records at or above `upto`. A
+    /// segment without timestamps is as old as its file. If all of the active segment is too old, another one is begun.
+    /// Waits for the disk.
+    pub fn delete_old_segments(
+        &self,
+        retention: &Retention,
+        upto: Offset,
+        now_ms: i64,
+    ) -> Result<Removed, RetainError> {
+        let upto = upto.min(self.high_watermark());
+        let mut left_bytes = if retention.retention_bytes < 0 { 0 } else { self.size_bytes()? };
+        let (mut start, mut removed) = (self.log_start_offset(), Removed::default());
+        for (slot, next_base) in self.all_slots() {
+            let end = next_base.unwrap_or_else(|| self.end_offset());
+            if end > upto || end == slot.base() {
+                break;
+            }
+            let bytes = self.slot_bytes(&slot)?;
+            let too_much = retention.retention_bytes >= 0
+                && left_bytes.saturating_sub(bytes) >= retention.retention_bytes as u64
+                && left_bytes > bytes.min(retention.retention_bytes as u64);
+            if !too_much && !self.is_too_old(&slot, retention, now_ms)? {
+                break;
+            }
+            if next_base.is_none() && !self.roll_from(slot.base(), end)? {
+                break;
+            }
+            left_bytes = left_bytes.saturating_sub(bytes);
+            removed.bytes += bytes;
+            start = end;
+        }
+        if start > self.log_start_offset() {
+            self.move_log_start(start)?;
+        }
+        self.check_removable()?;
+        removed.segments = self.remove_slots_below_start()?;
+        Ok(removed)
+    }
+
+    /// Begins another segment if the active one has records and its file is older than `segment_ms`. Waits for the disk.
+    pub fn roll_if_due(&self, segment_ms: i64, now_ms: i64) -> Result<bool, RetainError> {
+        let Some(active) = self.slots().last().cloned() else { return Ok(false) };
+        let end = self.end_offset();
+        if end <= active.base() || self.is_deleted() {
+            return Ok(false);
+        }
+        let file = fs::metadata(self.segment_path(active.base()))?;
+        let born_ms = file.created().or_else(|_| file.modified()).map_or(now_ms, unix_ms);
+        if now_ms.saturating_sub(born_ms) < segment_ms {
+            return Ok(false);
+        }
+        self.roll_from(active.base(), end)
+    }
+
+    /// Bytes of all segments, without what is reserved for appends to come.
+    pub fn size_bytes(&self) -> io::Result<u64> {
+        let slots = self.slots().clone();
+        slots.iter().map(|slot| self.slot_bytes(slot)).sum()
+    }
+
+    fn slot_bytes(&self, slot: &Slot) -> io::Result<u64> {
+        match slot.opened() {
+            Some(segment) => Ok(segment.bytes()),
+            None => match fs::metadata(self.segment_path(slot.base())) {
+                Ok(file) => Ok(file.len()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn is_too_old(&self, slot: &Arc<Slot>, retention: &Retention, now_ms: i64) -> Result<bool, RetainError> {
+        if retention.retention_ms < 0 {
+            return Ok(false);
+        }
+        let Some(segment) = self.open_listed(slot)? else { return Ok(false) };
+        let mut newest_ms = segment.index().max_timestamp();
+        if newest_ms < 0 {
+            newest_ms = segment.file().metadata()?.modified().map_or(now_ms, unix_ms);
+        }
+        Ok(now_ms.saturating_sub(newest_ms) > retention.retention_ms)
+    }
+
+    /// Begins another segment, if the active one still begins and ends where the caller saw it.
+    fn roll_from(&self, base: Offset, end: Offset) -> Result<bool, RetainError> {
+        let rolled = self.roll_active(base, end)?;
+        if rolled {
+            self.flush()?;
+        }
+        Ok(rolled)
+    }
+
+    fn move_log_start(&self, to: Offset) -> Result<(), RetainError> {
+        if to > self.durable_offset() {
+            // The start of the log must not lie behind the end that a power cut leaves.
+            self.flush()?;
+        }
+        self.check_removable()?;
+        self.raise_log_start(to)?;
+        Ok(())
+    }
+
+    fn check_removable(&self) -> Result<(), RetainError> {
+        if let Some(reason) = self.offline_reason() {
+            return Err(RetainError::Offline { reason });
+        }
+        if self.is_deleted() {
+            return Err(RetainError::Deleted);
+        }
+        if self.shared.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
+    }
+
+    pub(crate) fn clean_state(&self) -> &Mutex<CleanState> {
+        &self.clean
+    }
+
+    pub(crate) fn disk(&self) -> Disk {
+        self.shared.disk.clone()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
+    pub(crate) fn poison(&self, what: &str, error: &io::Error) {
+        self.shared.poison(what, error);
+    }
+}
+
+fn unix_ms(time: std::time::SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+impl From<AppendError> for RetainError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Offline { reason } => Self::Offline { reason },
+            AppendError::Deleted => Self::Deleted,
+            AppendError::Closed => Self::Closed,
+            AppendError::NoSpace => Self::NoSpace,
+            AppendError::Io { source } => Self::Io { source },
+            other => Self::Io { source: io::Error::other(other) },
+        }
+    }
+}

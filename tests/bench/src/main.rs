@@ -40,6 +40,10 @@ struct Cli {
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..=16_384))]
     run_mib: u64,
 
+    /// Compare with another build of the broker instead of the bare loop, in the rows that can
+    #[arg(long, value_name = "OTTLA")]
+    against: Option<PathBuf>,
+
     #[command(subcommand)]
     child: Option<Child>,
 }
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
     let outcome = match cli.child {
         Some(Child::Raw { ceiling, dir }) => raw::serve(ceiling, &dir),
         None => {
-            let plan = area::Plan { pairs: cli.pairs, run_bytes: cli.run_mib << 20 };
+            let plan = area::Plan { pairs: cli.pairs, run_bytes: cli.run_mib << 20, against: cli.against };
             area::run(cli.area, &plan).and_then(|rows| report::finish(&rows, cli.json.as_deref()))
         }
     };

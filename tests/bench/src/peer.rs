@@ -23,7 +23,12 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts `ottla serve` on a free loopback port with its data in `dir`.
     pub(crate) fn ottla(dir: &Path, settings: &[&str]) -> Result<Self> {
-        let mut command = Command::new(ottla_binary()?);
+        Self::ottla_at(&ottla_binary()?, dir, settings)
+    }
+
+    /// The same with a build of the caller's choice.
+    pub(crate) fn ottla_at(binary: &Path, dir: &Path, settings: &[&str]) -> Result<Self> {
+        let mut command = Command::new(binary);
         command.arg("serve").arg("--data-dir").arg(dir).args(["--listen", "127.0.0.1:0"]);
         for setting in settings {
             command.args(["--set", setting]);

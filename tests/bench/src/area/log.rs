@@ -31,7 +31,14 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
     let dir = tempfile::tempdir()?;
     let ottla = Peer::ottla(&dir.path().join("ottla"), &["message.max.bytes=2097152"])?;
     ottla.create_topic(1, &["ottla.durability=page-cache"])?;
-    let raw = Peer::raw(Ceiling::Ingest, dir.path())?;
+    let raw = match &plan.against {
+        Some(binary) => {
+            let other = Peer::ottla_at(binary, &dir.path().join("other"), &["message.max.bytes=2097152"])?;
+            other.create_topic(1, &["ottla.durability=page-cache"])?;
+            other
+        }
+        None => Peer::raw(Ceiling::Ingest, dir.path())?,
+    };
     let frame = frames::produce(0, 1, &frames::batch(bytes, (bytes / 1024).max(1), Codec::None)?);
     let count = (plan.run_bytes as usize / frame.len()).max(1);
     let script =

@@ -4,6 +4,8 @@ mod log;
 mod net;
 mod plugin;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
@@ -21,12 +23,14 @@ pub(crate) enum Area {
 }
 
 /// How long and how often.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Interleaved pairs per row.
     pub(crate) pairs: u32,
     /// Bytes that one run moves.
     pub(crate) run_bytes: u64,
+    /// Another build of the broker in the place of the bare loops, where a row allows it.
+    pub(crate) against: Option<PathBuf>,
 }
 
 /// Measures one area, or all of them.

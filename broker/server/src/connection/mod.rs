@@ -19,10 +19,13 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::broker::Broker;
 use crate::fetch::deliver::Delivery;
-use crate::request::{self, CloseReason, Peer, Piece, Reply};
+use crate::request::{CloseReason, Peer, Piece, Reply, Turn};
 
 pub use inbox::BufferPool;
 use inbox::Inbox;
+
+/// Bytes of requests that have arrived together after which no more are waited for.
+const TURN_BYTES: usize = 256 << 10;
 
 /// Why a connection ended.
 enum End {
@@ -114,25 +117,36 @@ impl Connection {
                 return Ok(if half_sent > 0 { End::HalfSent(half_sent) } else { End::ByPeer });
             }
             self.idle.touch();
-            self.take_requests();
+            self.take_requests(true);
             self.inbox.rest(&self.broker.buffers);
         }
     }
 
-    /// Handles every request that has arrived whole and for which the queue has room.
-    fn take_requests(&mut self) {
-        while !self.deaf && self.owed.has_room() {
-            let (reply, bytes) = match self.inbox.next_frame() {
-                Ok(None) => break,
-                Ok(Some(frame)) => {
-                    let bytes = frame.len();
-                    (request::dispatch(&self.broker, &self.peer, frame), bytes)
+    /// Handles every request that has arrived whole and for which the queue has room. When they were just read, what
+    /// else is there is read and handled with them.
+    fn take_requests(&mut self, just_read: bool) {
+        let Self { stream, broker, peer, inbox, owed, deaf, .. } = self;
+        let mut turn = Turn::new(broker, peer);
+        loop {
+            let mut all_handled = false;
+            while !*deaf && owed.has_room_beside(turn.waiting(), turn.waiting_bytes()) {
+                match inbox.next_frame() {
+                    Ok(None) => {
+                        all_handled = true;
+                        break;
+                    }
+                    Ok(Some(frame)) => turn.handle(frame),
+                    Err(reason) => turn.close(reason),
                 }
-                Err(reason) => (Reply::Close(reason), 0),
-            };
-            self.deaf |= matches!(reply, Reply::Close(_));
-            self.owed.push(reply, bytes);
+                *deaf |= owed.add(turn.replies());
+            }
+            let joinable = all_handled && (1..TURN_BYTES).contains(&turn.waiting_bytes());
+            if !(just_read && joinable && read_on(stream, inbox)) {
+                break;
+            }
         }
+        turn.finish();
+        *deaf |= owed.add(turn.replies());
     }
 
     /// Sends the replies that are ready and first in line. A reason comes back when the connection must end.
@@ -161,7 +175,7 @@ impl Connection {
                 return Ok(close);
             }
             // The queue was full when more requests had arrived than it takes: they come now.
-            self.take_requests();
+            self.take_requests(false);
             if !self.owed.first_is_settled() {
                 return Ok(None);
             }
@@ -177,11 +191,19 @@ fn poll_read(
     context: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     ready!(stream.poll_read_ready(context))?;
-    let polled = pin!(stream.read_buf(inbox.room(pool))).poll(context);
+    let polled = pin!(stream.read_buf(&mut inbox.room(pool))).poll(context);
     if polled.is_pending() {
         inbox.rest(pool);
     }
     polled
+}
+
+/// Reads what is there of a frame that has begun behind others that are about to be handled; true when all of it came.
+/// An end or an error comes again with the next read.
+fn read_on(stream: &TcpStream, inbox: &mut Inbox) -> bool {
+    let Some(mut room) = inbox.more_room() else { return false };
+    let wanted = room.limit();
+    stream.try_read_buf(&mut room).is_ok_and(|read| read == wanted)
 }
 
 /// Replies owed to the client, first asked first.
@@ -202,8 +224,13 @@ impl Owed {
     }
 
     fn has_room(&self) -> bool {
-        self.queue.len() < self.requests_max
-            && self.bytes < self.bytes_max
+        self.has_room_beside(0, 0)
+    }
+
+    /// Whether there is room beside requests that are about to be added.
+    fn has_room_beside(&self, requests: usize, bytes: usize) -> bool {
+        self.queue.len() + requests < self.requests_max
+            && self.bytes + bytes < self.bytes_max
             && !matches!(self.queue.back(), Some((Reply::Exclusive(_), _)))
     }
 
@@ -216,6 +243,16 @@ impl Owed {
             };
         self.queue.push_back((reply, bytes));
         self.bytes += bytes;
+    }
+
+    /// Adds replies. True: one of them ends the connection.
+    fn add(&mut self, replies: impl Iterator<Item = (Reply, usize)>) -> bool {
+        let mut closes = false;
+        for (reply, request_bytes) in replies {
+            closes |= matches!(reply, Reply::Close(_));
+            self.push(reply, request_bytes);
+        }
+        closes
     }
 
     fn first_is_settled(&self) -> bool {

@@ -22,6 +22,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::BytesMut;
 use ottla_log::{AppendError, Appended, PartitionLog};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
@@ -82,6 +83,21 @@ impl Claim {
     /// Of a batch whose header was checked.
     pub(crate) fn of(header: &BatchHeader) -> Option<Self> {
         check::span_of(header).map(|span| Self { producer_id: header.producer_id, span })
+    }
+}
+
+/// A batch that may be appended together with others.
+#[derive(Debug)]
+pub(crate) struct Unplaced {
+    batch: BytesMut,
+    records: i64,
+    claim: Option<Claim>,
+}
+
+impl Unplaced {
+    /// A batch whose header was checked.
+    pub(crate) fn new(batch: BytesMut, header: &BatchHeader) -> Self {
+        Self { batch, records: i64::from(header.last_offset_delta) + 1, claim: Claim::of(header) }
     }
 }
 
@@ -195,6 +211,57 @@ impl Intake {
             self.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
         }
         Ok(appended)
+    }
+
+    /// Whether a batch would be the next of its producer once `joined` are appended: so surely that it can be appended
+    /// together with them. Where the answer is no, it is checked by itself afterwards.
+    pub(crate) fn follows(&self, joined: &[Unplaced], claim: Option<Claim>) -> bool {
+        let Some(claim) = claim else { return true };
+        let check = self.sequences.check(claim.producer_id, claim.span);
+        let before = joined.iter().rev().filter_map(|it| it.claim).find(|it| it.producer_id == claim.producer_id);
+        match before {
+            Some(before) => {
+                let next = before.span.epoch == claim.span.epoch && before.span.last.advance(1) == claim.span.first;
+                next && !matches!(check, Ok(Check::Duplicate(_)))
+            }
+            None => matches!(check, Ok(Check::Next(_))),
+        }
+    }
+
+    /// Appends batches in one write, the first of them admitted under the same lock and each of the others found to
+    /// [follow](Self::follows). If that fails each is checked and tried by itself: the fault of one must not be the
+    /// others'. Where each went comes back in turn.
+    pub(crate) fn append_joined(
+        &mut self,
+        log: &PartitionLog,
+        mut joined: Vec<Unplaced>,
+    ) -> Vec<Result<Place, Refusal>> {
+        if joined.len() > 1 {
+            let mut buffers: Vec<&mut [u8]> = joined.iter_mut().map(|it| &mut *it.batch).collect();
+            if let Ok(appended) = log.append_gathered(&mut buffers) {
+                self.unsaved.bytes += appended.bytes;
+                let mut next = appended.base_offset;
+                let now_ms = clock::now_ms();
+                let placed = joined.iter().map(|it| {
+                    let base = next;
+                    next = base.advance(it.records);
+                    let place = Place::Landed(Landed::Here(base));
+                    if let Some(claim) = it.claim {
+                        self.sequences.take(claim.producer_id, claim.span, place.clone(), now_ms);
+                    }
+                    Ok(place)
+                });
+                return placed.collect();
+            }
+        }
+        let alone = joined.into_iter().map(|mut it| match self.admit(it.claim)? {
+            Admission::Duplicate(place) => Ok(place),
+            Admission::Next { .. } => {
+                let appended = self.append(log, &mut it.batch, it.claim)?;
+                Ok(Place::Landed(Landed::Here(appended.base_offset)))
+            }
+        });
+        alone.collect()
     }
 }
 

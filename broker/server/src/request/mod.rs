@@ -71,8 +71,75 @@ fn handler(key: ApiKey) -> Handler {
     }
 }
 
-/// Handles one frame, the 4-byte length taken off.
-pub fn dispatch(broker: &Arc<Broker>, peer: &Arc<Peer>, mut frame: BytesMut) -> Reply {
+/// The requests of one connection that one read brought, handled in their order. Produce requests that follow each other
+/// go to the log together.
+pub struct Turn<'a> {
+    broker: &'a Arc<Broker>,
+    peer: &'a Arc<Peer>,
+    joined: produce::Joined,
+    replies: Vec<(Reply, usize)>,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn in which nothing has been handled.
+    pub fn new(broker: &'a Arc<Broker>, peer: &'a Arc<Peer>) -> Self {
+        Self { broker, peer, joined: produce::Joined::default(), replies: Vec::new() }
+    }
+
+    /// Requests that have been handled and have no reply yet.
+    pub fn waiting(&self) -> usize {
+        self.joined.len()
+    }
+
+    /// The bytes of those requests.
+    pub fn waiting_bytes(&self) -> usize {
+        self.joined.bytes()
+    }
+
+    /// Handles one frame, the 4-byte length taken off.
+    pub fn handle(&mut self, frame: BytesMut) {
+        let bytes = frame.len();
+        match open(self.peer, frame) {
+            Ok((head, body)) if head.key == ApiKey::Produce => {
+                if !self.joined.add(self.broker, head, body) {
+                    self.finish();
+                }
+            }
+            Ok((head, body)) => {
+                self.finish();
+                let reply = handler(head.key)(self.broker, self.peer, head, body);
+                self.replies.push((reply, bytes));
+            }
+            Err(refused) => {
+                self.finish();
+                self.replies.push((*refused, bytes));
+            }
+        }
+    }
+
+    /// Ends the connection behind what has been handled.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.finish();
+        self.replies.push((Reply::Close(reason), 0));
+    }
+
+    /// Makes every reply due that is not.
+    pub fn finish(&mut self) {
+        if self.joined.len() > 0 {
+            let joined = std::mem::take(&mut self.joined);
+            self.replies.extend(joined.send(self.broker, self.peer));
+        }
+    }
+
+    /// Takes the replies that are due, in the order of their requests, each with the bytes of its request.
+    pub fn replies(&mut self) -> impl Iterator<Item = (Reply, usize)> {
+        self.replies.drain(..)
+    }
+}
+
+/// Reads the header of a frame. What no handler gets to see has its reply at once.
+fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Frame), Box<Reply>> {
+    let refuse = |reason: CloseReason| Err(Box::new(reason.into()));
     let (head, served, body_bytes) = match split_request(&frame) {
         Ok((header, body)) => {
             if let Some(client_id) = &header.client_id {
@@ -80,23 +147,23 @@ pub fn dispatch(broker: &Arc<Broker>, peer: &Arc<Peer>, mut frame: BytesMut) -> 
             }
             let Some(key) = header.key().filter(|key| key.api().audience == Audience::Everyone || peer.is_ottla())
             else {
-                return CloseReason::UnknownApi(header.api_key).into();
+                return refuse(CloseReason::UnknownApi(header.api_key));
             };
             let head = RequestHead { key, version: header.api_version, correlation_id: header.correlation_id };
             (head, key.api().served.contains(header.api_version), body.len())
         }
-        Err(error) => return CloseReason::Undecodable(error).into(),
+        Err(error) => return refuse(CloseReason::Undecodable(error)),
     };
     if !served {
         // A client that knows newer versions than the broker finds out with this request; all others had a chance to.
         return match head.key {
-            ApiKey::ApiVersions => api_versions::unsupported(head).into(),
-            key => CloseReason::UnsupportedVersion { api: key.name(), version: head.version }.into(),
+            ApiKey::ApiVersions => Err(Box::new(api_versions::unsupported(head).into())),
+            key => refuse(CloseReason::UnsupportedVersion { api: key.name(), version: head.version }),
         };
     }
     frame.advance(frame.len() - body_bytes);
     tracing::trace!(peer = %peer.addr, api = head.key.name(), version = head.version, bytes = frame.len(), "request");
-    handler(head.key)(broker, peer, head, frame)
+    Ok((head, frame))
 }
 
 /// The body as a message; what does not decode closes the connection.

@@ -26,7 +26,7 @@ use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::check::{Rules, check_batch};
 use crate::partition::{Landed, Moved, Partition, PartitionOffline, Place, Refusal};
-use crate::route::Submitted;
+use crate::route::{Submission, Submitted};
 use crate::topics::Topic;
 
 /// Clients that report an offset below zero as "unknown" only if it is this one.
@@ -36,9 +36,61 @@ const TAGS_VERSION_MIN: i16 = 9;
 
 /// Serves Produce.
 pub(super) fn handle(broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    match accept(broker, head, frame) {
-        Ok(produced) => produced.reply(peer, head),
-        Err(reason) => reason.into(),
+    let mut joined = Joined::default();
+    joined.add(broker, head, frame);
+    joined.send(broker, peer).next().map_or(Reply::Silent, |(reply, _)| reply)
+}
+
+/// Produce requests that arrived together on one connection. Each is checked as it is added and answered by itself; what
+/// they have for the same partition goes to the log together.
+#[derive(Default)]
+pub(super) struct Joined {
+    requests: Vec<JoinedRequest>,
+    batches: Vec<Submission>,
+    bytes: usize,
+}
+
+struct JoinedRequest {
+    head: RequestHead,
+    bytes: usize,
+    /// Its batches, or why the connection ends with it.
+    produced: Result<Produced, CloseReason>,
+}
+
+impl Joined {
+    /// How many requests there are.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// How many bytes they have.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Reads and checks a request. False when the connection ends with it.
+    pub(super) fn add(&mut self, broker: &Broker, head: RequestHead, frame: Frame) -> bool {
+        let bytes = frame.len();
+        let produced = accept(broker, head, frame, &mut self.batches);
+        let goes_on = produced.is_ok();
+        self.bytes += bytes;
+        self.requests.push(JoinedRequest { head, bytes, produced });
+        goes_on
+    }
+
+    /// Sends the batches on their way. The reply to each request comes back in turn, with the bytes of the request.
+    pub(super) fn send(self, broker: &Broker, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, usize)> {
+        let mut submitted = broker.router.submit_all(self.batches).into_iter();
+        self.requests.into_iter().map(move |JoinedRequest { head, bytes, produced }| {
+            let reply = match produced {
+                Ok(mut produced) => {
+                    produced.take_submitted(&mut submitted);
+                    produced.reply(peer, head)
+                }
+                Err(reason) => reason.into(),
+            };
+            (reply, bytes)
+        })
     }
 }
 
@@ -75,6 +127,8 @@ struct ProducedPartition {
 
 /// How far the batch of a partition is.
 enum State {
+    /// It is the next of the batches that have been checked and not sent yet.
+    Checked,
     Submitted(Submitted),
     Settled(Result<Landed, Arc<Refusal>>),
 }
@@ -85,8 +139,13 @@ impl State {
     }
 }
 
-/// Reads a request and sends its batches on their way.
-fn accept(broker: &Broker, head: RequestHead, mut frame: Frame) -> Result<Produced, CloseReason> {
+/// Reads a request and checks its batches: those that pass are added to `batches`.
+fn accept(
+    broker: &Broker,
+    head: RequestHead,
+    mut frame: Frame,
+    batches: &mut Vec<Submission>,
+) -> Result<Produced, CloseReason> {
     let (mut produced, refusal) = survey(broker, head, &frame)?;
     let now_ms = clock::now_ms();
     let mut taken = 0;
@@ -105,7 +164,13 @@ fn accept(broker: &Broker, head: RequestHead, mut frame: Frame) -> Result<Produc
                     let unpacked_bytes_max = broker.config.stage_unpacked_bytes_max;
                     let rules = Rules::new(head.version, settings, unpacked_bytes_max, now_ms);
                     produced.append_time_ms = rules.append_time_ms.unwrap_or(-1);
-                    submit(broker, topic, settings, &rules, produced, batch)
+                    match check(topic, settings, &rules, produced, batch) {
+                        Ok(submission) => {
+                            batches.push(submission);
+                            State::Checked
+                        }
+                        Err(refusal) => State::refused(refusal),
+                    }
                 }
                 _ => State::refused(Refusal::UnknownPartition),
             };
@@ -150,29 +215,41 @@ fn survey(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<(Produced,
 /// How long a batch that nobody waits for may take to be stored.
 const UNACKNOWLEDGED_PATIENCE: Duration = Duration::from_hours(1);
 
-/// Checks one batch and sends it on its way.
-fn submit(
-    broker: &Broker,
+/// Checks one batch.
+fn check(
     topic: &Arc<Topic>,
-    settings: &TopicSettings,
+    settings: &Arc<TopicSettings>,
     rules: &Rules,
     produced: &mut ProducedPartition,
     batch: Option<BytesMut>,
-) -> State {
-    let Some(partition) = topic.partition(produced.index) else { return State::refused(Refusal::UnknownPartition) };
+) -> Result<Submission, Refusal> {
+    let partition = topic.partition(produced.index).ok_or(Refusal::UnknownPartition)?;
     if topic.internal {
-        return State::refused(Refusal::InternalTopic);
+        return Err(Refusal::InternalTopic);
     }
-    let Some(mut batch) = batch else { return State::refused(Refusal::NoBatch) };
-    let header: BatchHeader = match check_batch(&mut batch, rules) {
-        Ok(header) => header,
-        Err(refusal) => return State::refused(refusal),
-    };
+    let mut batch = batch.ok_or(Refusal::NoBatch)?;
+    let header: BatchHeader = check_batch(&mut batch, rules)?;
     produced.record_count = header.record_count;
-    State::Submitted(broker.router.submit(topic, partition, settings, batch, header))
+    Ok(Submission {
+        topic: Arc::clone(topic),
+        partition: Arc::clone(partition),
+        settings: Arc::clone(settings),
+        batch,
+        header,
+    })
 }
 
 impl Produced {
+    /// Takes what became of its batches off the front.
+    fn take_submitted(&mut self, submitted: &mut impl Iterator<Item = Submitted>) {
+        let partitions = self.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+        for produced in partitions.filter(|produced| matches!(produced.state, State::Checked)) {
+            if let Some(submitted) = submitted.next() {
+                produced.state = State::Submitted(submitted);
+            }
+        }
+    }
+
     fn reply(mut self, peer: &Arc<Peer>, head: RequestHead) -> Reply {
         if self.settle_at_once() {
             return self.answer(peer, head);
@@ -206,7 +283,7 @@ impl Produced {
                         due.then(|| Ok(landed.clone()))
                     }
                     State::Submitted(Submitted::Placed(Err(refusal))) => Some(Err(Arc::new(refusal.clone()))),
-                    State::Submitted(_) => None,
+                    State::Submitted(_) | State::Checked => None,
                 };
                 match settled {
                     Some(settled) => produced.state = State::Settled(settled),
@@ -225,8 +302,8 @@ impl Produced {
                 let state = std::mem::replace(&mut produced.state, State::refused(Refusal::TimedOut));
                 let submitted = match state {
                     State::Submitted(submitted) => submitted,
-                    settled @ State::Settled(_) => {
-                        produced.state = settled;
+                    other @ (State::Settled(_) | State::Checked) => {
+                        produced.state = other;
                         continue;
                     }
                 };
@@ -262,7 +339,7 @@ impl ProducedPartition {
     fn refusal(&self) -> Option<&Refusal> {
         match &self.state {
             State::Settled(Err(refusal)) => Some(refusal),
-            State::Settled(Ok(_)) | State::Submitted(_) => None,
+            State::Settled(Ok(_)) | State::Submitted(_) | State::Checked => None,
         }
     }
 }
@@ -351,7 +428,7 @@ fn partition_response<'a>(
         }
         State::Settled(Err(refusal)) => refused(refusal, answer),
         // Everything is settled before an answer is made.
-        State::Submitted(_) => refused(&Refusal::TimedOut, answer),
+        State::Submitted(_) | State::Checked => refused(&Refusal::TimedOut, answer),
     }
 }
 

@@ -30,6 +30,7 @@ mod recover;
 mod workers;
 mod writer;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -45,7 +46,7 @@ use tokio::sync::oneshot;
 use crate::config::TopicSettings;
 use crate::config::topic::PartitionerMode;
 use crate::partition::place::ticket;
-use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal};
+use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unplaced};
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
 use crate::stage::{self, Address, Staged};
 use crate::topics::{Topic, TopicTable};
@@ -63,6 +64,8 @@ const JOURNAL_NAME: &str = "route";
 const BATCHES_PER_TURN: usize = 16;
 /// From how many bytes on a batch waits in the receive buffer it came in: half of such a buffer.
 const OWN_BUFFER_BYTES_MIN: usize = 128 << 10;
+/// Most bytes of batches that are appended to one partition together.
+const JOINED_BYTES_MAX: usize = 4 << 20;
 /// Groups between the journal and the append: while one is appended the next can be synced.
 const GROUPS_AHEAD: usize = 1;
 /// How long a stop waits for batches that are in a plugin.
@@ -126,6 +129,21 @@ pub enum Submitted {
     Staged(oneshot::Receiver<Result<Place, Refusal>>),
 }
 
+/// A checked batch on its way in.
+#[derive(Debug)]
+pub struct Submission {
+    /// The topic it is for.
+    pub topic: Arc<Topic>,
+    /// The partition that its producer chose.
+    pub partition: Arc<Partition>,
+    /// The settings it was checked by.
+    pub settings: Arc<TopicSettings>,
+    /// Its bytes.
+    pub batch: BytesMut,
+    /// Its header.
+    pub header: BatchHeader,
+}
+
 /// Why the route did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteOpenError {
@@ -172,18 +190,73 @@ impl Router {
         Ok((Self { shared, threads: Mutex::new(threads) }, report))
     }
 
-    /// Sends a checked batch on its way. Called in the order in which the batches of a partition arrived. Where no
-    /// plugin is concerned it is appended before this returns.
-    pub fn submit(
-        &self,
-        topic: &Arc<Topic>,
-        partition: &Arc<Partition>,
-        settings: &TopicSettings,
-        mut batch: BytesMut,
-        header: BatchHeader,
-    ) -> Submitted {
+    /// Sends checked batches on their way, given in the order in which those of each partition arrived. Where no plugin
+    /// is concerned they are appended before this returns, those of one partition together. What becomes of each comes
+    /// back in the order given.
+    pub fn submit_all(&self, mut batches: Vec<Submission>) -> Vec<Submitted> {
+        if batches.len() < 2 {
+            return batches.into_iter().map(|batch| self.submit(batch)).collect();
+        }
+        let mut outcomes: Vec<_> = batches.iter().map(|_| Submitted::Placed(Err(Refusal::Stopping))).collect();
+        let mut numbered: Vec<_> = batches.drain(..).enumerate().collect();
+        // A stable sort: batches of one partition keep their order.
+        numbered.sort_by_key(|(_, batch)| Arc::as_ptr(&batch.partition));
+        let mut numbered = numbered.into_iter().peekable();
+        while let Some((number, first)) = numbered.next() {
+            let same = |next: &(usize, Submission)| Arc::ptr_eq(&next.1.partition, &first.partition);
+            if !numbered.peek().is_some_and(same) {
+                outcomes[number] = self.submit(first);
+                continue;
+            }
+            let partition = Arc::clone(&first.partition);
+            let mut run = VecDeque::from([(number, first)]);
+            run.extend(std::iter::from_fn(|| numbered.next_if(|next| Arc::ptr_eq(&next.1.partition, &partition))));
+            self.submit_run(&partition, run, &mut outcomes);
+        }
+        outcomes
+    }
+
+    /// Sends batches of one partition on their way.
+    fn submit_run(&self, partition: &Partition, mut run: VecDeque<(usize, Submission)>, outcomes: &mut [Submitted]) {
         let mut intake = partition.intake();
-        if intake.lane.is_free() && !routes(topic, settings) {
+        while let Some((number, first)) = run.pop_front() {
+            if !intake.lane.is_free() || routes(&first.topic, &first.settings) {
+                drop(intake);
+                outcomes[number] = self.submit(first);
+                for (number, next) in run {
+                    outcomes[number] = self.submit(next);
+                }
+                return;
+            }
+            match intake.admit(Claim::of(&first.header)) {
+                Err(refusal) => outcomes[number] = Submitted::Placed(Err(refusal)),
+                Ok(Admission::Duplicate(place)) => outcomes[number] = Submitted::Placed(Ok(place)),
+                Ok(Admission::Next { .. }) => {
+                    let bytes_max = usize::try_from(first.settings.segment_bytes).unwrap_or(0).min(JOINED_BYTES_MAX);
+                    let mut bytes = first.batch.len();
+                    let mut numbers = vec![number];
+                    let mut joined = vec![Unplaced::new(first.batch, &first.header)];
+                    while let Some((number, next)) = run.pop_front_if(|(_, next)| {
+                        bytes += next.batch.len();
+                        bytes <= bytes_max && intake.follows(&joined, Claim::of(&next.header))
+                    }) {
+                        numbers.push(number);
+                        joined.push(Unplaced::new(next.batch, &next.header));
+                    }
+                    let placed = intake.append_joined(&partition.log, joined);
+                    for (number, placed) in numbers.into_iter().zip(placed) {
+                        outcomes[number] = Submitted::Placed(placed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one checked batch on its way.
+    fn submit(&self, submission: Submission) -> Submitted {
+        let Submission { topic, partition, settings, mut batch, header } = submission;
+        let mut intake = partition.intake();
+        if intake.lane.is_free() && !routes(&topic, &settings) {
             let claim = Claim::of(&header);
             let placed = intake.admit(claim).and_then(|admission| match admission {
                 Admission::Duplicate(place) => Ok(place),
@@ -207,8 +280,8 @@ impl Router {
         let (reply, staged) = oneshot::channel();
         let needs_worker = intake.lane.push(Job { batch, header, reply });
         drop(intake);
-        if needs_worker && self.shared.workers.add(topic, partition.index) {
-            let (shared, topic) = (Arc::clone(&self.shared), Arc::clone(topic));
+        if needs_worker && self.shared.workers.add(&topic, partition.index) {
+            let shared = Arc::clone(&self.shared);
             workers::start(move || shared.work(&topic));
         }
         Submitted::Staged(staged)

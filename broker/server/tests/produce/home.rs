@@ -381,10 +381,17 @@ impl Client {
     }
 
     pub(crate) async fn send<'a, M: Message<'a>>(&mut self, version: i16, request: &M) {
-        let header = RequestHeader::of::<M>(ApiVersion(version), self.next_correlation_id, Some("test".into()));
-        self.next_correlation_id += 1;
+        self.send_together(version, std::slice::from_ref(request)).await;
+    }
+
+    /// Sends requests in one write, so that the broker reads them together.
+    pub(crate) async fn send_together<'a, M: Message<'a>>(&mut self, version: i16, requests: &[M]) {
         let mut bytes = Vec::new();
-        encode_request(&header, request, &mut bytes);
+        for request in requests {
+            let header = RequestHeader::of::<M>(ApiVersion(version), self.next_correlation_id, Some("test".into()));
+            self.next_correlation_id += 1;
+            encode_request(&header, request, &mut bytes);
+        }
         self.stream.write_all(&bytes).await.unwrap();
     }
 

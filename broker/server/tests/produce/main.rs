@@ -2,6 +2,7 @@
 //!
 //! - `basics`: acks, error codes, what the broker fills in
 //! - `idempotent`: retries, gaps and epochs, across restarts and crashes
+//! - `joined`: requests that arrive together
 //! - `routed`: records that a plugin moves, and what each client is told
 //! - `failing`: plugins that fail
 //! - `registry`: uploads, versions, activation, deletion
@@ -14,5 +15,6 @@ mod home;
 mod basics;
 mod failing;
 mod idempotent;
+mod joined;
 mod registry;
 mod routed;

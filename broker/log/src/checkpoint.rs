@@ -8,9 +8,10 @@
 //!
 //! It is written after the sync that makes it true and may lag behind, never run ahead.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::Offset;
 use crate::disk::Disk;
@@ -36,14 +37,14 @@ pub(crate) struct Checkpoint {
 #[derive(Debug)]
 pub(crate) struct CheckpointFile {
     path: PathBuf,
-    disk: Disk,
+    disk: Arc<dyn Disk>,
     sequence: u64,
     exists: bool,
 }
 
 impl CheckpointFile {
     /// The checkpoint of the partition in `directory`, and what it says if either slot is whole.
-    pub(crate) fn open(disk: Disk, directory: &Path) -> io::Result<(Self, Option<Checkpoint>)> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path) -> io::Result<(Self, Option<Checkpoint>)> {
         let path = directory.join(CHECKPOINT_FILE);
         let (bytes, exists) = match fs::read(&path) {
             Ok(bytes) => (bytes, true),
@@ -59,7 +60,7 @@ impl CheckpointFile {
     /// Writes the older slot. Returns what the caller has to sync, at once or together with others: the file, and the
     /// directory if the file is new.
     pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> io::Result<Vec<PathBuf>> {
-        let file = File::options().write(true).create(true).truncate(false).open(&self.path)?;
+        let file = if self.exists { self.disk.open(&self.path, true)? } else { self.disk.create(&self.path)? };
         let sequence = self.sequence + 1;
         self.disk.write_at(&file, &mut [IoSlice::new(&encode(sequence, checkpoint))], (sequence % 2) * SLOT_SPACING)?;
         self.sequence = sequence;
@@ -110,11 +111,12 @@ fn decode(bytes: &[u8]) -> Option<(u64, Checkpoint)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
 
     #[test]
     fn damaged_newest_slot_leaves_the_one_before() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut file, none) = CheckpointFile::open(Disk::default(), directory.path()).unwrap();
+        let (mut file, none) = CheckpointFile::open(Arc::new(RealDisk), directory.path()).unwrap();
         assert_eq!(none, None);
         let at = |durable| Checkpoint {
             durable: Offset(durable),
@@ -124,7 +126,7 @@ mod tests {
         };
         for durable in 1..=5 {
             file.write(at(durable)).unwrap();
-            let (_, read) = CheckpointFile::open(Disk::default(), directory.path()).unwrap();
+            let (_, read) = CheckpointFile::open(Arc::new(RealDisk), directory.path()).unwrap();
             assert_eq!(read, Some(at(durable)));
         }
         let whole = fs::read(directory.path().join(CHECKPOINT_FILE)).unwrap();
@@ -132,7 +134,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[SLOT_SPACING as usize + byte] ^= 4;
             fs::write(directory.path().join(CHECKPOINT_FILE), damaged).unwrap();
-            let (_, read) = CheckpointFile::open(Disk::default(), directory.path()).unwrap();
+            let (_, read) = CheckpointFile::open(Arc::new(RealDisk), directory.path()).unwrap();
             assert_eq!(read, Some(at(4)));
         }
     }

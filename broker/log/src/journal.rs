@@ -17,7 +17,7 @@ mod entries;
 mod frame;
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub use self::entries::{JournalEntries, JournalEntry};
 
 use self::frame::{FRAME_HEADER_BYTES, Kind, encode_header};
-use crate::disk::Disk;
+use crate::disk::{Disk, RealDisk};
 use crate::format::{JOURNAL_SUFFIX, segment_file_name};
 use crate::shared::Shared;
 
@@ -114,7 +114,7 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
-    disk: Disk,
+    disk: Arc<dyn Disk>,
     /// The log directory that goes offline with the journal.
     shared: Option<Arc<Shared>>,
     tail: Mutex<Tail>,
@@ -146,23 +146,23 @@ struct Tail {
 impl Journal {
     /// Opens the journal in `directory`, making it if there is none. The entries are read while they are iterated.
     pub fn open(directory: &Path) -> Result<(Self, JournalEntries), JournalOpenError> {
-        Self::open_on(Disk::default(), directory, None)
+        Self::open_on(Arc::new(RealDisk), directory, None)
     }
 
     pub(crate) fn open_on(
-        disk: Disk,
+        disk: Arc<dyn Disk>,
         directory: &Path,
         shared: Option<Arc<Shared>>,
     ) -> Result<(Self, JournalEntries), JournalOpenError> {
         let io_error = |source| JournalOpenError::Io { path: directory.to_path_buf(), source };
-        fs::create_dir_all(directory).map_err(io_error)?;
+        disk.create_dir(directory).map_err(io_error)?;
         if let Some(parent) = directory.parent() {
             disk.sync_dir(parent).map_err(io_error)?;
         }
-        let found = entries::recover(&disk, directory)?;
+        let found = entries::recover(&*disk, directory)?;
         let entries = JournalEntries::new(directory.to_path_buf(), found.segments.clone(), found.sequence);
         let (segment, file, created) = match found.segments.back() {
-            Some(last) => (*last, File::options().read(true).write(true).open(segment_path(directory, *last)), false),
+            Some(last) => (*last, disk.open(&segment_path(directory, *last), true), false),
             None => (found.sequence, disk.create(&segment_path(directory, found.sequence)), true),
         };
         let mut segments = found.segments;
@@ -266,10 +266,8 @@ impl Journal {
         let mut removed = 0;
         let mut tail = self.tail();
         while let Some(first) = tail.segments.front().copied().filter(|first| *first < segment.min(tail.segment)) {
-            match fs::remove_file(segment_path(&self.directory, first)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failure(error)),
-                _ => tail.segments.pop_front(),
-            };
+            self.disk.remove_file(&segment_path(&self.directory, first)).map_err(failure)?;
+            tail.segments.pop_front();
             removed += 1;
         }
         drop(tail);

@@ -110,8 +110,13 @@ mod state_file;
 
 #[cfg(test)]
 mod faulty_disk_tests;
+#[cfg(test)]
+mod power_cut_tests;
 
 pub use clean::{CleanError, CleanOptions, CleanReport, Dirtiness};
+pub use disk::{Disk, RealDisk};
+#[cfg(any(test, feature = "faulty-disk"))]
+pub use disk::{DiskCall, FaultyDisk};
 pub use error::{
     AlterError, AppendError, CreateError, DeleteError, FlushError, LocateError, OpenError, RetainError, ShutdownError,
 };

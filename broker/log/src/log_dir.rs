@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::LeaderEpoch;
 use crate::Offset;
-use crate::checkpoint::CheckpointFile;
-use crate::disk::Disk;
+use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::disk::{Disk, RealDisk};
 use crate::epochs::EpochHistory;
 use crate::error::{CreateError, DeleteError, OpenError, ShutdownError};
 use crate::format::{LOCK_FILE, NEW_DIR, PartitionName, SEGMENT_SUFFIX, TRASH_DIR, segment_file_name};
@@ -45,17 +45,24 @@ pub struct LogDir {
 impl LogDir {
     /// Opens the log directory at `path`, making it if there is none, and brings every partition in it back.
     pub fn open(path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
-        Self::open_on(Disk::default(), path, options)
+        Self::start(Arc::new(RealDisk), path, options)
     }
 
-    pub(crate) fn open_on(disk: Disk, path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
+    /// The same on another disk.
+    #[cfg(any(test, feature = "faulty-disk"))]
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
+        Self::start(disk, path, options)
+    }
+
+    fn start(disk: Arc<dyn Disk>, path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         let started = Instant::now();
         let io_error = |source| OpenError::Io { path: path.to_path_buf(), source };
         raise_descriptor_limit();
         #[cfg(feature = "canary")]
         tracing::error!(broken = ?crate::canary::chosen(), "built to break promises: never keep data with it");
-        for directory in [path.to_path_buf(), path.join(NEW_DIR), path.join(TRASH_DIR)] {
-            fs::create_dir_all(&directory).map_err(io_error)?;
+        make_directory(&*disk, path).map_err(io_error)?;
+        for directory in [NEW_DIR, TRASH_DIR] {
+            disk.create_dir(&path.join(directory)).map_err(io_error)?;
         }
         let lock = take_lock(path)?;
         let clean = match Shared::marker(&disk, path).read() {
@@ -72,7 +79,7 @@ impl LogDir {
             let log = partition.into_log(Arc::clone(&shared));
             shared.partitions_mut().insert(log.name().clone(), log);
         }
-        report.leftovers_removed = discard_leftovers(path).map_err(io_error)?;
+        report.leftovers_removed = discard_leftovers(&*shared.disk, path).map_err(io_error)?;
         let directory = Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock };
         if report.leftovers_removed > 0 {
             directory.sweep();
@@ -123,24 +130,30 @@ impl LogDir {
         let aside = self.shared.path.join(NEW_DIR).join(Uuid::new_v4().to_string());
         let directory = self.shared.path.join(meta.name.to_string());
         let built = (|| {
-            fs::create_dir(&aside)?;
+            disk.create_dir(&aside)?;
             disk.create(&aside.join(segment_file_name(Offset(0), SEGMENT_SUFFIX)))?;
             let staged = PartitionLog::meta_file(&self.shared, &aside);
             let beside = staged.stage(&meta.encode()).map_err(io::Error::other)?;
             disk.sync_path(&beside)?;
             staged.install().map_err(io::Error::other)?;
+            // From the first moment on: where there is none, a start cannot tell what may be cut off.
+            let (mut checkpoint, _) = CheckpointFile::open(Arc::clone(disk), &aside)?;
+            let empty =
+                Checkpoint { durable: Offset(0), log_start: Offset(0), active_base: Offset(0), active_bytes: 0 };
+            let unsynced = checkpoint.write(empty)?;
+            unsynced.first().map_or(Ok(()), |file| disk.sync_path(file))?;
             disk.sync_dir(&aside)?;
             disk.rename(&aside, &directory)?;
             self.shared.sync_dir(&self.shared.path)
         })();
         if let Err(error) = built {
             // What is left aside is rubbish to the next start anyway.
-            let _ = fs::remove_dir_all(&aside);
+            let _ = disk.remove_dir_all(&aside);
             return Err(error);
         }
-        let (checkpoint, _) = CheckpointFile::open(disk.clone(), &directory)?;
+        let (checkpoint, persisted) = CheckpointFile::open(Arc::clone(disk), &directory)?;
         let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
-        let opened = Opened { directory, meta, bases, log_start, end, active_bytes: 0, checkpoint, persisted: None };
+        let opened = Opened { directory, meta, bases, log_start, end, active_bytes: 0, checkpoint, persisted };
         Ok(PartitionLog::new(Arc::clone(&self.shared), opened))
     }
 
@@ -229,9 +242,10 @@ impl LogDir {
             return;
         }
         let (sweeping, trash) = (Arc::clone(&self.sweeping), self.shared.path.join(TRASH_DIR));
+        let disk = Arc::clone(&self.shared.disk);
         let sweeper = move || loop {
             let graves = fs::read_dir(&trash).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
-            let removed = graves.iter().filter(|grave| fs::remove_dir_all(grave.path()).is_ok()).count();
+            let removed = graves.iter().filter(|grave| disk.remove_dir_all(&grave.path()).is_ok()).count();
             sweeping.store(false, Ordering::Release);
             // Something may have come after the look and before the store.
             let more = fs::read_dir(&trash).is_ok_and(|mut entries| entries.next().is_some());
@@ -282,6 +296,19 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         Self::names(self.directory).remove(&self.name);
     }
+}
+
+/// Makes a directory and those above it, durably: what is made in it later is as durable as its own name.
+fn make_directory(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    if let Some(parent) = parent {
+        make_directory(disk, parent)?;
+    }
+    disk.create_dir(path)?;
+    disk.sync_dir(parent.unwrap_or(Path::new(".")))
 }
 
 fn take_lock(path: &Path) -> Result<File, OpenError> {
@@ -397,10 +424,10 @@ fn note(report: &mut RecoveryReport, partition: &Recovered) {
 }
 
 /// Moves half-made partitions to the trash; how much lies there.
-fn discard_leftovers(path: &Path) -> io::Result<usize> {
+fn discard_leftovers(disk: &dyn Disk, path: &Path) -> io::Result<usize> {
     for entry in fs::read_dir(path.join(NEW_DIR))? {
         let entry = entry?;
-        fs::rename(entry.path(), path.join(TRASH_DIR).join(entry.file_name()))?;
+        disk.rename(&entry.path(), &path.join(TRASH_DIR).join(entry.file_name()))?;
     }
     Ok(fs::read_dir(path.join(TRASH_DIR))?.count())
 }

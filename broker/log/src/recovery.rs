@@ -5,7 +5,7 @@
 //! first bad batch is the end; it and everything behind it goes, and that is synced before anything is appended. Nothing
 //! here syncs by itself: the log directory does it for all partitions together.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -264,8 +264,8 @@ impl Recovery<'_> {
     }
 
     fn scan_segment(&mut self, base: Offset, durable: Offset, next: Option<Offset>) -> io::Result<Survey> {
-        let disk = &self.shared.disk;
-        let file = File::options().read(true).write(true).open(self.segment_path(base))?;
+        let disk = &*self.shared.disk;
+        let file = disk.open(&self.segment_path(base), true)?;
         let file_bytes = file.metadata()?.len();
         let next_base = next.filter(|next| *next <= durable);
         let interval_bytes = self.meta.options.index_interval_bytes;
@@ -304,7 +304,7 @@ impl Recovery<'_> {
         }
         // The active segment had its index in memory only: making that again is no news.
         self.findings.indexes_rebuilt += usize::from(!active);
-        match write_index(&self.shared.disk, &path, index) {
+        match write_index(&*self.shared.disk, &path, index) {
             // Recovery must not need space: the index is made again when it is needed.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
             other => other,

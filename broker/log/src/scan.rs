@@ -20,7 +20,7 @@ pub(crate) fn batch_bytes(header: &BatchHeader) -> u64 {
 /// Reads headers at rising positions through a window: many small batches cost one system call together, large ones a
 /// read of their header alone.
 pub(crate) struct HeaderCursor<'a> {
-    disk: &'a Disk,
+    disk: &'a dyn Disk,
     file: &'a File,
     window: &'a mut [u8],
     start: u64,
@@ -30,7 +30,7 @@ pub(crate) struct HeaderCursor<'a> {
 
 impl<'a> HeaderCursor<'a> {
     /// A cursor that reads through `window`, which holds at least a header.
-    pub(crate) fn new(disk: &'a Disk, file: &'a File, window: &'a mut [u8]) -> Self {
+    pub(crate) fn new(disk: &'a dyn Disk, file: &'a File, window: &'a mut [u8]) -> Self {
         Self { disk, file, window, start: 0, filled: 0, last: None }
     }
 
@@ -99,12 +99,12 @@ pub(crate) struct Survey {
 }
 
 /// Checks every batch of a segment: header, length, magic, contiguous offsets, epoch, CRC.
-pub(crate) fn survey(disk: &Disk, file: &File, bounds: Bounds<'_>) -> io::Result<Survey> {
+pub(crate) fn survey(disk: &dyn Disk, file: &File, bounds: Bounds<'_>) -> io::Result<Survey> {
     extend(disk, file, bounds, Index::new(bounds.base, bounds.interval_bytes))
 }
 
 /// The same from the end of `index` on, which knows what lies before.
-pub(crate) fn extend(disk: &Disk, file: &File, bounds: Bounds<'_>, mut index: Index) -> io::Result<Survey> {
+pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index: Index) -> io::Result<Survey> {
     let mut reader = Checker::new(disk, file, bounds.epochs, bounds.file_bytes);
     let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
     let ending = loop {
@@ -137,7 +137,7 @@ pub(crate) fn extend(disk: &Disk, file: &File, bounds: Bounds<'_>, mut index: In
 }
 
 /// Whether any byte from `position` to the end of the file is not zero.
-pub(crate) fn holds_bytes(disk: &Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
+pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
     // Space that was reserved and never written needs no look.
     let Some(mut at) = disk.next_data(file, position)? else { return Ok(false) };
     let mut buffer = vec![0; 64 << 10];
@@ -169,7 +169,7 @@ const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// Reads a file front to back in large pieces and checks batches in them, however long they are, in bounded memory.
 struct Checker<'a> {
-    disk: &'a Disk,
+    disk: &'a dyn Disk,
     file: &'a File,
     epochs: &'a EpochHistory,
     file_bytes: u64,
@@ -182,7 +182,7 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(disk: &'a Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
+    fn new(disk: &'a dyn Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
         let window = vec![0; (file_bytes as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES)];
         Self { disk, file, epochs, file_bytes, window, start: 0, filled: 0, ahead: FIRST_READ_BYTES, read_bytes: 0 }
     }

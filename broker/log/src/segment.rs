@@ -27,7 +27,7 @@ static MAPS: AtomicUsize = AtomicUsize::new(0);
 pub struct Segment {
     base_offset: Offset,
     file: File,
-    disk: Disk,
+    disk: Arc<dyn Disk>,
     /// Published length: stored with Release after the write.
     bytes: AtomicU64,
     index: RwLock<Index>,
@@ -59,17 +59,30 @@ impl Drop for Mapping {
 
 impl Segment {
     /// Creates the file for a segment that starts at `base`; its directory entry is not durable yet.
-    pub(crate) fn create(disk: Disk, path: &Path, index: Index, map_bytes: u64, permit: Permit) -> io::Result<Self> {
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        index: Index,
+        map_bytes: u64,
+        permit: Permit,
+    ) -> io::Result<Self> {
         let file = disk.create(path)?;
         Ok(Self::assemble(disk, file, index, map_bytes, false, permit))
     }
 
     /// A segment whose content is known.
-    pub(crate) fn open(disk: Disk, file: File, index: Index, map_bytes: u64, permit: Permit) -> Self {
+    pub(crate) fn open(disk: Arc<dyn Disk>, file: File, index: Index, map_bytes: u64, permit: Permit) -> Self {
         Self::assemble(disk, file, index, map_bytes, true, permit)
     }
 
-    fn assemble(disk: Disk, file: File, index: Index, map_bytes: u64, entry_durable: bool, permit: Permit) -> Self {
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        file: File,
+        index: Index,
+        map_bytes: u64,
+        entry_durable: bool,
+        permit: Permit,
+    ) -> Self {
         Self {
             base_offset: index.base_offset(),
             file,
@@ -172,8 +185,8 @@ impl Segment {
         (result == 0).then(|| pages.saturating_sub(stat.cached) * PAGE_BYTES)
     }
 
-    pub(crate) fn disk(&self) -> &Disk {
-        &self.disk
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     pub(crate) fn write_at(&self, pieces: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {

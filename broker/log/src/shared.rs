@@ -1,7 +1,6 @@
 //! What all partitions of a log directory share: its health, its clean-shutdown marker, its reserve of disk space.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +19,7 @@ use crate::state_file::{StateFile, StateWriteError};
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     pub(crate) options: LogOptions,
-    pub(crate) disk: Disk,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) commit: Arc<CommitQueue>,
     pub(crate) reserve: Reserve,
     /// How many segments may be open.
@@ -35,7 +34,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Disk, marked: bool) -> Self {
+    pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Arc<dyn Disk>, marked: bool) -> Self {
         Self {
             commit: Arc::new(CommitQueue::new(options.flush_threads_max)),
             reserve: Reserve::new(options.preallocated_bytes_max),
@@ -98,10 +97,7 @@ impl Shared {
         }
         let _one = self.marking.lock().unwrap_or_else(PoisonError::into_inner);
         if self.marked.load(Ordering::Acquire) {
-            match fs::remove_file(self.path.join(MARKER_FILE)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
+            self.disk.remove_file(&self.path.join(MARKER_FILE))?;
             self.sync_dir(&self.path)?;
             self.marked.store(false, Ordering::Release);
         }
@@ -109,8 +105,8 @@ impl Shared {
     }
 
     /// The clean-shutdown marker as a file.
-    pub(crate) fn marker(disk: &Disk, path: &Path) -> StateFile {
-        StateFile::on(disk.clone(), path.join(MARKER_FILE), MARKER_VERSION)
+    pub(crate) fn marker(disk: &Arc<dyn Disk>, path: &Path) -> StateFile {
+        StateFile::on(Arc::clone(disk), path.join(MARKER_FILE), MARKER_VERSION)
     }
 
     /// Writes the clean-shutdown marker.

@@ -9,9 +9,10 @@
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::canary::{Canary, broken};
-use crate::disk::Disk;
+use crate::disk::{Disk, RealDisk};
 use crate::format::STATE_MAGIC;
 
 const HEADER_BYTES: usize = 20;
@@ -24,7 +25,7 @@ const PAYLOAD_MAX_BYTES: usize = 256 << 20;
 pub struct StateFile {
     path: PathBuf,
     version: u32,
-    disk: Disk,
+    disk: Arc<dyn Disk>,
 }
 
 /// Why a state file was not written.
@@ -78,10 +79,10 @@ pub enum StateReadError {
 impl StateFile {
     /// A state file at `path`, whose payload has the layout `version`. Touches nothing.
     pub fn new(path: impl Into<PathBuf>, version: u32) -> Self {
-        Self::on(Disk::default(), path.into(), version)
+        Self::on(Arc::new(RealDisk), path.into(), version)
     }
 
-    pub(crate) fn on(disk: Disk, path: PathBuf, version: u32) -> Self {
+    pub(crate) fn on(disk: Arc<dyn Disk>, path: PathBuf, version: u32) -> Self {
         Self { path, version, disk }
     }
 
@@ -148,10 +149,10 @@ impl StateFile {
     /// Removes the file and makes the removal durable. No file is fine.
     pub fn remove(&self) -> Result<(), StateWriteError> {
         let remove = || {
-            match fs::remove_file(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                other => other?,
+            if !self.path.try_exists()? {
+                return Ok(());
             }
+            self.disk.remove_file(&self.path)?;
             self.path.parent().map_or(Ok(()), |directory| self.disk.sync_dir(directory))
         };
         remove().map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
@@ -193,6 +194,7 @@ fn checksum(version: u32, payload: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{DiskCall, FaultyDisk};
 
     #[test]
     fn any_single_damaged_byte_is_survived() {
@@ -221,11 +223,11 @@ mod tests {
     #[test]
     fn failed_write_leaves_the_old_content() {
         let directory = tempfile::tempdir().unwrap();
-        let disk = Disk::default();
+        let disk = FaultyDisk::new(1);
         let state = StateFile::on(disk.clone(), directory.path().join("state"), 1);
         state.write(b"old").unwrap();
-        for call in [crate::disk::Call::Write, crate::disk::Call::Sync, crate::disk::Call::Rename] {
-            disk.faults.fail(call, 0, 1, 28);
+        for call in [DiskCall::Write, DiskCall::Sync, DiskCall::Rename] {
+            disk.fail(call, 0, 1, 28);
             state.write(b"new").unwrap_err();
             assert_eq!(state.read().unwrap().as_deref(), Some(&b"old"[..]));
         }

@@ -1,8 +1,9 @@
 //! The segment that a compaction writes: beside the old ones, and only once something is different from them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::IoSlice;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ottla_wire::record::BatchHeader;
 
@@ -18,7 +19,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// A segment being written.
 pub(super) struct Output<'a> {
-    disk: Disk,
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     /// The first of the old segments: as long as the new one is the beginning of it, nothing is written.
     first: &'a Segment,
@@ -45,7 +46,7 @@ pub(super) struct Written {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(disk: Disk, path: PathBuf, first: &'a Segment, interval_bytes: u32) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, first: &'a Segment, interval_bytes: u32) -> Self {
         let index = Index::new(first.base_offset(), interval_bytes);
         Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, vacancy: None }
     }
@@ -125,10 +126,8 @@ impl<'a> Output<'a> {
     }
 
     /// Leaves nothing behind.
-    pub(super) fn discard(path: &std::path::Path) {
-        if let Err(error) = fs::remove_file(path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
+    pub(super) fn discard(disk: &dyn Disk, path: &std::path::Path) {
+        if let Err(error) = disk.remove_file(path) {
             tracing::warn!(path = %path.display(), %error, "an unfinished segment stays until the next start");
         }
     }

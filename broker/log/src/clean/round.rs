@@ -112,12 +112,12 @@ impl<'a> Round<'a> {
             Ok(GroupEnd::Written(written)) if written.index.end_offset() == last.end => written,
             Ok(GroupEnd::Same) => return Ok(()),
             Ok(GroupEnd::Damaged(at)) => {
-                Output::discard(&path);
+                Output::discard(&*self.log.disk(), &path);
                 return self.rewrite_around(group, at, keys);
             }
             // Damage cut the last batches off: the index knows, or the next read finds out.
             Ok(GroupEnd::Written(_)) => {
-                Output::discard(&path);
+                Output::discard(&*self.log.disk(), &path);
                 for candidate in group {
                     self.pass_over(candidate);
                 }
@@ -125,7 +125,7 @@ impl<'a> Round<'a> {
             }
             Err(error) => {
                 if !self.log.is_deleted() {
-                    Output::discard(&path);
+                    Output::discard(&*self.log.disk(), &path);
                 }
                 return Err(error);
             }
@@ -145,7 +145,7 @@ impl<'a> Round<'a> {
     fn install(&self, run: Range<Offset>, written: Written) -> Result<bool, CleanError> {
         let Written { path, file, index } = written;
         if let Err(error) = self.log.disk().sync_data(&file) {
-            Output::discard(&path);
+            Output::discard(&*self.log.disk(), &path);
             let error = CleanError::from(error);
             if let CleanError::Io { source } = &error {
                 self.log.poison("fdatasync of a compacted segment", source);
@@ -161,7 +161,7 @@ impl<'a> Round<'a> {
             // Retention or a deletion was quicker.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput || self.log.is_deleted() => {
                 if !self.log.is_deleted() {
-                    Output::discard(&path);
+                    Output::discard(&*self.log.disk(), &path);
                 }
                 Ok(false)
             }

@@ -42,7 +42,7 @@ struct Break {
 }
 
 /// Finds the end of the journal in `directory`, cuts off what is unfinished behind it, and makes the rest durable.
-pub(super) fn recover(disk: &Disk, directory: &Path) -> Result<Recovered, JournalOpenError> {
+pub(super) fn recover(disk: &dyn Disk, directory: &Path) -> Result<Recovered, JournalOpenError> {
     let at = |path: PathBuf| move |source| JournalOpenError::Io { path, source };
     let mut segments = list_segments(directory).map_err(at(directory.to_path_buf()))?;
     let mut end = Scanned { sequence: segments.front().copied().unwrap_or(0), ..Scanned::default() };
@@ -74,7 +74,7 @@ pub(super) fn recover(disk: &Disk, directory: &Path) -> Result<Recovered, Journa
     // What a killed process left in the page cache is about to be acted on: it has to be durable first.
     for segment in &segments {
         let path = segment_path(directory, *segment);
-        File::open(&path).and_then(|file| disk.sync_data(&file)).map_err(at(path))?;
+        disk.open(&path, false).and_then(|file| disk.sync_data(&file)).map_err(at(path))?;
     }
     disk.sync_dir(directory).map_err(at(directory.to_path_buf()))?;
     report.segments = segments.len();
@@ -131,18 +131,18 @@ fn was_durable(suspect: &[PathBuf], offset: u64, sequence: u64) -> io::Result<bo
 
 /// Keeps the first `keep` files and cuts the last of them where its sound frames end, durably; the bytes of the files
 /// removed.
-fn cut(disk: &Disk, directory: &Path, segments: &mut VecDeque<u64>, keep: usize, end: &Scanned) -> io::Result<u64> {
+fn cut(disk: &dyn Disk, directory: &Path, segments: &mut VecDeque<u64>, keep: usize, end: &Scanned) -> io::Result<u64> {
     let mut removed = 0;
     for segment in segments.split_off(keep) {
         let path = segment_path(directory, segment);
         removed += fs::metadata(&path)?.len();
-        fs::remove_file(path)?;
+        disk.remove_file(&path)?;
     }
     if let Some(last) = segments.back()
         && end.offset < end.file_bytes
     {
         // Synced below, with all others.
-        let file = File::options().write(true).open(segment_path(directory, *last))?;
+        let file = disk.open(&segment_path(directory, *last), true)?;
         disk.set_len(&file, end.offset)?;
     }
     Ok(removed)

@@ -1,6 +1,5 @@
 //! Making appended bytes durable, and what follows from it: the durable offset, sealed segments, the checkpoint.
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -181,7 +180,7 @@ impl PartitionLog {
             checkpoint.active_bytes = active_bytes;
             let path = self.segment_path(checkpoint.active_base);
             if std::fs::metadata(&path)?.len() > active_bytes {
-                let file = File::options().write(true).open(&path)?;
+                let file = self.shared.disk.open(&path, true)?;
                 self.shared.disk.set_len(&file, active_bytes)?;
                 unsynced.push(path);
             }

@@ -141,8 +141,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::disk::Call;
-    use crate::{LocateError, LogDir, LogOptions, PartitionName, PartitionOptions};
+
+    use crate::{DiskCall, LocateError, LogDir, LogOptions, PartitionName, PartitionOptions};
 
     fn batch(tag: u8) -> Vec<u8> {
         let mut builder = BatchBuilder::new(Codec::None);
@@ -153,8 +153,8 @@ mod tests {
     }
 
     /// A partition of `count` segments with one record each.
-    fn filled(path: &Path, count: u8) -> (crate::disk::Disk, LogDir, Arc<PartitionLog>) {
-        let disk = crate::disk::Disk::default();
+    fn filled(path: &Path, count: u8) -> (Arc<crate::FaultyDisk>, LogDir, Arc<PartitionLog>) {
+        let disk = crate::FaultyDisk::new(1);
         let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
         let name = PartitionName::new("t", 0).unwrap();
         let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(segments(directory.path()), 6);
         // The start of the log is durable before the first file goes: a crash in between removes them at the next start.
         partition.raise_log_start(Offset(7)).unwrap();
-        disk.faults.fail(Call::Remove, 0, 1, libc::EIO);
+        disk.fail(DiskCall::Remove, 0, 1, libc::EIO);
         partition.remove_slots_below_start().unwrap_err();
         drop((log, held));
         let (_log, partition) = again(directory.path());
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn replacement_is_all_or_nothing_wherever_it_stops() {
-        for call in [Call::Rename, Call::SyncDir, Call::Remove] {
+        for call in [DiskCall::Rename, DiskCall::SyncDir, DiskCall::Remove] {
             for after in 0.. {
                 let directory = tempfile::tempdir().unwrap();
                 let (disk, log, partition) = filled(directory.path(), 10);
@@ -218,7 +218,7 @@ mod tests {
                 let staged = directory.path().join("t-0/some.staged");
                 let each = all.len() / 10;
                 fs::write(&staged, &all[each * 2..each * 6]).unwrap();
-                disk.faults.fail(call, after, 1, libc::EIO);
+                disk.fail(call, after, 1, libc::EIO);
                 let replaced = partition.replace_slots(Offset(2)..Offset(6), &staged);
                 let done = replaced.is_ok();
                 if !partition.is_offline() {

@@ -163,8 +163,8 @@ impl PartitionLog {
         &self.clean
     }
 
-    pub(crate) fn disk(&self) -> Disk {
-        self.shared.disk.clone()
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.shared.disk)
     }
 
     pub(crate) fn is_closed(&self) -> bool {

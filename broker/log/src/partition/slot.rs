@@ -168,7 +168,7 @@ impl PartitionLog {
     fn open_segment(&self, base: Offset, end: Offset, active: bool) -> io::Result<Segment> {
         let permit = self.shared.handles.admit()?;
         let path = self.segment_path(base);
-        let file = File::options().read(true).write(active).open(&path)?;
+        let file = self.shared.disk.open(&path, active)?;
         let file_bytes = file.metadata()?.len();
         let Meta { options, epochs, .. } = self.meta().clone();
         let interval_bytes = options.index_interval_bytes;
@@ -182,7 +182,7 @@ impl PartitionLog {
             Some(index) if trusted || index.end_offset() == end => (index, indexed_bytes),
             stored => match stored.map(|index| self.complete_index(&file, bounds, index)).transpose()?.flatten() {
                 Some(index) => (index, indexed_bytes),
-                None => (survey(&self.shared.disk, &file, bounds)?.index, 0),
+                None => (survey(&*self.shared.disk, &file, bounds)?.index, 0),
             },
         };
         let stale = indexed_bytes < index.end_position();
@@ -208,7 +208,7 @@ impl PartitionLog {
     /// Brings an index file that ends before the segment does up to its end; `None` if it does not belong to it.
     fn complete_index(&self, file: &File, bounds: Bounds<'_>, stored: Index) -> io::Result<Option<Index>> {
         let known = stored.quarantined().len();
-        let Survey { index, ending, .. } = extend(&self.shared.disk, file, bounds, stored)?;
+        let Survey { index, ending, .. } = extend(&*self.shared.disk, file, bounds, stored)?;
         Ok((ending == Ending::Clean && index.quarantined().len() == known).then_some(index))
     }
 
@@ -229,7 +229,7 @@ impl PartitionLog {
 
     /// Writes an index file, and says whether it could. It is derived data: a failure costs time at the next start, nothing else.
     pub(crate) fn store_index(&self, base: Offset, index: &Index) -> bool {
-        let written = write_index(&self.shared.disk, &self.index_path(base), index);
+        let written = write_index(&*self.shared.disk, &self.index_path(base), index);
         if let Err(error) = &written {
             tracing::warn!(partition = %self.name, segment = base.0, %error, "index file not written");
         }
@@ -246,7 +246,7 @@ impl PartitionLog {
 }
 
 /// Writes an index file, unsynced: its CRC says whether it arrived.
-pub(crate) fn write_index(disk: &Disk, path: &Path, index: &Index) -> io::Result<()> {
+pub(crate) fn write_index(disk: &dyn Disk, path: &Path, index: &Index) -> io::Result<()> {
     let file = disk.create(path)?;
     disk.write_at(&file, &mut [IoSlice::new(&index.encode())], 0)
 }

@@ -1,0 +1,292 @@
+//! A disk that fails on order, or by a seed, and can be cut from power.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::volatile::{Random, Volatile};
+use super::{Disk, RealDisk};
+use crate::canary::{Canary, broken};
+
+/// The calls that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiskCall {
+    /// Opening a file.
+    Open,
+    /// Creating a file or a directory.
+    Create,
+    /// Writing.
+    Write,
+    /// Reading, and asking where data is.
+    Read,
+    /// Syncing the bytes of a file, or a file system.
+    Sync,
+    /// Syncing the names in a directory.
+    SyncDir,
+    /// Reserving space.
+    Allocate,
+    /// Cutting or extending a file.
+    SetLen,
+    /// Renaming.
+    Rename,
+    /// Removing a file or a directory.
+    Remove,
+}
+
+/// A real directory, seen through a disk with faults: short writes, errors of any number, a cache that is lost although
+/// it was synced, and power cuts, after which the directory holds what a cut may leave and not one byte more.
+///
+/// Nothing is really synced: what would be is remembered.
+#[derive(Debug)]
+pub struct FaultyDisk {
+    state: Mutex<State>,
+    /// Told when syncs may go on.
+    released: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    failing: HashMap<DiskCall, Failure>,
+    chances: HashMap<DiskCall, (u64, i32)>,
+    short_writes: Vec<usize>,
+    short_write_chance: u64,
+    counts: HashMap<DiskCall, usize>,
+    volatile: Volatile,
+    loses_cache: bool,
+    holds_syncs: bool,
+    cut: bool,
+}
+
+#[derive(Debug)]
+struct Failure {
+    after: usize,
+    errno: i32,
+    times: usize,
+}
+
+impl FaultyDisk {
+    /// A disk without faults yet, whose chances go by `seed`.
+    pub fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                random: Random::new(seed),
+                failing: HashMap::new(),
+                chances: HashMap::new(),
+                short_writes: Vec::new(),
+                short_write_chance: 0,
+                counts: HashMap::new(),
+                volatile: Volatile::default(),
+                loses_cache: false,
+                holds_syncs: false,
+                cut: false,
+            }),
+            released: Condvar::new(),
+        })
+    }
+
+    /// Lets `after` calls pass, then fails the next `times` with `errno`.
+    pub fn fail(&self, call: DiskCall, after: usize, times: usize, errno: i32) {
+        self.state().failing.insert(call, Failure { after, errno, times });
+    }
+
+    /// Fails one in `calls` calls with `errno`, by the seed.
+    pub fn fail_one_in(&self, call: DiskCall, calls: u64, errno: i32) {
+        self.state().chances.insert(call, (calls, errno));
+    }
+
+    /// The next writes take only these many bytes.
+    pub fn shorten_writes(&self, bytes: &[usize]) {
+        self.state().short_writes = bytes.iter().rev().copied().collect();
+    }
+
+    /// One in `calls` writes is short, by the seed.
+    pub fn shorten_one_in(&self, calls: u64) {
+        self.state().short_write_chance = calls;
+    }
+
+    /// From now on syncs are answered with success and make nothing durable.
+    pub fn lose_cache(&self) {
+        self.state().loses_cache = true;
+    }
+
+    /// Keeps all syncs waiting, or lets them go on.
+    pub fn hold_syncs(&self, hold: bool) {
+        self.state().holds_syncs = hold;
+        self.released.notify_all();
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.failing.clear();
+        state.chances.clear();
+        state.short_writes.clear();
+        state.short_write_chance = 0;
+        state.loses_cache = false;
+    }
+
+    /// How often `call` was made.
+    pub fn count(&self, call: DiskCall) -> usize {
+        self.state().counts.get(&call).copied().unwrap_or(0)
+    }
+
+    /// Cuts the power: everything that was not synced stays or goes, sector by sector, length by length, name by name, as
+    /// `seed` will; one sector may be torn. Every later call fails. Whoever used the disk has to be dropped before the
+    /// directory is opened again.
+    pub fn power_cut(&self, seed: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.cut = true;
+        std::mem::take(&mut state.volatile).cut(&mut Random::new(seed))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call and lets it fail if it is its turn.
+    fn begin(&self, call: DiskCall) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        if state.cut {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        *state.counts.entry(call).or_default() += 1;
+        while call == DiskCall::Sync && state.holds_syncs {
+            state = self.released.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(failure) = state.failing.get_mut(&call) {
+            if failure.after > 0 {
+                failure.after -= 1;
+            } else if failure.times > 0 {
+                failure.times -= 1;
+                return Err(io::Error::from_raw_os_error(failure.errno));
+            }
+        }
+        if let Some((calls, errno)) = state.chances.get(&call).copied()
+            && state.random.one_in(calls)
+        {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        Ok(state)
+    }
+}
+
+impl State {
+    /// How many bytes the next write takes, of `bytes`.
+    fn write_takes(&mut self, bytes: usize) -> usize {
+        let short = match self.short_writes.pop() {
+            None if self.random.one_in(self.short_write_chance) => 1 + self.random.below(bytes as u64) as usize,
+            None => bytes,
+            Some(short) => short,
+        };
+        short.clamp(bytes.min(1), bytes)
+    }
+
+    fn syncs(&self) -> bool {
+        !self.loses_cache && !broken(Canary::NoFsync)
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, _writable: bool) -> io::Result<File> {
+        let _state = self.begin(DiskCall::Open)?;
+        // What a power cut takes back has to be read and written here.
+        RealDisk.open(path, true)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let mut state = self.begin(DiskCall::Create)?;
+        if path.exists() {
+            let file = RealDisk.open(path, true)?;
+            state.volatile.before_set_len(&file, 0)?;
+        } else {
+            state.volatile.created(path);
+        }
+        RealDisk.create(path)
+    }
+
+    fn write_once(&self, file: &File, pieces: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        let mut state = self.begin(DiskCall::Write)?;
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        let takes = state.write_takes(bytes);
+        state.volatile.before_write(file, position, takes as u64)?;
+        if takes == bytes {
+            return RealDisk.write_once(file, pieces, position);
+        }
+        let some: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).take(takes).collect();
+        RealDisk.write_once(file, &[IoSlice::new(&some)], position)
+    }
+
+    fn read_once(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        drop(self.begin(DiskCall::Read)?);
+        RealDisk.read_once(file, buffer, position)
+    }
+
+    fn next_data(&self, file: &File, position: u64) -> io::Result<Option<u64>> {
+        drop(self.begin(DiskCall::Read)?);
+        RealDisk.next_data(file, position)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Sync)?;
+        if state.syncs() { state.volatile.synced(file) } else { Ok(()) }
+    }
+
+    fn sync_path(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Sync)?;
+        if !state.syncs() {
+            return Ok(());
+        }
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() { state.volatile.synced_dir(path) } else { state.volatile.synced(&file) }
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::SyncDir)?;
+        if state.syncs() && !broken(Canary::NoDirSync) { state.volatile.synced_dir(path) } else { Ok(()) }
+    }
+
+    fn sync_file_system(&self, _path: &Path) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Sync)?;
+        if state.syncs() { state.volatile.synced_all() } else { Ok(()) }
+    }
+
+    fn allocate(&self, file: &File, from: u64, bytes: u64) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Allocate)?;
+        let end = file.metadata()?.len().max(from + bytes);
+        state.volatile.before_set_len(file, end)?;
+        RealDisk.allocate(file, from, bytes)
+    }
+
+    fn set_len(&self, file: &File, bytes: u64) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::SetLen)?;
+        state.volatile.before_set_len(file, bytes)?;
+        RealDisk.set_len(file, bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Rename)?;
+        state.volatile.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Remove)?;
+        state.volatile.remove_file(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Create)?;
+        if !path.exists() {
+            state.volatile.created(path);
+        }
+        RealDisk.create_dir(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.begin(DiskCall::Remove)?;
+        state.volatile.forget_below(path);
+        RealDisk.remove_dir_all(path)
+    }
+}

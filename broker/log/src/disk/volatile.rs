@@ -1,0 +1,306 @@
+//! What was done to files and names and is not durable: enough to undo any part of it that a power cut may take.
+//!
+//! Of the bytes of a file each sector keeps some of its unsynced writes, the first ones; the length is one of those it
+//! had. Of the names in a directory the first unsynced changes stay, the rest is undone, as a journaling file system has
+//! it. Bytes and names know nothing of each other: a new name may lead to a file whose bytes are gone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+const SECTOR_BYTES: u64 = 512;
+
+/// A small seeded source of chance.
+#[derive(Clone, Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`; 0 if there is none.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    /// True one time in `times`; never for 0.
+    pub(super) fn one_in(&mut self, times: u64) -> bool {
+        times > 0 && self.below(times) == 0
+    }
+}
+
+/// One change of the bytes or the length of a file.
+#[derive(Debug)]
+struct Change {
+    position: u64,
+    /// How many bytes from there on were written or cut off.
+    bytes: u64,
+    /// What stood there, as far as the file reached.
+    old: Vec<u8>,
+    old_bytes: u64,
+    new_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Unsynced {
+    file: File,
+    changes: Vec<Change>,
+}
+
+/// One change of names.
+#[derive(Debug)]
+enum Naming {
+    Created(PathBuf),
+    /// What had the new name before is kept under a third one.
+    Renamed {
+        from: PathBuf,
+        to: PathBuf,
+        kept: Option<PathBuf>,
+    },
+    Removed {
+        path: PathBuf,
+        kept: PathBuf,
+    },
+}
+
+/// Everything that is not durable.
+#[derive(Debug, Default)]
+pub(super) struct Volatile {
+    files: HashMap<(u64, u64), Unsynced>,
+    names: Vec<Naming>,
+    kept: u64,
+}
+
+impl Volatile {
+    /// Remembers what a write is about to cover.
+    pub(super) fn before_write(&mut self, file: &File, position: u64, bytes: u64) -> io::Result<()> {
+        let length = file.metadata()?.len();
+        self.remember(file, position, bytes, length.max(position + bytes))
+    }
+
+    /// Remembers what a change of the length is about to cut off.
+    pub(super) fn before_set_len(&mut self, file: &File, new_bytes: u64) -> io::Result<()> {
+        let length = file.metadata()?.len();
+        self.remember(file, new_bytes.min(length), length.saturating_sub(new_bytes), new_bytes)
+    }
+
+    fn remember(&mut self, file: &File, position: u64, bytes: u64, new_bytes: u64) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let old_bytes = metadata.len();
+        let mut old = vec![0; bytes.min(old_bytes.saturating_sub(position)) as usize];
+        file.read_exact_at(&mut old, position)?;
+        let key = (metadata.dev(), metadata.ino());
+        let unsynced = match self.files.entry(key) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                new.insert(Unsynced { file: file.try_clone()?, changes: Vec::new() })
+            }
+        };
+        unsynced.changes.push(Change { position, bytes, old, old_bytes, new_bytes });
+        Ok(())
+    }
+
+    pub(super) fn created(&mut self, path: &Path) {
+        self.names.push(Naming::Created(path.to_path_buf()));
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let kept = if to.is_file() { Some(self.keep(to)?) } else { None };
+        fs::rename(from, to)?;
+        if to.is_dir() {
+            follow(&mut self.names, from, to);
+        }
+        self.names.push(Naming::Renamed { from: from.to_path_buf(), to: to.to_path_buf(), kept });
+        Ok(())
+    }
+
+    pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let kept = self.keep(path)?;
+        fs::remove_file(path)?;
+        self.names.push(Naming::Removed { path: path.to_path_buf(), kept });
+        Ok(())
+    }
+
+    /// Gives a file another name, so that it can come back.
+    fn keep(&mut self, path: &Path) -> io::Result<PathBuf> {
+        self.kept += 1;
+        let kept = path.with_file_name(format!(".kept-{}", self.kept));
+        fs::hard_link(path, &kept)?;
+        Ok(kept)
+    }
+
+    pub(super) fn synced(&mut self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        self.files.remove(&(metadata.dev(), metadata.ino()));
+        Ok(())
+    }
+
+    pub(super) fn synced_dir(&mut self, directory: &Path) -> io::Result<()> {
+        // What came before in a directory is durable with what came later, and a rename belongs to two of them.
+        let mut directories = HashSet::from([directory.to_path_buf()]);
+        let (mut durable, mut rest) = (Vec::new(), Vec::new());
+        for naming in self.names.drain(..).rev() {
+            if naming.directories().iter().any(|directory| directories.contains(*directory)) {
+                directories.extend(naming.directories().into_iter().map(Path::to_path_buf));
+                durable.push(naming);
+            } else {
+                rest.push(naming);
+            }
+        }
+        rest.reverse();
+        self.names = rest;
+        forget(durable)
+    }
+
+    pub(super) fn synced_all(&mut self) -> io::Result<()> {
+        self.files.clear();
+        forget(std::mem::take(&mut self.names))
+    }
+
+    /// A directory goes for good.
+    pub(super) fn forget_below(&mut self, directory: &Path) {
+        self.names.retain_mut(|naming| !naming.paths_mut().iter().any(|path| path.starts_with(directory)));
+    }
+
+    /// Undoes what the cut takes.
+    pub(super) fn cut(self, random: &mut Random) -> io::Result<()> {
+        let mut files: Vec<_> = self.files.into_iter().collect();
+        // The order of a hash map is no seed's.
+        files.sort_unstable_by_key(|(key, _)| *key);
+        for (_, unsynced) in files {
+            unsynced.cut(random)?;
+        }
+        let mut broken: HashSet<PathBuf> = HashSet::new();
+        let mut lost = Vec::new();
+        let mut stays = Vec::new();
+        for naming in self.names {
+            let follows = naming.directories().iter().any(|directory| broken.contains(*directory));
+            if follows || random.one_in(2) {
+                broken.extend(naming.directories().into_iter().map(Path::to_path_buf));
+                lost.push(naming);
+            } else {
+                stays.push(naming);
+            }
+        }
+        while let Some(naming) = lost.pop() {
+            if let Naming::Renamed { from, to, .. } = &naming
+                && to.is_dir()
+            {
+                follow(&mut lost, to, from);
+            }
+            naming.undo()?;
+        }
+        forget(stays)
+    }
+}
+
+impl Unsynced {
+    fn cut(self, random: &mut Random) -> io::Result<()> {
+        let mut sectors: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (at, change) in self.changes.iter().enumerate().filter(|(_, change)| change.bytes > 0) {
+            let last = (change.position + change.bytes - 1) / SECTOR_BYTES;
+            (change.position / SECTOR_BYTES..=last).for_each(|sector| sectors.entry(sector).or_default().push(at));
+        }
+        let torn = random.below(2 * sectors.len() as u64) as usize;
+        // All, nothing, or any of it: the ends of the range are where the mistakes are.
+        let mood = random.below(4);
+        for (number, (sector, changes)) in sectors.into_iter().enumerate() {
+            let keeps = match mood {
+                0 => 0,
+                1 => changes.len(),
+                _ => random.below(changes.len() as u64 + 1) as usize,
+            };
+            let from = if number == torn { sector * SECTOR_BYTES + random.below(SECTOR_BYTES) } else { 0 };
+            for at in changes.get(keeps..).unwrap_or_default().iter().rev() {
+                if let Some(change) = self.changes.get(*at) {
+                    let (start, end) = ((sector * SECTOR_BYTES).max(from), (sector + 1) * SECTOR_BYTES);
+                    change.undo(&self.file, start, end)?;
+                }
+            }
+        }
+        let kept = random.below(self.changes.len() as u64 + 1) as usize;
+        let length = match kept.checked_sub(1).and_then(|last| self.changes.get(last)) {
+            Some(change) => change.new_bytes,
+            None => self.changes.first().map_or(0, |change| change.old_bytes),
+        };
+        self.file.set_len(length)
+    }
+}
+
+impl Change {
+    /// Puts back what stood between `start` and `end`.
+    fn undo(&self, file: &File, start: u64, end: u64) -> io::Result<()> {
+        let (start, end) = (start.max(self.position), end.min(self.position + self.bytes));
+        if start >= end {
+            return Ok(());
+        }
+        let (from, to) = ((start - self.position) as usize, (end - self.position) as usize);
+        let mut old = self.old.get(from..to.min(self.old.len())).unwrap_or_default().to_vec();
+        old.resize(to - from, 0);
+        file.write_all_at(&old, start)
+    }
+}
+
+impl Naming {
+    fn directories(&self) -> Vec<&Path> {
+        match self {
+            Self::Created(path) | Self::Removed { path, .. } => path.parent().into_iter().collect(),
+            Self::Renamed { from, to, .. } => from.parent().into_iter().chain(to.parent()).collect(),
+        }
+    }
+
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Created(path) => vec![path],
+            Self::Removed { path, kept } => vec![path, kept],
+            Self::Renamed { from, to, kept } => [from, to].into_iter().chain(kept.as_mut()).collect(),
+        }
+    }
+
+    fn undo(self) -> io::Result<()> {
+        match self {
+            Self::Created(path) if path.is_dir() => fs::remove_dir_all(path),
+            Self::Created(path) => fs::remove_file(path),
+            Self::Renamed { from, to, kept } => {
+                fs::rename(&to, from)?;
+                kept.map_or(Ok(()), |kept| fs::rename(kept, to))
+            }
+            Self::Removed { path, kept } => fs::rename(kept, path),
+        }
+    }
+}
+
+/// A directory was renamed: so were all in it.
+fn follow(names: &mut [Naming], from: &Path, to: &Path) {
+    for path in names.iter_mut().flat_map(Naming::paths_mut) {
+        if let Ok(inside) = path.strip_prefix(from)
+            && inside != Path::new("")
+        {
+            *path = to.join(inside);
+        }
+    }
+}
+
+/// Lets go of what was kept for changes that are durable.
+fn forget(namings: Vec<Naming>) -> io::Result<()> {
+    for naming in namings {
+        if let Naming::Removed { kept, .. } | Naming::Renamed { kept: Some(kept), .. } = naming {
+            fs::remove_file(kept)?;
+        }
+    }
+    Ok(())
+}

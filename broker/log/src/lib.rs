@@ -88,6 +88,7 @@
 //! - No input from disk panics: whatever stands there is data, damage, or an error of the system.
 
 pub mod canary;
+mod checked;
 mod checkpoint;
 mod clean;
 mod commit;

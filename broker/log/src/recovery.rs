@@ -45,6 +45,8 @@ pub(crate) struct Recovered {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) scanned: bool,
+    /// Base of the first segment that was scanned, with all behind it.
+    pub(crate) scanned_from: Option<Offset>,
     pub(crate) bytes_scanned: u64,
     pub(crate) truncated: Option<TruncatedRange>,
     pub(crate) quarantined: Vec<QuarantinedRange>,
@@ -83,6 +85,9 @@ impl Recovered {
 
     pub(crate) fn into_log(self, shared: Arc<Shared>) -> Arc<PartitionLog> {
         let log = PartitionLog::new(shared, self.opened);
+        if let Some(base) = self.findings.scanned_from {
+            log.note_scanned(base);
+        }
         log.take_damage(self.findings.quarantined);
         log
     }
@@ -239,6 +244,7 @@ impl Recovery<'_> {
         } else {
             self.bases.partition_point(|base| *base <= durable).saturating_sub(1)
         };
+        self.findings.scanned_from = self.bases.get(first).copied();
         let mut epochs = Vec::new();
         let mut end = self.bases.get(first).copied().unwrap_or(durable);
         let (mut open_end, mut active_bytes) = (false, 0);

@@ -136,6 +136,32 @@ pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index
     Ok(Survey { index, ending, scanned_bytes: reader.read_bytes, epochs })
 }
 
+/// Checks batches from `start` on, until one ends at or behind `until`; where the last sound one ends.
+pub(crate) fn check_batches(
+    disk: &dyn Disk,
+    file: &File,
+    epochs: &EpochHistory,
+    start: (Offset, u64),
+    until: u64,
+    limit: u64,
+) -> io::Result<u64> {
+    let (mut expected, mut position) = start;
+    let mut reader = Checker::new(disk, file, epochs, limit);
+    let ahead = (until.saturating_sub(position) as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES);
+    reader.window.resize(ahead, 0);
+    reader.ahead = ahead;
+    while position < until {
+        match reader.check(position)? {
+            Found::Batch(header) if header.base_offset == expected => {
+                expected = header.next_offset();
+                position += batch_bytes(&header);
+            }
+            _ => break,
+        }
+    }
+    Ok(position)
+}
+
 /// Whether any byte from `position` to the end of the file is not zero.
 pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
     // Space that was reserved and never written needs no look.

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use memmap2::{Mmap, MmapOptions};
 
 use crate::Offset;
+use crate::checked::Checked;
 use crate::disk::Disk;
 use crate::handles::{Permit, maps_max};
 use crate::index::Index;
@@ -28,6 +29,9 @@ pub struct Segment {
     base_offset: Offset,
     file: File,
     disk: Arc<dyn Disk>,
+    checked: Arc<Checked>,
+    /// Its index knows of damage that the index file does not.
+    unstored: AtomicBool,
     /// Published length: stored with Release after the write.
     bytes: AtomicU64,
     index: RwLock<Index>,
@@ -58,7 +62,7 @@ impl Drop for Mapping {
 }
 
 impl Segment {
-    /// Creates the file for a segment that starts at `base`; its directory entry is not durable yet.
+    /// Creates the file for a segment that starts where `index` does; its directory entry is not durable yet.
     pub(crate) fn create(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -67,33 +71,33 @@ impl Segment {
         permit: Permit,
     ) -> io::Result<Self> {
         let file = disk.create(path)?;
-        Ok(Self::assemble(disk, file, index, map_bytes, false, permit))
+        let segment = Self::open(disk, file, index, Arc::new(Checked::whole()), map_bytes, permit);
+        segment.entry_durable.store(false, Ordering::Release);
+        Ok(segment)
     }
 
     /// A segment whose content is known.
-    pub(crate) fn open(disk: Arc<dyn Disk>, file: File, index: Index, map_bytes: u64, permit: Permit) -> Self {
-        Self::assemble(disk, file, index, map_bytes, true, permit)
-    }
-
-    fn assemble(
+    pub(crate) fn open(
         disk: Arc<dyn Disk>,
         file: File,
         index: Index,
+        checked: Arc<Checked>,
         map_bytes: u64,
-        entry_durable: bool,
         permit: Permit,
     ) -> Self {
         Self {
             base_offset: index.base_offset(),
             file,
             disk,
+            checked,
+            unstored: AtomicBool::new(false),
             bytes: AtomicU64::new(index.end_position()),
             map_bytes: map_bytes.max(index.end_position()),
             index: RwLock::new(index),
             map: OnceLock::new(),
             sealed: AtomicBool::new(false),
             settled: AtomicBool::new(false),
-            entry_durable: AtomicBool::new(entry_durable),
+            entry_durable: AtomicBool::new(true),
             used: AtomicBool::new(true),
             indexed_bytes: AtomicU64::new(0),
             _permit: permit,
@@ -220,6 +224,20 @@ impl Segment {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
+    }
+
+    /// Which of it this process has seen to be sound.
+    pub(crate) fn checked(&self) -> &Arc<Checked> {
+        &self.checked
+    }
+
+    /// Whether its index knows of damage that the index file does not.
+    pub(crate) fn is_unstored(&self) -> bool {
+        self.unstored.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_unstored(&self, unstored: bool) {
+        self.unstored.store(unstored, Ordering::Release);
     }
 
     /// Says that it is in use: the clock passes it by once.

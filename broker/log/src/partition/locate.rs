@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use ottla_wire::record::BatchHeader;
+use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
 
 use super::{Meta, PartitionLog, Slot};
 use crate::Offset;
@@ -116,6 +116,7 @@ impl PartitionLog {
             let first = self.slots().first().map_or(end, |slot| slot.base());
             return Err(LocateError::Corrupt { from: start, to: first });
         };
+        self.check_readable(&slot)?;
         let segment = match self.open_slot(&slot) {
             // Removed or replaced since: the list knows what is there now.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.next_base(&slot).is_none() => {
@@ -141,14 +142,22 @@ impl PartitionLog {
         }
     }
 
-    /// The bytes that [`locate`](Self::locate) finds, read into memory; the offset of the first batch and the next one.
+    /// The bytes that [`locate`](Self::locate) finds, checked if need be and read into memory; the offset of the first batch and the next one.
     pub fn read_batches(
         &self,
         offset: Offset,
         max_bytes: u32,
         upto: Offset,
     ) -> Result<Option<(Vec<u8>, FileRange)>, LocateError> {
-        let Some(range) = self.locate(offset, max_bytes, upto)? else { return Ok(None) };
+        let Some(mut range) = self.locate(offset, max_bytes, upto)? else { return Ok(None) };
+        if let Err(LocateError::Corrupt { .. }) = self.check(&range) {
+            // Up to the damage it can be had.
+            match self.locate(offset, max_bytes, upto)? {
+                Some(shorter) => range = shorter,
+                None => return Ok(None),
+            }
+            self.check(&range)?;
+        }
         let mut bytes = vec![0; range.bytes as usize];
         range.segment.read_exact_at(range.position, &mut bytes)?;
         Ok(Some((bytes, range)))
@@ -227,7 +236,12 @@ impl PartitionLog {
 
     /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
     /// out exactly what is damaged.
-    pub(super) fn remake_index(&self, slot: &Slot, segment: &Segment, next_base: Option<Offset>) -> io::Result<()> {
+    pub(super) fn remake_index(
+        &self,
+        slot: &Arc<Slot>,
+        segment: &Segment,
+        next_base: Option<Offset>,
+    ) -> io::Result<()> {
         let (known_end, published) = {
             let index = segment.index();
             (index.end_offset(), segment.bytes())
@@ -253,8 +267,13 @@ impl PartitionLog {
             fresh.extend_from(&index);
         }
         *index = fresh;
-        if settled && !self.is_deleted() {
-            self.store_index(slot.base(), &index);
+        segment.set_unstored(!index.quarantined().is_empty());
+        drop(index);
+        // All of it was looked at; what is appended meanwhile is this process's own.
+        segment.checked().note_whole();
+        // The file of a segment that was removed or replaced is not its own any more.
+        if settled && !self.is_deleted() && self.next_base(slot).is_some() {
+            self.store_index_of(segment);
         }
         Ok(())
     }
@@ -267,15 +286,17 @@ fn range_of(
     max_bytes: u32,
     upto: Offset,
 ) -> Result<Option<(FileRange, bool)>, Miss> {
-    let (start, barrier) = {
+    let (start, barrier, barrier_offset) = {
         let index = segment.index();
         let published = segment.bytes();
         if let Some(damage) = index.quarantine_of(offset) {
             return Err(Miss::Damaged(damage.offsets.clone()));
         }
         let Some(start) = index.floor_offset(offset) else { return Err(Miss::IndexLied) };
-        let barrier = index.barrier_after(start.position).map(|range| range.positions.start);
-        (start, barrier.map_or(published, |damage| damage.min(published)))
+        match index.barrier_after(start.position) {
+            Some(damage) => (start, damage.positions.start.min(published), Offset(damage.offsets.start)),
+            None => (start, published, index.end_offset()),
+        }
     };
     let mut window = [0; WALK_BYTES];
     let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: start };
@@ -286,7 +307,7 @@ fn range_of(
         }
     };
     // What compaction emptied is passed over, where there is something behind it to read instead.
-    while first.record_count == 0 && first.next_offset() < upto {
+    while is_empty(&first) && first.next_offset() < upto {
         match walk.peek(barrier)? {
             Some(next) if next.next_offset() <= upto => {
                 walk.pass(&next);
@@ -296,7 +317,10 @@ fn range_of(
         }
     }
     if first.next_offset() > upto {
-        return Ok(None);
+        // Not to be read yet; unless its length in offsets is damage, which would hold readers up for ever.
+        let sound =
+            if walk.at.position >= barrier { walk.at.offset == barrier_offset } else { walk.peek(barrier)?.is_some() };
+        return if sound { Ok(None) } else { Err(Miss::IndexLied) };
     }
     let position = walk.at.position - batch_bytes(&first);
     let limit = position.saturating_add(u64::from(max_bytes)).min(barrier);
@@ -323,7 +347,13 @@ fn range_of(
         base_offset: first.base_offset,
         next_offset: walk.at.offset,
     };
-    Ok(Some((range, first.record_count == 0)))
+    Ok(Some((range, is_empty(&first))))
+}
+
+/// Whether compaction left this batch without records. One that says so and is longer is damage, to be found out by who
+/// checks it.
+fn is_empty(header: &BatchHeader) -> bool {
+    header.record_count == 0 && batch_bytes(header) == BATCH_HEADER_BYTES as u64
 }
 
 /// A walk from batch to batch that demands what it expects: the next batch begins where the last one ended.

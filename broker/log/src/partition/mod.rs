@@ -2,6 +2,7 @@
 //!
 //! - `append` assigns offsets and writes, under the partition's lock
 //! - `flush` makes appended bytes durable and moves the durable offset
+//! - `check` looks at what is read for the first time
 //! - `locate` finds the bytes of an offset, `timestamp` the offset of a time
 //! - `replace` takes segments out of the log and puts one in the place of several
 //! - `retain` says which segments are old enough to go
@@ -9,6 +10,7 @@
 //! - `meta` is `partition.meta`
 
 mod append;
+mod check;
 mod flush;
 mod locate;
 mod meta;
@@ -32,6 +34,7 @@ pub use self::retain::{Removed, Retention};
 pub(crate) use self::slot::{Slot, write_index};
 
 use self::append::Tail;
+use self::check::ReadFailure;
 use self::flush::Flushed;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::CleanState;
@@ -78,6 +81,8 @@ pub struct PartitionLog {
     upkeep: Mutex<()>,
     /// Damaged ranges found since the start, by the base of their segment.
     damage: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
+    /// Segments whose disk failed under a reader not long ago.
+    failures: Mutex<Vec<ReadFailure>>,
     /// Held by the flush that runs, and by a deletion.
     flushed: Mutex<Flushed>,
     listeners: RwLock<Vec<Listener>>,
@@ -127,6 +132,7 @@ impl PartitionLog {
             ticket: FlushTicket::default(),
             upkeep: Mutex::default(),
             damage: Mutex::default(),
+            failures: Mutex::default(),
             flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
             listeners: RwLock::default(),
             told: Mutex::new(end.0),

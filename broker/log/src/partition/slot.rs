@@ -4,11 +4,13 @@
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{Meta, PartitionLog};
 use crate::Offset;
 use crate::canary::{Canary, broken};
+use crate::checked::Checked;
 use crate::disk::Disk;
 use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, segment_file_name};
 use crate::handles::Closing;
@@ -21,6 +23,9 @@ use crate::segment::Segment;
 pub(crate) struct Slot {
     base: Offset,
     segment: RwLock<Option<Arc<Segment>>>,
+    checked: Arc<Checked>,
+    /// Its disk failed under a reader not long ago.
+    failing: AtomicBool,
     /// Held while it is opened or closed.
     opening: Mutex<()>,
 }
@@ -28,12 +33,19 @@ pub(crate) struct Slot {
 impl Slot {
     /// A segment that is opened when needed.
     pub(crate) fn new(base: Offset) -> Self {
-        Self { base, segment: RwLock::default(), opening: Mutex::default() }
+        let checked = Arc::new(Checked::nothing());
+        Self { base, segment: RwLock::default(), checked, failing: AtomicBool::new(false), opening: Mutex::default() }
     }
 
     /// A segment that is open.
     pub(crate) fn with(segment: Arc<Segment>) -> Self {
-        Self { base: segment.base_offset(), segment: RwLock::new(Some(segment)), opening: Mutex::default() }
+        Self {
+            base: segment.base_offset(),
+            checked: Arc::clone(segment.checked()),
+            segment: RwLock::new(Some(segment)),
+            failing: AtomicBool::new(false),
+            opening: Mutex::default(),
+        }
     }
 
     /// The segment, if it is open.
@@ -53,6 +65,18 @@ impl Slot {
     /// Whether nothing is left to do for it: one that is not open is durable and trimmed, unless it takes appends.
     pub(super) fn is_at_rest(&self) -> bool {
         self.opened().is_none_or(|segment| segment.is_settled())
+    }
+
+    pub(super) fn checked(&self) -> &Arc<Checked> {
+        &self.checked
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Release);
     }
 
     /// Lets go of the segment if nobody but this slot and `others` hold it: then there is never a second one of the same
@@ -108,7 +132,7 @@ impl PartitionLog {
         // While this one is not open nothing is appended to it, and no other one begins behind it.
         let next_base = self.next_base(slot).ok_or(io::ErrorKind::NotFound)?;
         let end = next_base.unwrap_or_else(|| self.end_offset());
-        let segment = Arc::new(self.open_segment(slot.base(), end, next_base.is_none())?);
+        let segment = Arc::new(self.open_segment(slot, end, next_base.is_none())?);
         if self.is_deleted() {
             // What was opened may belong to a later partition of the same name.
             return Err(io::ErrorKind::NotFound.into());
@@ -131,6 +155,9 @@ impl PartitionLog {
         let Ok(_one) = slot.opening.try_lock() else { return Closing::Busy };
         let Some(segment) = slot.opened() else { return Closing::Closed };
         if segment.take_used() {
+            return Closing::Busy;
+        }
+        if segment.is_unstored() && !self.store_damage(&segment) {
             return Closing::Busy;
         }
         if !segment.is_settled() {
@@ -165,7 +192,8 @@ impl PartitionLog {
         }
     }
 
-    fn open_segment(&self, base: Offset, end: Offset, active: bool) -> io::Result<Segment> {
+    fn open_segment(&self, slot: &Slot, end: Offset, active: bool) -> io::Result<Segment> {
+        let base = slot.base();
         let permit = self.shared.handles.admit()?;
         let path = self.segment_path(base);
         let file = self.shared.disk.open(&path, active)?;
@@ -182,7 +210,11 @@ impl PartitionLog {
             Some(index) if trusted || index.end_offset() == end => (index, indexed_bytes),
             stored => match stored.map(|index| self.complete_index(&file, bounds, index)).transpose()?.flatten() {
                 Some(index) => (index, indexed_bytes),
-                None => (survey(&*self.shared.disk, &file, bounds)?.index, 0),
+                None => {
+                    let index = survey(&*self.shared.disk, &file, bounds)?.index;
+                    slot.checked.note_whole();
+                    (index, 0)
+                }
             },
         };
         let stale = indexed_bytes < index.end_position();
@@ -196,7 +228,9 @@ impl PartitionLog {
             index.thin();
         }
         let map_bytes = if active { self.map_bytes() } else { index.end_position() };
-        let segment = Segment::open(self.shared.disk.clone(), file, index, map_bytes, permit);
+        slot.checked.found(index.end_position());
+        let (disk, checked) = (Arc::clone(&self.shared.disk), Arc::clone(&slot.checked));
+        let segment = Segment::open(disk, file, index, checked, map_bytes, permit);
         segment.note_indexed(indexed_bytes);
         if !active {
             segment.seal();
@@ -219,12 +253,22 @@ impl PartitionLog {
         }
     }
 
-    /// Writes the index file of an open segment.
-    pub(crate) fn store_index_of(&self, segment: &Segment) {
+    /// Writes down what the index of an open segment knows of damage, so that it is not forgotten with it.
+    fn store_damage(&self, segment: &Segment) -> bool {
+        // A deletion waits until the file is written, and then takes it along.
+        let Ok(_upkeep) = self.upkeep.try_lock() else { return false };
+        self.is_deleted() || self.store_index_of(segment)
+    }
+
+    /// Writes the index file of an open segment, and says whether it could.
+    pub(crate) fn store_index_of(&self, segment: &Segment) -> bool {
         let index = segment.index();
-        if self.store_index(segment.base_offset(), &index) {
+        let stored = self.store_index(segment.base_offset(), &index);
+        if stored {
             segment.note_indexed(index.end_position());
+            segment.set_unstored(false);
         }
+        stored
     }
 
     /// Writes an index file, and says whether it could. It is derived data: a failure costs time at the next start, nothing else.

@@ -1,0 +1,107 @@
+//! Which bytes of a segment this process has seen to be sound: appended, scanned by recovery, or checked at their first
+//! read. The others may have rotted since anybody looked, and are checked before they are given out.
+//!
+//! It outlives the open segment: one bit per 64 KiB is cheap to keep.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What one bit stands for.
+pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
+/// Nobody knows yet how long the segment is.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The checked parts of one segment.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// Everything from here on is checked: this process wrote it, or has looked at it all.
+    from: AtomicU64,
+    /// Chunks below, one bit each; none before the first check.
+    chunks: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl Checked {
+    /// All of it, and all that will be appended.
+    pub(crate) fn whole() -> Self {
+        Self { from: AtomicU64::new(0), chunks: OnceLock::new() }
+    }
+
+    /// Nothing yet.
+    pub(crate) fn nothing() -> Self {
+        Self { from: AtomicU64::new(UNKNOWN), chunks: OnceLock::new() }
+    }
+
+    /// The segment was found `bytes` long: what is behind will be this process's own. Only the first time counts.
+    pub(crate) fn found(&self, bytes: u64) {
+        let _ = self.from.compare_exchange(UNKNOWN, bytes, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether all of these bytes are checked: one load for what this process wrote.
+    pub(crate) fn covers(&self, position: u64, bytes: u64) -> bool {
+        let from = self.from.load(Ordering::Acquire);
+        if position >= from {
+            return true;
+        }
+        let Some(chunks) = self.chunks.get() else { return false };
+        let end = position.saturating_add(bytes).min(from);
+        (position / CHUNK_BYTES..end.div_ceil(CHUNK_BYTES)).all(|chunk| {
+            let word = chunks.get((chunk / 64) as usize);
+            word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (chunk % 64)) != 0)
+        })
+    }
+
+    /// All of it was looked at.
+    pub(crate) fn note_whole(&self) {
+        self.from.store(0, Ordering::Release);
+    }
+
+    /// All batches between these positions were looked at: the chunks that lie in between as a whole are checked.
+    pub(crate) fn note(&self, from: u64, to: u64) {
+        let limit = self.from.load(Ordering::Acquire);
+        if limit == UNKNOWN {
+            return;
+        }
+        let chunks = self.chunks.get_or_init(|| {
+            let words = limit.div_ceil(CHUNK_BYTES * 64) as usize;
+            (0..words).map(|_| AtomicU64::new(0)).collect()
+        });
+        // The last chunk is short.
+        let end = if to >= limit { limit.div_ceil(CHUNK_BYTES) } else { to / CHUNK_BYTES };
+        for chunk in from.div_ceil(CHUNK_BYTES)..end {
+            if let Some(word) = chunks.get((chunk / 64) as usize) {
+                word.fetch_or(1 << (chunk % 64), Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Forgets everything about a segment that is `bytes` long: its disk has failed since.
+    pub(crate) fn forget(&self, bytes: u64) {
+        self.from.store(bytes, Ordering::Release);
+        for word in self.chunks.get().into_iter().flatten() {
+            word.store(0, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_chunks_count_and_what_is_appended_counts_at_once() {
+        let end = 10 * CHUNK_BYTES + 100;
+        let checked = Checked::nothing();
+        assert!(!checked.covers(0, 1));
+        checked.found(end);
+        assert!(!checked.covers(0, 1) && checked.covers(end, 1 << 30));
+        checked.note(CHUNK_BYTES - 1, 3 * CHUNK_BYTES + 5);
+        assert!(checked.covers(CHUNK_BYTES, 2 * CHUNK_BYTES));
+        assert!(!checked.covers(CHUNK_BYTES - 1, 2) && !checked.covers(3 * CHUNK_BYTES, 1));
+        checked.note(9 * CHUNK_BYTES, end);
+        assert!(checked.covers(end - 1, 1000) && checked.covers(9 * CHUNK_BYTES, 2 * CHUNK_BYTES));
+        checked.forget(end + 50);
+        assert!(!checked.covers(end, 1) && !checked.covers(CHUNK_BYTES, 1) && checked.covers(end + 50, 1));
+        checked.note_whole();
+        assert!(checked.covers(0, end));
+    }
+}

@@ -96,6 +96,10 @@ impl Shared {
             return Ok(());
         }
         let _one = self.marking.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have failed at it meanwhile, and what failed once is not synced again.
+        if let Some(reason) = self.offline_reason() {
+            return Err(io::Error::other(reason.to_owned()));
+        }
         if self.marked.load(Ordering::Acquire) {
             self.disk.remove_file(&self.path.join(MARKER_FILE))?;
             self.sync_dir(&self.path)?;

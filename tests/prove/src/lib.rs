@@ -31,6 +31,8 @@ mod t01_kill_nine;
 mod t02_power_cut;
 mod t03_torn_tail;
 mod t04_index;
+mod t06_failed_sync;
+mod t07_disk_full;
 pub mod tests;
 pub mod trace;
 pub mod workload;

@@ -2,7 +2,7 @@
 
 use crate::report::Outcome;
 use crate::run::Setting;
-use crate::{t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index};
+use crate::{t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t06_failed_sync, t07_disk_full};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -71,6 +71,22 @@ pub const ALL: &[Test] = &[
         canaries: &[("TrustIndex", 200)],
         in_process: true,
         run: t04_index::run,
+    },
+    Test {
+        name: "t06_failed_sync",
+        shows: "after a sync that failed nothing is acknowledged, the file is not synced again, a restart loses nothing",
+        cases: [20, 200, 200],
+        canaries: &[("RetrySync", 5)],
+        in_process: false,
+        run: t06_failed_sync::run,
+    },
+    Test {
+        name: "t07_disk_full",
+        shows: "a full disk is refused cleanly, reads go on, producing resumes by itself, nothing is lost",
+        cases: [5, 200, 200],
+        canaries: &[("GiveUpWhenFull", 2)],
+        in_process: false,
+        run: t07_disk_full::run,
     },
     Test {
         name: "t11_visible",

@@ -139,8 +139,14 @@ fn send_at<'a>(sends: &[(u64, &'a Call)], position: u64) -> Option<&'a Call> {
 fn write_of<'a>(calls: &'a [Call], partition: &str, offset: i64) -> Option<&'a Call> {
     let directory = format!("/{partition}/");
     let in_log = |call: &&Call| call.is_write() && call.path.contains(&directory) && call.is_segment();
+    // Space that is filled with zeros ahead is no batch: the length is not zero in one.
+    let is_batch = |call: &&Call| call.data.get(8..12).is_none_or(|length| length != [0; 4]);
     let first_offset = |call: &Call| call.data.first_chunk().map(|bytes| i64::from_be_bytes(*bytes));
-    let before = calls.iter().filter(in_log).filter(|call| first_offset(call).is_some_and(|first| first <= offset));
+    let before = calls
+        .iter()
+        .filter(in_log)
+        .filter(is_batch)
+        .filter(|call| first_offset(call).is_some_and(|first| first <= offset));
     before.max_by_key(|call| first_offset(call))
 }
 

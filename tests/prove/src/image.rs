@@ -45,6 +45,7 @@ impl Image {
 
     /// Makes `directory` hold exactly these files.
     pub fn restore(&self, directory: &Path) {
+        std::fs::create_dir_all(directory).expect("a directory");
         for path in Image::of(directory).files.into_keys().filter(|path| !self.files.contains_key(path)) {
             std::fs::remove_file(directory.join(path)).expect("a file to remove");
         }

@@ -13,6 +13,7 @@ use ottla_tests::{Broker, artifact};
 use crate::report::{CanaryVerdict, Line, Outcome, Verdict, Violation};
 use crate::seed::Seed;
 use crate::tests::{ALL, Size, Test};
+use crate::{t10_crash_points, t29_old_formats};
 
 /// Which promise a canary breaks.
 const CANARY: &str = "OTTLA_CANARY";
@@ -35,6 +36,15 @@ struct Arguments {
     /// Leaves the canaries out: for finding a fault, proves nothing
     #[arg(long)]
     no_canaries: bool,
+    /// Keeps data directories of this build as those of release VERSION, in tests/prove/formats
+    #[arg(long, value_name = "VERSION")]
+    keep_format: Option<String>,
+    /// Does one thing to a log directory: what a test of crashes runs and kills
+    #[arg(long, hide = true, requires = "at")]
+    act: Option<String>,
+    /// The log directory of `--act`
+    #[arg(long, hide = true)]
+    at: Option<PathBuf>,
     /// Runs one test as it is and prints its outcome as JSON: how a canary is run
     #[arg(long, hide = true)]
     raw: bool,
@@ -58,6 +68,11 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// A sound broker, for making data.
+    pub(crate) fn sound() -> Setting {
+        Setting { program: artifact::ottla(), canary: None, cases: 1, seed: 1, size: Size::Commit }
+    }
+
     /// A broker to be started.
     pub fn broker(&self) -> Builder {
         let builder = Broker::builder().program(self.program.clone());
@@ -91,6 +106,8 @@ const TROUBLES_MAX: usize = 5;
 
 /// The program.
 pub fn main() -> ExitCode {
+    // A panic is caught and reported with its case; where it came from is one line.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     match prove(&Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -105,6 +122,14 @@ fn prove(arguments: &Arguments) -> Result<ExitCode> {
         for Test { name, shows, cases: [commit, night, release], .. } in ALL {
             println!("{name:<16} {commit:>6} / {night:>6} / {release:>6}  {shows}");
         }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(act), Some(at)) = (&arguments.act, &arguments.at) {
+        t10_crash_points::act(act, at)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(version) = &arguments.keep_format {
+        t29_old_formats::keep(version)?;
         return Ok(ExitCode::SUCCESS);
     }
     let wanted: Vec<&Test> = ALL.iter().filter(|test| is_wanted(test, &arguments.names)).collect();

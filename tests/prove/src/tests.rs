@@ -2,7 +2,10 @@
 
 use crate::report::Outcome;
 use crate::run::Setting;
-use crate::{t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t06_failed_sync, t07_disk_full};
+use crate::{
+    t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t06_failed_sync, t07_disk_full, t08_short_io,
+    t09_send_errors, t10_crash_points, t29_old_formats,
+};
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -73,6 +76,14 @@ pub const ALL: &[Test] = &[
         run: t04_index::run,
     },
     Test {
+        name: "t05_bit_rot",
+        shows: "one flipped bit at rest: the broker starts, no damaged record is delivered, no other one is lost",
+        cases: [504, 10_000, 50_000],
+        canaries: &[("NoReadCheck", 120)],
+        in_process: false,
+        run: t05_bit_rot::run,
+    },
+    Test {
         name: "t06_failed_sync",
         shows: "after a sync that failed nothing is acknowledged, the file is not synced again, a restart loses nothing",
         cases: [20, 200, 200],
@@ -89,11 +100,43 @@ pub const ALL: &[Test] = &[
         run: t07_disk_full::run,
     },
     Test {
+        name: "t08_short_io",
+        shows: "writes that take a part and calls that are interrupted change no byte, on the way in or out",
+        cases: [10_000, 1_000_000, 10_000_000],
+        canaries: &[("IgnoreShortWrite", 2_000)],
+        in_process: false,
+        run: t08_short_io::run,
+    },
+    Test {
+        name: "t09_send_errors",
+        shows: "a disk that fails under sendfile is answered with an error code within a second, not taken for a lost client",
+        cases: [50, 500, 500],
+        canaries: &[("PeerGone", 10)],
+        in_process: false,
+        run: t09_send_errors::run,
+    },
+    Test {
+        name: "t10_crash_points",
+        shows: "killed at any system call of a change to the log directory, the change is there as a whole or not at all",
+        cases: [100, 2_000, 2_000],
+        canaries: &[("NoDirSync", 7)],
+        in_process: true,
+        run: t10_crash_points::run,
+    },
+    Test {
         name: "t11_visible",
         shows: "a consumer at the head during power cuts never saw a record that recovery does not have",
         cases: [20, 500, 5_000],
         canaries: &[("EarlyWatermark", 20)],
         in_process: false,
         run: t02_power_cut::run_with_consumer,
+    },
+    Test {
+        name: "t29_old_formats",
+        shows: "data directories of every release are read and go on; a newer format is refused and left alone",
+        cases: [1, 1, 1],
+        canaries: &[("SilentFormat", 1)],
+        in_process: false,
+        run: t29_old_formats::run,
     },
 ];

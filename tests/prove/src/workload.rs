@@ -10,8 +10,8 @@ use std::time::Instant;
 use ottla_tests::connection::Connection;
 use ottla_tests::syscalls::Ack;
 use ottla_wire::message::{
-    FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest, PartitionProduceData,
-    ProduceRequest, TopicProduceData,
+    FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest, InitProducerIdResponse,
+    PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 use ottla_wire::{ErrorCode, Request, RequestHeader, decode_response, encode_request};
 
@@ -71,6 +71,7 @@ pub struct Producer {
     filler_max: u64,
     records_max: u64,
     next_number: u64,
+    made_bytes: u64,
     sequence: i32,
     identity: Option<(i64, i16)>,
     waiting: VecDeque<Sent>,
@@ -90,6 +91,7 @@ impl Producer {
             filler_max,
             records_max: 4,
             next_number: 0,
+            made_bytes: 0,
             sequence: 0,
             identity: None,
             waiting: VecDeque::new(),
@@ -101,6 +103,11 @@ impl Producer {
     /// How many records it has made so far.
     pub fn made(&self) -> u64 {
         self.next_number
+    }
+
+    /// How many bytes the batches have that it has made so far.
+    pub fn made_bytes(&self) -> u64 {
+        self.made_bytes
     }
 
     /// The tag of its records.
@@ -151,7 +158,13 @@ impl Producer {
         let mut socket = Socket::open(address)?;
         if self.identity.is_none() {
             let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
-            self.identity = Some(socket.call(4, &request, |response| (response.producer_id, response.producer_epoch))?);
+            let answer =
+                |response: InitProducerIdResponse| (response.error_code, response.producer_id, response.producer_epoch);
+            let (code, id, epoch) = socket.call(4, &request, answer)?;
+            if code != ErrorCode::None {
+                return Ok(Stopped::Refused(code, Instant::now()));
+            }
+            self.identity = Some((id, epoch));
         }
         let (mut sent, mut made) = (0, 0);
         loop {
@@ -208,6 +221,7 @@ impl Producer {
         let sender = Sender { producer_id, epoch, sequence: self.sequence };
         let bytes = batch(first, count, self.filler_max, timestamp_of(first.number), Some(sender));
         self.next_number += u64::from(count);
+        self.made_bytes += bytes.len() as u64;
         self.sequence += count.cast_signed();
         self.waiting.push_back(Sent { first, count, bytes });
     }

@@ -162,6 +162,9 @@ apis! {
     /// Deletes topics by name or id.
     DeleteTopics = 20, advertised 1..=6, served 1..=6, flexible 4.., Everyone,
         not supported: "nothing is missing";
+    /// Moves the first offset of partitions up (KIP-107).
+    DeleteRecords = 21, advertised 0..=2, served 0..=2, flexible 2.., Everyone,
+        not supported: "nothing is missing";
     /// Hands out producer ids for idempotent producers (KIP-98).
     InitProducerId = 22, advertised 0..=5, served 0..=5, flexible 2.., Everyone,
         not supported: "transactional ids";

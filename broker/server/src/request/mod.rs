@@ -5,6 +5,7 @@ mod activate_plugin;
 mod api_versions;
 mod create_topics;
 mod delete_plugin;
+mod delete_records;
 mod delete_topics;
 mod describe_configs;
 mod describe_plugins;
@@ -60,6 +61,7 @@ fn handler(key: ApiKey) -> Handler {
         ApiKey::ApiVersions => api_versions::handle,
         ApiKey::CreateTopics => create_topics::handle,
         ApiKey::DeleteTopics => delete_topics::handle,
+        ApiKey::DeleteRecords => delete_records::handle,
         ApiKey::InitProducerId => init_producer_id::handle,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
         ApiKey::DescribeConfigs => describe_configs::handle,

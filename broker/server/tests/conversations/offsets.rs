@@ -1,14 +1,15 @@
-//! ListOffsets: ends, beginnings, and times. OffsetForLeaderEpoch: where epochs end.
+//! ListOffsets: ends, beginnings, and times. OffsetForLeaderEpoch: where epochs end. DeleteRecords: other beginnings.
 
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    LeaderEpochEndOffset, ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListOffsetsTopic, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderPartition,
-    OffsetForLeaderTopic,
+    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
+    DeleteRecordsTopic, FetchResponse, LeaderEpochEndOffset, ListOffsetsPartition, ListOffsetsPartitionResponse,
+    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use ottla_wire::record::Codec;
 
-use crate::harness::{TestBroker, batch};
+use crate::harness::{TestBroker, batch, fetch};
 
 fn asking(partition_index: i32, timestamp: i64) -> ListOffsetsPartition {
     ListOffsetsPartition { partition_index, timestamp, current_leader_epoch: -1 }
@@ -172,5 +173,69 @@ async fn an_epoch_is_answered_only_to_who_believes_in_the_same_leader() {
         if code != ErrorCode::None {
             assert_eq!((answer.leader_epoch, answer.end_offset), (-1, -1));
         }
+    }
+}
+
+async fn delete(
+    broker: &TestBroker,
+    version: i16,
+    topic: &str,
+    partition_index: i32,
+    offset: i64,
+) -> DeleteRecordsPartitionResult {
+    let partitions = vec![DeleteRecordsPartition { partition_index, offset }];
+    let topics = vec![DeleteRecordsTopic { name: topic.into(), partitions }];
+    let request = DeleteRecordsRequest { topics, timeout_ms: 60_000 };
+    let answer = broker.client().await.ask(version, &request).await;
+    answer.read::<DeleteRecordsResponse<'_>>().topics[0].partitions[0]
+}
+
+#[tokio::test]
+async fn records_that_were_deleted_are_gone_for_readers_and_after_a_crash() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    for start in [1000, 2000, 3000] {
+        broker.append("t", 0, batch(Codec::Gzip, start, &[b"a", b"b", b"c"])).await;
+    }
+    // In the middle of a batch, backwards (nothing happens), and again.
+    for (version, offset, low) in [(0, 4, 4), (1, 2, 4), (2, 0, 4), (2, 5, 5)] {
+        let answer = delete(&broker, version, "t", 0, offset).await;
+        assert_eq!((answer.error_code, answer.low_watermark), (ErrorCode::None, low), "v{version} {offset}");
+    }
+    let broker = broker.crash().await;
+    for (timestamp, offset) in [(-2, 5), (-4, 5), (-1, 9), (0, 5), (1001, 5), (3000, 6)] {
+        let answer = ask(&broker, 8, "t", vec![asking(0, timestamp)]).await;
+        assert_eq!(answer[0].offset, offset, "{timestamp}");
+    }
+    for (offset, code) in [(4, ErrorCode::OffsetOutOfRange), (5, ErrorCode::None), (9, ErrorCode::None)] {
+        let answer = broker.client().await.ask(12, &fetch("t", &[(0, offset)])).await;
+        let response: FetchResponse<'_> = answer.read();
+        let partition = &response.responses[0].partitions[0];
+        assert_eq!((partition.error_code, partition.log_start_offset), (code, 5), "{offset}");
+    }
+    // -1 is everything that can be seen.
+    assert_eq!(delete(&broker, 2, "t", 0, -1).await.low_watermark, 9);
+    let answer = ask(&broker, 8, "t", vec![asking(0, -2)]).await;
+    assert_eq!(answer[0].offset, 9);
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_has_a_code_of_its_own() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    broker.create_topic("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    broker.create_topic("both", 1, &[("cleanup.policy", "compact,delete")]).await;
+    broker.append("t", 0, batch(Codec::None, 1000, &[b"a"])).await;
+    for (topic, partition, offset, code) in [
+        ("t", 0, 2, ErrorCode::OffsetOutOfRange),
+        ("t", 0, -2, ErrorCode::OffsetOutOfRange),
+        ("t", 1, 0, ErrorCode::UnknownTopicOrPartition),
+        ("nobody", 0, 0, ErrorCode::UnknownTopicOrPartition),
+        ("compacted", 0, 0, ErrorCode::PolicyViolation),
+        ("both", 0, 0, ErrorCode::None),
+    ] {
+        let answer = delete(&broker, 2, topic, partition, offset).await;
+        let low = if code == ErrorCode::None { 0 } else { -1 };
+        assert_eq!((answer.error_code, answer.low_watermark), (code, low), "{topic}-{partition} {offset}");
     }
 }

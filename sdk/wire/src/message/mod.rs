@@ -7,6 +7,7 @@
 
 mod api_versions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_configs;
 mod fetch;
@@ -23,6 +24,7 @@ mod produce;
 
 pub use api_versions::*;
 pub use create_topics::*;
+pub use delete_records::*;
 pub use delete_topics::*;
 pub use describe_configs::*;
 pub use fetch::*;
@@ -68,6 +70,7 @@ macro_rules! for_every_api {
             ApiVersions: ApiVersionsRequest => ApiVersionsResponse,
             CreateTopics: CreateTopicsRequest => CreateTopicsResponse,
             DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse,
+            DeleteRecords: DeleteRecordsRequest => DeleteRecordsResponse,
             InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
             OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
             DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,

@@ -145,6 +145,11 @@ impl Index {
         self.quarantined.get(after)
     }
 
+    /// All entries, in order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = IndexEntry> {
+        self.entries.iter().map(|entry| self.unpack(*entry))
+    }
+
     /// The last entry at or before `offset`.
     pub(crate) fn floor_offset(&self, offset: Offset) -> Option<IndexEntry> {
         let relative = offset.0 - self.base.0;

@@ -72,7 +72,8 @@
 //! 6. `handles`: how many segments may be open, and which is closed for another
 //! 7. `commit`: who is synced when
 //! 8. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
-//! 9. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
+//! 9. [`inspect`]: a directory seen from outside, for tools
+//! 10. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
 //!    build for tests breaks on purpose
 //!
 //! Batches follow each other without a hole in the offsets. What compaction takes away leaves an empty batch (no records,
@@ -98,6 +99,7 @@ mod error;
 mod format;
 mod handles;
 mod index;
+pub mod inspect;
 mod journal;
 mod log_dir;
 mod options;

@@ -311,7 +311,7 @@ fn make_directory(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     disk.sync_dir(parent.unwrap_or(Path::new(".")))
 }
 
-fn take_lock(path: &Path) -> Result<File, OpenError> {
+pub(crate) fn take_lock(path: &Path) -> Result<File, OpenError> {
     let io_error = |source| OpenError::Io { path: path.join(LOCK_FILE), source };
     let file = File::options().write(true).create(true).truncate(false).open(path.join(LOCK_FILE)).map_err(io_error)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

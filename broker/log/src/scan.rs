@@ -181,7 +181,7 @@ pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_byte
 }
 
 /// What stands at a position.
-enum Found {
+pub(crate) enum Found {
     /// A batch whose CRC holds.
     Batch(BatchHeader),
     /// The end of the file, or zeros where a header would be.
@@ -194,7 +194,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// Reads a file front to back in large pieces and checks batches in them, however long they are, in bounded memory.
-struct Checker<'a> {
+pub(crate) struct Checker<'a> {
     disk: &'a dyn Disk,
     file: &'a File,
     epochs: &'a EpochHistory,
@@ -208,7 +208,8 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(disk: &'a dyn Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
+    /// A reader of a file of this length, whose batches are of these epochs.
+    pub(crate) fn new(disk: &'a dyn Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
         let window = vec![0; (file_bytes as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES)];
         Self { disk, file, epochs, file_bytes, window, start: 0, filled: 0, ahead: FIRST_READ_BYTES, read_bytes: 0 }
     }
@@ -241,7 +242,7 @@ impl<'a> Checker<'a> {
     }
 
     /// What stands at `position`.
-    fn check(&mut self, position: u64) -> io::Result<Found> {
+    pub(crate) fn check(&mut self, position: u64) -> io::Result<Found> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let head = bytes.get(..BATCH_HEADER_BYTES.min(bytes.len())).unwrap_or_default();
         if head.iter().all(|byte| *byte == 0) {
@@ -286,7 +287,12 @@ impl<'a> Checker<'a> {
     /// The first sound batch after the damage at `position` whose offset lies above `expected` and not above `limit`;
     /// its offset and position. Its own length field is believed first: a record that happens to contain a batch must
     /// not be taken for one.
-    fn resume(&mut self, position: u64, expected: Offset, limit: Offset) -> io::Result<Option<(Offset, u64)>> {
+    pub(crate) fn resume(
+        &mut self,
+        position: u64,
+        expected: Offset,
+        limit: Offset,
+    ) -> io::Result<Option<(Offset, u64)>> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let stated = BatchHeader::parse(bytes).ok().map(|header| position + batch_bytes(&header));
         for candidate in stated.into_iter().chain([position]) {

@@ -9,6 +9,7 @@ mod consume;
 mod failure;
 mod input;
 mod instant;
+mod log;
 mod output;
 mod plugin;
 mod produce;
@@ -48,6 +49,7 @@ Examples:
   ottla topic set packages ottla.partitioner=by-section  let it choose the partition of every record
   echo 'bash|Section: shells' | ottla produce packages --key-separator '|'
   ottla consume packages --partition 3 --from earliest   read a partition to its end
+  ottla log verify                                       check the files of the log
 
 Exit codes:
   0  done
@@ -97,6 +99,9 @@ enum Command {
     /// Push, list, show, activate, roll back and remove plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Dump, verify, repair and measure the files of the log, with or without a running broker
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Send records from stdin or a file
     Produce(produce::ProduceArgs),
     /// Print records
@@ -124,6 +129,14 @@ pub fn main() -> ExitCode {
         None => serve::run(&serve::ServeArgs::default()),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Compile { args }) => ottla_plugin_host::compile_child_main(args),
+        Some(Command::Log(command)) => {
+            let json = cli.connection.json;
+            let mut output = Output::new(json);
+            match log::run(command, &mut output).and_then(|()| output.finish()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => failure.report(json),
+            }
+        }
         Some(command) => {
             let json = cli.connection.json;
             match run_client(command, &cli.connection) {
@@ -144,7 +157,7 @@ fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failu
         Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
         Command::Produce(args) => produce::run(&args, config, &runtime, &mut output),
         Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
-        Command::Serve(_) | Command::Compile { .. } => Ok(()),
+        Command::Serve(_) | Command::Log(_) | Command::Compile { .. } => Ok(()),
     };
     result.and_then(|()| output.finish())
 }
@@ -176,6 +189,10 @@ mod tests {
             "ottla topic delete packages --yes",
             "ottla plugin rollback by-section",
             "ottla plugin rm by-section --version 2",
+            "ottla log dump packages:3 --records --from 1200 --data-dir d",
+            "ottla log verify ./data/log --json",
+            "ottla log repair --yes",
+            "ottla log du packages",
             "ottla produce packages --key-separator | --header a=b --header c=d --compression zstd --partition 2",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -232,7 +232,7 @@ async fn a_poll_ends_when_its_topic_is_deleted() {
     let (mut by_name, mut by_id) = (broker.client().await, broker.client().await);
     by_name.send(12, &request).await;
     by_id.send(13, &request).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    broker.wait_for_polls("t", 2).await;
     let deletion = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
     broker.client().await.ask(3, &deletion).await;
     let answer = by_name.receive(12).await;
@@ -249,7 +249,7 @@ async fn a_poll_ends_when_the_broker_stops_and_is_answered() {
     let mut request = fetch("t", &[(0, 0)]);
     request.max_wait_ms = 60_000;
     client.send(12, &request).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    broker.wait_for_polls("t", 1).await;
     broker.stop().await;
     assert_eq!(partitions(&client.receive(12).await)[0].error_code, ErrorCode::None);
     assert!(client.is_closed().await);
@@ -361,7 +361,8 @@ async fn a_client_that_reads_slowly_gets_everything() {
     request.topics[0].partitions[0].partition_max_bytes = 40 << 20;
     let mut client = broker.client().await;
     client.send(12, &request).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The answer has begun, and is larger than the buffers between us: it cannot go on before somebody reads.
+    client.stream.readable().await.unwrap();
     let answer = client.receive(12).await;
     assert_eq!(values(&partitions(&answer)[0]).len(), 24);
 }

@@ -6,4 +6,5 @@ mod harness;
 mod limits;
 mod offsets;
 mod protocol;
+mod tools;
 mod topics;

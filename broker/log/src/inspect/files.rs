@@ -1,0 +1,173 @@
+//! Which partitions a log directory holds, and what their small files say.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::verify::Problem;
+use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::disk::{Disk, RealDisk};
+use crate::epochs::EpochHistory;
+use crate::format::{CHECKPOINT_FILE, META_FILE, META_VERSION, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name};
+use crate::options::Durability;
+use crate::partition::Meta;
+use crate::state_file::{StateFile, StateReadError};
+use crate::{LeaderEpoch, Offset};
+
+/// Why a directory could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// There is no such directory.
+    #[error("there is no directory {path}", path = path.display())]
+    NoDirectory {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// Its name is not that of a partition.
+    #[error("{path} is no partition: its name is not <topic>-<index>", path = path.display())]
+    NoPartition {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl InspectError {
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::NoDirectory { path },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+/// What `partition.meta` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The topic it belongs to.
+    pub topic_id: Uuid,
+    /// When its records become visible.
+    pub durability: Durability,
+    /// Leader epochs and where each began.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+/// One partition as its files tell it.
+#[derive(Clone, Debug)]
+pub struct PartitionFiles {
+    /// Where it is.
+    pub directory: PathBuf,
+    /// What its directory is called.
+    pub name: PartitionName,
+    /// What `partition.meta` says, if it is whole.
+    pub identity: Option<Identity>,
+    /// First offset of every segment, in order.
+    pub segments: Vec<Offset>,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) meta: Option<Meta>,
+    /// What is wrong with the small files.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl PartitionFiles {
+    /// All partitions of a log directory, by name.
+    pub fn all(log_directory: &Path) -> Result<Vec<Self>, InspectError> {
+        let mut partitions = Vec::new();
+        for entry in fs::read_dir(log_directory).map_err(InspectError::at(log_directory))? {
+            let entry = entry.map_err(InspectError::at(log_directory))?;
+            let named = entry.file_name().to_str().is_some_and(|name| name.parse::<PartitionName>().is_ok());
+            if named && entry.path().is_dir() {
+                match Self::open(&entry.path()) {
+                    // Deleted while we looked.
+                    Err(InspectError::NoDirectory { .. }) => {}
+                    other => partitions.push(other?),
+                }
+            }
+        }
+        partitions.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(partitions)
+    }
+
+    /// The partition in a directory.
+    pub fn open(directory: &Path) -> Result<Self, InspectError> {
+        let name = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        let name: PartitionName = name.ok_or_else(|| InspectError::NoPartition { path: directory.to_path_buf() })?;
+        let read =
+            || CheckpointFile::open(disk(), directory).map(|(_, said)| said).map_err(InspectError::at(directory));
+        // How far the log is durable before it is asked what there is, and where it starts afterwards: a log in use may
+        // grow and let go of segments in between.
+        let earlier = read()?;
+        let mut segments = Vec::new();
+        for entry in fs::read_dir(directory).map_err(InspectError::at(directory))? {
+            let file = entry.map_err(InspectError::at(directory))?.file_name();
+            segments.extend(file.to_str().and_then(|file| parse_segment_file_name(file, SEGMENT_SUFFIX)));
+        }
+        segments.sort_unstable();
+        let log_start = read()?.map(|it| it.log_start);
+        let checkpoint = earlier.map(|it| Checkpoint { log_start: log_start.unwrap_or(it.log_start), ..it });
+        let mut problems = Vec::new();
+        let meta = read_meta(directory, &name, &mut problems);
+        // A new partition has none; one that is there and says nothing was damaged in both slots.
+        if checkpoint.is_none() && fs::metadata(directory.join(CHECKPOINT_FILE)).is_ok_and(|file| file.len() > 0) {
+            problems.push(Problem::Checkpoint);
+        }
+        let identity = meta.as_ref().map(|meta| Identity {
+            topic_id: meta.topic_id,
+            durability: meta.options.durability,
+            epochs: meta.epochs.entries().to_vec(),
+        });
+        Ok(Self { directory: directory.to_path_buf(), name, identity, segments, checkpoint, meta, problems })
+    }
+
+    /// First offset that can be read.
+    pub fn log_start_offset(&self) -> Offset {
+        self.checkpoint.map_or_else(|| self.segments.first().copied().unwrap_or(Offset(0)), |it| it.log_start)
+    }
+
+    /// Every batch below it has been synced: what the checkpoint says, and without one the beginning of the last
+    /// segment, since a segment is closed only once it is synced.
+    pub fn durable_offset(&self) -> Offset {
+        self.checkpoint.map_or_else(|| self.segments.last().copied().unwrap_or(Offset(0)), |it| it.durable)
+    }
+
+    /// The segment behind the one that begins at `base`.
+    pub fn next_segment(&self, base: Offset) -> Option<Offset> {
+        self.segments.get(self.segments.partition_point(|other| *other <= base)).copied()
+    }
+
+    pub(super) fn epochs(&self) -> EpochHistory {
+        self.meta.as_ref().map(|meta| meta.epochs.clone()).unwrap_or_default()
+    }
+}
+
+fn read_meta(directory: &Path, name: &PartitionName, problems: &mut Vec<Problem>) -> Option<Meta> {
+    let path = directory.join(META_FILE);
+    let wrong = match StateFile::new(path, META_VERSION).read() {
+        Ok(None) => "it is missing".to_owned(),
+        Ok(Some(bytes)) => match Meta::decode(&bytes) {
+            Some(meta) if meta.name == *name => return Some(meta),
+            Some(meta) => format!("it says that this is {}", meta.name),
+            None => "its content makes no sense".to_owned(),
+        },
+        Err(StateReadError::Damaged { .. }) => "neither of its two copies is whole".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    problems.push(Problem::Meta { wrong });
+    None
+}
+
+/// What everything here reads through.
+pub(super) fn disk() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}

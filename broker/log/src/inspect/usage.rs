@@ -1,0 +1,94 @@
+//! What a partition takes on the disk, and what of it could go.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use super::files::{InspectError, PartitionFiles, disk};
+use crate::Offset;
+use crate::format::{INDEX_SUFFIX, SEGMENT_SUFFIX, segment_file_name};
+use crate::scan::{HeaderCursor, batch_bytes};
+
+/// Blocks as `stat` counts them.
+const BLOCK_BYTES: u64 = 512;
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// Bytes of one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionUsage {
+    /// Batches.
+    pub data_bytes: u64,
+    /// Index files.
+    pub index_bytes: u64,
+    /// Reserved for batches to come.
+    pub reserved_bytes: u64,
+    /// Everything else: identity, checkpoint, producers.
+    pub other_bytes: u64,
+    /// Batches that nobody can read any more: those of segments that end before the log start.
+    pub reclaimable_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+}
+
+impl PartitionUsage {
+    /// What stands on the disk for it.
+    pub fn total_bytes(&self) -> u64 {
+        self.data_bytes + self.index_bytes + self.reserved_bytes + self.other_bytes
+    }
+
+    /// Counts the bytes of a partition. Batches are found by their headers: nothing else is read.
+    pub fn of(files: &PartitionFiles) -> Result<Self, InspectError> {
+        let mut usage = Self::default();
+        for entry in fs::read_dir(&files.directory).map_err(InspectError::at(&files.directory))? {
+            let entry = entry.map_err(InspectError::at(&files.directory))?;
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            // A file that went meanwhile takes nothing.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let allocated = metadata.blocks() * BLOCK_BYTES;
+            if name.ends_with(INDEX_SUFFIX) {
+                usage.index_bytes += allocated;
+            } else if !name.ends_with(SEGMENT_SUFFIX) && metadata.is_file() {
+                usage.other_bytes += allocated;
+            }
+        }
+        for base in &files.segments {
+            let Some((data_bytes, allocated)) = segment(files, *base).map_err(InspectError::at(&files.directory))?
+            else {
+                continue;
+            };
+            usage.segments += 1;
+            usage.data_bytes += data_bytes;
+            usage.reserved_bytes += allocated.saturating_sub(data_bytes);
+            if files.next_segment(*base).is_some_and(|next| next <= files.log_start_offset()) {
+                usage.reclaimable_bytes += data_bytes;
+            }
+        }
+        Ok(usage)
+    }
+}
+
+/// Bytes of batches in a segment, and bytes that its file takes.
+fn segment(files: &PartitionFiles, base: Offset) -> io::Result<Option<(u64, u64)>> {
+    let path = files.directory.join(segment_file_name(base, SEGMENT_SUFFIX));
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
+    let (file_bytes, allocated) = (metadata.len(), metadata.blocks() * BLOCK_BYTES);
+    if files.next_segment(base).is_some() {
+        // A closed segment is nothing but batches.
+        return Ok(Some((file_bytes, allocated.max(file_bytes))));
+    }
+    let disk = disk();
+    let mut window = [0; WINDOW_BYTES];
+    let mut cursor = HeaderCursor::new(&*disk, &file, &mut window);
+    let known = files.checkpoint.filter(|it| it.active_base == base && it.active_bytes <= file_bytes);
+    let mut position = known.map_or(0, |it| it.active_bytes);
+    while let Some(header) = cursor.header_at(position, file_bytes)? {
+        position += batch_bytes(&header);
+    }
+    Ok(Some((position, allocated.max(position))))
+}

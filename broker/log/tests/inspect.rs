@@ -143,7 +143,7 @@ fn segments_that_are_cut_short_or_gone_are_missing() {
     let whole = batches(&look(directory.path()));
     let before = image(directory.path());
     let first = &whole[0];
-    let last_of_first = whole.iter().filter(|it| it.0 == first.0).next_back().unwrap();
+    let last_of_first = whole.iter().rfind(|it| it.0 == first.0).unwrap();
     fs::File::options().write(true).open(&first.1).unwrap().set_len(last_of_first.3).unwrap();
     let offsets = last_of_first.2..last_of_first.2 + 3;
     assert_eq!(check(directory.path()).problems, [Problem::Missing { offsets }]);

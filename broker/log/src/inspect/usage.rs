@@ -11,7 +11,7 @@ use crate::scan::{HeaderCursor, batch_bytes};
 
 /// Blocks as `stat` counts them.
 const BLOCK_BYTES: u64 = 512;
-const WINDOW_BYTES: usize = 64 << 10;
+const WINDOW_BYTES: usize = 16 << 10;
 
 /// Bytes of one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

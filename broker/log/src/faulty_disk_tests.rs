@@ -259,3 +259,118 @@ fn failed_write_to_the_journal_leaves_no_frame_behind() {
     assert_eq!(payloads, [b"one".to_vec(), b"two".to_vec()]);
     assert_eq!(journal.report().torn_bytes, 0);
 }
+
+#[test]
+fn full_disk_costs_no_sync_per_attempt_and_appends_resume_with_its_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, _log, partition) = start(directory.path(), PartitionOptions::default());
+    disk.fail(DiskCall::Allocate, 0, usize::MAX, ENOSPC);
+    partition.append(&mut batch(0, 100)).unwrap();
+    partition.flush().unwrap();
+    disk.fail(DiskCall::Write, 0, usize::MAX, ENOSPC);
+    let (syncs, cuts) = (disk.count(DiskCall::Sync), disk.count(DiskCall::SetLen));
+    for _ in 0..100 {
+        assert!(matches!(partition.append(&mut batch(9, 100)), Err(AppendError::NoSpace)));
+        assert_eq!(tags(&partition), [0]);
+    }
+    // Nothing was written, so there is nothing to clear.
+    assert_eq!((disk.count(DiskCall::Sync), disk.count(DiskCall::SetLen)), (syncs, cuts));
+    disk.heal();
+    partition.append(&mut batch(1, 100)).unwrap();
+    // A write that stopped half way left something: it goes, once, before the next one.
+    disk.fail(DiskCall::Allocate, 0, usize::MAX, ENOSPC);
+    disk.shorten_writes(&[50]);
+    disk.fail(DiskCall::Write, 1, 1, ENOSPC);
+    let (offline, cuts) = (partition.is_offline(), disk.count(DiskCall::SetLen));
+    assert!(matches!(partition.append(&mut batch(9, 100)), Err(AppendError::NoSpace)));
+    partition.append(&mut batch(2, 100)).unwrap();
+    partition.append(&mut batch(3, 100)).unwrap();
+    assert_eq!((disk.count(DiskCall::SetLen) - cuts, offline), (1, false));
+    assert_eq!(tags(&partition), [0, 1, 2, 3]);
+}
+
+#[test]
+fn stricter_durability_is_written_down_only_once_it_is_true() {
+    let directory = tempfile::tempdir().unwrap();
+    let lax = PartitionOptions { durability: crate::Durability::PageCache, ..PartitionOptions::default() };
+    let strict = PartitionOptions::default();
+    {
+        let (disk, _log, partition) = start(directory.path(), lax);
+        partition.append(&mut batch(1, 100)).unwrap();
+        disk.fail(DiskCall::Sync, 0, 1, EIO);
+        partition.set_options(strict).unwrap_err();
+        assert_eq!(partition.durability(), crate::Durability::PageCache);
+    }
+    let (disk, log, partition) = start(directory.path(), lax);
+    assert_eq!(partition.options(), lax);
+    partition.append(&mut batch(2, 100)).unwrap();
+    let end = partition.end_offset();
+    partition.set_options(strict).unwrap();
+    disk.power_cut(7).unwrap();
+    drop((log, partition));
+    let (_, _log, partition) = start(directory.path(), lax);
+    assert_eq!((partition.options(), partition.end_offset()), (strict, end));
+}
+
+#[test]
+fn failed_sync_of_a_state_file_takes_the_directory_offline_and_a_full_disk_does_not() {
+    for call in [DiskCall::Sync, DiskCall::SyncDir] {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, _log, partition) = start(directory.path(), PartitionOptions::default());
+        let state = partition.state_file("state", 1);
+        disk.fail(DiskCall::Write, 0, 1, ENOSPC);
+        state.write(b"one").unwrap_err();
+        assert!(!partition.is_offline());
+        state.write(b"one").unwrap();
+        disk.fail(call, 0, 1, EIO);
+        state.write(b"two").unwrap_err();
+        assert!(partition.is_offline(), "{call:?}");
+    }
+}
+
+#[test]
+fn nothing_is_synced_any_more_once_one_sync_has_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = PartitionOptions { durability: crate::Durability::PageCache, ..PartitionOptions::default() };
+    let (disk, log, partition) = start(directory.path(), options);
+    let (journal, _) = log.open_journal("journal").unwrap();
+    journal.append(&[IoSlice::new(b"one")]).unwrap();
+    partition.append(&mut batch(1, 100)).unwrap();
+    disk.fail(DiskCall::Sync, 0, 1, EIO);
+    partition.flush().unwrap_err();
+    let syncs = || (disk.count(DiskCall::Sync), disk.count(DiskCall::SyncDir));
+    let before = syncs();
+    partition.flush().unwrap_err();
+    journal.sync().unwrap_err();
+    partition.set_options(PartitionOptions::default()).unwrap_err();
+    partition.state_file("state", 1).write(b"state").unwrap_err();
+    partition.delete_records(Offset(1)).unwrap_err();
+    log.create_partition(&PartitionName::new("u", 0).unwrap(), Uuid::nil(), options).unwrap_err();
+    log.delete_partition(partition.name()).unwrap_err();
+    log.close().unwrap_err();
+    assert_eq!(syncs(), before);
+}
+
+#[test]
+fn partition_that_crashed_at_its_first_roll_is_cut_and_not_damaged() {
+    let options = PartitionOptions { segment_bytes: 400, ..PartitionOptions::default() };
+    let mut cut = 0;
+    for seed in 0..20 {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let (disk, _log, partition) = start(directory.path(), options);
+            disk.hold_syncs(true);
+            (0..6).for_each(|tag| assert!(partition.append(&mut batch(tag, 100)).is_ok()));
+            // What the cut takes of the first segment was promised to nobody.
+            disk.power_cut(seed).unwrap();
+            disk.hold_syncs(false);
+        }
+        let (log, report) = LogDir::open(directory.path(), LogOptions::default()).unwrap();
+        assert!(report.quarantined.is_empty(), "{report}");
+        cut += report.truncated.len();
+        let partition = &log.partitions()[0];
+        let kept = partition.end_offset().0 as u8;
+        assert_eq!(tags(partition), (0..kept).collect::<Vec<_>>());
+    }
+    assert!(cut > 0);
+}

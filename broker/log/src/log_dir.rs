@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::LeaderEpoch;
 use crate::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, GuardedDisk, RealDisk};
 use crate::epochs::EpochHistory;
 use crate::error::{CreateError, DeleteError, OpenError, ShutdownError};
 use crate::format::{LOCK_FILE, NEW_DIR, PartitionName, SEGMENT_SUFFIX, TRASH_DIR, segment_file_name};
@@ -70,7 +70,10 @@ impl LogDir {
             Err(StateReadError::Damaged { .. }) => false,
             Err(error) => return Err(error.into()),
         };
+        let guarded = Arc::new(GuardedDisk::new(disk));
+        let disk = Arc::<GuardedDisk>::clone(&guarded);
         let shared = Arc::new(Shared::new(path.to_path_buf(), options, disk, true));
+        guarded.belongs_to(&shared);
         let mut report = RecoveryReport { path: path.to_path_buf(), clean, ..RecoveryReport::default() };
         let mut recovered = recover_all(&shared, clean)?;
         make_durable(&shared, &mut recovered)?;

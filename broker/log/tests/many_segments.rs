@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use ottla_log::{Durability, LogDir, LogOptions, Offset, PartitionLog, PartitionOptions};
+use ottla_log::{Disk, Durability, LogDir, LogOptions, Offset, PartitionLog, PartitionOptions, RealDisk};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{batch, eager, name, quick_directory, read_all, tags};
 use uuid::Uuid;
@@ -231,4 +231,47 @@ fn readers_and_writers_of_many_segments_get_along_with_few_open() {
     for partition in &all {
         assert_eq!(tags(&read_all(partition)), (0..400).map(|at| (at, at as u64)).collect::<Vec<_>>());
     }
+}
+
+/// Set in the child process of the next test.
+const STARVED: &str = "OTTLA_TEST_NO_HANDLES";
+
+#[test]
+fn sync_waits_for_a_file_handle_and_takes_nothing_offline() {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_without_handles", "--nocapture"])
+        .env(STARVED, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
+}
+
+#[test]
+fn child_without_handles() {
+    if std::env::var(STARVED).is_err() {
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: Some(64) }).unwrap();
+    let directory = quick_directory();
+    let (log, _) = LogDir::open(directory.path(), LogOptions::default()).unwrap();
+    let partition = log.create_partition(&name("t", 0), Uuid::nil(), PartitionOptions::default()).unwrap();
+    partition.append(&mut batch(1, 0, 50)).unwrap();
+    partition.flush().unwrap();
+    let mut hoard: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(std::fs::File::open(directory.path()).is_err());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| {
+            let synced = RealDisk.sync_dir(directory.path());
+            done.store(true, Ordering::SeqCst);
+            synced
+        });
+        // It is waiting, or about to.
+        (0..1000).for_each(|_| std::thread::yield_now());
+        assert!(!done.load(Ordering::SeqCst));
+        hoard.clear();
+        syncing.join().unwrap().unwrap();
+    });
+    assert!(!partition.is_offline());
 }

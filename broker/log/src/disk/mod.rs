@@ -3,10 +3,12 @@
 //! Promises: a write is complete or an error; an interrupted call is repeated; nothing here retries a failed sync.
 //!
 //! - [`Disk`] is what the log asks for, one method per system call; [`RealDisk`] asks the system
+//! - `guarded` is that of a log directory, which goes offline with the first failed sync
 //! - `faulty` is a disk that fails on order and remembers what a power cut may take; `volatile` is that memory
 
 #[cfg(any(test, feature = "faulty-disk"))]
 mod faulty;
+mod guarded;
 #[cfg(any(test, feature = "faulty-disk"))]
 mod volatile;
 
@@ -22,6 +24,7 @@ use rustix::io::Errno;
 
 #[cfg(any(test, feature = "faulty-disk"))]
 pub use self::faulty::{DiskCall, FaultyDisk};
+pub(crate) use self::guarded::GuardedDisk;
 
 use crate::canary::{Canary, broken};
 

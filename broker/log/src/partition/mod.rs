@@ -141,13 +141,18 @@ impl PartitionLog {
         })
     }
 
+    /// A small file of the partition's own, beside its segments: it goes when the partition goes, and a failed sync of it
+    /// takes the log directory offline.
+    pub fn state_file(&self, file_name: &str, version: u32) -> StateFile {
+        StateFile::on(Arc::clone(&self.shared.disk), self.directory.join(file_name), version)
+    }
+
     /// Its topic and index.
     pub fn name(&self) -> &PartitionName {
         &self.name
     }
 
-    /// Where its files are. State of the partition's own (producer snapshots) may live here too, in a
-    /// [`StateFile`]: it goes when the partition goes.
+    /// Where its files are.
     pub fn directory(&self) -> &Path {
         &self.directory
     }

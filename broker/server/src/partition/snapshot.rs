@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, TryGetError};
-use ottla_log::{StateFile, StateReadError, StateWriteError};
+use ottla_log::{PartitionLog, StateFile, StateReadError, StateWriteError};
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
 use super::place::{Landed, Moved, Run, Target};
@@ -75,17 +75,24 @@ impl From<TryGetError> for SnapshotDamaged {
     }
 }
 
-/// Where the snapshot of a topic lies: in the directory of its first partition, with which it goes.
+/// The file of a topic's snapshot: in the directory of its first partition, with which it goes.
+const SNAPSHOT_FILE: &str = "producers";
+
+/// Where the snapshot of a topic lies.
 pub fn snapshot_path(dir: &Path) -> PathBuf {
-    dir.join("producers")
+    dir.join(SNAPSHOT_FILE)
 }
 
 impl TopicSnapshot {
-    /// Keeps it in `dir`, in place of the one before. When this returns it survives a power cut.
-    pub fn write(&self, dir: &Path) -> Result<(), StateWriteError> {
+    /// Keeps it with `first`, the first partition, in place of the one before. When this returns it survives a power cut.
+    pub fn write(&self, first: &PartitionLog) -> Result<(), StateWriteError> {
+        self.write_to(&first.state_file(SNAPSHOT_FILE, SNAPSHOT_VERSION))
+    }
+
+    fn write_to(&self, file: &StateFile) -> Result<(), StateWriteError> {
         let mut payload = Vec::new();
         self.encode(&mut payload);
-        StateFile::new(snapshot_path(dir), SNAPSHOT_VERSION).write(&payload)
+        file.write(&payload)
     }
 
     /// The one kept in `dir`, if there is one.
@@ -268,7 +275,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mine, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let snapshot = TopicSnapshot { topic_id: mine, partitions: Vec::new() };
-        snapshot.write(dir.path()).unwrap();
+        snapshot.write_to(&StateFile::new(snapshot_path(dir.path()), SNAPSHOT_VERSION)).unwrap();
         assert_eq!(TopicSnapshot::read(dir.path(), mine).unwrap(), Some(snapshot));
         assert_eq!(TopicSnapshot::read(dir.path(), other).unwrap(), None);
     }

@@ -138,7 +138,7 @@ pub(super) fn save(topic: &Topic, applying: &Mutex<()>) -> Result<(), SaveError>
         for partition in &topic.partitions {
             partition.log.flush()?;
         }
-        snapshot.write(first.log.directory())?;
+        snapshot.write(&first.log)?;
         Ok(())
     })();
     if saved.is_err() {

@@ -6,7 +6,8 @@
 //! left the largest timestamp out; unpacking all of them would cost many times what appending does.
 
 use ottla_wire::record::{
-    Batch, BatchError, BatchHeader, Codec, DecompressError, Record, set_log_append_time, set_max_timestamp,
+    Batch, BatchError, BatchHeader, Codec, DecompressError, Record, TimestampType as StampedAt, set_create_time,
+    set_log_append_time,
 };
 
 use super::Refusal;
@@ -73,13 +74,35 @@ pub fn check_batch(bytes: &mut [u8], rules: &Rules) -> Result<BatchHeader, Refus
     if header.codec() == Ok(Codec::Zstd) && rules.version < ZSTD_VERSION_MIN {
         return Err(Refusal::Codec(header.attributes & 7));
     }
-    let newest = check_records(&batch, rules)?;
+    let claims_append_time = header.timestamp_type() == StampedAt::LogAppendTime;
+    if claims_append_time && rules.append_time_ms.is_some() {
+        return Err(Refusal::StampedByClient);
+    }
+    let newest = check_records(&batch, rules)?.unwrap_or(header.max_timestamp);
     if let Some(now_ms) = rules.append_time_ms {
         set_log_append_time(bytes, now_ms);
-    } else if let Some(newest) = newest.filter(|newest| *newest != header.max_timestamp) {
-        set_max_timestamp(bytes, newest);
+    } else if claims_append_time || newest != header.max_timestamp {
+        set_create_time(bytes, newest);
     }
     Ok(header)
+}
+
+/// Whether [`check_batch`] will unpack compressed records, which can take a while.
+pub fn unpacks(bytes: &[u8], rules: &Rules) -> bool {
+    BatchHeader::parse(bytes).is_ok_and(|header| is_packed(&header) && looks_at_records(&header, rules))
+}
+
+fn is_packed(header: &BatchHeader) -> bool {
+    header.codec() != Ok(Codec::None)
+}
+
+/// Whether the records of a batch have to be looked at although they are packed.
+fn looks_at_records(header: &BatchHeader, rules: &Rules) -> bool {
+    let unstamped = matches!(header.max_timestamp, -1 | 0) && rules.append_time_ms.is_none();
+    // How new its records are the header says; how old they are only the records do.
+    let in_bounds =
+        rules.timestamps.is_none_or(|(earliest, latest)| earliest == i64::MIN && header.max_timestamp <= latest);
+    rules.compacted || unstamped || !in_bounds
 }
 
 /// The sequence numbers of a batch from an idempotent producer.
@@ -121,14 +144,9 @@ fn check_producer(header: &BatchHeader) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Looks at the records as far as anybody asks. The largest timestamp comes back if the header does not have it.
+/// Looks at the records as far as anybody asks. The largest timestamp comes back if they were looked at.
 fn check_records(batch: &Batch<'_>, rules: &Rules) -> Result<Option<i64>, Refusal> {
-    let unstamped = matches!(batch.header.max_timestamp, -1 | 0) && rules.append_time_ms.is_none();
-    let packed = batch.header.codec() != Ok(Codec::None);
-    // How new its records are the header says; how old they are only the records do.
-    let in_bounds =
-        rules.timestamps.is_none_or(|(earliest, latest)| earliest == i64::MIN && batch.header.max_timestamp <= latest);
-    if packed && !rules.compacted && in_bounds && !unstamped {
+    if is_packed(&batch.header) && !looks_at_records(&batch.header, rules) {
         return Ok(None);
     }
     let records = batch.records(rules.unpacked_bytes_max).map_err(|error| match error {
@@ -159,7 +177,7 @@ fn check_records(batch: &Batch<'_>, rules: &Rules) -> Result<Option<i64>, Refusa
     if !outside.is_empty() {
         return Err(Refusal::Timestamps { indexes: outside });
     }
-    Ok(unstamped.then_some(newest))
+    Ok(Some(newest))
 }
 
 #[cfg(test)]
@@ -303,6 +321,29 @@ mod tests {
             check_batch(&mut bytes, &RULES).unwrap();
             assert_eq!(BatchHeader::parse(&bytes).unwrap().max_timestamp, 3000);
             check_crc(&bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_largest_timestamp_that_no_record_has_is_put_right() {
+        for wrong in [2999_i64, 3001, i64::MAX] {
+            let mut bytes = forged(35, &wrong.to_be_bytes());
+            check_batch(&mut bytes, &RULES).unwrap();
+            assert_eq!(BatchHeader::parse(&bytes).unwrap().max_timestamp, 3000);
+            check_crc(&bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_the_broker_marks_a_batch_as_stamped_by_it() {
+        for codec in Codec::ALL {
+            let mut marked = batch(codec, 5);
+            set_log_append_time(&mut marked, 3000);
+            let mut taken = marked.clone();
+            check_batch(&mut taken, &RULES).unwrap();
+            assert_eq!(taken, batch(codec, 5), "the mark is taken off");
+            let stamped = Rules { append_time_ms: Some(77), ..RULES };
+            assert_eq!(refused(marked, &stamped), ErrorCode::InvalidTimestamp);
         }
     }
 

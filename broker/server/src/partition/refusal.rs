@@ -94,6 +94,9 @@ pub enum Refusal {
         /// The records outside.
         indexes: Vec<i32>,
     },
+    /// The client says that the broker stamped the batch, on a topic where the broker does.
+    #[error("only the broker marks a batch as stamped at its append")]
+    StampedByClient,
     /// Out of order, or fenced.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
@@ -142,7 +145,7 @@ impl Refusal {
             Self::Transactional | Self::TransactionalRoute => ErrorCode::InvalidTxnState,
             Self::Codec(_) => ErrorCode::UnsupportedCompressionType,
             Self::TooLarge { .. } | Self::UnpackedTooLarge { .. } => ErrorCode::MessageTooLarge,
-            Self::Timestamps { .. } => ErrorCode::InvalidTimestamp,
+            Self::Timestamps { .. } | Self::StampedByClient => ErrorCode::InvalidTimestamp,
             Self::Sequence(error) => error.error_code(),
             Self::PluginUnavailable { .. } | Self::Storage(_) => ErrorCode::KafkaStorageError,
             Self::TimedOut => ErrorCode::RequestTimedOut,

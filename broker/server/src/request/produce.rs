@@ -18,13 +18,15 @@ use ottla_wire::message::{
 };
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{ErrorCode, Offset, Str};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout_at};
 
 use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::clock;
 use crate::config::TopicSettings;
-use crate::partition::check::{Rules, check_batch};
+use crate::partition::check::{Rules, check_batch, unpacks};
 use crate::partition::{Landed, Moved, Partition, PartitionOffline, Place, Refusal};
 use crate::route::{Submission, Submitted};
 use crate::topics::Topic;
@@ -228,7 +230,11 @@ fn check(
         return Err(Refusal::InternalTopic);
     }
     let mut batch = batch.ok_or(Refusal::NoBatch)?;
-    let header: BatchHeader = check_batch(&mut batch, rules)?;
+    let header: BatchHeader = if unpacks(&batch, rules) {
+        beside_the_others(|| check_batch(&mut batch, rules))?
+    } else {
+        check_batch(&mut batch, rules)?
+    };
     produced.record_count = header.record_count;
     Ok(Submission {
         topic: Arc::clone(topic),
@@ -237,6 +243,14 @@ fn check(
         batch,
         header,
     })
+}
+
+/// Does something that can take a while without holding up the other connections of this thread.
+fn beside_the_others<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
+    }
 }
 
 impl Produced {

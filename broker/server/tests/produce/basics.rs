@@ -2,7 +2,7 @@
 
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData, ProduceRequest};
-use ottla_wire::record::{Codec, TimestampType, batches, check_crc};
+use ottla_wire::record::{Codec, TimestampType, batches, check_crc, set_create_time, set_log_append_time};
 
 use crate::home::{Answered, Home, NEWEST, produce_request, said};
 
@@ -151,6 +151,40 @@ async fn the_broker_stamps_where_the_topic_says_so() {
     let header = batches(&stored).next().unwrap().unwrap().header;
     assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
     assert_eq!(header.max_timestamp, answer.log_append_time_ms);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timestamps_out_of_bounds_are_refused_record_by_record() {
+    let home = Home::new().await;
+    let bounds = [("message.timestamp.before.max.ms", "60000"), ("message.timestamp.after.max.ms", "60000")];
+    home.create_topic("t", 1, &bounds).await;
+    let mut client = home.client().await;
+    for codec in Codec::ALL {
+        let answer = client.produce("t", 0, &said("abc").codec(codec)).await;
+        assert_eq!((answer.error_code, answer.record_errors), (ErrorCode::InvalidTimestamp, vec![0, 1, 2]));
+    }
+    // Where the broker stamps, the client's clock does not matter, and its claim to be the broker is refused.
+    home.set_topic("t", "message.timestamp.type", "LogAppendTime").await;
+    assert!(client.produce("t", 0, &said("abc")).await.log_append_time_ms > 0);
+    let mut marked = said("abc").bytes();
+    set_log_append_time(&mut marked, 1_700_000_000_000);
+    let answer = client.produce_as(NEWEST, -1, "t", 0, &marked).await;
+    assert_eq!(answer.error_code, ErrorCode::InvalidTimestamp);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_largest_timestamp_left_out_of_a_compressed_batch_is_filled_in() {
+    let home = Home::new().await;
+    home.create_topic("t", 1, &[]).await;
+    for codec in Codec::ALL {
+        let mut batch = said("abc").codec(codec).bytes();
+        let largest = batches(&batch).next().unwrap().unwrap().header.max_timestamp;
+        set_create_time(&mut batch, -1);
+        home.client().await.produce_as(NEWEST, -1, "t", 0, &batch).await.offset();
+        let stored = home.stored("t", 0).await.pop().unwrap();
+        check_crc(&stored).unwrap();
+        assert_eq!(batches(&stored).next().unwrap().unwrap().header.max_timestamp, largest);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

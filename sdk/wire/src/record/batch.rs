@@ -411,12 +411,16 @@ pub fn set_leader_epoch(batch: &mut [u8], epoch: LeaderEpoch) {
 pub fn set_log_append_time(batch: &mut [u8], timestamp: i64) {
     let Ok(header) = BatchHeader::parse(batch) else { return };
     put(batch, ATTRIBUTES_AT, &(header.attributes | TIMESTAMP_TYPE_BIT).to_be_bytes());
-    set_max_timestamp(batch, timestamp);
+    put(batch, MAX_TIMESTAMP_AT, &timestamp.to_be_bytes());
+    seal(batch);
 }
 
-/// Writes the largest timestamp into a batch, and computes its CRC anew. Some clients leave it out (sarama).
-pub fn set_max_timestamp(batch: &mut [u8], timestamp: i64) {
-    put(batch, MAX_TIMESTAMP_AT, &timestamp.to_be_bytes());
+/// Marks a batch as stamped by its producer, writes the largest of those timestamps into it, and computes its CRC anew.
+/// Some clients leave it out (sarama).
+pub fn set_create_time(batch: &mut [u8], max_timestamp: i64) {
+    let Ok(header) = BatchHeader::parse(batch) else { return };
+    put(batch, ATTRIBUTES_AT, &(header.attributes & !TIMESTAMP_TYPE_BIT).to_be_bytes());
+    put(batch, MAX_TIMESTAMP_AT, &max_timestamp.to_be_bytes());
     seal(batch);
 }
 

@@ -29,8 +29,8 @@ mod record;
 
 pub use batch::{
     BATCH_HEADER_BYTES, BATCH_OVERHEAD_BYTES, Batch, BatchError, BatchHeader, BatchRecords, Batches,
-    DELETE_HORIZON_BIT, TimestampType, batches, check_crc, set_base_offset, set_leader_epoch, set_log_append_time,
-    set_max_timestamp, set_producer,
+    DELETE_HORIZON_BIT, TimestampType, batches, check_crc, set_base_offset, set_create_time, set_leader_epoch,
+    set_log_append_time, set_producer,
 };
 pub use builder::{BatchBuilder, BuildError, record_bytes_max};
 pub use compress::{Codec, CompressError, DecompressError, compress, decompress};

@@ -34,8 +34,8 @@ Every chore of this project has one name.
     cargo xtask lint               rustfmt, clippy, rustdoc and cargo-deny, without any test
     cargo xtask prove [--size commit|night|release] [TEST…] [--seed N] [--cases N] [--json FILE]
                                    fault tests with counts, seeds and canaries (`prove list` shows them)
-    cargo xtask bench [AREA] [--json FILE]
-                                   Ottla against the raw ceilings of this machine, as a table of ratios
+    cargo xtask bench [log|net|plugin|growth|kafka] [--quick|--full] [--json FILE]
+                                   Ottla against the raw ceilings of this machine and Apache Kafka, as ratios
 
 `setup` needs Debian or Ubuntu with rustup's Rust, Python 3.11 or newer, a C compiler and apt-get; it asks apt-get
 (through sudo where it is not root) for kcat, strace and whatever else is not there, and keeps the rest under target/.

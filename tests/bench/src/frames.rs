@@ -1,5 +1,7 @@
 //! Request frames for the load generator, made once before a run.
 
+use std::time::SystemTime;
+
 use anyhow::Result;
 use ottla_wire::message::{
     ApiVersionsRequest, FetchPartition, FetchRequest, FetchTopic, PartitionProduceData, ProduceRequest,
@@ -25,12 +27,14 @@ pub(crate) const API_VERSIONS_ERROR_AT: usize = 4;
 /// A batch of `records` records that takes about `bytes` bytes without compression; never more.
 pub(crate) fn batch(bytes: usize, records: usize, codec: Codec) -> Result<Vec<u8>> {
     let each = bytes.saturating_sub(61) / records;
+    // Not the past: retention would take it.
+    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
     let mut builder = BatchBuilder::new(codec);
     for record in 0..records {
         let key = format!("key-{record:08}");
         // Room for the record's own length, attributes, timestamp and offset deltas.
         let value = stanza_like(record, each.saturating_sub(key.len() + 20).max(1));
-        builder.append(1_700_000_000_000, Some(key.as_bytes()), Some(&value), [].into_iter())?;
+        builder.append(now_ms, Some(key.as_bytes()), Some(&value), [].into_iter())?;
     }
     let mut out = Vec::with_capacity(bytes);
     builder.finish(&mut out)?;

@@ -1,7 +1,7 @@
 //! The load generator: the same for both sides of a row.
 //!
-//! Blocking sockets, one thread per connection, a fixed window of requests in flight, a fixed number of requests in all:
-//! a run always ends. Answers are received into a buffer, as a client would copy them.
+//! Blocking sockets, one thread per connection, a fixed window of requests in flight, a bounded number of requests and a
+//! bounded time: a run always ends. Answers are received into a buffer, as a client would copy them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,8 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::pairs::Latency;
+
 /// How long a socket may stay silent before the run is called broken.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Time that a run may take where no other is given: far more than any run needs.
+pub(crate) const SECONDS_MAX: f64 = 60.0;
 
 /// One connection's work.
 pub(crate) struct Script {
@@ -18,6 +23,8 @@ pub(crate) struct Script {
     pub(crate) requests: Vec<Vec<u8>>,
     /// Requests to send in all.
     pub(crate) count: usize,
+    /// Time after which no more are sent, however many are left.
+    pub(crate) seconds_max: f64,
     /// Requests in flight.
     pub(crate) window: usize,
     /// Where in an answer, after its length, a big-endian error code stands that must be zero.
@@ -34,12 +41,15 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// The latency that the fraction `quantile` of the answers did not exceed, in microseconds.
-    pub(crate) fn percentile_us(&self, quantile: f64) -> f64 {
+    /// The latencies in short.
+    pub(crate) fn latency(&self) -> Latency {
         let mut sorted = self.latencies_us.clone();
         sorted.sort_by(f64::total_cmp);
-        let at = (sorted.len() as f64 * quantile) as usize;
-        sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+        let at = |quantile: f64| {
+            let at = (sorted.len() as f64 * quantile) as usize;
+            sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+        };
+        Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
     }
 }
 
@@ -66,7 +76,7 @@ pub(crate) fn drive(addr: SocketAddr, scripts: &[Script]) -> Result<Done> {
     Ok(done)
 }
 
-fn connect(addr: SocketAddr) -> Result<TcpStream> {
+pub(crate) fn connect(addr: SocketAddr) -> Result<TcpStream> {
     let socket = TcpStream::connect(addr).with_context(|| format!("connecting to {addr}"))?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(SILENCE_MAX))?;
@@ -79,7 +89,13 @@ fn connection(mut socket: TcpStream, script: &Script) -> Result<(u64, Vec<f64>)>
     let mut sent_at = std::collections::VecDeque::with_capacity(script.window);
     let mut latencies = Vec::with_capacity(script.count);
     let mut answers = Answers { buffer: vec![0; 256 << 10], filled: 0, parsed: 0, bytes: 0 };
-    let mut requests = script.requests.iter().cycle().take(script.count);
+    let begin = Instant::now();
+    let mut requests = script
+        .requests
+        .iter()
+        .cycle()
+        .take(script.count)
+        .take_while(|_| begin.elapsed().as_secs_f64() < script.seconds_max);
     loop {
         while sent_at.len() < script.window {
             let Some(request) = requests.next() else { break };

@@ -44,6 +44,14 @@ struct Cli {
     #[arg(long, value_name = "OTTLA")]
     against: Option<PathBuf>,
 
+    /// Every combination of the matrices, for hours
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+
+    /// One short pair per row: to see that everything works
+    #[arg(long)]
+    quick: bool,
+
     #[command(subcommand)]
     child: Option<Child>,
 }
@@ -67,7 +75,15 @@ fn main() -> ExitCode {
     let outcome = match cli.child {
         Some(Child::Raw { ceiling, dir }) => raw::serve(ceiling, &dir),
         None => {
-            let plan = area::Plan { pairs: cli.pairs, run_bytes: cli.run_mib << 20, against: cli.against };
+            let plan = area::Plan {
+                pairs: if cli.quick { 1 } else { cli.pairs },
+                run_bytes: if cli.quick { 32 } else { cli.run_mib } << 20,
+                against: cli.against,
+                cell_pairs: if cli.full { cli.pairs } else { 3 },
+                cell_seconds: if cli.quick { 0.3 } else { 1.5 },
+                full: cli.full,
+                quick: cli.quick,
+            };
             area::run(cli.area, &plan).and_then(|rows| report::finish(&rows, cli.json.as_deref()))
         }
     };

@@ -11,6 +11,29 @@ pub(crate) struct Run {
     pub(crate) wall_s: f64,
     /// CPU seconds of the server process, user and system.
     pub(crate) cpu_s: f64,
+    /// How long its answers took.
+    pub(crate) latency: Latency,
+}
+
+/// Latencies that half, 99 % and 99.9 % of the answers did not exceed, in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Latency {
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { p50_us: f64::NAN, p99_us: f64::NAN, p999_us: f64::NAN }
+    }
+}
+
+impl std::fmt::Display for Latency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { p50_us, p99_us, p999_us } = self;
+        write!(f, "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms", p50_us / 1e3, p99_us / 1e3, p999_us / 1e3)
+    }
 }
 
 impl Run {
@@ -57,6 +80,21 @@ impl Pairs {
     /// Each pair's ratio of subject to ceiling under `figure`.
     pub(crate) fn ratios(&self, figure: impl Fn(&Run) -> f64) -> Ratios {
         Ratios::of(self.runs.iter().map(|(s, c)| figure(s) / figure(c)).collect())
+    }
+
+    /// The median of `figure` over the subject's runs.
+    pub(crate) fn subject_median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
+        Ratios::of(self.runs.iter().map(|(s, _)| figure(s)).collect()).median
+    }
+
+    /// The median latencies of both sides: subject, ceiling.
+    pub(crate) fn latencies(&self) -> (Latency, Latency) {
+        let of = |median: &dyn Fn(&dyn Fn(&Run) -> f64) -> f64| Latency {
+            p50_us: median(&|run| run.latency.p50_us),
+            p99_us: median(&|run| run.latency.p99_us),
+            p999_us: median(&|run| run.latency.p999_us),
+        };
+        (of(&|figure| self.subject_median(figure)), of(&|figure| self.ceiling_median(figure)))
     }
 
     /// The median of `figure` over the ceiling's runs.

@@ -1,21 +1,28 @@
 //! The two servers of a row, each a process of its own, with its CPU time read from the kernel.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
 use crate::raw::Ceiling;
 
-/// A server under load: Ottla or a bare loop.
+/// Time that a slow server gets to listen.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Time that `perf` gets to attach itself.
+const ATTACH_TIME: Duration = Duration::from_millis(300);
+
+/// A server under load: Ottla, a bare loop, or Apache Kafka.
 pub(crate) struct Peer {
     child: Child,
     /// Kept open: a server whose standard output is closed may stop.
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Option<BufReader<ChildStdout>>,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
 }
@@ -43,6 +50,26 @@ impl Peer {
         Self::start(command)
     }
 
+    /// Starts a server that prints no address where it listens; `addr` is known to the caller.
+    pub(crate) fn silent(mut command: Command, addr: SocketAddr) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
+        let begin = Instant::now();
+        while TcpStream::connect(addr).is_err() {
+            if child.try_wait()?.is_some() || begin.elapsed() > START_PATIENCE {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("{} did not begin to listen on {addr}", command.get_program().display());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(Self { child, _stdout: None, addr })
+    }
+
     fn start(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
@@ -61,7 +88,7 @@ impl Peer {
             }
             if let Some((_, addr)) = line.split_once("listening on ") {
                 let addr = addr.trim().parse().with_context(|| format!("reading the address in {line:?}"))?;
-                return Ok(Self { child, _stdout: stdout, addr });
+                return Ok(Self { child, _stdout: Some(stdout), addr });
             }
         }
     }
@@ -92,6 +119,31 @@ impl Peer {
         let pid = Pid::from_raw(self.child.id().try_into()?);
         let used = clock_getcpuclockid(pid)?.now()?;
         Ok(used.tv_sec() as f64 + used.tv_nsec() as f64 / 1e9)
+    }
+
+    /// System calls per request of a short load that says how many requests it made; none where `perf` cannot count them.
+    pub(crate) fn count_system_calls(&self, load: impl FnOnce() -> Result<usize>) -> Result<Option<f64>> {
+        let mut counter = Command::new("perf");
+        counter.args(["stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", &self.child.id().to_string()]);
+        let counter = counter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let Ok(counter) = counter else {
+            load()?;
+            return Ok(None);
+        };
+        // It says nothing when it has begun; what a little earlier is missed is missed for everybody.
+        std::thread::sleep(ATTACH_TIME);
+        let requests = load()?;
+        kill(Pid::from_raw(counter.id().try_into()?), Signal::SIGINT)?;
+        let output = String::from_utf8(counter.wait_with_output()?.stderr)?;
+        let count = output.lines().find_map(|line| line.split(',').next()?.parse::<f64>().ok());
+        Ok(count.map(|count| count / requests as f64))
+    }
+
+    /// Asks the server to stop, and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGTERM)?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Anonymous resident memory in KiB: mapped pages belong to the page cache.

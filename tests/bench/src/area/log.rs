@@ -1,11 +1,13 @@
-//! Produce: ingest without waiting for the disk, and group commit with it.
+//! Produce: ingest without waiting for the disk, group commit with it, and what either costs by size and number.
+
+mod matrix;
 
 use anyhow::Result;
 use ottla_wire::record::Codec;
 
 use super::Plan;
 use crate::frames;
-use crate::load::{Script, drive};
+use crate::load::{SECONDS_MAX, Script, drive};
 use crate::pairs::{Pairs, Run};
 use crate::peer::Peer;
 use crate::raw::Ceiling;
@@ -24,7 +26,8 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     for (bytes, reference) in INGEST_REFERENCE {
         ingest(plan, bytes, reference, rows)?;
     }
-    group_commit(plan, rows)
+    group_commit(plan, rows)?;
+    matrix::rows(plan, rows)
 }
 
 fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Result<()> {
@@ -41,12 +44,22 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
     };
     let frame = frames::produce(0, 1, &frames::batch(bytes, (bytes / 1024).max(1), Codec::None)?);
     let count = (plan.run_bytes as usize / frame.len()).max(1);
-    let script =
-        || Script { requests: vec![frame.clone()], count, window: WINDOW, error_at: Some(frames::PRODUCE_ERROR_AT) };
+    let script = || Script {
+        requests: vec![frame.clone()],
+        count,
+        seconds_max: SECONDS_MAX,
+        window: WINDOW,
+        error_at: Some(frames::PRODUCE_ERROR_AT),
+    };
     let run = |peer: &Peer| -> Result<Run> {
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &[script()])?;
-        Ok(Run { work: (done.requests * frame.len()) as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu })
+        Ok(Run {
+            work: (done.requests * frame.len()) as f64,
+            wall_s: done.wall_s,
+            cpu_s: peer.cpu_s()? - cpu,
+            latency: done.latency(),
+        })
     };
     let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&raw))?;
     let gib = f64::from(1_u32 << 30);
@@ -80,36 +93,21 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     ottla.create_topic(1, &[])?;
     let raw = Peer::raw(Ceiling::GroupCommit, dir.path())?;
     let frame = frames::produce(0, -1, &frames::batch(1024, 1, Codec::None)?);
-    let run = |peer: &Peer| -> Result<(Run, f64)> {
+    let run = |peer: &Peer| -> Result<Run> {
         let scripts: Vec<_> = (0..PRODUCERS)
             .map(|_| Script {
                 requests: vec![frame.clone()],
                 count: 300,
+                seconds_max: SECONDS_MAX,
                 window: 1,
                 error_at: Some(frames::PRODUCE_ERROR_AT),
             })
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        let run = Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu };
-        Ok((run, done.percentile_us(0.99)))
+        Ok(Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu, latency: done.latency() })
     };
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
-    let pairs = Pairs::measure(
-        plan.pairs,
-        || {
-            run(&ottla).map(|(run, p99)| {
-                ours.push(p99);
-                run
-            })
-        },
-        || {
-            run(&raw).map(|(run, p99)| {
-                bare.push(p99);
-                run
-            })
-        },
-    )?;
+    let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&raw))?;
     let of = "bare append + group fdatasync, 64 producers";
     let note = format!("bare loop: {:.0} acks/s", pairs.ceiling_median(Run::rate));
     rows.push(Row::new(
@@ -118,7 +116,7 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
         pairs.ratios(Run::rate),
         note,
     ));
-    let p99 = crate::pairs::Ratios::of(ours.iter().zip(&bare).skip(1).map(|(o, b)| o / b).collect());
+    let p99 = pairs.ratios(|run| run.latency.p99_us);
     rows.push(Row::new("log/group-commit/64/p99", format!("{of}, 99th percentile of an ack"), p99, ""));
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What is compared, area by area.
 
+mod growth;
+mod kafka;
 mod log;
 mod net;
 mod plugin;
@@ -20,6 +22,10 @@ pub(crate) enum Area {
     Net,
     /// A plugin per record: against native code, and against no plugin
     Plugin,
+    /// What a request costs as partitions, segments, connections and consumers grow in number
+    Growth,
+    /// Apache Kafka under the same clients: needs Java, Maven and the Python environment of `cargo xtask setup`
+    Kafka,
 }
 
 /// How long and how often.
@@ -31,6 +37,24 @@ pub(crate) struct Plan {
     pub(crate) run_bytes: u64,
     /// Another build of the broker in the place of the bare loops, where a row allows it.
     pub(crate) against: Option<PathBuf>,
+    /// Pairs of a cell of a matrix, of which there are many.
+    pub(crate) cell_pairs: u32,
+    /// Time that one run of such a cell may take.
+    pub(crate) cell_seconds: f64,
+    /// Every combination, not only those that say most.
+    pub(crate) full: bool,
+    /// Short runs and small numbers: to see that everything works, not to quote.
+    pub(crate) quick: bool,
+}
+
+/// Bytes of request frames that one connection of a load generator keeps ready.
+const FRAMES_BYTES_MAX: usize = 4 << 20;
+
+impl Plan {
+    /// Partitions that one connection writes to, so that its frames do not fill the memory.
+    pub(crate) fn partitions_per_connection(&self, batch_bytes: usize) -> usize {
+        (FRAMES_BYTES_MAX / batch_bytes).max(1)
+    }
 }
 
 /// Measures one area, or all of them.
@@ -40,6 +64,8 @@ pub(crate) fn run(area: Option<Area>, plan: &Plan) -> Result<Vec<Row>> {
         (Area::Log, log::rows as fn(&Plan, &mut Vec<Row>) -> Result<()>),
         (Area::Net, net::rows),
         (Area::Plugin, plugin::rows),
+        (Area::Growth, growth::rows),
+        (Area::Kafka, kafka::rows),
     ] {
         if area.is_none_or(|wanted| wanted == each) {
             measure(plan, &mut rows)?;

@@ -1,11 +1,15 @@
 //! Fetch and small requests.
 
+use std::fs::File;
+use std::path::Path;
+
 use anyhow::Result;
 use ottla_wire::record::Codec;
+use rustix::fs::{Advice, fadvise};
 
 use super::Plan;
 use crate::frames;
-use crate::load::{Script, drive};
+use crate::load::{SECONDS_MAX, Script, drive};
 use crate::pairs::{Pairs, Run};
 use crate::peer::Peer;
 use crate::raw::{Ceiling, EGRESS_CHUNK_BYTES, EGRESS_FILE_BYTES};
@@ -23,8 +27,10 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let ottla = Peer::ottla(&dir.path().join("ottla"), &[])?;
     for (connections, reference) in EGRESS_REFERENCE {
-        egress(plan, &ottla, dir.path(), connections, reference, rows)?;
+        egress(plan, &ottla, dir.path(), connections, Some(reference), rows)?;
     }
+    // From the disk; 50 connections would read it once and then from memory.
+    egress(plan, &ottla, dir.path(), 1, None, rows)?;
     for connections in [1, 50] {
         echo(plan, &ottla, dir.path(), connections, rows)?;
     }
@@ -36,9 +42,9 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
 fn egress(
     plan: &Plan,
     ottla: &Peer,
-    dir: &std::path::Path,
+    dir: &Path,
     connections: usize,
-    reference: f64,
+    hot_reference: Option<f64>,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
     let batch = frames::batch(EGRESS_CHUNK_BYTES as usize / BATCHES_PER_FETCH, BATCH_RECORDS, Codec::None)?;
@@ -47,6 +53,7 @@ fn egress(
         let script = Script {
             requests: vec![frames::produce(0, 1, &batch)],
             count: batches,
+            seconds_max: SECONDS_MAX,
             window: 5,
             error_at: Some(frames::PRODUCE_ERROR_AT),
         };
@@ -57,14 +64,31 @@ fn egress(
         .map(|i| frames::fetch((i * BATCHES_PER_FETCH * BATCH_RECORDS) as i64, EGRESS_CHUNK_BYTES as i32))
         .collect();
     // Fetches cost little per byte: move twice as much, so that a run is long enough to time.
-    let count = (2 * plan.run_bytes as usize / EGRESS_CHUNK_BYTES as usize / connections).max(4);
+    let count = match hot_reference {
+        Some(_) => (2 * plan.run_bytes as usize / EGRESS_CHUNK_BYTES as usize / connections).max(4),
+        None => requests.len(),
+    };
     let run = |peer: &Peer| -> Result<Run> {
+        if hot_reference.is_none() {
+            forget(dir)?;
+        }
         let scripts: Vec<_> = (0..connections)
-            .map(|_| Script { requests: requests.clone(), count, window: 1, error_at: Some(frames::FETCH_ERROR_AT) })
+            .map(|_| Script {
+                requests: requests.clone(),
+                count,
+                seconds_max: SECONDS_MAX,
+                window: 1,
+                error_at: Some(frames::FETCH_ERROR_AT),
+            })
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Run { work: done.received_bytes as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu })
+        Ok(Run {
+            work: done.received_bytes as f64,
+            wall_s: done.wall_s,
+            cpu_s: peer.cpu_s()? - cpu,
+            latency: done.latency(),
+        })
     };
     let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
     let gib = f64::from(1_u32 << 30);
@@ -72,17 +96,17 @@ fn egress(
     let note = format!(
         "bare loop: {ceiling:.3} CPU s/GiB, {:.2} GiB/s{}",
         pairs.ceiling_median(Run::rate) / gib,
-        crate::report::validity(ceiling, reference),
+        hot_reference.map_or_else(String::new, |reference| crate::report::validity(ceiling, reference)),
     );
-    let of = format!("bare sendfile of 1 MiB, hot, {connections} connections");
+    let heat = if hot_reference.is_some() { "hot" } else { "cold" };
+    let of = format!("bare sendfile of 1 MiB, {heat}, {connections} connections");
+    let name = match hot_reference {
+        Some(_) => format!("net/egress/1MiB/{connections}"),
+        None => format!("net/egress/1MiB/{connections}/cold"),
+    };
+    rows.push(Row::new(format!("{name}/throughput"), format!("{of}, bytes per second"), pairs.ratios(Run::rate), note));
     rows.push(Row::new(
-        format!("net/egress/1MiB/{connections}/throughput"),
-        format!("{of}, bytes per second"),
-        pairs.ratios(Run::rate),
-        note,
-    ));
-    rows.push(Row::new(
-        format!("net/egress/1MiB/{connections}/cpu"),
+        format!("{name}/cpu"),
         format!("{of}, sender CPU per byte"),
         pairs.ratios(Run::cpu_per_work),
         "",
@@ -90,7 +114,23 @@ fn egress(
     Ok(())
 }
 
-fn echo(plan: &Plan, ottla: &Peer, dir: &std::path::Path, connections: usize, rows: &mut Vec<Row>) -> Result<()> {
+/// Takes the files of a directory out of the page cache.
+fn forget(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            forget(&entry.path())?;
+        } else if entry.file_type()?.is_file() {
+            let file = File::open(entry.path())?;
+            // What is not on the disk yet cannot be forgotten.
+            file.sync_data()?;
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
+}
+
+fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Vec<Row>) -> Result<()> {
     let raw = Peer::raw(Ceiling::Echo, dir)?;
     let request = frames::api_versions();
     let count = 40_000 / connections.min(4);
@@ -99,13 +139,14 @@ fn echo(plan: &Plan, ottla: &Peer, dir: &std::path::Path, connections: usize, ro
             .map(|_| Script {
                 requests: vec![request.clone()],
                 count: if connections == 1 { count } else { count / 10 },
+                seconds_max: SECONDS_MAX,
                 window: 1,
                 error_at: Some(frames::API_VERSIONS_ERROR_AT),
             })
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu })
+        Ok(Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu, latency: done.latency() })
     };
     let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
     let of = format!("an echo of 100 bytes on the same runtime, {connections} connections");

@@ -8,8 +8,8 @@ use ottla_wire::record::Codec;
 
 use super::Plan;
 use crate::frames;
-use crate::load::{Script, drive};
-use crate::pairs::{Pairs, Run};
+use crate::load::{SECONDS_MAX, Script, drive};
+use crate::pairs::{Latency, Pairs, Run};
 use crate::peer::{Peer, ottla_binary};
 use crate::report::Row;
 
@@ -58,7 +58,7 @@ fn stage(plan: &Plan, dir: &std::path::Path, rows: &mut Vec<Row>) -> Result<()> 
             call()?;
         }
         let wall_s = begin.elapsed().as_secs_f64();
-        Ok(Run { work, wall_s, cpu_s: wall_s })
+        Ok(Run { work, wall_s, cpu_s: wall_s, latency: Latency::default() })
     };
     let mut answer = Vec::new();
     let mut columns = None;
@@ -116,11 +116,21 @@ fn route(plan: &Plan, codec: Codec, name: &str, rows: &mut Vec<Row>) -> Result<(
     let count = (plan.run_bytes as usize / 4 / batch_bytes).max(8);
     let run = |peer: &Peer| -> Result<Run> {
         // The answer's base offset says where the records went; its error code is still checked.
-        let script =
-            Script { requests: vec![frame.clone()], count, window: 5, error_at: Some(frames::PRODUCE_ERROR_AT) };
+        let script = Script {
+            requests: vec![frame.clone()],
+            count,
+            seconds_max: SECONDS_MAX,
+            window: 5,
+            error_at: Some(frames::PRODUCE_ERROR_AT),
+        };
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &[script])?;
-        Ok(Run { work: (done.requests * records) as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu })
+        Ok(Run {
+            work: (done.requests * records) as f64,
+            wall_s: done.wall_s,
+            cpu_s: peer.cpu_s()? - cpu,
+            latency: done.latency(),
+        })
     };
     let pairs = Pairs::measure(plan.pairs, || run(&routed), || run(&unrouted))?;
     let of = format!("no plugin, {name}, 900-byte records in 128 KiB batches, broker CPU per record");

@@ -86,6 +86,8 @@ fn round(
     let mut producers = producers(seed);
     let mut consumers: Vec<_> = (0..consumers).map(|partition| Consumer::new(TOPIC, partition)).collect();
     let mut ended_well = true;
+    // A canary that shows records early acknowledges them early, too: that is not what it is to be caught at.
+    let acks_count = consumers.is_empty() || setting.canary.is_none();
     for case in 1..=cases {
         let life = Duration::from_millis(random.within(30..400));
         let cut = live_and_die(&mut broker, &mount, life, &mut producers, &mut consumers, |wrong| {
@@ -96,9 +98,9 @@ fn round(
         mount.restore().expect("the file system comes back");
         broker.restart();
         outcome.cases += 1;
-        // A canary that shows records early acknowledges them early, too: that is not what it is to be caught at.
-        ended_well = consumers.is_empty() || setting.canary.is_none();
-        ended_well = !ended_well || sound(&broker, &producers, seed, case, false, outcome);
+        if acks_count {
+            ended_well = sound(&broker, &producers, seed, case, false, outcome);
+        }
         for partition in 0..PARTITIONS {
             let Ok(log) = check::read(broker.address(), TOPIC, partition) else { break };
             let here = producers.iter_mut().filter(|producer| producer.partition == partition);
@@ -114,7 +116,7 @@ fn round(
             break;
         }
     }
-    if ended_well {
+    if ended_well && acks_count {
         for producer in &mut producers {
             let ended = producer.send(broker.address(), 1);
             assert!(matches!(ended, Stopped::Told), "a producer could not finish: {ended:?}");

@@ -88,7 +88,7 @@ impl Truth {
     /// Does something to one or several index files; says what.
     fn damage(&self, directory: &Path, random: &mut Seed) -> String {
         let mut done = Vec::new();
-        for _ in 0..=random.within(0..2) {
+        for _ in 0..=random.within(0..3) {
             let which = random.pick(&self.indexes);
             let path = directory.join(which);
             let whole = &self.image.files[which];
@@ -130,16 +130,21 @@ impl Truth {
         if entries < 3 {
             return bytes;
         }
-        // Rising, so that it is an index as far as anybody can tell: each entry gets the place of a neighbour's batch.
+        // Rising, so that it is an index as far as anybody can tell: entries get the place of the batch behind theirs, all
+        // of them or some.
         let base = i64::from_be_bytes(*whole[8..].first_chunk().expect("a base"));
         let begins = self.batches.iter().find(|(_, first, _)| *first == base).map_or(0, |(at, _, _)| *at);
-        for _ in 0..3 {
-            let entry = 1 + random.within(0..entries as u64 - 2) as usize;
+        let some = random.one_in(2);
+        for entry in 1..entries - 1 {
+            if some && !random.one_in(8) {
+                continue;
+            }
             let at = HEAD_BYTES + entry * ENTRY_BYTES + 4;
-            let old = u32::from_be_bytes(*bytes[at..].first_chunk().expect("a position")) as usize + begins;
-            let near = self.batches.iter().position(|(at, ..)| *at == old).map_or(0, |place| place + 1);
-            if let Some((at_batch, ..)) = self.batches.get(near) {
-                bytes[at..at + 4].copy_from_slice(&((at_batch - begins) as u32).to_be_bytes());
+            let position = |at: usize| u32::from_be_bytes(*bytes[at..].first_chunk().expect("a position")) as usize;
+            let (old, next) = (position(at) + begins, position(at + ENTRY_BYTES) + begins);
+            let behind = self.batches.partition_point(|(at, ..)| *at <= old);
+            if let Some((place, ..)) = self.batches.get(behind).filter(|(place, ..)| !some || *place < next) {
+                bytes[at..at + 4].copy_from_slice(&((place - begins) as u32).to_be_bytes());
             }
         }
         reseal(&mut bytes);

@@ -47,9 +47,14 @@ fn case(setting: &Setting, seed: u64, outcome: &mut Outcome) -> Option<Duration>
     let directory = quick_directory();
     let mut broker = setting.broker().data_dir(&directory.path().join("data")).start();
     broker.create_topic(TOPIC, PARTITIONS, &[]);
-    let trace = Trace::join(&broker, &[format!("fdatasync,fsync:error=EIO:when={which}")], "");
     let mut producers = producers(seed);
     let (stop, address) = (AtomicBool::new(false), broker.address());
+    for producer in &mut producers {
+        // Its id comes from the metadata, which is not what is tested here.
+        let known = producer.send(address, 0);
+        assert!(matches!(known, Stopped::Told), "{known:?}");
+    }
+    let trace = Trace::join(&broker, &[format!("fdatasync,fsync:error=EIO:when={which}")], "");
     let begun = Instant::now();
     let ends: Vec<Stopped> = thread::scope(|scope| {
         let stop = &stop;

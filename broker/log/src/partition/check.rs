@@ -115,6 +115,9 @@ impl PartitionLog {
     /// The disk failed while `range` was being sent: its segment answers an error from now on, for ten seconds, and is
     /// checked anew by whoever reads it after that.
     pub fn report_read_error(&self, range: &FileRange, error: &io::Error) {
+        if broken(Canary::PeerGone) {
+            return;
+        }
         let base = range.segment.base_offset();
         let Some((slot, _)) = self.slot_of(base).filter(|(slot, _)| slot.base() == base) else { return };
         tracing::error!(partition = %self.name, segment = base.0, %error, "the disk failed under a reader");

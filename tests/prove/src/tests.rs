@@ -62,7 +62,7 @@ pub const ALL: &[Test] = &[
     Test {
         name: "t03_torn_tail",
         shows: "every length and every subset of torn sectors of the last bytes: the log is an exact prefix afterwards",
-        cases: [6_000, 120_000, 120_000],
+        cases: [6_000, 122_000, 122_000],
         canaries: &[("SkipLastCrc", 3_000), ("KeepTornTail", 3_000)],
         in_process: true,
         run: t03_torn_tail::run,

@@ -77,7 +77,7 @@ def consume(bootstrap, topic, records):
     warm, got, counted, begin = records // 10, 0, 0, None
     silent = time.monotonic()
     while got < records:
-        messages = consumer.consume(10_000, timeout=0.05)
+        messages = consumer.consume(1000, timeout=0.05)
         for message in messages:
             if message.error() is not None:
                 raise SystemExit(str(message.error()))

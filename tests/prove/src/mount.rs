@@ -162,5 +162,5 @@ fn run(command: &mut Command) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{:?}: {}", command.get_program(), said.trim())))
+    Err(io::Error::other(format!("{}: {}", command.get_program().display(), said.trim())))
 }

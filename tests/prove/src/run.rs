@@ -216,8 +216,8 @@ fn elsewhere(test: &Test, promise: &str, within: u64, seed: u64) -> Result<Outco
     let mut command = Command::new(beside("ottla-prove-canary")?);
     command.args(["--raw", test.name, "--cases", &within.to_string(), "--seed", &seed.to_string()]);
     let output = command.env(CANARY, promise).output().context("cannot start ottla-prove-canary")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().last().with_context(|| format!("{}", String::from_utf8_lossy(&output.stderr)))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let last = printed.lines().last().with_context(|| format!("{}", String::from_utf8_lossy(&output.stderr)))?;
     serde_json::from_str(last).with_context(|| format!("it printed {last}"))
 }
 

@@ -94,7 +94,9 @@ fn round(
             outcome.violation(seed, case, wrong);
         });
         tally.doubtful += producers.iter_mut().map(|producer| producer.forget_since(cut)).sum::<u64>();
-        consumers.iter_mut().for_each(|consumer| consumer.forget_since(cut));
+        for consumer in &mut consumers {
+            consumer.forget_since(cut);
+        }
         mount.restore().expect("the file system comes back");
         broker.restart();
         outcome.cases += 1;

@@ -131,16 +131,13 @@ impl Rest {
         let damaged = self.damaged(partition, flipped);
         let (mut at, mut refused) = (0, Vec::new());
         while let Some(due) = truth.get(at) {
-            let fetched = match socket.fetch(TOPIC, partition, due.first, 0) {
-                Ok(fetched) => fetched,
+            let mut fetched = socket.fetch(TOPIC, partition, due.first, 0);
+            if fetched.is_err() {
                 // The header of an answer had left when the damage was found.
-                Err(_) => {
-                    socket = Socket::open(broker.address()).map_err(|error| error.to_string())?;
-                    socket
-                        .fetch(TOPIC, partition, due.first, 0)
-                        .map_err(|error| format!("offset {}: {error}", due.first))?
-                }
-            };
+                socket = Socket::open(broker.address()).map_err(|error| error.to_string())?;
+                fetched = socket.fetch(TOPIC, partition, due.first, 0);
+            }
+            let fetched = fetched.map_err(|error| format!("offset {}: {error}", due.first))?;
             if fetched.code != ErrorCode::None {
                 if !matches!(fetched.code, ErrorCode::CorruptMessage | ErrorCode::KafkaStorageError) {
                     return Err(format!("offset {} answers {:?}", due.first, fetched.code));

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::canary::{Canary, broken};
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::clean::forget_beyond;
 use crate::epochs::EpochHistory;
 use crate::error::OpenError;
 use crate::format::{
@@ -123,7 +124,10 @@ pub(crate) fn recover(
         Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
         None => recovery.scan(persisted).map_err(at(&directory))?,
     };
-    let Recovery { meta, bases, unsynced, .. } = recovery;
+    let Recovery { meta, bases, mut unsynced, .. } = recovery;
+    if findings.scanned && forget_beyond(&shared.disk, &directory, end).map_err(at(&directory))? {
+        unsynced.push(directory.clone());
+    }
     let log_start = log_start.min(end);
     if let Some(first) = bases.first().filter(|first| **first > log_start) {
         let (offsets, segment_base) = (log_start.0..first.0, log_start);
@@ -250,7 +254,10 @@ impl Recovery<'_> {
         let (mut open_end, mut active_bytes) = (false, 0);
         let mut at = first;
         while let Some(base) = self.bases.get(at).copied() {
-            let found = self.scan_segment(base, durable, self.bases.get(at + 1).copied())?;
+            // Up to here the checkpoint says what was synced, where it could.
+            let sure = checkpoint.filter(|it| it.active_base == base && it.active_bytes != u64::MAX);
+            let unsure_from = sure.map_or(0, |it| it.active_bytes);
+            let found = self.scan_segment(base, durable, self.bases.get(at + 1).copied(), unsure_from)?;
             end = found.index.end_offset();
             open_end = found.ending != Ending::Lost;
             active_bytes = found.index.end_position();
@@ -269,13 +276,25 @@ impl Recovery<'_> {
         Ok((end, active_bytes))
     }
 
-    fn scan_segment(&mut self, base: Offset, durable: Offset, next: Option<Offset>) -> io::Result<Survey> {
+    fn scan_segment(
+        &mut self,
+        base: Offset,
+        durable: Offset,
+        next: Option<Offset>,
+        unsure_from: u64,
+    ) -> io::Result<Survey> {
         let disk = &*self.shared.disk;
         let file = disk.open(&self.segment_path(base), true)?;
         let file_bytes = file.metadata()?.len();
         let next_base = next.filter(|next| *next <= durable);
         let interval_bytes = self.meta.options.index_interval_bytes;
         let epochs = &self.meta.epochs;
+        if !next.is_some_and(|next| next <= durable) {
+            // A sync that failed before the crash leaves bytes in the memory of the system that no disk has, and another
+            // sync says nothing about them: what is believed here is read from the disk.
+            disk.sync_data(&file)?;
+            disk.forget_cached(&file, unsure_from);
+        }
         let found = survey(disk, &file, Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes })?;
         self.findings.bytes_scanned += found.scanned_bytes;
         self.findings.quarantined.extend(found.index.quarantined().iter().map(|range| QuarantinedRange {

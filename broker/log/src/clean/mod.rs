@@ -34,7 +34,7 @@ use ottla_wire::record::BatchHeader;
 use self::read::{BatchReader, Next};
 use self::round::Round;
 use self::state::CleanRecord;
-pub(crate) use self::state::CleanState;
+pub(crate) use self::state::{CleanState, forget_beyond};
 use self::throttle::{Stopped, Throttle};
 use crate::error::{FlushError, LocateError};
 use crate::partition::PartitionLog;
@@ -218,7 +218,8 @@ impl PartitionLog {
         for group in self.groups(&extent, keys.end) {
             round.rewrite(&group, &keys)?;
         }
-        round.report.clean_upto = keys.end.max(extent.first_dirty);
+        round.report.clean_upto =
+            if round.is_unfinished { extent.first_dirty } else { keys.end.max(extent.first_dirty) };
         let next_horizon_ms = round.next_horizon_ms;
         let report = round.report;
         guard.store(self, CleanRecord { clean_upto: report.clean_upto, next_horizon_ms });

@@ -32,6 +32,8 @@ pub(super) struct Round<'a> {
     pub(super) next_horizon_ms: Option<i64>,
     /// Something was passed over: what a deletion marker behind it deletes may still be there.
     markers_stay: bool,
+    /// Sound segments stayed as they were although there were keys for them: the next round needs these keys again.
+    pub(super) is_unfinished: bool,
 }
 
 impl<'a> Round<'a> {
@@ -43,6 +45,7 @@ impl<'a> Round<'a> {
             report: CleanReport::default(),
             next_horizon_ms: None,
             markers_stay: false,
+            is_unfinished: false,
         }
     }
 
@@ -118,9 +121,7 @@ impl<'a> Round<'a> {
             // Damage cut the last batches off: the index knows, or the next read finds out.
             Ok(GroupEnd::Written(_)) => {
                 Output::discard(&*self.log.disk(), &path);
-                for candidate in group {
-                    self.pass_over(candidate);
-                }
+                self.pass_over_all(group);
                 return Ok(());
             }
             Err(error) => {
@@ -137,8 +138,19 @@ impl<'a> Round<'a> {
             self.report.segments_written += 1;
             self.report.bytes_written += after;
             self.report.bytes_freed += before.saturating_sub(after);
+        } else {
+            // Only some of them may be gone.
+            self.markers_stay = true;
+            self.is_unfinished = true;
         }
         Ok(())
+    }
+
+    /// Leaves a whole run as it is, since it is not known which of its segments is damaged.
+    fn pass_over_all(&mut self, group: &[Candidate]) {
+        for candidate in group {
+            self.pass_over(candidate);
+        }
     }
 
     /// Puts the new segment in the place of the old ones; false where those are not there any more.
@@ -155,7 +167,9 @@ impl<'a> Round<'a> {
         let start = run.start;
         match self.log.replace_slots(run, &path) {
             Ok(()) => {
-                self.log.store_index(start, &index);
+                self.log.unless_deleted(|| {
+                    self.log.store_index(start, &index);
+                });
                 Ok(true)
             }
             // Retention or a deletion was quicker.
@@ -172,6 +186,11 @@ impl<'a> Round<'a> {
     /// Damage was found on the way: the segment that has it stays as it is, and so do its neighbours this time.
     fn rewrite_around(&mut self, group: &[Candidate], at: Offset, keys: &Keys) -> Result<(), CleanError> {
         let hit = |candidate: &Candidate| candidate.segment.base_offset() <= at && at < candidate.end;
+        if !group.iter().any(hit) {
+            // Something stands behind the last batch of the run: no offset says where.
+            self.pass_over_all(group);
+            return Ok(());
+        }
         for part in group.split_inclusive(hit) {
             let (sound, bad) = match part.split_last() {
                 Some((last, sound)) if hit(last) => (sound, Some(last)),

@@ -4,8 +4,13 @@
 //! compacted below i64 · the next deletion marker may go at i64, or i64::MAX
 //! ```
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
 use ottla_wire::Offset;
 
+use crate::disk::Disk;
 use crate::format::{CLEAN_FILE, CLEAN_VERSION};
 use crate::partition::PartitionLog;
 use crate::state_file::StateFile;
@@ -40,13 +45,30 @@ impl CleanState {
 
     /// Keeps the record. A failure costs work after the next start.
     pub(super) fn store(&mut self, log: &PartitionLog, record: CleanRecord) {
-        if self.known.replace(record) != Some(record)
-            && !log.is_deleted()
-            && let Err(error) = file(log).write(&encode(record))
-        {
-            tracing::warn!(partition = %log.name(), %error, "how far the partition is compacted is not written down");
+        if self.known.replace(record) == Some(record) {
+            return;
         }
+        log.unless_deleted(|| {
+            if let Err(error) = file(log).write(&encode(record)) {
+                tracing::warn!(partition = %log.name(), %error, "how far the partition is compacted is not written down");
+            }
+        });
     }
+}
+
+/// Removes the record of a log that reached further than this one, which ends at `end` after a crash: once it has grown
+/// again, nothing would tell that the record speaks of other batches. Whether it did.
+pub(crate) fn forget_beyond(disk: &Arc<dyn Disk>, directory: &Path, end: Offset) -> io::Result<bool> {
+    let path = directory.join(CLEAN_FILE);
+    let stored = StateFile::on(Arc::clone(disk), path.clone(), CLEAN_VERSION).read();
+    let reaches_beyond = match stored {
+        Ok(bytes) => bytes.and_then(|bytes| decode(&bytes)).is_some_and(|record| record.clean_upto > end),
+        Err(_) => false,
+    };
+    if reaches_beyond {
+        disk.remove_file(&path)?;
+    }
+    Ok(reaches_beyond)
 }
 
 fn file(log: &PartitionLog) -> StateFile {

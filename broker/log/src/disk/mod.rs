@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 #[cfg(any(test, feature = "faulty-disk"))]
@@ -45,6 +45,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn next_data(&self, file: &File, position: u64) -> io::Result<Option<u64>>;
     /// Makes the bytes of a file durable. A failure means that nothing is known about them any more: never call it again.
     fn sync_data(&self, file: &File) -> io::Result<()>;
+    /// Takes what the system keeps of a file from `position` on out of its memory, so that reads come from the disk. What
+    /// was not synced stays.
+    fn forget_cached(&self, _file: &File, _position: u64) {}
     /// Makes a file or directory durable with everything the system knows about it.
     fn sync_path(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
@@ -151,6 +154,14 @@ impl Disk for RealDisk {
             return uninterrupted(|| rustix::fs::fdatasync(file));
         }
         synced
+    }
+
+    fn forget_cached(&self, file: &File, position: u64) {
+        const PAGE_BYTES: u64 = 4096;
+        let from = position / PAGE_BYTES * PAGE_BYTES;
+        if let Err(error) = rustix::fs::fadvise(file, from, None, Advice::DontNeed) {
+            tracing::debug!(%error, "a file is read as the system remembers it");
+        }
     }
 
     fn sync_path(&self, path: &Path) -> io::Result<()> {

@@ -170,11 +170,9 @@ impl PartitionLog {
         let mut scanned =
             ScannedRange { next_offset: from.max(self.log_start_offset()), batches: 0, damaged: Vec::new() };
         let mut window = vec![0; SCAN_BYTES];
-        for (slot, next_base) in self.all_slots() {
-            if next_base.is_some_and(|next| next <= from) || slot.base() >= end {
-                continue;
-            }
-            let Some(segment) = self.open_listed(&slot)? else { continue };
+        let mut next = Some(scanned.next_offset);
+        while let Some((slot, segment, next_base)) = self.segment_from(next, end)? {
+            next = next_base;
             if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
                 self.remake_index(&slot, &segment, next_base)?;
                 if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use super::{PartitionLog, Slot};
@@ -110,12 +110,18 @@ impl PartitionLog {
     fn slot_bytes(&self, slot: &Slot) -> io::Result<u64> {
         match slot.opened() {
             Some(segment) => Ok(segment.bytes()),
+            // The file of the last one is longer than what is in it.
+            None if self.is_last(slot) => Ok(self.tail().position()),
             None => match fs::metadata(self.segment_path(slot.base())) {
                 Ok(file) => Ok(file.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
                 Err(error) => Err(error),
             },
         }
+    }
+
+    fn is_last(&self, slot: &Slot) -> bool {
+        self.slots().last().is_some_and(|last| last.base() == slot.base())
     }
 
     fn is_too_old(&self, slot: &Arc<Slot>, retention: &Retention, now_ms: i64) -> Result<bool, RetainError> {
@@ -157,6 +163,15 @@ impl PartitionLog {
             return Err(RetainError::Deleted);
         }
         if self.shared.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
+    }
+
+    /// Does `write` unless the partition was deleted; a deletion waits for it, so that nothing is written into a later
+    /// partition of the same name.
+    pub(crate) fn unless_deleted(&self, write: impl FnOnce()) {
+        let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_deleted() {
+            write();
+        }
     }
 
     pub(crate) fn clean_state(&self) -> &Mutex<CleanState> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::locate::Walk;
 use super::{Meta, PartitionLog};
 use crate::Offset;
 use crate::canary::{Canary, broken};
@@ -15,7 +16,7 @@ use crate::disk::Disk;
 use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, segment_file_name};
 use crate::handles::Closing;
 use crate::index::Index;
-use crate::scan::{Bounds, Ending, Survey, extend, survey};
+use crate::scan::{Bounds, Ending, HeaderCursor, Survey, extend, survey};
 use crate::segment::Segment;
 
 /// A segment of a partition, open or not.
@@ -206,6 +207,12 @@ impl PartitionLog {
         let fits = |index: &Index| index.end_offset() <= end && index.end_position() <= file_bytes;
         let stored = stored.filter(|index| trusted || fits(index));
         let indexed_bytes = stored.as_ref().map_or(0, Index::end_position);
+        // Appends go on where the index says that the segment ends: there it must be right.
+        let stored = match stored {
+            Some(index) if active && !trusted && !self.leads_to_its_end(&file, &index)? => None,
+            stored => stored,
+        };
+        let indexed_bytes = if stored.is_some() { indexed_bytes } else { 0 };
         let (mut index, indexed_bytes) = match stored {
             Some(index) if trusted || index.end_offset() == end => (index, indexed_bytes),
             stored => match stored.map(|index| self.complete_index(&file, bounds, index)).transpose()?.flatten() {
@@ -237,6 +244,20 @@ impl PartitionLog {
             segment.settle();
         }
         Ok(segment)
+    }
+
+    /// Whether the batches from the last entry on end where the index says that the segment does.
+    fn leads_to_its_end(&self, file: &File, index: &Index) -> io::Result<bool> {
+        if index.ends_damaged() {
+            return Ok(true);
+        }
+        let (end_offset, end_position) = (index.end_offset(), index.end_position());
+        let Some(last) = index.floor_position(end_position, end_offset) else { return Ok(end_position == 0) };
+        let mut window = [0; 4096];
+        let cursor = HeaderCursor::new(&*self.shared.disk, file, &mut window);
+        let mut walk = Walk { cursor, at: last };
+        while walk.at.offset < end_offset && walk.step(end_position)?.is_some() {}
+        Ok(walk.at.offset == end_offset && walk.at.position == end_position)
     }
 
     /// Brings an index file that ends before the segment does up to its end; `None` if it does not belong to it.

@@ -73,7 +73,7 @@ impl PartitionLog {
 
     /// The segment that holds `from`, or the first one behind it where that was removed; none at or above `upto`. Asked
     /// for one after another, since the list may change between two.
-    fn segment_from(&self, from: Option<Offset>, upto: Offset) -> io::Result<Option<Listed>> {
+    pub(super) fn segment_from(&self, from: Option<Offset>, upto: Offset) -> io::Result<Option<Listed>> {
         loop {
             let Some(from) = from.filter(|from| *from < upto) else { return Ok(None) };
             let first = self.slots().first().map_or(from, |slot| slot.base());

@@ -1,0 +1,246 @@
+//! Two things at once that seldom meet: what one of them was promised still holds.
+
+mod support;
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ottla_log::{
+    BatchHeader, CleanOptions, CleanReport, Durability, LogDir, LogOptions, Offset, PartitionLog, PartitionOptions,
+    Retention,
+};
+use ottla_wire::record::{BatchBuilder, Codec, batches};
+use support::{batch, create, image, name, open, quick_directory, read_all, tags};
+use uuid::Uuid;
+
+const DAY_MS: i64 = 86_400_000;
+
+fn put(log: &PartitionLog, key: u8, value: Option<usize>) -> Offset {
+    let mut builder = BatchBuilder::new(Codec::None);
+    let value = value.map(|bytes| vec![key; bytes]);
+    builder.append(1_000, Some(&[key]), value.as_deref(), std::iter::empty()).unwrap();
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes).unwrap();
+    log.append(&mut bytes).unwrap().base_offset
+}
+
+/// The same in a segment of its own.
+fn put_closed(log: &PartitionLog, key: u8, value: Option<usize>) -> Offset {
+    let offset = put(log, key, value);
+    log.flush().unwrap();
+    assert!(log.roll_if_due(0, i64::MAX).unwrap());
+    log.flush().unwrap();
+    offset
+}
+
+fn compact(log: &PartitionLog, now_ms: i64, should_stop: &dyn Fn() -> bool) -> CleanReport {
+    log.compact(&CleanOptions {
+        upto: Offset(i64::MAX),
+        now_ms,
+        delete_retention_ms: 1_000,
+        min_compaction_lag_ms: 0,
+        key_map_bytes_max: 1 << 20,
+        unpacked_bytes_max: 1 << 20,
+        io_bytes_per_second: 0,
+        is_producer_end: &|_: &BatchHeader| false,
+        should_stop,
+    })
+    .unwrap()
+}
+
+/// The offsets of all records of `key`.
+fn offsets_of(log: &PartitionLog, key: u8) -> Vec<i64> {
+    let bytes = read_all(log);
+    let mut offsets = Vec::new();
+    for batch in batches(&bytes) {
+        let batch = batch.unwrap();
+        let records = batch.records(1 << 20).unwrap();
+        let ours = records.iter().map(Result::unwrap).filter(|record| record.key == Some(&[key][..]));
+        offsets.extend(ours.map(|record| batch.header.offset_of(&record).0));
+    }
+    offsets.retain(|offset| *offset >= log.log_start_offset().0);
+    offsets
+}
+
+#[test]
+fn what_was_deleted_stays_deleted_though_segments_went_during_its_compaction() {
+    let directory = quick_directory();
+    let (_log, _) = open(directory.path());
+    let options = PartitionOptions { segment_bytes: 900, ..PartitionOptions::default() };
+    // Whichever read of the compaction it is that old segments go at.
+    for at in 1..12 {
+        let partition = _log.create_partition(&name("t", at), Uuid::nil(), options).unwrap();
+        put_closed(&partition, 1, Some(10));
+        let old = put_closed(&partition, 2, Some(10));
+        put_closed(&partition, 3, Some(800));
+        let marker = put_closed(&partition, 2, None);
+        put(&partition, 4, Some(10));
+        let reads = Cell::new(0);
+        compact(&partition, DAY_MS, &|| {
+            reads.set(reads.get() + 1);
+            if reads.get() == at {
+                partition.delete_records(Offset(1)).unwrap();
+            }
+            false
+        });
+        for day in 2..5 {
+            compact(&partition, day * DAY_MS, &|| false);
+            let left = offsets_of(&partition, 2);
+            assert!(!left.contains(&old.0), "read {at}, day {day}: {left:?}, the marker was {marker:?}");
+        }
+        assert_eq!(offsets_of(&partition, 2), []);
+    }
+}
+
+#[test]
+fn space_reserved_for_appends_to_come_costs_no_old_segment() {
+    let directory = quick_directory();
+    let options = LogOptions { open_segments_max: 4, ..LogOptions::default() };
+    let (log, _) = LogDir::open(directory.path(), options).unwrap();
+    let options = PartitionOptions { segment_bytes: 200_000, ..PartitionOptions::default() };
+    let partition = create(&log, "t", options);
+    for tag in 0..5 {
+        partition.append(&mut batch(1, tag, 40_000)).unwrap();
+    }
+    partition.flush().unwrap();
+    let bytes = partition.size_bytes().unwrap();
+    assert_eq!(bytes, read_all(&partition).len() as u64);
+    // Others need its file handles.
+    for index in 0..40 {
+        let other = log.create_partition(&name("other", index), Uuid::nil(), options).unwrap();
+        other.append(&mut batch(1, 0, 10)).unwrap();
+        other.flush().unwrap();
+    }
+    let retention = Retention { retention_ms: -1, retention_bytes: bytes as i64 - 1_000 };
+    partition.delete_old_segments(&retention, Offset(i64::MAX), 0).unwrap();
+    assert_eq!((partition.log_start_offset(), partition.size_bytes().unwrap()), (Offset(0), bytes));
+}
+
+#[test]
+fn what_is_written_after_a_loss_is_compacted_as_if_nothing_had_been_before() {
+    let directory = quick_directory();
+    let options =
+        PartitionOptions { durability: Durability::PageCache, segment_bytes: 900, ..PartitionOptions::default() };
+    let (log, _) = open(directory.path());
+    let partition = create(&log, "t", options);
+    let checkpoint = fs::read(directory.path().join("t-0/checkpoint")).unwrap();
+    for key in 0..10 {
+        put_closed(&partition, key, Some(10));
+    }
+    assert_eq!(compact(&partition, DAY_MS, &|| false).clean_upto, Offset(10));
+    drop((log, partition));
+    // All of it was lost, and the news that it had been written.
+    for path in image(&directory.path().join("t-0")).into_keys() {
+        if path.extension().is_some_and(|it| it == "log" || it == "index") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fs::write(directory.path().join("t-0/checkpoint"), checkpoint).unwrap();
+    for round in 0..2 {
+        let (log, _) = open(directory.path());
+        let partition = log.partition(&name("t", 0)).unwrap();
+        for _ in 0..6 {
+            put_closed(&partition, 7 + round, Some(10));
+        }
+        if round == 1 {
+            compact(&partition, DAY_MS, &|| false);
+            assert_eq!(offsets_of(&partition, 7), [5]);
+        }
+        log.shutdown().unwrap();
+    }
+}
+
+#[test]
+fn scan_misses_no_batch_of_segments_that_are_replaced_meanwhile() {
+    let directory = quick_directory();
+    let (log, _) =
+        LogDir::open(directory.path(), LogOptions { open_segments_max: 64, ..LogOptions::default() }).unwrap();
+    let partition = create(&log, "t", PartitionOptions { segment_bytes: 2_000, ..PartitionOptions::default() });
+    for round in 0..40 {
+        put_closed(&partition, round % 3, Some(10));
+    }
+    let mut next = Offset(0);
+    let scanned = partition
+        .scan_batches(Offset(0), |header| {
+            if next == Offset(0) {
+                assert!(compact(&partition, DAY_MS, &|| false).segments_replaced > 10);
+                // Others need the file handles of those that were replaced.
+                for index in 0..200 {
+                    let other = log.create_partition(&name("other", index), Uuid::nil(), PartitionOptions::default());
+                    other.unwrap().append(&mut batch(1, 0, 10)).unwrap();
+                }
+            }
+            assert!(header.base_offset <= next, "nothing between {next:?} and {:?}", header.base_offset);
+            next = header.next_offset();
+        })
+        .unwrap();
+    assert_eq!((scanned.next_offset, next), (Offset(40), Offset(40)));
+}
+
+/// Where things are in an index file: see the drawing in `index.rs`.
+const END_POSITION_AT: usize = 24;
+
+/// Makes an index file say that its segment ends somewhere else, checksum and all.
+fn move_end(path: &Path, by: i64) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(bytes.len() - 4);
+    let place = &mut bytes[END_POSITION_AT..][..8];
+    let end = u64::from_be_bytes(place.try_into().unwrap()).checked_add_signed(by).unwrap();
+    place.copy_from_slice(&end.to_be_bytes());
+    let crc = crc_fast::crc32_iscsi(&bytes);
+    bytes.extend(crc.to_be_bytes());
+    fs::write(path, bytes).unwrap();
+}
+
+fn index_at(directory: &Path, base: i64) -> PathBuf {
+    directory.join(format!("t-0/{base:020}.index"))
+}
+
+#[test]
+fn append_believes_no_index_about_where_the_log_ends() {
+    for by in [-1, -61, -20_000, 1, 61] {
+        let directory = quick_directory();
+        let (log, _) = open(directory.path());
+        let partition = create(&log, "t", PartitionOptions::default());
+        let mut expected = Vec::new();
+        for tag in 0..40 {
+            partition.append(&mut batch(1, tag, 10_000)).unwrap();
+            expected.push((tag as i64, tag));
+        }
+        log.shutdown().unwrap();
+        move_end(&index_at(directory.path(), 0), by);
+        let (log, _) = open(directory.path());
+        let partition = log.partition(&name("t", 0)).unwrap();
+        partition.append(&mut batch(1, 40, 10_000)).unwrap();
+        expected.push((40, 40));
+        assert_eq!(tags(&read_all(&partition)), expected, "{by}");
+        drop(log);
+        let (_log, report) = open(directory.path());
+        assert!(report.truncated.is_empty() && report.quarantined.is_empty(), "{by}: {report}");
+    }
+}
+
+#[test]
+fn compaction_ends_though_an_index_says_that_there_is_more() {
+    let directory = quick_directory();
+    let (log, _) = open(directory.path());
+    let partition = create(&log, "t", PartitionOptions::default());
+    for key in [1, 2, 1, 2] {
+        put_closed(&partition, key, Some(10));
+    }
+    let expected = read_all(&partition);
+    log.shutdown().unwrap();
+    for base in [1, 3] {
+        let path = directory.path().join(format!("t-0/{base:020}.log"));
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.resize(bytes.len() + 100, 0);
+        fs::write(&path, bytes).unwrap();
+        move_end(&index_at(directory.path(), base), 100);
+    }
+    let (log, _) = open(directory.path());
+    let partition = log.partition(&name("t", 0)).unwrap();
+    let report = compact(&partition, DAY_MS, &|| false);
+    assert!(!report.damaged_segments.is_empty());
+    assert_eq!(read_all(&partition), expected);
+}

@@ -374,3 +374,20 @@ fn partition_that_crashed_at_its_first_roll_is_cut_and_not_damaged() {
     }
     assert!(cut > 0);
 }
+
+#[test]
+fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
+    partition.append(&mut batch(1, 60)).unwrap();
+    partition.flush().unwrap();
+    disk.fail(DiskCall::Sync, 0, 1, EIO);
+    partition.append(&mut batch(2, 60)).unwrap();
+    partition.flush().unwrap_err();
+    drop((log, partition));
+    disk.heal();
+    let options = LogOptions::default();
+    let (log, _) = LogDir::open_on(disk.clone(), directory.path(), options).unwrap();
+    let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
+    assert_eq!((tags(&partition), partition.high_watermark()), (vec![1], Offset(1)));
+}

@@ -230,8 +230,24 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        let mut state = self.begin(DiskCall::Sync)?;
-        if state.syncs() { state.volatile.synced(file) } else { Ok(()) }
+        match self.begin(DiskCall::Sync) {
+            Ok(mut state) => {
+                if state.syncs() {
+                    state.volatile.synced(file)
+                } else {
+                    Ok(())
+                }
+            }
+            Err(error) => {
+                self.state().volatile.lost(file)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn forget_cached(&self, file: &File, _position: u64) {
+        let forgotten = self.state().volatile.forget_lost(file);
+        forgotten.expect("a test's own files can be written");
     }
 
     fn sync_path(&self, path: &Path) -> io::Result<()> {

@@ -71,6 +71,10 @@ impl Disk for GuardedDisk {
         self.sync("fdatasync of a file", || self.disk.sync_data(file))
     }
 
+    fn forget_cached(&self, file: &File, position: u64) {
+        self.disk.forget_cached(file, position);
+    }
+
     fn sync_path(&self, path: &Path) -> io::Result<()> {
         self.sync("fsync of a file", || self.disk.sync_path(path))
     }

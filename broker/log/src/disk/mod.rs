@@ -47,7 +47,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn sync_data(&self, file: &File) -> io::Result<()>;
     /// Takes what the system keeps of a file from `position` on out of its memory, so that reads come from the disk. What
     /// was not synced stays.
-    fn forget_cached(&self, _file: &File, _position: u64) {}
+    fn forget_cached(&self, file: &File, position: u64);
     /// Makes a file or directory durable with everything the system knows about it.
     fn sync_path(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.

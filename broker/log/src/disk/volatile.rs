@@ -78,6 +78,8 @@ enum Naming {
 #[derive(Debug, Default)]
 pub(super) struct Volatile {
     files: HashMap<(u64, u64), Unsynced>,
+    /// What a sync failed to write: the system remembers it until it is made to read the disk, and syncs it no more.
+    lost: Vec<((u64, u64), Unsynced)>,
     names: Vec<Naming>,
     kept: u64,
 }
@@ -149,6 +151,22 @@ impl Volatile {
         Ok(())
     }
 
+    /// A sync of the file failed.
+    pub(super) fn lost(&mut self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let key = (metadata.dev(), metadata.ino());
+        self.lost.extend(self.files.remove(&key).map(|unsynced| (key, unsynced)));
+        Ok(())
+    }
+
+    /// Shows what the disk has where a sync failed.
+    pub(super) fn forget_lost(&mut self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        let key = (metadata.dev(), metadata.ino());
+        let lost = self.lost.extract_if(.., |(other, _)| *other == key);
+        lost.collect::<Vec<_>>().into_iter().rev().try_for_each(|(_, unsynced)| unsynced.undo())
+    }
+
     pub(super) fn synced_dir(&mut self, directory: &Path) -> io::Result<()> {
         // What came before in a directory is durable with what came later, and a rename belongs to two of them.
         let mut directories = HashSet::from([directory.to_path_buf()]);
@@ -184,6 +202,9 @@ impl Volatile {
         for (_, unsynced) in files {
             unsynced.cut(random)?;
         }
+        for (_, unsynced) in self.lost.into_iter().rev() {
+            unsynced.undo()?;
+        }
         let mut broken: HashSet<PathBuf> = HashSet::new();
         let mut lost = Vec::new();
         let mut stays = Vec::new();
@@ -209,6 +230,14 @@ impl Volatile {
 }
 
 impl Unsynced {
+    /// Undoes all of it.
+    fn undo(self) -> io::Result<()> {
+        for change in self.changes.iter().rev() {
+            change.undo(&self.file, 0, u64::MAX)?;
+        }
+        self.changes.first().map_or(Ok(()), |first| self.file.set_len(first.old_bytes))
+    }
+
     fn cut(self, random: &mut Random) -> io::Result<()> {
         let mut sectors: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         for (at, change) in self.changes.iter().enumerate().filter(|(_, change)| change.bytes > 0) {

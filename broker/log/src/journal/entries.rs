@@ -48,6 +48,16 @@ pub(super) fn recover(disk: &dyn Disk, directory: &Path) -> Result<Recovered, Jo
     let mut end = Scanned { sequence: segments.front().copied().unwrap_or(0), ..Scanned::default() };
     let mut report = JournalReport::default();
     let mut broken = None;
+    // What a sync failed to write before a crash may still be in the memory of the system: the disk is asked.
+    for segment in &segments {
+        let path = segment_path(directory, *segment);
+        let synced = disk.open(&path, false).and_then(|file| {
+            disk.sync_data(&file)?;
+            disk.forget_cached(&file, 0);
+            Ok(())
+        });
+        synced.map_err(at(path))?;
+    }
     for (index, segment) in segments.iter().enumerate() {
         if *segment != end.sequence {
             // The file before ended too early: what follows does not follow.

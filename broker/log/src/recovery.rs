@@ -289,7 +289,7 @@ impl Recovery<'_> {
         let next_base = next.filter(|next| *next <= durable);
         let interval_bytes = self.meta.options.index_interval_bytes;
         let epochs = &self.meta.epochs;
-        if !next.is_some_and(|next| next <= durable) {
+        if next_base.is_none() {
             // A sync that failed before the crash leaves bytes in the memory of the system that no disk has, and another
             // sync says nothing about them: what is believed here is read from the disk.
             disk.sync_data(&file)?;

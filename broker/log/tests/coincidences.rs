@@ -66,11 +66,11 @@ fn offsets_of(log: &PartitionLog, key: u8) -> Vec<i64> {
 #[test]
 fn what_was_deleted_stays_deleted_though_segments_went_during_its_compaction() {
     let directory = quick_directory();
-    let (_log, _) = open(directory.path());
+    let (log, _) = open(directory.path());
     let options = PartitionOptions { segment_bytes: 900, ..PartitionOptions::default() };
     // Whichever read of the compaction it is that old segments go at.
     for at in 1..12 {
-        let partition = _log.create_partition(&name("t", at), Uuid::nil(), options).unwrap();
+        let partition = log.create_partition(&name("t", at), Uuid::nil(), options).unwrap();
         put_closed(&partition, 1, Some(10));
         let old = put_closed(&partition, 2, Some(10));
         put_closed(&partition, 3, Some(800));

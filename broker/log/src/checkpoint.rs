@@ -57,6 +57,11 @@ impl CheckpointFile {
         Ok((Self { path, disk, sequence, exists }, newest.map(|(_, checkpoint)| checkpoint)))
     }
 
+    /// The checkpoint of a partition in a directory that cannot be looked at, and that is not written to.
+    pub(crate) fn unread(disk: Arc<dyn Disk>, directory: &Path) -> Self {
+        Self { path: directory.join(CHECKPOINT_FILE), disk, sequence: 0, exists: false }
+    }
+
     /// Writes the older slot. Returns what the caller has to sync, at once or together with others: the file, and the
     /// directory if the file is new.
     pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> io::Result<Vec<PathBuf>> {

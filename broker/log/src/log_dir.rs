@@ -38,8 +38,8 @@ pub struct LogDir {
     /// Names being created or deleted right now.
     busy: Mutex<HashSet<PartitionName>>,
     sweeping: Arc<AtomicBool>,
-    /// Its `flock` keeps other processes out; released when it is closed.
-    lock: File,
+    /// Its `flock` keeps other processes out; released when it is closed. None where the directory could not be opened.
+    lock: Option<File>,
 }
 
 impl LogDir {
@@ -83,7 +83,7 @@ impl LogDir {
             shared.partitions_mut().insert(log.name().clone(), log);
         }
         report.leftovers_removed = discard_leftovers(&*shared.disk, path).map_err(io_error)?;
-        let directory = Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock };
+        let directory = Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: Some(lock) };
         if report.leftovers_removed > 0 {
             directory.sweep();
         }
@@ -91,9 +91,46 @@ impl LogDir {
         Ok((directory, report))
     }
 
+    /// Stands for a log directory that cannot be opened: offline from the start, and nothing on the disk is touched. Its
+    /// partitions are named by [`absent_partition`](Self::absent_partition).
+    pub fn unavailable(path: &Path, reason: &str) -> Self {
+        let shared = Arc::new(Shared::new(path.to_path_buf(), LogOptions::default(), Arc::new(RealDisk), false));
+        shared.take_offline(reason.to_owned());
+        Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: None }
+    }
+
+    /// Stands for a partition that may be in this directory, which is offline: nobody can look. It takes no append and has
+    /// nothing to read; neither the partition nor its files are made.
+    pub fn absent_partition(
+        &self,
+        name: &PartitionName,
+        topic_id: Uuid,
+        options: PartitionOptions,
+    ) -> Arc<PartitionLog> {
+        let epochs = EpochHistory::from_entries([(LeaderEpoch(0), Offset(0))]);
+        let meta = Meta { name: name.clone(), topic_id, options, epochs };
+        let directory = self.shared.path.join(name.to_string());
+        let checkpoint = CheckpointFile::unread(self.shared.disk.clone(), &directory);
+        let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
+        let opened = Opened { directory, meta, bases, log_start, end, active_bytes: 0, checkpoint, persisted: None };
+        let log = PartitionLog::new(Arc::clone(&self.shared), opened);
+        self.shared.partitions_mut().insert(name.clone(), Arc::clone(&log));
+        log
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.shared.path
+    }
+
+    /// How many partitions it has.
+    pub fn partition_count(&self) -> usize {
+        self.shared.partitions().len()
+    }
+
+    /// Calls `listener` when the directory goes offline; at once when it is. One listener, the first.
+    pub fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
+        self.shared.on_offline(listener);
     }
 
     /// Creates a partition. It exists, durably and as a whole, when this returns, and not at all if it fails.
@@ -272,7 +309,9 @@ impl Drop for LogDir {
         for partition in partitions.values() {
             partition.forget_listeners();
         }
-        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+        if let Some(lock) = &self.lock
+            && let Err(error) = rustix::fs::flock(lock, FlockOperation::Unlock)
+        {
             tracing::warn!(%error, "the lock of the log directory goes with the process");
         }
     }

@@ -1,6 +1,7 @@
 //! What all partitions of a log directory share: its health, its clean-shutdown marker, its reserve of disk space.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     partitions: RwLock<HashMap<PartitionName, Arc<PartitionLog>>>,
     /// Why nothing is written any more: set once, for ever.
     offline: OnceLock<String>,
+    offline_listener: OfflineListener,
     closed: AtomicBool,
     /// The marker file is (or may be) there and has to go before the first append.
     marked: AtomicBool,
@@ -44,6 +46,7 @@ impl Shared {
             disk,
             partitions: RwLock::default(),
             offline: OnceLock::new(),
+            offline_listener: OfflineListener::default(),
             closed: AtomicBool::new(false),
             marked: AtomicBool::new(marked),
             marking: Mutex::default(),
@@ -74,7 +77,11 @@ impl Shared {
     /// A sync failed: what it covered may or may not be on disk, and asking again would answer "yes" either way. The
     /// directory goes offline for ever, and everybody who waits is told.
     pub(crate) fn poison(&self, what: &str, error: &io::Error) {
-        let reason = format!("{what} failed: {error}");
+        self.take_offline(format!("{what} failed: {error}"));
+    }
+
+    /// Ends all writing in the directory, for ever, and tells everybody who waits.
+    pub(crate) fn take_offline(&self, reason: String) {
         if self.offline.set(reason.clone()).is_err() {
             return;
         }
@@ -82,6 +89,14 @@ impl Shared {
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         for partition in partitions {
             partition.tell_listeners();
+        }
+        self.offline_listener.tell();
+    }
+
+    /// Calls `listener` when the directory goes offline; at once when it is.
+    pub(crate) fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
+        if self.offline_listener.0.set(listener).is_ok() && self.offline_reason().is_some() {
+            self.offline_listener.tell();
         }
     }
 
@@ -116,6 +131,24 @@ impl Shared {
     /// Writes the clean-shutdown marker.
     pub(crate) fn mark(&self) -> Result<(), StateWriteError> {
         Self::marker(&self.disk, &self.path).write(&[])
+    }
+}
+
+/// Who is told that a directory has gone offline.
+#[derive(Default)]
+struct OfflineListener(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl OfflineListener {
+    fn tell(&self) {
+        if let Some(listener) = self.0.get() {
+            listener();
+        }
+    }
+}
+
+impl fmt::Debug for OfflineListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OfflineListener").field(&self.0.get().is_some()).finish()
     }
 }
 

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_log::{LogDir, LogOptions, RecoveryReport};
+use ottla_log::RecoveryReport;
 use ottla_plugin_host::{Compiler, Host, HostOptions, Limits};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, HostPort};
 use crate::connection::BufferPool;
 use crate::listener::{self, BindError};
+use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetadataStore};
 use crate::plugins::PluginRegistry;
 use crate::producer_ids::ProducerIds;
@@ -36,7 +37,7 @@ pub struct Broker {
     /// Topics, settings, ids and plugins as they are stored.
     pub meta: Arc<dyn MetadataStore>,
     /// The partitions' logs.
-    pub log: Arc<LogDir>,
+    pub log: Arc<LogDirs>,
     /// The topics.
     pub topics: Arc<TopicTable>,
     /// Ids for idempotent producers.
@@ -56,16 +57,32 @@ pub struct Broker {
 /// What a start found and finished.
 #[derive(Debug)]
 pub struct StartReport {
-    /// About the logs.
-    pub recovery: RecoveryReport,
+    /// About the logs, for each directory that could be opened.
+    pub recovery: Vec<RecoveryReport>,
+    /// Directories that could not be opened, each with the reason: their partitions are offline.
+    pub missing: Vec<(PathBuf, String)>,
     /// About producers, and about batches that were on their way around a plugin.
     pub route: RouteReport,
 }
 
+impl StartReport {
+    /// Whether somebody wants to hear of it: not of a start on nothing.
+    pub fn is_news(&self) -> bool {
+        let found = |report: &RecoveryReport| report.partitions > 0 || report.leftovers_removed > 0;
+        self.recovery.iter().any(found) || !self.missing.is_empty()
+    }
+}
+
 impl fmt::Display for StartReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.recovery.fmt(f)?;
-        if self.route.entries > 0 {
+        for (index, recovery) in self.recovery.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{recovery}")?;
+        }
+        for (path, reason) in &self.missing {
+            write!(f, "\nlog {}: OFFLINE with all of its partitions: {reason}", path.display())?;
+        }
+        if self.route.entries > 0 || self.route.topics_held > 0 {
             write!(f, "\n{}", self.route)?;
         }
         Ok(())
@@ -87,8 +104,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The logs cannot be opened.
-    #[error("cannot open the log: {0}")]
-    Log(#[from] ottla_log::OpenError),
+    #[error(transparent)]
+    Log(#[from] LogDirsError),
     /// The metadata cannot be opened.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -115,12 +132,19 @@ impl Broker {
         let addr = listener::listen_address(&config, accept_open)?;
         let listener = listener::bind(addr)?;
         let listening_on = listener.local_addr().map_err(|source| BindError::Refused { addr, source })?;
-        let (log, recovery) = open_log(&config)?;
+        let data_dir = &config.data_dir;
+        std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
+        let (log, recovery) = LogDirs::open(&config)?;
         let log = Arc::new(log);
         let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&config.data_dir.join("metadata.redb"))?);
         let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
         let (router, route) = Router::open(route_options(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
+        let offline = log
+            .all()
+            .iter()
+            .filter_map(|directory| Some((directory.path().to_path_buf(), directory.offline_reason()?)));
+        let missing = offline.collect();
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
@@ -135,7 +159,7 @@ impl Broker {
             listening_on,
             config,
         };
-        Ok((Arc::new(broker), listener, StartReport { recovery, route }))
+        Ok((Arc::new(broker), listener, StartReport { recovery, missing, route }))
     }
 
     /// Serves clients until [`Shutdown::begin`].
@@ -170,12 +194,6 @@ impl Broker {
             None => HostPort { host: self.listening_on.ip().to_string(), port },
         }
     }
-}
-
-fn open_log(config: &Config) -> Result<(LogDir, RecoveryReport), StartError> {
-    let path = config.data_dir.join("log");
-    std::fs::create_dir_all(&path).map_err(|source| StartError::DataDir { path: path.clone(), source })?;
-    Ok(LogDir::open(&path, LogOptions::default())?)
 }
 
 fn plugin_host(config: &Config) -> Host {

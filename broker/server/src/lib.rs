@@ -11,11 +11,12 @@
 //! 7. [`route`]: the way of batches into the log, journal and replay included where plugins move records.
 //! 8. [`fetch`]: from an offset to ranges of segment files, and from those to the socket.
 //! 9. [`topics`]: which topics there are and what they are set to.
-//! 10. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
-//! 11. [`producer_ids`]: ids for idempotent producers.
-//! 12. [`meta`]: topics, settings, ids and plugins as they are stored.
-//! 13. [`broker`]: all of it together, started and stopped.
-//! 14. [`cli`], [`telemetry`], [`shutdown`], [`clock`]: the command line, the log lines, the end, the time.
+//! 10. [`log_dirs`]: the directories that hold the logs, each failing alone.
+//! 11. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
+//! 12. [`producer_ids`]: ids for idempotent producers.
+//! 13. [`meta`]: topics, settings, ids and plugins as they are stored.
+//! 14. [`broker`]: all of it together, started and stopped.
+//! 15. [`cli`], [`telemetry`], [`shutdown`], [`clock`]: the command line, the log lines, the end, the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
@@ -25,6 +26,7 @@ pub mod config;
 pub mod connection;
 pub mod fetch;
 pub mod listener;
+pub mod log_dirs;
 pub mod meta;
 pub mod partition;
 pub mod plugins;

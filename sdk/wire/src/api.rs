@@ -174,6 +174,9 @@ apis! {
     /// Describes the configuration of topics and of the broker.
     DescribeConfigs = 32, advertised 1..=4, served 1..=4, flexible 4.., Everyone,
         not supported: "resources other than topics and brokers";
+    /// Describes the log directories, the partitions in them and what is left of their disks.
+    DescribeLogDirs = 35, advertised 1..=4, served 1..=4, flexible 2.., Everyone,
+        not supported: "nothing is missing";
     /// Changes single configuration values (KIP-339).
     IncrementalAlterConfigs = 44, advertised 0..=1, served 0..=1, flexible 1.., Everyone,
         not supported: "resources other than topics";

@@ -219,6 +219,11 @@ impl Broker {
         wait::until("the broker to end", || self.child.try_wait().expect("its status"))
     }
 
+    /// Waits for it to end by itself.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        wait::until("the broker to end", || self.child.try_wait().expect("its status"))
+    }
+
     /// SIGTERM; the clean end.
     pub fn terminate(&mut self) -> ExitStatus {
         self.end_by(Signal::TERM)

@@ -25,6 +25,7 @@ pub mod broker;
 pub mod client;
 pub mod connection;
 pub mod guest;
+pub mod mount;
 pub mod package_index;
 pub mod record;
 pub mod section;

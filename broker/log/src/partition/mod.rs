@@ -16,6 +16,7 @@ mod locate;
 mod meta;
 mod replace;
 mod retain;
+mod size;
 mod slot;
 mod timestamp;
 

@@ -107,7 +107,7 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
     let opened = tokio::task::spawn_blocking(move || Broker::open(config, accept_open)).await?;
     let (broker, listener, report) = opened?;
     let stop = stop_signal()?;
-    if report.recovery.partitions > 0 || report.recovery.leftovers_removed > 0 {
+    if report.is_news() {
         say(&report.to_string());
     }
     say(&welcome(&broker));
@@ -119,8 +119,17 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
             broker.shutdown.begin();
         }
     });
+    let failing = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move {
+            let reasons = broker.log.wait_all_offline().await;
+            say(&format!("every log directory is offline, so the broker stops: {reasons}"));
+            broker.shutdown.begin();
+        }
+    });
     broker.serve(listener).await;
     stopper.abort();
+    failing.abort();
     let closing = Arc::clone(&broker);
     tokio::task::spawn_blocking(move || closing.close()).await??;
     say("stopped cleanly: everything is on the disk");

@@ -14,7 +14,7 @@ pub use reference::{broker_reference, topic_reference};
 use topic::{CleanupPolicy, TimestampType, TopicCompression};
 pub use topic::{PluginRef, TopicSettings};
 use value::check_allowed;
-pub use value::{HostPort, SettingValue, ValueKind};
+pub use value::{HostPort, PathList, SettingValue, ValueKind};
 
 impl SettingValue for Durability {
     const KIND: ValueKind = ValueKind::String;
@@ -94,6 +94,9 @@ macro_rules! settings {
 settings! {
     /// Directory that holds everything: the logs of the partitions, the metadata, the plugins.
     "log.dir" data_dir: PathBuf = PathBuf::from("./ottla-data");
+    /// Directories for the logs of the partitions, separated by commas, best on disks of their own: one that fails takes
+    /// its own partitions offline and no others. Unset: the directory `log` in `log.dir`.
+    "log.dirs" log_dirs: PathList = PathList::default();
     /// Where the broker listens; port 0 lets the system choose one.
     "listeners" listen: HostPort = HostPort { host: "127.0.0.1".to_owned(), port: 9092 };
     /// The address that clients are told to connect to. Unset: the one listened on, or, when listening on every

@@ -144,6 +144,24 @@ impl SettingValue for PathBuf {
     }
 }
 
+/// Paths, separated by commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PathList(pub Vec<PathBuf>);
+
+impl SettingValue for PathList {
+    const KIND: ValueKind = ValueKind::List;
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let paths = text.split(',').map(str::trim);
+        paths.map(PathBuf::parse).collect::<Result<_, _>>().map(Self)
+    }
+    fn show(&self) -> String {
+        self.0.iter().map(PathBuf::show).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl<T: SettingValue> SettingValue for Option<T> {
     const KIND: ValueKind = T::KIND;
     const OPTIONAL: bool = true;

@@ -85,6 +85,9 @@ impl Plan {
             return self.refuse(ErrorCode::UnknownTopicOrPartition);
         };
         let log = &partition.log;
+        if log.is_offline() {
+            return self.refuse(ErrorCode::KafkaStorageError);
+        }
         if let Err(error_code) = check_leader_epoch(log, wanted.current_leader_epoch) {
             let leader = LeaderIdAndEpoch { leader_id: node_id, leader_epoch: log.leader_epoch().get() };
             return Planned { current_leader: leader, ..self.refuse(error_code) };

@@ -61,6 +61,8 @@ pub(crate) struct Intake {
     /// The route journal's next sequence on this partition, once it has one.
     pub(crate) journal_next: Option<Sequence>,
     pub(crate) unsaved: Unsaved,
+    /// What the route journal has for the topic could not be carried out yet: no batch is taken before it is.
+    pub(crate) held: bool,
 }
 
 /// What the last snapshot does not know.
@@ -129,6 +131,9 @@ impl Partition {
         }));
         // It may have moved before the listener was there.
         watermark.advance(log.high_watermark());
+        if log.is_offline() {
+            watermark.close();
+        }
         Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::default() })
     }
 

@@ -69,7 +69,7 @@ impl Refusal {
 impl From<TopicChangeError> for Refusal {
     fn from(error: TopicChangeError) -> Self {
         let error_code = match error {
-            TopicChangeError::Exists(_) => ErrorCode::TopicAlreadyExists,
+            TopicChangeError::Exists(_) | TopicChangeError::Deleting(_) => ErrorCode::TopicAlreadyExists,
             TopicChangeError::Collides { .. } | TopicChangeError::Name(_) => ErrorCode::InvalidTopicException,
             TopicChangeError::Unknown => ErrorCode::UnknownTopicOrPartition,
             TopicChangeError::Meta(_) | TopicChangeError::Log(_) | TopicChangeError::Panicked => {

@@ -82,6 +82,9 @@ const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: -1 };
 
 fn look_up(partition: &Partition, wanted: &ListOffsetsPartition, version: i16) -> Result<Found, ErrorCode> {
     let log = &partition.log;
+    if log.is_offline() {
+        return Err(ErrorCode::KafkaStorageError);
+    }
     check_leader_epoch(log, wanted.current_leader_epoch)?;
     let high = partition.watermark.high();
     let at = |offset: Offset, timestamp: i64| {

@@ -2,7 +2,8 @@
 //!
 //! Behaviour: one broker, which leads everything. Topics by name, from v12 on also by id; all of them when none are
 //! named (v0: the empty list). A name that does not exist is created with `num.partitions` when client and broker both
-//! allow it, and the answer then already carries the new topic; an invalid name never is.
+//! allow it, and the answer then already carries the new topic; an invalid name never is. Partitions in a log directory
+//! that is offline have no leader, and say LEADER_NOT_AVAILABLE.
 //! Not supported: authorized operations beyond "everything": there is no authorization yet.
 
 use std::borrow::Cow;
@@ -17,8 +18,11 @@ use ottla_wire::{ErrorCode, Str, Uuid};
 use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
+use crate::partition::Partition;
 use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name, is_internal};
 
+/// The leader of a partition whose log directory is offline.
+const NO_LEADER: i32 = -1;
 /// Read, write, create, delete, alter, describe, describe configs, alter configs: one bit each, by Kafka's numbers.
 const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Create, alter, describe, cluster action, describe configs, alter configs, idempotent write.
@@ -142,20 +146,23 @@ fn not_found(error_code: ErrorCode, name: Option<&str>, topic_id: Uuid) -> Metad
 }
 
 fn found<'r>(broker: &Broker, topic: &Topic, operations: bool) -> MetadataResponseTopic<'r> {
-    let partition = |index: usize, leader_epoch: i32| MetadataResponsePartition {
-        partition_index: index as i32,
-        leader_id: broker.node_id,
-        leader_epoch,
-        replica_nodes: vec![broker.node_id],
-        isr_nodes: vec![broker.node_id],
-        ..Default::default()
+    let described = |partition: &Arc<Partition>| {
+        let offline = partition.log.is_offline();
+        MetadataResponsePartition {
+            error_code: if offline { ErrorCode::LeaderNotAvailable } else { ErrorCode::None },
+            partition_index: partition.index,
+            leader_id: if offline { NO_LEADER } else { broker.node_id },
+            leader_epoch: partition.log.leader_epoch().get(),
+            replica_nodes: vec![broker.node_id],
+            isr_nodes: vec![broker.node_id],
+            offline_replicas: if offline { vec![broker.node_id] } else { Vec::new() },
+        }
     };
-    let epochs = topic.partitions.iter().map(|partition| partition.log.leader_epoch().get());
     MetadataResponseTopic {
         name: Some(Str::Owned(topic.name.to_string())),
         topic_id: topic.id,
         is_internal: topic.internal,
-        partitions: epochs.enumerate().map(|(index, epoch)| partition(index, epoch)).collect(),
+        partitions: topic.partitions.iter().map(described).collect(),
         topic_authorized_operations: if operations { ALL_TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED_FOR },
         ..Default::default()
     }

@@ -8,6 +8,7 @@ mod delete_plugin;
 mod delete_records;
 mod delete_topics;
 mod describe_configs;
+mod describe_log_dirs;
 mod describe_plugins;
 mod fetch;
 mod find_coordinator;
@@ -65,6 +66,7 @@ fn handler(key: ApiKey) -> Handler {
         ApiKey::InitProducerId => init_producer_id::handle,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
         ApiKey::DescribeConfigs => describe_configs::handle,
+        ApiKey::DescribeLogDirs => describe_log_dirs::handle,
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle,
         ApiKey::PushPlugin => push_plugin::handle,
         ApiKey::DescribePlugins => describe_plugins::handle,

@@ -43,7 +43,8 @@ pub(super) enum SaveError {
 impl Shared {
     /// The keeper's thread.
     pub(super) fn keep(&self) {
-        while !self.stop.wait_or_nudge(self.options.checkpoint_interval) {
+        while !self.stop.wait_or_nudge(self.keeper_rest()) {
+            self.retry_held();
             self.checkpoint(Extent::Due);
         }
     }
@@ -56,19 +57,25 @@ impl Shared {
         let topics: Vec<_> = self.topics.all().into_iter().filter(|topic| self.is_due(topic, extent)).collect();
         let all_saved = self.save_all(&topics);
         self.plugins.forget_topics(|id| self.topics.get_by_id(&id).is_none());
-        if let Some(segment) = cut.filter(|_| all_saved)
-            && let Err(error) = self.journal.remove_before(segment)
-        {
+        let Some((journal, segment)) = self.journal.as_ref().zip(cut) else { return };
+        if !all_saved || self.is_any_held() {
+            // The next cut takes these along.
+            self.journal_bytes.fetch_add(1, Ordering::Relaxed);
+        } else if let Err(error) = journal.remove_before(segment) {
             tracing::warn!(%error, "old files of the route journal stay");
         }
     }
 
     /// Begins a new file of the journal and waits until everything before it is carried out. None: nothing to cut.
     fn begin_cut(&self) -> Result<Option<u64>, JournalError> {
-        if self.journal_bytes.swap(0, Ordering::Relaxed) == 0 {
+        let Some(journal) = &self.journal else { return Ok(None) };
+        let bytes = self.journal_bytes.swap(0, Ordering::Relaxed);
+        if bytes == 0 {
             return Ok(None);
         }
-        let segment = self.journal.start_segment()?;
+        let segment = journal.start_segment().inspect_err(|_| {
+            self.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
+        })?;
         let deadline = Instant::now() + CUT_PATIENCE;
         while self.applied.load(Ordering::Acquire) < segment {
             if self.stuck.load(Ordering::Acquire) || Instant::now() >= deadline || self.stop.wait(CUT_POLL) {
@@ -82,7 +89,11 @@ impl Shared {
 
     fn is_due(&self, topic: &Topic, extent: Extent) -> bool {
         topic.partitions.iter().any(|partition| {
-            let unsaved = partition.intake().unsaved;
+            let intake = partition.intake();
+            if intake.held {
+                return false;
+            }
+            let unsaved = intake.unsaved;
             let grown = unsaved.bytes >= self.options.unsaved_bytes_max;
             unsaved.journaled || grown || (extent == Extent::Everything && unsaved.bytes > 0)
         })

@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_log::{LogDir, LogOptions};
+use ottla_log::{JournalEntry, LogDir, LogOptions};
 use ottla_wire::record::{Batch, BatchBuilder, Codec, set_producer};
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 use proptest::collection::vec;
@@ -20,6 +20,7 @@ use super::entry::{Entry, EntryRecords, Part};
 use super::recover::{RouteReport, recover};
 use super::writer::JOURNAL_EPOCH;
 use crate::config::{Config, TopicSettings};
+use crate::log_dirs::LogDirs;
 use crate::meta::{LocalStore, MetadataStore};
 use crate::partition::sequence::{Span, Tail};
 use crate::partition::{Admission, Claim, Landed, Place};
@@ -174,13 +175,13 @@ impl Written {
 /// A data directory with one topic.
 struct World {
     topics: TopicTable,
-    log: Arc<LogDir>,
+    log: Arc<LogDirs>,
 }
 
 impl World {
     fn open(dir: &Path) -> Self {
         let (log, _) = LogDir::open(&dir.join("log"), LogOptions::default()).unwrap();
-        let log = Arc::new(log);
+        let log = Arc::new(LogDirs::single(log));
         let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.join("metadata.redb")).unwrap());
         let topics = TopicTable::open(&Config::default(), meta, Arc::clone(&log)).unwrap();
         Self { topics, log }
@@ -195,8 +196,11 @@ impl World {
     }
 
     fn recover(&self) -> RouteReport {
-        let (journal, entries) = self.log.open_journal("route").unwrap();
-        recover(&self.topics.all(), &journal, entries).unwrap()
+        let (journal, entries) = self.log.journal_home().unwrap().open_journal("route").unwrap();
+        let entries: Vec<JournalEntry> = entries.collect::<Result<_, _>>().unwrap();
+        let recovered = recover(&self.topics.all(), &journal, entries).unwrap();
+        assert!(recovered.held.is_empty() && !recovered.kept);
+        recovered.report
     }
 
     /// Every value in the logs: partition and offset, by value.
@@ -225,7 +229,7 @@ impl World {
                 partition.log.append(&mut appended.bytes.clone()).unwrap();
             }
         }
-        let (journal, _) = self.log.open_journal("route").unwrap();
+        let (journal, _) = self.log.journal_home().unwrap().open_journal("route").unwrap();
         for (_, payload) in &written.journal[..image.journal] {
             journal.append(&[IoSlice::new(payload)]).unwrap();
         }

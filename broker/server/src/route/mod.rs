@@ -15,13 +15,18 @@
 //! partition, once; a batch that comes again is answered from what is known, and no plugin sees it twice. For others:
 //! the order per addressed partition, and nothing across a crash.
 //!
-//! Once a batch is in the order it does not fail, except with its topic, the log directory or the broker: a full disk
+//! Once a batch is in the order it does not fail, except with its topic, a log directory or the broker: a full disk
 //! makes everything behind it wait. Failing it would be a lie, since the next start would carry it out.
+//!
+//! The journal is in the first log directory. A part whose own directory fails is passed over: its batch is answered with
+//! an error, and the journal keeps the entry for the next start. A topic whose entries cannot be carried out at a start,
+//! because a directory is missing or the disk is full, is *held*: it is read as ever, but takes no batches until they are.
 
 pub mod entry;
 
 mod apply;
 mod checkpoint;
+mod held;
 #[cfg(test)]
 mod images;
 mod lane;
@@ -39,12 +44,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ottla_log::{Journal, JournalOpenError, LogDir};
+use ottla_log::{Journal, JournalEntry, JournalOpenError};
 use ottla_wire::record::BatchHeader;
 use tokio::sync::oneshot;
 
 use crate::config::TopicSettings;
 use crate::config::topic::PartitionerMode;
+use crate::log_dirs::LogDirs;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unplaced};
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
@@ -54,6 +60,7 @@ use crate::topics::{Topic, TopicTable};
 pub(crate) use lane::Lane;
 pub use recover::RouteReport;
 
+use held::Held;
 use lane::Job;
 use order::{Item, ItemRecords, Order, OrderClosed};
 use workers::Workers;
@@ -104,7 +111,9 @@ pub(crate) struct Shared {
     options: RouteOptions,
     topics: Arc<TopicTable>,
     plugins: Arc<PluginRegistry>,
-    journal: Journal,
+    /// None: its log directory was missing at the start.
+    journal: Option<Journal>,
+    held: Mutex<Vec<Held>>,
     order: Order,
     workers: Workers,
     /// Held between the append of parts and the entry of what became of them.
@@ -153,6 +162,9 @@ pub enum RouteOpenError {
     /// What the journal holds cannot be carried out.
     #[error("the route journal cannot be carried out: {0}")]
     Replay(String),
+    /// What the journal holds cannot be carried out now: the disk is full, above all.
+    #[error("the route journal cannot be carried out yet: {0}")]
+    NotYet(String),
 }
 
 impl Router {
@@ -161,19 +173,30 @@ impl Router {
     pub fn open(
         options: RouteOptions,
         topics: Arc<TopicTable>,
-        log: &LogDir,
+        log: &LogDirs,
         plugins: Arc<PluginRegistry>,
     ) -> Result<(Self, RouteReport), RouteOpenError> {
-        let (journal, entries) = log.open_journal(JOURNAL_NAME)?;
-        let report = recover::recover(&topics.all(), &journal, entries)?;
+        let (journal, recovered) = match log.journal_home() {
+            Some(home) => {
+                let (journal, entries) = home.open_journal(JOURNAL_NAME)?;
+                let entries: Vec<JournalEntry> =
+                    entries.collect::<Result<_, _>>().map_err(|error| RouteOpenError::Replay(error.to_string()))?;
+                let recovered = recover::recover(&topics.all(), &journal, entries)?;
+                (Some(journal), recovered)
+            }
+            None => (None, recover::without_journal(&topics.all())?),
+        };
+        let recover::Recovered { report, held, kept } = recovered;
         let shared = Arc::new(Shared {
             order: Order::new(options.order_bytes_max),
             workers: Workers::new(options.workers_per_topic_max),
             applying: Mutex::default(),
             lane_bytes: AtomicUsize::new(0),
-            applied: AtomicU64::new(journal.end().sequence),
+            applied: AtomicU64::new(journal.as_ref().map_or(0, |journal| journal.end().sequence)),
+            held: Mutex::new(held),
             stuck: AtomicBool::new(false),
-            journal_bytes: AtomicU64::new(0),
+            // What a start could not cut off is left to the first cut.
+            journal_bytes: AtomicU64::new(u64::from(kept)),
             stop: Stop::default(),
             options,
             topics,
@@ -220,7 +243,7 @@ impl Router {
     fn submit_run(&self, partition: &Partition, mut run: VecDeque<(usize, Submission)>, outcomes: &mut [Submitted]) {
         let mut intake = partition.intake();
         while let Some((number, first)) = run.pop_front() {
-            if !intake.lane.is_free() || routes(&first.topic, &first.settings) {
+            if intake.held || !intake.lane.is_free() || routes(&first.topic, &first.settings) {
                 drop(intake);
                 outcomes[number] = self.submit(first);
                 for (number, next) in run {
@@ -256,6 +279,9 @@ impl Router {
     fn submit(&self, submission: Submission) -> Submitted {
         let Submission { topic, partition, settings, mut batch, header } = submission;
         let mut intake = partition.intake();
+        if intake.held {
+            return Submitted::Placed(Err(held::refusal(&topic)));
+        }
         if intake.lane.is_free() && !routes(&topic, &settings) {
             let claim = Claim::of(&header);
             let placed = intake.admit(claim).and_then(|admission| match admission {
@@ -376,6 +402,7 @@ impl Shared {
         {
             return placed;
         }
+        check_targets(topic, &staged)?;
         let (records, bytes) = match staged {
             Staged::Stays => {
                 let bytes = batch.len();
@@ -440,6 +467,16 @@ fn append_if_first(
     }
     let appended = intake.append(&partition.log, batch, claim);
     Some(appended.map(|appended| Place::Landed(Landed::Here(appended.base_offset))))
+}
+
+/// A target whose log directory is offline refuses the batch while its numbers are still free.
+fn check_targets(topic: &Topic, staged: &Staged) -> Result<(), Refusal> {
+    let Staged::Moves(split) = staged else { return Ok(()) };
+    let targets = split.parts.iter().filter_map(|part| topic.partition(part.partition));
+    match targets.filter_map(|target| target.log.offline_reason()).next() {
+        Some(reason) => Err(Refusal::Storage(reason)),
+        None => Ok(()),
+    }
 }
 
 /// Whether the batches of a topic go through a plugin.

@@ -4,21 +4,22 @@
 //! The producers of a partition are those of the last picture, the batches that its log took since, and the entries of
 //! the journal that were addressed to it, in the order of their sequence numbers. An entry is carried out unless the
 //! batch before it was lost: then nobody was told that either of them is safe, the producer sends both again, and the
-//! entry is dropped. That is decided by the numbers alone, so a crash during recovery changes nothing; and the journal is
-//! emptied before the broker listens, so what was dropped once does not come back after its number was used again.
+//! entry is dropped. That is decided by the numbers alone, so a crash during recovery changes nothing; and the pictures
+//! that say so are written before the topic takes a batch, so what was dropped once does not come back after its number
+//! was used again. A topic for which that cannot be done now is held: see [`super::held`].
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::io;
 use std::sync::{Arc, Mutex};
 
-use ottla_log::{Journal, JournalEntries, JournalEntry};
+use ottla_log::{AppendError, Journal, JournalEntry};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use super::RouteOpenError;
 use super::checkpoint::save;
 use super::entry::{Entry, EntryRecords, Part};
+use super::held::{Held, WaitsFor};
+use super::{RouteOpenError, routes};
 use crate::clock;
 use crate::partition::sequence::{SequenceTable, Span, Tail, is_before};
 use crate::partition::snapshot::{PartitionSnapshot, TopicSnapshot};
@@ -35,59 +36,114 @@ pub struct RouteReport {
     pub batches_appended: usize,
     /// Entries dropped because the batch before them was lost, which nobody had been told was safe.
     pub entries_dropped: usize,
+    /// Topics that take no batches yet, because their entries could not be carried out.
+    pub topics_held: usize,
 }
 
 impl fmt::Display for RouteReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entries, batches_appended, entries_dropped } = self;
-        write!(f, "route journal: {entries} entries, {batches_appended} batches appended, {entries_dropped} dropped")
+        let Self { entries, batches_appended, entries_dropped, topics_held } = self;
+        write!(f, "route journal: {entries} entries, {batches_appended} batches appended, {entries_dropped} dropped")?;
+        if *topics_held > 0 {
+            write!(f, "; {topics_held} topics take no batches until theirs can be carried out")?;
+        }
+        Ok(())
     }
+}
+
+/// What a start made of the journal.
+pub(super) struct Recovered {
+    pub(super) report: RouteReport,
+    /// Topics whose entries are still to be carried out.
+    pub(super) held: Vec<Held>,
+    /// Whether entries are still in the journal.
+    pub(super) kept: bool,
 }
 
 pub(super) fn recover(
     topics: &[Arc<Topic>],
     journal: &Journal,
-    entries: JournalEntries,
-) -> Result<RouteReport, RouteOpenError> {
-    let unreadable = |error: io::Error| RouteOpenError::Replay(error.to_string());
-    let entries: Vec<JournalEntry> = entries.collect::<Result<_, _>>().map_err(unreadable)?;
-    let decoded: Vec<(u64, Entry<'_>)> = entries
-        .iter()
-        .map(|entry| Ok((entry.position.sequence, Entry::decode(&entry.payload)?)))
-        .collect::<Result<_, super::entry::EntryError>>()
-        .map_err(|error| RouteOpenError::Replay(error.to_string()))?;
-    let involved: HashSet<Uuid> = decoded.iter().map(|(_, entry)| entry.topic_id).collect();
-    let mut report = RouteReport { entries: decoded.len(), ..RouteReport::default() };
-    let mut states = HashMap::new();
+    entries: Vec<JournalEntry>,
+) -> Result<Recovered, RouteOpenError> {
+    let journal_end = journal.end().sequence;
+    let mut report = RouteReport { entries: entries.len(), ..RouteReport::default() };
+    let mut by_topic: HashMap<Uuid, Vec<JournalEntry>> = HashMap::new();
+    for entry in entries {
+        let topic_id = decode(&entry)?.topic_id;
+        by_topic.entry(topic_id).or_default().push(entry);
+    }
+    let mut held = Vec::new();
     for topic in topics {
-        let state = TopicState::read(topic, involved.contains(&topic.id))?;
+        let mut own = by_topic.remove(&topic.id).unwrap_or_default();
+        if is_missing_a_partition(topic) && (!own.is_empty() || routes(topic, &topic.settings())) {
+            held.push(Held::new(topic, WaitsFor::Directory));
+            continue;
+        }
+        let state = TopicState::read(topic, !own.is_empty())?;
         // A picture of a later journal than there is: this one was moved away, or a power cut ended it earlier. Its mark
         // would let a later start pass over entries that are yet to come, so it is corrected on the disk now.
-        let ahead = state.partitions.iter().any(|partition| partition.journal_mark > journal.end().sequence);
-        if ahead || involved.contains(&topic.id) {
-            states.insert(topic.id, state);
-        } else {
+        let ahead = state.partitions.iter().any(|partition| partition.journal_mark > journal_end);
+        if own.is_empty() && !ahead {
             state.install(None);
+            continue;
+        }
+        own.shrink_to_fit();
+        match state.carry_out(&own, journal_end, &mut report) {
+            Ok(()) => {}
+            Err(RouteOpenError::NotYet(reason)) => {
+                tracing::error!(topic = %topic.name, reason, "takes no batches until the route journal is carried out");
+                held.push(Held::new(topic, WaitsFor::Space { entries: own, journal_end }));
+            }
+            Err(error) => return Err(error),
         }
     }
-    for (sequence, entry) in &decoded {
-        // Entries of a topic that was deleted went with it.
-        if let Some(state) = states.get_mut(&entry.topic_id) {
-            state.replay(*sequence, entry, &mut report)?;
-        }
-    }
-    let end = journal.end().sequence;
-    for state in states.into_values() {
-        let topic = Arc::clone(&state.topic);
-        state.install(Some(end));
-        save(&topic, &Mutex::default()).map_err(|error| RouteOpenError::Replay(error.to_string()))?;
-    }
-    if !decoded.is_empty() {
-        let emptied = journal.start_segment().and_then(|segment| journal.remove_before(segment));
-        emptied.map_err(|error| RouteOpenError::Replay(error.to_string()))?;
+    // Entries of a topic that was deleted went with it.
+    let mut kept = false;
+    if report.entries > 0 {
+        let emptied = || journal.start_segment().and_then(|segment| journal.remove_before(segment));
+        kept = !held.is_empty()
+            || emptied()
+                .inspect_err(
+                    |error| tracing::warn!(%error, "what the route journal has is carried out, but stays in it"),
+                )
+                .is_err();
         tracing::info!("{report}");
     }
-    Ok(report)
+    report.topics_held = held.len();
+    Ok(Recovered { report, held, kept })
+}
+
+/// What a start does whose route journal is in a log directory that is missing: what it holds is unknown, so topics with a
+/// plugin wait for it.
+pub(super) fn without_journal(topics: &[Arc<Topic>]) -> Result<Recovered, RouteOpenError> {
+    let mut held = Vec::new();
+    for topic in topics {
+        if routes(topic, &topic.settings()) {
+            held.push(Held::new(topic, WaitsFor::Directory));
+        } else {
+            TopicState::read(topic, false)?.install(None);
+        }
+    }
+    let report = RouteReport { topics_held: held.len(), ..RouteReport::default() };
+    Ok(Recovered { report, held, kept: false })
+}
+
+/// Finds the producers of a topic, carries out its entries, and writes down that they are.
+pub(super) fn carry_out(
+    topic: &Arc<Topic>,
+    entries: &[JournalEntry],
+    journal_end: u64,
+    report: &mut RouteReport,
+) -> Result<(), RouteOpenError> {
+    TopicState::read(topic, true)?.carry_out(entries, journal_end, report)
+}
+
+fn is_missing_a_partition(topic: &Topic) -> bool {
+    topic.partitions.iter().any(|partition| partition.log.is_offline())
+}
+
+fn decode(entry: &JournalEntry) -> Result<Entry<'_>, RouteOpenError> {
+    Entry::decode(&entry.payload).map_err(|error| RouteOpenError::Replay(error.to_string()))
 }
 
 /// A topic as far as its producers are known.
@@ -130,6 +186,20 @@ impl TopicState {
         };
         let partitions = topic.partitions.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self { topic: Arc::clone(topic), partitions })
+    }
+
+    fn carry_out(
+        mut self,
+        entries: &[JournalEntry],
+        journal_end: u64,
+        report: &mut RouteReport,
+    ) -> Result<(), RouteOpenError> {
+        for entry in entries {
+            self.replay(entry.position.sequence, &decode(entry)?, report)?;
+        }
+        let topic = Arc::clone(&self.topic);
+        self.install(Some(journal_end));
+        save(&topic, &Mutex::default()).map_err(|error| RouteOpenError::NotYet(error.to_string()))
     }
 
     /// Carries out one entry, or finds that it was, or that it must not be.
@@ -348,7 +418,15 @@ impl PartitionState {
 
     fn append(&mut self, batch: &[u8]) -> Result<Offset, RouteOpenError> {
         let appended = self.partition.log.append(&mut batch.to_vec());
-        let appended = appended.map_err(|error| RouteOpenError::Replay(format!("{:?}: {error}", self.partition)))?;
+        let appended = appended.map_err(|error| {
+            let told = format!("{:?}: {error}", self.partition);
+            match error {
+                AppendError::NoSpace | AppendError::Io { .. } | AppendError::Offline { .. } => {
+                    RouteOpenError::NotYet(told)
+                }
+                _ => RouteOpenError::Replay(told),
+            }
+        })?;
         Ok(appended.base_offset)
     }
 }

@@ -41,6 +41,7 @@ impl Shared {
     }
 
     fn write_group(&self, group: &mut [Item], buffer: &mut Vec<u8>) -> Result<(), Refusal> {
+        let journal = || self.journal.as_ref().ok_or_else(no_journal);
         let mut sync = false;
         for item in group.iter_mut() {
             let Some(claim) = item.claim else { continue };
@@ -48,20 +49,25 @@ impl Shared {
             buffer.clear();
             entry_of(item, &claim).encode(buffer);
             let position = self.until_done("writing the route journal", || {
-                self.journal.append(&[IoSlice::new(buffer)]).map_err(obstacle)
+                journal()?.append(&[IoSlice::new(buffer)]).map_err(obstacle)
             })?;
             item.mark = Some(position.sequence + 1);
             self.journal_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
             sync |= item.addressed.log.durability() == Durability::Fsync;
         }
         if sync {
-            self.until_done("syncing the route journal", || self.journal.sync().map_err(obstacle))?;
+            self.until_done("syncing the route journal", || journal()?.sync().map_err(obstacle))?;
         }
         if self.journal_bytes.load(Ordering::Relaxed) >= self.options.journal_bytes_max {
             self.stop.nudge();
         }
         Ok(())
     }
+}
+
+fn no_journal() -> Obstacle {
+    let reason = "the log directory of the route journal is missing; a start that finds it is needed".to_owned();
+    Obstacle::Final(Refusal::Storage(reason))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]

@@ -5,15 +5,16 @@
 
 mod name;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ottla_log::{LogDir, PartitionLog, PartitionName, PartitionOptions};
+use ottla_log::{PartitionLog, PartitionName, PartitionOptions};
 use uuid::Uuid;
 
 use crate::config::{Config, TopicSettings};
+use crate::log_dirs::LogDirs;
 use crate::meta::{MetaError, MetadataStore, TopicRecord};
 use crate::partition::Partition;
 
@@ -77,6 +78,9 @@ pub enum TopicChangeError {
         /// The one that exists.
         with: String,
     },
+    /// One of this name is being deleted.
+    #[error("Topic '{0}' is being deleted; part of it lies in a log directory that is offline.")]
+    Deleting(String),
     /// There is none.
     #[error("This server does not host this topic-partition.")]
     Unknown,
@@ -108,10 +112,21 @@ pub struct NewTopic {
 /// All topics.
 pub struct TopicTable {
     meta: Arc<dyn MetadataStore>,
-    log: Arc<LogDir>,
+    log: Arc<LogDirs>,
     index: RwLock<Index>,
     /// Held while a topic is created, altered or deleted.
     changing: Mutex<()>,
+    /// Names of topics that are deleted but for partitions in a log directory that is offline: a later start finishes.
+    deleting: Mutex<HashSet<String>>,
+}
+
+/// When the partitions of a topic are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// The broker starts; whether some have not been found.
+    Start { lacking: bool },
+    /// The topic is being created.
+    Creation,
 }
 
 #[derive(Default)]
@@ -158,8 +173,9 @@ pub enum TopicsOpenError {
 
 impl TopicTable {
     /// Puts topics and the partitions found on the disk together, finishing what a crash interrupted.
-    pub fn open(config: &Config, meta: Arc<dyn MetadataStore>, log: Arc<LogDir>) -> Result<Self, TopicsOpenError> {
-        let table = Self { meta, log, index: RwLock::default(), changing: Mutex::default() };
+    pub fn open(config: &Config, meta: Arc<dyn MetadataStore>, log: Arc<LogDirs>) -> Result<Self, TopicsOpenError> {
+        let table =
+            Self { meta, log, index: RwLock::default(), changing: Mutex::default(), deleting: Mutex::default() };
         for record in table.meta.topics()? {
             let wrong = |wrong: TopicChangeError| TopicsOpenError::Partition {
                 topic: record.name.clone(),
@@ -167,7 +183,12 @@ impl TopicTable {
             };
             if record.deleting {
                 table.remove_partitions(&record).map_err(wrong)?;
-                table.meta.delete_topic(&record.name)?;
+                if table.log.is_any_missing() {
+                    // Part of it may lie where nobody can look.
+                    table.deleting().insert(record.name);
+                } else {
+                    table.meta.delete_topic(&record.name)?;
+                }
                 continue;
             }
             // A setting that this version refuses must not keep the broker from its data.
@@ -175,10 +196,9 @@ impl TopicTable {
             for error in wrong_settings {
                 tracing::error!("topic {}: {error}; its default holds until it is corrected", record.name);
             }
-            // Opening costs no thread; making what a crash kept from being made is worth some.
-            let at_once = if table.lacks_partitions(&record) { PARTITIONS_AT_ONCE } else { 1 };
+            let occasion = Occasion::Start { lacking: table.lacks_partitions(&record) };
             let count = record.partition_count;
-            let topic = table.assemble(&record.name, record.id, count, settings, at_once).map_err(wrong)?;
+            let topic = table.assemble(&record.name, record.id, count, settings, occasion).map_err(wrong)?;
             table.write_index().insert(&topic);
         }
         table.report_orphans();
@@ -230,6 +250,9 @@ impl TopicTable {
     /// Says why a topic of this name cannot be created, if so.
     pub fn check_new(&self, name: &str) -> Result<(), TopicChangeError> {
         check_topic_name(name)?;
+        if self.deleting().contains(name) {
+            return Err(TopicChangeError::Deleting(name.to_owned()));
+        }
         let index = self.read_index();
         if index.names.contains_key(name) {
             return Err(TopicChangeError::Exists(name.to_owned()));
@@ -254,7 +277,7 @@ impl TopicTable {
         };
         // Metadata first: a crash after it leaves a topic whose missing partitions the next start makes.
         self.meta.put_topic(&record)?;
-        match self.assemble(&record.name, record.id, partition_count, settings, PARTITIONS_AT_ONCE) {
+        match self.assemble(&record.name, record.id, partition_count, settings, Occasion::Creation) {
             Ok(topic) => {
                 self.write_index().insert(&topic);
                 Ok(topic)
@@ -312,8 +335,20 @@ impl TopicTable {
 
     fn forget(&self, record: &TopicRecord) -> Result<(), TopicChangeError> {
         self.remove_partitions(record)?;
+        let name = |index| PartitionName { topic: record.name.clone(), index };
+        let is_ours = |log: Arc<PartitionLog>| log.topic_id() == record.id;
+        if (0..record.partition_count).any(|index| self.log.partition(&name(index)).is_some_and(is_ours)) {
+            // The start that finds its directory finishes that.
+            self.meta.put_topic(&TopicRecord { deleting: true, ..record.clone() })?;
+            self.deleting().insert(record.name.clone());
+            return Ok(());
+        }
         self.meta.delete_topic(&record.name)?;
         Ok(())
+    }
+
+    fn deleting(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.deleting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Deletes the partitions of this very topic. A directory of the same name that belongs to another one, as after the
@@ -321,7 +356,7 @@ impl TopicTable {
     fn remove_partitions(&self, record: &TopicRecord) -> Result<(), TopicChangeError> {
         for_each_partition(record.partition_count, PARTITIONS_AT_ONCE, |index| {
             let name = PartitionName { topic: record.name.clone(), index };
-            if self.log.partition(&name).is_some_and(|log| log.topic_id() == record.id) {
+            if self.log.partition(&name).is_some_and(|log| log.topic_id() == record.id && !log.is_offline()) {
                 self.log.delete_partition(&name).map_err(|error| TopicChangeError::Log(error.to_string()))?;
             }
             Ok(())
@@ -336,12 +371,22 @@ impl TopicTable {
         id: Uuid,
         partition_count: i32,
         settings: TopicSettings,
-        at_once: usize,
+        at: Occasion,
     ) -> Result<Arc<Topic>, TopicChangeError> {
         let options = partition_options(&settings);
         let name: Arc<str> = name.into();
+        let at_once = match at {
+            // Opening costs no thread; making what a crash kept from being made is worth some.
+            Occasion::Start { lacking: false } => 1,
+            Occasion::Start { lacking: true } | Occasion::Creation => PARTITIONS_AT_ONCE,
+        };
         let partitions = for_each_partition(partition_count, at_once, |index| {
-            let log = self.open_log(&PartitionName { topic: name.to_string(), index }, id, options)?;
+            let log = self.open_log(
+                &PartitionName { topic: name.to_string(), index },
+                id,
+                options,
+                at == Occasion::Creation,
+            )?;
             let partition = Partition::open(id, Arc::clone(&name), index, log);
             partition.map(Arc::new).map_err(|error| TopicChangeError::Log(error.to_string()))
         })?;
@@ -354,14 +399,19 @@ impl TopicTable {
         }))
     }
 
+    /// The log of a partition, made where there is none; unless it may be in a directory that is missing.
     fn open_log(
         &self,
         name: &PartitionName,
         topic_id: Uuid,
         options: PartitionOptions,
+        new: bool,
     ) -> Result<Arc<PartitionLog>, TopicChangeError> {
         let failed = |error: &dyn fmt::Display| TopicChangeError::Log(error.to_string());
         let Some(log) = self.log.partition(name) else {
+            if !new && let Some(absent) = self.log.absent_partition(name, topic_id, options) {
+                return Ok(absent);
+            }
             return self.log.create_partition(name, topic_id, options).map_err(|error| failed(&error));
         };
         if log.topic_id().is_nil() {
@@ -397,7 +447,8 @@ fn partition_options(settings: &TopicSettings) -> PartitionOptions {
 }
 
 fn set_options(log: &PartitionLog, options: PartitionOptions) -> Result<(), TopicChangeError> {
-    if log.options() == options {
+    // One that is offline gets them at the start that finds it online: the metadata is what counts.
+    if log.options() == options || log.is_offline() {
         return Ok(());
     }
     log.set_options(options).map_err(|error| TopicChangeError::Log(error.to_string()))

@@ -234,7 +234,7 @@ async fn many_checkpoints_under_load_lose_and_double_nothing() {
     }
     // Once there is quiet, the journal holds nothing any more.
     home.ottla().await.produce("t", 1, &said("0120")).await;
-    let journal = home.broker.log.path().join("route");
+    let journal = home.broker.log.all()[0].path().join("route");
     let bytes =
         || -> u64 { std::fs::read_dir(&journal).unwrap().map(|it| it.unwrap().metadata().unwrap().len()).sum() };
     while bytes() > 1000 {

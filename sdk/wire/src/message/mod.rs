@@ -10,6 +10,7 @@ mod create_topics;
 mod delete_records;
 mod delete_topics;
 mod describe_configs;
+mod describe_log_dirs;
 mod fetch;
 mod fetch_frame;
 mod find_coordinator;
@@ -27,6 +28,7 @@ pub use create_topics::*;
 pub use delete_records::*;
 pub use delete_topics::*;
 pub use describe_configs::*;
+pub use describe_log_dirs::*;
 pub use fetch::*;
 pub use fetch_frame::*;
 pub use find_coordinator::*;
@@ -74,6 +76,7 @@ macro_rules! for_every_api {
             InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
             OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
             DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,
+            DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse,
             IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
             PushPlugin: PushPluginRequest => PushPluginResponse,
             DescribePlugins: DescribePluginsRequest => DescribePluginsResponse,

@@ -1,0 +1,305 @@
+//! Several log directories: each fails alone, a missing one is never taken for an empty one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use ottla_tests::batch::batch;
+use ottla_tests::client::{Finished, run};
+use ottla_tests::connection::Connection;
+use ottla_tests::{Broker, artifact, skip};
+use ottla_wire::ErrorCode;
+use ottla_wire::message::{
+    DescribeLogDirsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, PartitionProduceData, ProduceRequest,
+    TopicProduceData,
+};
+
+const TOPIC: &str = "spread";
+const PARTITIONS: i32 = 4;
+
+fn broker_on(one: &Path, two: &Path) -> ottla_tests::broker::Builder {
+    Broker::builder().set("log.dirs", &format!("{},{}", one.display(), two.display()))
+}
+
+fn produce(broker: &Broker, partition: i32, value: &str) -> ErrorCode {
+    let records = batch(&[(b"k", value.as_bytes())], None);
+    let data = PartitionProduceData { index: partition, records: Some(&records) };
+    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data] };
+    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
+    Connection::to(broker).call(9, &request, |response| response.responses[0].partition_responses[0].error_code)
+}
+
+/// The error, or how many bytes of records there are from the beginning on.
+fn fetch(broker: &Broker, partition: i32) -> Result<usize, ErrorCode> {
+    let partition = FetchPartition { partition, partition_max_bytes: 1 << 20, ..FetchPartition::default() };
+    let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![partition], ..FetchTopic::default() };
+    let request = FetchRequest { topics: vec![topic], ..FetchRequest::default() };
+    Connection::to(broker).call(11, &request, |response| {
+        let partition = &response.responses[0].partitions[0];
+        match (partition.error_code, &partition.records) {
+            (ErrorCode::None, FetchRecords::Bytes(bytes)) => Ok(bytes.len()),
+            (ErrorCode::None, _) => Ok(0),
+            (error, _) => Err(error),
+        }
+    })
+}
+
+fn end_offset(broker: &Broker, partition: i32) -> Result<i64, ErrorCode> {
+    let partition =
+        ListOffsetsPartition { partition_index: partition, timestamp: -1, ..ListOffsetsPartition::default() };
+    let topic = ListOffsetsTopic { name: TOPIC.into(), partitions: vec![partition] };
+    let request = ListOffsetsRequest { topics: vec![topic], ..ListOffsetsRequest::default() };
+    Connection::to(broker).call(7, &request, |response| {
+        let partition = &response.topics[0].partitions[0];
+        if partition.error_code == ErrorCode::None { Ok(partition.offset) } else { Err(partition.error_code) }
+    })
+}
+
+/// Error and leader of each partition.
+fn leaders(broker: &Broker) -> Vec<(ErrorCode, i32)> {
+    let topic = MetadataRequestTopic { name: Some(TOPIC.into()), ..MetadataRequestTopic::default() };
+    let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+    Connection::to(broker).call(9, &request, |response| {
+        let mut partitions = response.topics[0].partitions.clone();
+        partitions.sort_by_key(|partition| partition.partition_index);
+        partitions.iter().map(|partition| (partition.error_code, partition.leader_id)).collect()
+    })
+}
+
+/// Which partitions of the topic are in a directory on the disk.
+fn partitions_in(directory: &Path) -> Vec<i32> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let mut found: Vec<i32> = names.filter_map(|name| name.strip_prefix(&format!("{TOPIC}-"))?.parse().ok()).collect();
+    found.sort_unstable();
+    found
+}
+
+fn serve_until_it_ends(data: &Path, directories: &str) -> Finished {
+    let mut command = Command::new(artifact::ottla());
+    command.arg("serve").arg("--data-dir").arg(data).args(["--listen", "127.0.0.1:0"]);
+    command.args(["--set", &format!("log.dirs={directories}")]);
+    run(command, &[])
+}
+
+/// strace in front of the broker: every sync of a segment in these directories fails, as on a disk that is dying.
+fn failing_syncs(broker: &mut Broker, trace: &Path, directories: &[&Path]) {
+    let mut words: Vec<String> = ["strace", "-f", "-qq", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"]
+        .map(str::to_owned)
+        .to_vec();
+    for directory in directories {
+        for partition in partitions_in(directory) {
+            let segment = directory.join(format!("{TOPIC}-{partition}/00000000000000000000.log"));
+            words.extend(["-P".to_owned(), segment.display().to_string()]);
+        }
+    }
+    words.extend(["-o".to_owned(), trace.display().to_string()]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    broker.restart_with(|builder| builder.under(&words));
+}
+
+#[test]
+fn a_directory_that_fails_takes_only_its_own_partitions_offline() {
+    if let Some(why) = ottla_tests::syscalls::unavailable() {
+        return skip::test("a_directory_that_fails_takes_only_its_own_partitions_offline", &why);
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let mut broker = broker_on(&one, &two).start();
+    broker.create_topic(TOPIC, PARTITIONS, &[]);
+    let (here, there) = (partitions_in(&one), partitions_in(&two));
+    assert_eq!((here.len(), there.len()), (2, 2), "new partitions go where the fewest are");
+    for partition in 0..PARTITIONS {
+        assert_eq!(produce(&broker, partition, "before"), ErrorCode::None);
+    }
+
+    failing_syncs(&mut broker, &home.path().join("trace"), &[&two]);
+    assert_eq!(produce(&broker, there[0], "lost"), ErrorCode::KafkaStorageError);
+    broker.wait_for_line(0, &["log directory offline", &two.display().to_string()]);
+    for &partition in &there {
+        assert_eq!(produce(&broker, partition, "lost"), ErrorCode::KafkaStorageError);
+        assert_eq!(fetch(&broker, partition), Err(ErrorCode::KafkaStorageError));
+        assert_eq!(end_offset(&broker, partition), Err(ErrorCode::KafkaStorageError));
+    }
+    for &partition in &here {
+        assert_eq!(produce(&broker, partition, "after"), ErrorCode::None);
+        assert!(fetch(&broker, partition).expect("records") > 0);
+        assert_eq!(end_offset(&broker, partition), Ok(2));
+    }
+    let wanted = (0..PARTITIONS).map(|partition| match there.contains(&partition) {
+        true => (ErrorCode::LeaderNotAvailable, -1),
+        false => (ErrorCode::None, 1),
+    });
+    assert_eq!(leaders(&broker), wanted.collect::<Vec<_>>());
+    // Whatever is created now goes to the directory that is left.
+    broker.create_topic("later", 3, &[]);
+    assert!(!two.join("later-0").exists());
+}
+
+#[test]
+fn a_broker_whose_last_directory_fails_ends_with_an_error() {
+    if let Some(why) = ottla_tests::syscalls::unavailable() {
+        return skip::test("a_broker_whose_last_directory_fails_ends_with_an_error", &why);
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let mut broker = broker_on(&one, &two).start();
+    broker.create_topic(TOPIC, PARTITIONS, &[]);
+    for partition in 0..PARTITIONS {
+        assert_eq!(produce(&broker, partition, "before"), ErrorCode::None);
+    }
+    failing_syncs(&mut broker, &home.path().join("trace"), &[&one, &two]);
+    for directory in [&one, &two] {
+        assert_eq!(produce(&broker, partitions_in(directory)[0], "lost"), ErrorCode::KafkaStorageError);
+    }
+    broker.wait_for_line(0, &["every log directory is offline"]);
+    assert_ne!(broker.wait_for_end().code(), Some(0));
+
+    // What was acknowledged is there when the disks work again.
+    broker.restart_with(|builder| builder.under(&[]));
+    for partition in 0..PARTITIONS {
+        assert!(end_offset(&broker, partition).expect("an offset") >= 1);
+    }
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_offline_and_comes_back_whole() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let mut broker = broker_on(&one, &two).start();
+    broker.create_topic(TOPIC, PARTITIONS, &[]);
+    for partition in 0..PARTITIONS {
+        assert_eq!(produce(&broker, partition, "kept"), ErrorCode::None);
+    }
+    let there = partitions_in(&two);
+    assert_eq!(broker.terminate().code(), Some(0));
+    let away = home.path().join("away");
+
+    // Not even a directory, and an empty one, as a mount point without its disk is.
+    for empty in [false, true] {
+        std::fs::rename(&two, &away).expect("a rename");
+        if empty {
+            std::fs::create_dir(&two).expect("a directory");
+        }
+        broker.restart();
+        broker.wait_for_line(0, &["OFFLINE with all of its partitions", &two.display().to_string()]);
+        for partition in 0..PARTITIONS {
+            let lost = there.contains(&partition);
+            let code = if lost { ErrorCode::KafkaStorageError } else { ErrorCode::None };
+            assert_eq!(produce(&broker, partition, "kept"), code);
+            assert_eq!(fetch(&broker, partition).is_err(), lost);
+        }
+        broker.create_topic(&format!("new-{empty}"), 2, &[]);
+        assert_eq!(broker.terminate().code(), Some(0));
+        assert_eq!(two.exists(), empty);
+        if empty {
+            assert_eq!(std::fs::read_dir(&two).expect("a directory").count(), 0, "nothing is made on the mount point");
+            std::fs::remove_dir(&two).expect("an empty directory");
+        }
+        std::fs::rename(&away, &two).expect("a rename");
+    }
+
+    broker.restart();
+    let ends: Vec<_> = (0..PARTITIONS).map(|partition| end_offset(&broker, partition)).collect();
+    let wanted: Vec<_> = (0..PARTITIONS).map(|partition| Ok(if there.contains(&partition) { 1 } else { 3 })).collect();
+    assert_eq!(ends, wanted);
+    assert_eq!(produce(&broker, there[0], "kept"), ErrorCode::None);
+}
+
+/// A topic deleted while part of it cannot be reached is gone when its disk comes back.
+#[test]
+fn a_deletion_reaches_a_directory_that_comes_back() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let mut broker = broker_on(&one, &two).start();
+    broker.create_topic(TOPIC, PARTITIONS, &[]);
+    broker.terminate();
+    let away = home.path().join("away");
+    std::fs::rename(&two, &away).expect("a rename");
+    broker.restart();
+    let deleted = run(ottla(&broker, &["topic", "delete", TOPIC, "--yes"]), &[]);
+    deleted.expect_success();
+    assert!(partitions_in(&one).is_empty());
+    let again = run(ottla(&broker, &["topic", "create", TOPIC]), &[]);
+    assert!(!again.status.success() && again.stderr.contains("being deleted"), "{}", again.stderr);
+    broker.terminate();
+    std::fs::rename(&away, &two).expect("a rename");
+    broker.restart();
+    assert!(partitions_in(&two).is_empty());
+    broker.create_topic(TOPIC, 1, &[]);
+}
+
+fn ottla(broker: &Broker, words: &[&str]) -> Command {
+    let mut command = Command::new(artifact::ottla());
+    command.args(["--bootstrap", &broker.bootstrap()]).args(words);
+    command
+}
+
+#[test]
+fn a_partition_in_two_directories_is_refused_with_both_places() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let directories = format!("{},{}", one.display(), two.display());
+    let data = home.path().join("data");
+    let mut broker = broker_on(&one, &two).data_dir(&data).start();
+    broker.create_topic(TOPIC, 1, &[]);
+    broker.terminate();
+    let (from, to) = (one.join("spread-0"), two.join("spread-0"));
+    let (from, to) = if from.exists() { (from, to) } else { (to, from) };
+    let mut copy = Command::new("cp");
+    copy.arg("-r").arg(&from).arg(&to);
+    run(copy, &[]).expect_success();
+    let refused = serve_until_it_ends(&data, &directories);
+    assert!(!refused.status.success());
+    for place in [&from, &to] {
+        assert!(refused.stderr.contains(&place.display().to_string()), "{}", refused.stderr);
+    }
+
+    let named_twice = serve_until_it_ends(&data, &format!("{},{}", one.display(), one.display()));
+    assert!(named_twice.stderr.contains("twice"), "{}", named_twice.stderr);
+}
+
+#[test]
+fn a_broker_without_any_directory_does_not_start() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let file = home.path().join("file");
+    std::fs::write(&file, "no directory").expect("a file");
+    let refused = serve_until_it_ends(&home.path().join("data"), &file.display().to_string());
+    assert!(!refused.status.success());
+    assert!(refused.stderr.contains("no log directory can be opened"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&file.display().to_string()), "{}", refused.stderr);
+}
+
+#[test]
+fn describe_log_dirs_says_what_is_where_and_how_much_is_left() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let mut broker = broker_on(&one, &two).start();
+    broker.create_topic(TOPIC, PARTITIONS, &[]);
+    assert_eq!(produce(&broker, 0, "sized"), ErrorCode::None);
+    let bytes = fetch(&broker, 0).expect("records") as i64;
+    for version in 1..=4 {
+        Connection::to(&broker).call(version, &DescribeLogDirsRequest::default(), |response| {
+            assert_eq!(response.results.len(), 2);
+            let mut sizes = BTreeMap::new();
+            for (result, path) in response.results.iter().zip([&one, &two]) {
+                assert_eq!((result.error_code, &*result.log_dir), (ErrorCode::None, &*path.display().to_string()));
+                assert_eq!(result.topics.len(), 1);
+                let partitions = result.topics[0].partitions.iter();
+                sizes.extend(partitions.map(|partition| (partition.partition_index, partition.partition_size)));
+                let disk = version >= 4;
+                assert_eq!(result.total_bytes > 0 && result.usable_bytes > 0, disk, "{version}");
+            }
+            assert_eq!(sizes, BTreeMap::from([(0, bytes), (1, 0), (2, 0), (3, 0)]));
+        });
+    }
+    broker.terminate();
+    std::fs::rename(&two, home.path().join("away")).expect("a rename");
+    broker.restart();
+    Connection::to(&broker).call(4, &DescribeLogDirsRequest::default(), |response| {
+        let codes: Vec<_> = response.results.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [ErrorCode::None, ErrorCode::KafkaStorageError]);
+        assert!(response.results[1].topics.is_empty());
+    });
+}

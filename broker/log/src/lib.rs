@@ -110,6 +110,7 @@ mod scan;
 mod segment;
 mod shared;
 mod state_file;
+mod stats;
 
 #[cfg(test)]
 mod faulty_disk_tests;
@@ -135,3 +136,4 @@ pub use partition::{Appended, FileRange, PartitionLog, QuarantinedRange, Removed
 pub use report::{RecoveryReport, TruncatedRange};
 pub use segment::{MappedSlice, Segment};
 pub use state_file::{StateFile, StateReadError, StateWriteError};
+pub use stats::{Distribution, LogStats};

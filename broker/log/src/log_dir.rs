@@ -27,6 +27,7 @@ use crate::recovery::{Recovered, recover};
 use crate::report::RecoveryReport;
 use crate::shared::Shared;
 use crate::state_file::StateReadError;
+use crate::stats::LogStats;
 
 /// Up to this many files are synced one by one at start and shutdown; beyond, the file system is synced as a whole.
 const SINGLE_SYNCS_MAX: usize = 64;
@@ -121,6 +122,16 @@ impl LogDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.shared.path
+    }
+
+    /// What it has counted since it was opened.
+    pub fn stats(&self) -> LogStats {
+        self.shared.counters.read()
+    }
+
+    /// Bytes appended, since it was opened, to the partitions that are there.
+    pub fn appended_bytes(&self) -> u64 {
+        self.shared.partitions().values().map(|log| log.appended_bytes()).sum()
     }
 
     /// How many partitions it has.

@@ -14,6 +14,7 @@ use crate::handles::Handles;
 use crate::options::LogOptions;
 use crate::partition::PartitionLog;
 use crate::state_file::{StateFile, StateWriteError};
+use crate::stats::Counters;
 
 /// A log directory, seen from its partitions.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) commit: Arc<CommitQueue>,
     pub(crate) reserve: Reserve,
+    pub(crate) counters: Counters,
     /// How many segments may be open.
     pub(crate) handles: Arc<Handles>,
     partitions: RwLock<HashMap<PartitionName, Arc<PartitionLog>>>,
@@ -39,6 +41,7 @@ impl Shared {
     pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Arc<dyn Disk>, marked: bool) -> Self {
         Self {
             commit: Arc::new(CommitQueue::new(options.flush_threads_max)),
+            counters: Counters::default(),
             reserve: Reserve::new(options.preallocated_bytes_max),
             handles: Handles::of(options.open_segments_max),
             path,

@@ -4,18 +4,20 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ottla_log::RecoveryReport;
 use ottla_plugin_host::{Compiler, Host, HostOptions, Limits};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::config::{Config, HostPort};
 use crate::connection::BufferPool;
 use crate::listener::{self, BindError};
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetadataStore};
+use crate::metrics::Metrics;
 use crate::plugins::PluginRegistry;
 use crate::producer_ids::ProducerIds;
 use crate::request::Peer;
@@ -25,6 +27,9 @@ use crate::topics::{TopicTable, TopicsOpenError};
 
 /// The hidden subcommand of the binary that compiles a plugin.
 pub const COMPILE_SUBCOMMAND: &str = "__compile";
+
+/// Threads that may wait for the disk on behalf of fetches: as many as a disk can use, far below what tokio allows.
+const COLD_READS_MAX: usize = 32;
 
 /// One running broker.
 pub struct Broker {
@@ -50,6 +55,13 @@ pub struct Broker {
     pub shutdown: Shutdown,
     /// Receive buffers between two uses.
     pub buffers: BufferPool,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Reads that may wait for the disk, which have threads of their own: so many at a time.
+    pub cold_reads: Semaphore,
+    /// The listener for metrics, until it is served.
+    metrics_listener: Mutex<Option<TcpListener>>,
+    metrics_on: Option<SocketAddr>,
     /// Where the broker listens, the port filled in.
     listening_on: SocketAddr,
 }
@@ -129,8 +141,13 @@ impl Broker {
     /// Takes the address, then opens the data directory: an address in use is known before recovery takes its time.
     /// Nobody is served before [`serve`](Self::serve). Blocks on the disk; needs a tokio runtime for the listener.
     pub fn open(config: Config, accept_open: bool) -> Result<(Arc<Self>, TcpListener, StartReport), StartError> {
-        let addr = listener::listen_address(&config, accept_open)?;
+        let addr = listener::listen_address(&config.listen, accept_open)?;
         let listener = listener::bind(addr)?;
+        let metrics_listener = match &config.metrics_listen {
+            Some(listen) => Some(listener::bind(listener::listen_address(listen, accept_open)?)?),
+            None => None,
+        };
+        let metrics_on = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let listening_on = listener.local_addr().map_err(|source| BindError::Refused { addr, source })?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
@@ -151,6 +168,10 @@ impl Broker {
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
             shutdown: Shutdown::default(),
             buffers: BufferPool::default(),
+            metrics: Arc::default(),
+            cold_reads: Semaphore::new(COLD_READS_MAX),
+            metrics_listener: Mutex::new(metrics_listener),
+            metrics_on,
             meta,
             log,
             topics,
@@ -159,11 +180,32 @@ impl Broker {
             listening_on,
             config,
         };
-        Ok((Arc::new(broker), listener, StartReport { recovery, missing, route }))
+        for report in &recovery {
+            let truncated_bytes: u64 = report.truncated.iter().map(|cut| cut.bytes).sum();
+            tracing::info!(
+                directory = %report.path.display(),
+                clean = report.clean,
+                partitions = report.partitions,
+                partitions_scanned = report.partitions_scanned,
+                scanned_bytes = report.bytes_scanned,
+                truncated_bytes,
+                quarantined = report.quarantined.len(),
+                epochs_raised = report.epochs_raised,
+                seconds = report.duration.as_secs_f64(),
+                "log directory recovered"
+            );
+        }
+        let broker = Arc::new(broker);
+        broker.metrics.attach(Arc::downgrade(&broker), recovery.clone());
+        Ok((broker, listener, StartReport { recovery, missing, route }))
     }
 
     /// Serves clients until [`Shutdown::begin`].
     pub async fn serve(self: &Arc<Self>, listener: TcpListener) {
+        let metrics_listener = self.metrics_listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(metrics_listener) = metrics_listener {
+            tokio::spawn(crate::metrics::http::serve(metrics_listener, Arc::clone(self)));
+        }
         listener::serve(listener, Arc::clone(self)).await;
     }
 
@@ -177,6 +219,11 @@ impl Broker {
     /// Where the broker listens, the port filled in.
     pub fn listening_on(&self) -> SocketAddr {
         self.listening_on
+    }
+
+    /// Where metrics are served, the port filled in.
+    pub fn metrics_on(&self) -> Option<SocketAddr> {
+        self.metrics_on
     }
 
     /// The address that `peer` is told to connect to.

@@ -14,9 +14,10 @@
 //! 10. [`log_dirs`]: the directories that hold the logs, each failing alone.
 //! 11. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
 //! 12. [`producer_ids`]: ids for idempotent producers.
-//! 13. [`meta`]: topics, settings, ids and plugins as they are stored.
-//! 14. [`broker`]: all of it together, started and stopped.
-//! 15. [`cli`], [`telemetry`], [`shutdown`], [`clock`]: the command line, the log lines, the end, the time.
+//! 13. [`metrics`]: what is counted, and the listener that shows it.
+//! 14. [`meta`]: topics, settings, ids and plugins as they are stored.
+//! 15. [`broker`]: all of it together, started and stopped.
+//! 16. [`cli`], [`telemetry`], [`shutdown`], [`clock`]: the command line, the log lines, the end, the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
@@ -28,6 +29,7 @@ pub mod fetch;
 pub mod listener;
 pub mod log_dirs;
 pub mod meta;
+pub mod metrics;
 pub mod partition;
 pub mod plugins;
 pub mod producer_ids;

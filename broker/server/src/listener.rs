@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::broker::Broker;
 use crate::config::{Config, HostPort};
 use crate::connection;
+use crate::metrics::Metrics;
 use crate::request::Peer;
 
 /// Connections that the kernel holds until they are accepted.
@@ -53,8 +54,7 @@ pub enum BindError {
 
 /// Finds the address to listen on, IPv4 first because some clients know nothing else. An address that others can
 /// reach is refused unless `accept_open` says that this is wanted.
-pub fn listen_address(config: &Config, accept_open: bool) -> Result<SocketAddr, BindError> {
-    let listen = &config.listen;
+pub fn listen_address(listen: &HostPort, accept_open: bool) -> Result<SocketAddr, BindError> {
     let unresolvable = |source| BindError::Unresolvable { listen: listen.clone(), source };
     let found: Vec<_> = (listen.host.as_str(), listen.port).to_socket_addrs().map_err(unresolvable)?.collect();
     let addr = found.iter().find(|addr| addr.is_ipv4()).or(found.first()).copied();
@@ -118,6 +118,7 @@ fn admit(
         Ok(place) => place,
         Err(full) => {
             // Dropping the stream closes it: there is no way to say more before a request was read.
+            broker.metrics.connections_refused.inc();
             tracing::warn!("refused a connection from {addr}: {full}");
             return;
         }
@@ -131,10 +132,23 @@ fn admit(
     };
     let peer = Arc::new(Peer::new(addr, local_addr));
     let broker = Arc::clone(broker);
+    broker.metrics.connections_accepted.inc();
+    broker.metrics.connections_open.inc();
     connections.spawn(async move {
+        let open = OpenConnection(Arc::clone(&broker.metrics));
         connection::run(stream, peer, broker).await;
+        drop(open);
         drop(place);
     });
+}
+
+/// Counts a connection as open until it is dropped, however that comes.
+struct OpenConnection(Arc<Metrics>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections_open.dec();
+    }
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

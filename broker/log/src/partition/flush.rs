@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use super::PartitionLog;
 use crate::Offset;
@@ -54,6 +55,7 @@ impl PartitionLog {
         let before = self.flushed_bytes.swap(appended, Ordering::AcqRel);
         let covered = appended.saturating_sub(before);
         self.recent_flush_bytes.store(covered, Ordering::Relaxed);
+        self.shared.counters.note_group(covered);
         flushed.since_bytes += covered;
         let mut due = flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
         for (segment, _) in unsettled.iter().zip(sealed).filter(|(_, sealed)| *sealed) {
@@ -85,7 +87,10 @@ impl PartitionLog {
     }
 
     fn sync_segment(&self, segment: &Segment) -> Result<(), FlushError> {
-        let synced = self.shared.disk.sync_data(segment.file()).and_then(|()| {
+        let begun = Instant::now();
+        let synced = self.shared.disk.sync_data(segment.file());
+        self.shared.counters.note_sync(begun.elapsed(), synced.is_ok());
+        let synced = synced.and_then(|()| {
             if !segment.is_entry_durable() {
                 self.shared.disk.sync_dir(&self.directory)?;
                 segment.note_entry_durable();

@@ -152,10 +152,11 @@ fn welcome(broker: &Broker) -> String {
     };
     let (version, topics) = (env!("CARGO_PKG_VERSION"), broker.topics.len());
     let data_dir = data_dir.display();
+    let metrics = broker.metrics_on().map(|addr| format!("metrics     http://{addr}/metrics\n  ")).unwrap_or_default();
     format!(
         "ottla {version} listening on {addr}\n  \
          data in     {data_dir} ({topics} topics)\n  \
-         durability  {durability}\n  \
+         durability  {durability}\n  {metrics}\
          try         echo hello | kcat -P -b {addr} -t greetings\n              \
                      kcat -C -b {addr} -t greetings -e\n  \
          stop with   Ctrl-C"

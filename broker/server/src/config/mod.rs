@@ -99,6 +99,9 @@ settings! {
     "log.dirs" log_dirs: PathList = PathList::default();
     /// Where the broker listens; port 0 lets the system choose one.
     "listeners" listen: HostPort = HostPort { host: "127.0.0.1".to_owned(), port: 9092 };
+    /// Where metrics are served over HTTP: GET /metrics for Prometheus and GET /healthz. Unset: nowhere. Like `listeners`
+    /// it has to be a loopback address, unless --i-accept-an-open-broker says otherwise.
+    "metrics.listener" metrics_listen: Option<HostPort> = None;
     /// The address that clients are told to connect to. Unset: the one listened on, or, when listening on every
     /// interface, the one the asking client already reached.
     "advertised.listeners" advertised: Option<HostPort> = None;

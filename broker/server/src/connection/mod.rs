@@ -78,7 +78,7 @@ impl Connection {
     fn new(stream: TcpStream, peer: Arc<Peer>, broker: Arc<Broker>) -> Self {
         let config = &broker.config;
         Self {
-            delivery: Delivery::new(config),
+            delivery: Delivery::new(config, &broker.metrics),
             inbox: Inbox::new(config.request_max_bytes),
             owed: Owed::new(config.connection_requests_max, config.connection_request_bytes_max),
             idle: IdleTimer::new(Duration::from_millis(config.connection_idle_ms)),

@@ -3,11 +3,16 @@
 //! Record data never passes through user memory. Small pieces come from the mapping (the kernel copies them; `sendfile`
 //! costs 1.75 times the CPU at 64 KiB), large ones from the file. A piece that is not in the page cache is sent from a
 //! blocking thread, because whoever sends it waits for the disk.
+//!
+//! What goes wrong is the peer's doing or the disk's, and the two look much alike here: see [`blames_disk`]. When the disk
+//! refuses, the head of the answer has left and the connection has to end; the partition remembers what could not be
+//! read, so that the next fetch of it gets an error.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,13 +24,15 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::partition::Partition;
 use crate::request::Piece;
 
 /// Most pieces that one `sendmsg` takes.
 const PIECES_MAX: usize = 1024;
 
 /// The settings of sending.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Delivery {
     /// From how many bytes on a piece leaves by `sendfile`.
     sendfile_min_bytes: u32,
@@ -33,12 +40,14 @@ pub struct Delivery {
     step_bytes: usize,
     /// How long the client may take nothing before it is given up.
     stall: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl Delivery {
     /// The settings of this broker.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Self {
         Self {
+            metrics: Arc::clone(metrics),
             sendfile_min_bytes: config.sendfile_min_bytes,
             step_bytes: config.deliver_step_bytes,
             stall: Duration::from_millis(config.connection_idle_ms),
@@ -48,20 +57,42 @@ impl Delivery {
     /// Sends all pieces, in order.
     pub async fn send(&self, stream: &TcpStream, pieces: impl IntoIterator<Item = Piece>) -> io::Result<()> {
         let mut gathered = VecDeque::new();
+        let mut record_bytes = 0;
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => gathered.push_back(Source::Memory(bytes)),
-                Piece::File(range) => {
+                Piece::File(range, partition) => {
+                    record_bytes += u64::from(range.bytes);
                     if let Some(slice) = self.mapped(&range) {
-                        gathered.push_back(Source::Mapped(slice));
+                        gathered.push_back(Source::Mapped(slice, range, partition));
                     } else {
                         self.send_gathered(stream, &mut gathered, SendFlags::MORE).await?;
-                        self.send_file(stream, &range).await?;
+                        let sent = self.send_file(stream, &range).await;
+                        sent.inspect_err(|error| self.blame(error, &range, &partition))?;
                     }
                 }
             }
         }
-        self.send_gathered(stream, &mut gathered, SendFlags::empty()).await
+        self.send_gathered(stream, &mut gathered, SendFlags::empty()).await?;
+        if record_bytes > 0 {
+            self.metrics.sent_record_bytes.inc_by(record_bytes);
+        }
+        Ok(())
+    }
+
+    /// Where the disk is to blame: says so, counts it, and has the next fetch of the range answered with an error.
+    fn blame(&self, error: &io::Error, range: &FileRange, partition: &Partition) {
+        if blames_disk(error) {
+            self.metrics.read_errors.inc();
+            partition.failed_reads.note(range);
+            tracing::error!(
+                topic = %partition.topic,
+                partition = partition.index,
+                offset = range.base_offset.get(),
+                %error,
+                "the disk refused records that were being sent; the connection is closed"
+            );
+        }
     }
 
     /// The mapping of a range that is small and in memory.
@@ -83,6 +114,7 @@ impl Delivery {
         let mut all: Vec<IoSlice<'_>> = sources.iter().map(|source| IoSlice::new(source.as_ref())).collect();
         let mut rest = all.as_mut_slice();
         IoSlice::advance_slices(&mut rest, 0);
+        let mut sent = 0;
         while !rest.is_empty() {
             let (now, flags) = match rest.get(..PIECES_MAX) {
                 Some(first) if rest.len() > PIECES_MAX => (first, flags | SendFlags::MORE),
@@ -92,11 +124,18 @@ impl Delivery {
                 let mut control = SendAncillaryBuffer::default();
                 Ok(sendmsg(stream, now, &mut control, flags | SendFlags::NOSIGNAL)?)
             };
-            let written = self.progress(stream.async_io(Interest::WRITABLE, send)).await?;
-            if written == 0 {
+            let written = match self.progress(stream.async_io(Interest::WRITABLE, send)).await {
                 // A source that shrank to nothing: going on would repeat this for ever.
-                return Err(io::ErrorKind::WriteZero.into());
-            }
+                Ok(0) => Err(truncated()),
+                other => other,
+            };
+            let written = written.inspect_err(|error| {
+                // The kernel stops in front of what it cannot read.
+                if let Some((range, partition)) = first_from_file(sources, sent) {
+                    self.blame(error, range, partition);
+                }
+            })?;
+            sent += written;
             IoSlice::advance_slices(&mut rest, written);
         }
         sources.clear();
@@ -120,7 +159,7 @@ impl Delivery {
             };
             if written == 0 {
                 // The file ends before the range does. Nothing can complete this response; never spin.
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a segment is shorter than its index says"));
+                return Err(truncated());
             }
             position += written as u64;
             tokio::task::consume_budget().await;
@@ -134,7 +173,7 @@ impl Delivery {
             self.progress(stream.async_io(Interest::WRITABLE, || writable(stream))).await?;
             // The thread may outlive this future, so it gets a descriptor of its own.
             let socket = stream.as_fd().try_clone_to_owned()?;
-            let segment = std::sync::Arc::clone(&range.segment);
+            let segment = Arc::clone(&range.segment);
             let send = move || {
                 let mut from = position;
                 rustix::fs::sendfile(&socket, &*segment, Some(&mut from), step)
@@ -157,6 +196,45 @@ impl Delivery {
     }
 }
 
+fn truncated() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "a segment is shorter than its index says")
+}
+
+/// Whether an error of sending is the disk's doing and not the peer's. Both come back from the same call.
+fn blames_disk(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        // A page of the mapping that cannot be read, or is not there any more, is EFAULT.
+        Some(
+            libc::EIO
+            | libc::EFAULT
+            | libc::ENODATA
+            | libc::EUCLEAN
+            | libc::EBADMSG
+            | libc::EREMOTEIO
+            | libc::ENXIO
+            | libc::ENODEV
+            | libc::ENOMEDIUM
+            | libc::ESTALE
+            | libc::EILSEQ
+            | libc::EROFS,
+        ) => true,
+        Some(_) => false,
+        None => error.kind() == io::ErrorKind::UnexpectedEof,
+    }
+}
+
+/// The first source at or behind `sent` bytes that comes from a file.
+fn first_from_file(sources: &VecDeque<Source>, sent: usize) -> Option<(&FileRange, &Partition)> {
+    let mut end = 0;
+    sources.iter().find_map(|source| {
+        end += source.as_ref().len();
+        match source {
+            Source::Mapped(_, range, partition) if end > sent => Some((range, &**partition)),
+            Source::Mapped(..) | Source::Memory(_) => None,
+        }
+    })
+}
+
 /// Succeeds when the socket has room. `WouldBlock` makes tokio wait for the next time it has.
 fn writable(stream: &TcpStream) -> io::Result<()> {
     let mut probe = [PollFd::new(stream, PollFlags::OUT)];
@@ -167,14 +245,32 @@ fn writable(stream: &TcpStream) -> io::Result<()> {
 /// Bytes that a gathered write takes.
 enum Source {
     Memory(Bytes),
-    Mapped(MappedSlice),
+    Mapped(MappedSlice, FileRange, Arc<Partition>),
 }
 
 impl AsRef<[u8]> for Source {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Memory(bytes) => bytes,
-            Self::Mapped(slice) => slice.as_ref(),
+            Self::Mapped(slice, ..) => slice.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_and_the_peer_are_told_apart() {
+        let errno = io::Error::from_raw_os_error;
+        for disk in [libc::EIO, libc::EFAULT, libc::ENODATA, libc::EUCLEAN] {
+            assert!(blames_disk(&errno(disk)), "{disk}");
+        }
+        assert!(blames_disk(&truncated()));
+        for peer in [libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT, libc::ENOTCONN, libc::EHOSTUNREACH] {
+            assert!(!blames_disk(&errno(peer)), "{peer}");
+        }
+        assert!(!blames_disk(&io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading its answers")));
     }
 }

@@ -1,6 +1,7 @@
 //! Reading: from an offset to ranges of segment files, and from those to the socket.
 
 pub mod deliver;
+pub mod failed_reads;
 pub mod plan;
 
 pub use deliver::Delivery;

@@ -10,6 +10,7 @@ use ottla_log::{FileRange, LocateError, PartitionLog};
 use ottla_wire::message::{EpochEndOffset, FetchPartition, FetchRequest, FetchTopic, LeaderIdAndEpoch};
 use ottla_wire::{ErrorCode, LeaderEpoch, Offset};
 
+use super::failed_reads::Readable;
 use crate::broker::Broker;
 use crate::partition::Partition;
 use crate::partition::watermark::{Bell, Registration};
@@ -28,9 +29,23 @@ pub struct Plan {
     urgent: bool,
 }
 
+/// Whether whoever makes a plan may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It is on a thread that serves connections.
+    None,
+    /// It is on a thread of its own.
+    Any,
+}
+
+/// The plan needs somebody who may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitsForDisk;
+
 /// What one partition contributes.
 pub struct Planned {
-    partition: Option<Arc<Partition>>,
+    /// The partition, where there is one.
+    pub partition: Option<Arc<Partition>>,
     /// What is wrong, if anything.
     pub error_code: ErrorCode,
     /// The high watermark, -1 where there is none to tell.
@@ -46,8 +61,13 @@ pub struct Planned {
 }
 
 impl Plan {
-    /// Looks at every partition of the request.
-    pub fn make(broker: &Broker, version: i16, request: &FetchRequest<'_>) -> Self {
+    /// Looks at every partition of the request. Nothing is decided where it would have to wait and may not.
+    pub fn make(
+        broker: &Broker,
+        version: i16,
+        request: &FetchRequest<'_>,
+        patience: Patience,
+    ) -> Result<Self, WaitsForDisk> {
         let bytes_max = request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as u32;
         let mut plan = Self {
             topics: Vec::with_capacity(request.topics.len()),
@@ -59,13 +79,13 @@ impl Plan {
         for wanted in &request.topics {
             let (topic, otherwise) = look_up(broker, version, wanted);
             let planned = wanted.partitions.iter().map(|partition| match &topic {
-                Some(topic) => plan.add(broker.node_id, topic, partition),
-                None => plan.refuse(otherwise),
+                Some(topic) => plan.add(broker, topic, partition, patience),
+                None => Ok(plan.refuse(otherwise)),
             });
-            let planned = planned.collect();
+            let planned = planned.collect::<Result<_, _>>()?;
             plan.topics.push(planned);
         }
-        plan
+        Ok(plan)
     }
 
     /// Whether it is worth sending before the time is up.
@@ -80,17 +100,23 @@ impl Plan {
         watched.map(|(partition, high)| partition.watermark.ring(bell, Offset(high).advance(1))).collect()
     }
 
-    fn add(&mut self, node_id: i32, topic: &Topic, wanted: &FetchPartition) -> Planned {
+    fn add(
+        &mut self,
+        broker: &Broker,
+        topic: &Topic,
+        wanted: &FetchPartition,
+        patience: Patience,
+    ) -> Result<Planned, WaitsForDisk> {
         let Some(partition) = topic.partition(wanted.partition) else {
-            return self.refuse(ErrorCode::UnknownTopicOrPartition);
+            return Ok(self.refuse(ErrorCode::UnknownTopicOrPartition));
         };
         let log = &partition.log;
         if log.is_offline() {
-            return self.refuse(ErrorCode::KafkaStorageError);
+            return Ok(self.refuse(ErrorCode::KafkaStorageError));
         }
         if let Err(error_code) = check_leader_epoch(log, wanted.current_leader_epoch) {
-            let leader = LeaderIdAndEpoch { leader_id: node_id, leader_epoch: log.leader_epoch().get() };
-            return Planned { current_leader: leader, ..self.refuse(error_code) };
+            let leader = LeaderIdAndEpoch { leader_id: broker.node_id, leader_epoch: log.leader_epoch().get() };
+            return Ok(Planned { current_leader: leader, ..self.refuse(error_code) });
         }
         let high = partition.watermark.high();
         let mut planned = Planned {
@@ -105,29 +131,38 @@ impl Plan {
         if let Some(diverging) = divergence(log, wanted) {
             self.urgent = true;
             planned.diverging = diverging;
-            return planned;
+            return Ok(planned);
         }
         let offset = Offset(wanted.fetch_offset);
         if offset < log.log_start_offset() || offset > log.end_offset().max(high) {
-            return self.fail(planned, ErrorCode::OffsetOutOfRange);
+            return Ok(self.fail(planned, ErrorCode::OffsetOutOfRange));
         }
         if offset >= high {
             // Nothing to read, and if the partition is offline nothing ever will be.
-            return if partition.watermark.is_offline() {
+            return Ok(if partition.watermark.is_offline() {
                 self.fail(planned, ErrorCode::KafkaStorageError)
             } else {
                 planned
-            };
+            });
         }
         // What is there is all there will ever be: waiting for more would only ask again and again.
         self.urgent |= partition.watermark.is_offline();
         let room = self.bytes_max.saturating_sub(self.bytes).min(wanted.partition_max_bytes.max(0) as u32);
         if room == 0 && self.bytes > 0 {
-            return planned;
+            return Ok(planned);
         }
-        match log.locate(offset, room, high) {
+        if patience == Patience::None && log.is_cold(offset) {
+            return Err(WaitsForDisk);
+        }
+        Ok(match log.locate(offset, room, high) {
             // The log returns one batch at least; only the first of the whole answer may be larger than there is room.
             Ok(Some(range)) => {
+                match partition.failed_reads.look_up(&range) {
+                    Readable::Yes => {}
+                    Readable::Maybe if patience == Patience::None => return Err(WaitsForDisk),
+                    Readable::Maybe if partition.failed_reads.try_again(&range) => {}
+                    Readable::Maybe | Readable::No => return Ok(self.fail(planned, ErrorCode::KafkaStorageError)),
+                }
                 let more_behind = range.next_offset < high;
                 self.available += u64::from(if more_behind { range.bytes.max(room) } else { range.bytes });
                 if self.bytes == 0 || range.bytes <= room {
@@ -138,10 +173,10 @@ impl Plan {
             }
             Ok(None) => planned,
             Err(error) => {
-                let error_code = locate_failed(partition, &error);
+                let error_code = locate_failed(broker, partition, &error);
                 self.fail(planned, error_code)
             }
-        }
+        })
     }
 
     fn fail(&mut self, planned: Planned, error_code: ErrorCode) -> Planned {
@@ -192,15 +227,17 @@ fn divergence(log: &PartitionLog, wanted: &FetchPartition) -> Option<EpochEndOff
     parted.then(|| EpochEndOffset { epoch: epoch.get(), end_offset: end_offset.get() })
 }
 
-fn locate_failed(partition: &Partition, error: &LocateError) -> ErrorCode {
+fn locate_failed(broker: &Broker, partition: &Partition, error: &LocateError) -> ErrorCode {
     let (topic, index) = (&partition.topic, partition.index);
     match error {
         LocateError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         LocateError::Corrupt { .. } => {
+            broker.metrics.damaged_reads.inc();
             tracing::error!("a fetch from {topic}-{index} met damage: {error}");
             ErrorCode::CorruptMessage
         }
         LocateError::Io { .. } => {
+            broker.metrics.read_errors.inc();
             tracing::error!("a fetch from {topic}-{index} failed: {error}");
             ErrorCode::KafkaStorageError
         }

@@ -32,6 +32,7 @@ pub use refusal::Refusal;
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use crate::clock;
+use crate::fetch::failed_reads::FailedReads;
 use crate::route::Lane;
 use sequence::{Check, Producer, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
@@ -48,6 +49,8 @@ pub struct Partition {
     pub log: Arc<PartitionLog>,
     /// How far it may be read.
     pub watermark: Watermark,
+    /// What of it could not be read.
+    pub failed_reads: FailedReads,
     intake: Mutex<Intake>,
 }
 
@@ -134,7 +137,15 @@ impl Partition {
         if log.is_offline() {
             watermark.close();
         }
-        Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::default() })
+        Ok(Self {
+            topic_id,
+            topic,
+            index,
+            log,
+            watermark,
+            failed_reads: FailedReads::default(),
+            intake: Mutex::default(),
+        })
     }
 
     /// Tells everybody who waits that nothing more comes: the topic is being deleted.
@@ -295,7 +306,8 @@ pub(crate) fn append_refusal(error: AppendError) -> Refusal {
         AppendError::Closed => Refusal::Stopping,
         AppendError::TooLarge { bytes, max } => Refusal::TooLarge { bytes: bytes as usize, bytes_max: max as usize },
         AppendError::Malformed { .. } => Refusal::Corrupt(error.to_string()),
-        AppendError::OffsetsExhausted | AppendError::NoSpace | AppendError::Offline { .. } | AppendError::Io { .. } => {
+        AppendError::NoSpace => Refusal::DiskFull,
+        AppendError::OffsetsExhausted | AppendError::Offline { .. } | AppendError::Io { .. } => {
             Refusal::Storage(error.to_string())
         }
     }

@@ -123,6 +123,9 @@ pub enum Refusal {
     /// The disk or the log directory refuses writes. Whether the batch is stored is open if it waited for durability.
     #[error("the log cannot be written: {0}")]
     Storage(String),
+    /// The disk is full. Nothing was stored; it works again by itself once there is room.
+    #[error("the disk is full; nothing was stored, and the batch can be sent again once there is room")]
+    DiskFull,
     /// More batches wait for a plugin than the broker keeps in memory.
     #[error("too many batches wait for a partitioner plugin (ottla.route.lane.max.bytes); try again")]
     LanesFull,
@@ -147,7 +150,7 @@ impl Refusal {
             Self::TooLarge { .. } | Self::UnpackedTooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::Timestamps { .. } | Self::StampedByClient => ErrorCode::InvalidTimestamp,
             Self::Sequence(error) => error.error_code(),
-            Self::PluginUnavailable { .. } | Self::Storage(_) => ErrorCode::KafkaStorageError,
+            Self::PluginUnavailable { .. } | Self::Storage(_) | Self::DiskFull => ErrorCode::KafkaStorageError,
             Self::TimedOut => ErrorCode::RequestTimedOut,
             // Retriable, and no client drops the batch for it.
             Self::Stopping | Self::LanesFull => ErrorCode::NotLeaderOrFollower,

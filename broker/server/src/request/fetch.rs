@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ottla_log::FileRange;
 use ottla_wire::message::{
     FetchFrame, FetchRecords, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
@@ -19,6 +20,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{CloseReason, Frame, Peer, Piece, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::fetch::Plan;
+use crate::fetch::plan::{Patience, WaitsForDisk};
+use crate::partition::Partition;
 use crate::partition::watermark::Bell;
 
 const READ_COMMITTED: i8 = 1;
@@ -29,11 +32,16 @@ pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead,
     let arrived = Instant::now();
     let broker = Arc::clone(broker);
     // A copy of these few bytes, so that a long poll does not keep the whole receive buffer.
-    let frame = frame.to_vec();
+    let frame: Arc<[u8]> = Arc::from(&*frame);
     Reply::later(async move { answer(&broker, head, &frame, arrived).await })
 }
 
-async fn answer(broker: &Broker, head: RequestHead, frame: &[u8], arrived: Instant) -> Result<Response, CloseReason> {
+async fn answer(
+    broker: &Arc<Broker>,
+    head: RequestHead,
+    frame: &Arc<[u8]>,
+    arrived: Instant,
+) -> Result<Response, CloseReason> {
     let request: FetchRequest<'_> = decoded(head, frame)?;
     if request.session_epoch > 0 {
         // No session was ever given out, so whatever this one is, it is not ours.
@@ -43,9 +51,12 @@ async fn answer(broker: &Broker, head: RequestHead, frame: &[u8], arrived: Insta
     let deadline = arrived + Duration::from_millis(request.max_wait_ms.max(0) as u64);
     let mut stop = broker.shutdown.watch();
     loop {
-        let plan = Plan::make(broker, head.version, &request);
+        let plan = match Plan::make(broker, head.version, &request, Patience::None) {
+            Ok(plan) => plan,
+            Err(WaitsForDisk) => plan_patiently(broker, head, frame).await?,
+        };
         if plan.is_due(&request) || Instant::now() >= deadline || stop.has_begun() {
-            return Ok(respond(head, &request, plan));
+            return Ok(respond(broker, head, &request, plan));
         }
         let bell = Bell::new();
         let registrations = plan.watch(&bell);
@@ -58,19 +69,35 @@ async fn answer(broker: &Broker, head: RequestHead, frame: &[u8], arrived: Insta
     }
 }
 
-fn respond(head: RequestHead, request: &FetchRequest<'_>, plan: Plan) -> Response {
+/// Looks where batches are on a thread that may wait for the disk.
+async fn plan_patiently(broker: &Arc<Broker>, head: RequestHead, frame: &Arc<[u8]>) -> Result<Plan, CloseReason> {
+    let internal = |what: &dyn std::fmt::Display| CloseReason::Internal(what.to_string());
+    let _one_of_few = broker.cold_reads.acquire().await.map_err(|closed| internal(&closed))?;
+    let (broker, frame) = (Arc::clone(broker), Arc::clone(frame));
+    let planning = tokio::task::spawn_blocking(move || {
+        let request: FetchRequest<'_> = decoded(head, &frame)?;
+        Plan::make(&broker, head.version, &request, Patience::Any)
+            .map_err(|WaitsForDisk| CloseReason::Internal("a read waits for a disk it has waited for".to_owned()))
+    });
+    planning.await.map_err(|error| internal(&error))?
+}
+
+fn respond(broker: &Broker, head: RequestHead, request: &FetchRequest<'_>, plan: Plan) -> Response {
     let aborted_transactions = (request.isolation_level == READ_COMMITTED).then(Vec::new);
     let mut ranges = Vec::new();
     let topics = request.topics.iter().zip(plan.topics).map(|(wanted, planned)| {
         let partitions = wanted.partitions.iter().zip(planned).map(|(wanted, planned)| {
-            let records = match planned.range {
-                Some(range) => {
+            let records = match (planned.range, planned.partition) {
+                (Some(range), Some(partition)) => {
                     let bytes = range.bytes;
-                    ranges.push(range);
+                    ranges.push((range, partition));
                     FetchRecords::Region { bytes }
                 }
-                None => FetchRecords::default(),
+                _ => FetchRecords::default(),
             };
+            if planned.error_code != ErrorCode::None {
+                broker.metrics.note_error(head.key, planned.error_code);
+            }
             PartitionData {
                 partition_index: wanted.partition,
                 error_code: planned.error_code,
@@ -95,14 +122,14 @@ fn respond(head: RequestHead, request: &FetchRequest<'_>, plan: Plan) -> Respons
 }
 
 /// Puts the ranges into the holes of the frame.
-fn assemble(frame: FetchFrame, ranges: Vec<ottla_log::FileRange>) -> Response {
+fn assemble(frame: FetchFrame, ranges: Vec<(FileRange, Arc<Partition>)>) -> Response {
     let FetchFrame { head, holes } = frame;
     let head = Bytes::from(head);
     let mut rest = Vec::with_capacity(2 * holes.len());
     let first = holes.first().map_or(head.len(), |hole| hole.position);
     let ends = holes.iter().skip(1).map(|hole| hole.position).chain(std::iter::once(head.len()));
-    for ((hole, end), range) in holes.iter().zip(ends).zip(ranges) {
-        rest.push(Piece::File(range));
+    for ((hole, end), (range, partition)) in holes.iter().zip(ends).zip(ranges) {
+        rest.push(Piece::File(range, partition));
         if hole.position < end {
             rest.push(Piece::Bytes(head.slice(hole.position..end)));
         }

@@ -64,7 +64,10 @@ fn answer(broker: &Broker, head: RequestHead, request: &ListOffsetsRequest<'_>) 
                     leader_epoch,
                     ..Default::default()
                 },
-                Err(error_code) => ListOffsetsPartitionResponse { partition_index, error_code, ..Default::default() },
+                Err(error_code) => {
+                    broker.metrics.note_error(head.key, error_code);
+                    ListOffsetsPartitionResponse { partition_index, error_code, ..Default::default() }
+                }
             }
         });
         ListOffsetsTopicResponse { name: topic.name.clone(), partitions: partitions.collect() }

@@ -103,7 +103,11 @@ impl<'a> Turn<'a> {
     /// Handles one frame, the 4-byte length taken off.
     pub fn handle(&mut self, frame: BytesMut) {
         let bytes = frame.len();
-        match open(self.peer, frame) {
+        let opened = open(self.peer, frame);
+        if let Ok((head, _)) = &opened {
+            self.broker.metrics.note_request(head.key);
+        }
+        match opened {
             Ok((head, body)) if head.key == ApiKey::Produce => {
                 if !self.joined.add(self.broker, head, body) {
                     self.finish();

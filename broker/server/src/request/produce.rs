@@ -81,13 +81,13 @@ impl Joined {
     }
 
     /// Sends the batches on their way. The reply to each request comes back in turn, with the bytes of the request.
-    pub(super) fn send(self, broker: &Broker, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, usize)> {
+    pub(super) fn send(self, broker: &Arc<Broker>, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, usize)> {
         let mut submitted = broker.router.submit_all(self.batches).into_iter();
         self.requests.into_iter().map(move |JoinedRequest { head, bytes, produced }| {
             let reply = match produced {
                 Ok(mut produced) => {
                     produced.take_submitted(&mut submitted);
-                    produced.reply(peer, head)
+                    produced.reply(broker, peer, head)
                 }
                 Err(reason) => reason.into(),
             };
@@ -264,23 +264,23 @@ impl Produced {
         }
     }
 
-    fn reply(mut self, peer: &Arc<Peer>, head: RequestHead) -> Reply {
+    fn reply(mut self, broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead) -> Reply {
         if self.settle_at_once() {
-            return self.answer(peer, head);
+            return self.answer(broker, peer, head);
         }
-        let peer = Arc::clone(peer);
+        let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
         if self.acks == Acks::Never {
             // Nobody sends it again: it goes its way although its timeout passes or its connection ends.
             self.deadline = Instant::now() + UNACKNOWLEDGED_PATIENCE;
             let settled = tokio::spawn(async move {
                 self.settle().await;
-                self.answer(&peer, head)
+                self.answer(&broker, &peer, head)
             });
             return Reply::later(async move { settled.await.unwrap_or(Reply::Silent) });
         }
         Reply::later(async move {
             self.settle().await;
-            self.answer(&peer, head)
+            self.answer(&broker, &peer, head)
         })
     }
 
@@ -329,7 +329,13 @@ impl Produced {
         }
     }
 
-    fn answer(&self, peer: &Peer, head: RequestHead) -> Reply {
+    fn answer(&self, broker: &Broker, peer: &Peer, head: RequestHead) -> Reply {
+        for refusal in self.topics.iter().flat_map(|it| &it.partitions).filter_map(ProducedPartition::refusal) {
+            broker.metrics.note_error(head.key, refusal.error_code());
+            if matches!(refusal, Refusal::DiskFull) {
+                broker.metrics.disk_full.inc();
+            }
+        }
         if self.acks == Acks::Never {
             let failed = self.topics.iter().find_map(|topic| {
                 let refusal = topic.partitions.iter().find_map(ProducedPartition::refusal)?;

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_log::FileRange;
 use ottla_wire::{ApiVersion, DecodeError, Message};
 
 use super::RequestHead;
+use crate::partition::Partition;
 
 /// What becomes of one request. Replies leave in the order of their requests, whatever their kind.
 pub enum Reply {
@@ -93,8 +95,8 @@ pub struct Response {
 pub enum Piece {
     /// Bytes in memory.
     Bytes(Bytes),
-    /// Record batches in a segment file, which the kernel copies to the socket.
-    File(FileRange),
+    /// Record batches in a segment file, which the kernel copies to the socket, and whose they are.
+    File(FileRange, Arc<Partition>),
 }
 
 impl Piece {
@@ -102,7 +104,7 @@ impl Piece {
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(range) => u64::from(range.bytes),
+            Self::File(range, _) => u64::from(range.bytes),
         }
     }
 

@@ -1,12 +1,10 @@
 //! How large a partition is, and whether its bytes are at hand.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::PartitionLog;
+use super::{PartitionLog, Slot};
 use crate::Offset;
-
-/// What a search for an offset reads at first.
-const HEADER_BYTES: u64 = 4096;
 
 impl PartitionLog {
     /// Bytes appended since the directory was opened.
@@ -14,16 +12,11 @@ impl PartitionLog {
         self.appended_bytes.load(Ordering::Acquire)
     }
 
-    /// Whether finding `offset` may have to wait for the disk: its segment is closed, or is an older one whose batch
-    /// headers are not in memory. The active segment is taken to be.
-    pub fn is_cold(&self, offset: Offset) -> bool {
-        let Some((slot, next_base)) = self.slot_of(offset) else { return false };
-        let Some(segment) = slot.opened() else { return true };
-        if next_base.is_none() {
-            return false;
-        }
-        let position = segment.index().floor_offset(offset).map_or(0, |entry| entry.position);
-        segment.cold_bytes(position, HEADER_BYTES).unwrap_or(0) > 0
+    /// Whether finding `offset` may have to wait for the disk. The end of an open active segment is taken to be in memory
+    /// without asking: that is where almost everybody reads.
+    pub fn may_wait(&self, offset: Offset) -> bool {
+        let at_the_end = |(slot, next): (Arc<Slot>, Option<Offset>)| next.is_none() && slot.opened().is_some();
+        !self.slot_of(offset).is_some_and(at_the_end) && self.is_cold(offset)
     }
 
     /// Bytes of all batches on the disk, nothing reserved or derived. Asks the disk for segments that are not open.

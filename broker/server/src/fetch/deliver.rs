@@ -84,7 +84,7 @@ impl Delivery {
     fn blame(&self, error: &io::Error, range: &FileRange, partition: &Partition) {
         if blames_disk(error) {
             self.metrics.read_errors.inc();
-            partition.failed_reads.note(range);
+            partition.log.report_read_error(range, error);
             tracing::error!(
                 topic = %partition.topic,
                 partition = partition.index,

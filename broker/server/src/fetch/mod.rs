@@ -1,7 +1,6 @@
 //! Reading: from an offset to ranges of segment files, and from those to the socket.
 
 pub mod deliver;
-pub mod failed_reads;
 pub mod plan;
 
 pub use deliver::Delivery;

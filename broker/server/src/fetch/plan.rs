@@ -10,7 +10,6 @@ use ottla_log::{FileRange, LocateError, PartitionLog};
 use ottla_wire::message::{EpochEndOffset, FetchPartition, FetchRequest, FetchTopic, LeaderIdAndEpoch};
 use ottla_wire::{ErrorCode, LeaderEpoch, Offset};
 
-use super::failed_reads::Readable;
 use crate::broker::Broker;
 use crate::partition::Partition;
 use crate::partition::watermark::{Bell, Registration};
@@ -151,18 +150,12 @@ impl Plan {
         if room == 0 && self.bytes > 0 {
             return Ok(planned);
         }
-        if patience == Patience::None && log.is_cold(offset) {
+        if patience == Patience::None && log.may_wait(offset) {
             return Err(WaitsForDisk);
         }
-        Ok(match log.locate(offset, room, high) {
+        Ok(match find(log, offset, room, high, patience)? {
             // The log returns one batch at least; only the first of the whole answer may be larger than there is room.
             Ok(Some(range)) => {
-                match partition.failed_reads.look_up(&range) {
-                    Readable::Yes => {}
-                    Readable::Maybe if patience == Patience::None => return Err(WaitsForDisk),
-                    Readable::Maybe if partition.failed_reads.try_again(&range) => {}
-                    Readable::Maybe | Readable::No => return Ok(self.fail(planned, ErrorCode::KafkaStorageError)),
-                }
                 let more_behind = range.next_offset < high;
                 self.available += u64::from(if more_behind { range.bytes.max(room) } else { range.bytes });
                 if self.bytes == 0 || range.bytes <= room {
@@ -195,6 +188,37 @@ impl Plan {
             range: None,
         };
         self.fail(planned, error_code)
+    }
+}
+
+/// Attempts to find sound batches, each of which finds other damage.
+const ATTEMPTS_MAX: usize = 100;
+
+/// Finds batches whose bytes were seen to be sound. Those that nobody has looked at in this process are looked at first;
+/// damage is kept out of what is found then, so that exactly the offsets that are lost answer an error.
+fn find(
+    log: &PartitionLog,
+    offset: Offset,
+    room: u32,
+    high: Offset,
+    patience: Patience,
+) -> Result<Result<Option<FileRange>, LocateError>, WaitsForDisk> {
+    let mut attempts = 0;
+    loop {
+        let located = log.locate(offset, room, high);
+        let Ok(Some(range)) = &located else { return Ok(located) };
+        if range.is_checked() {
+            return Ok(located);
+        }
+        if patience == Patience::None {
+            return Err(WaitsForDisk);
+        }
+        attempts += 1;
+        match log.check(range) {
+            Ok(()) => return Ok(located),
+            Err(LocateError::Corrupt { .. }) if attempts < ATTEMPTS_MAX => {}
+            Err(error) => return Ok(Err(error)),
+        }
     }
 }
 

@@ -32,7 +32,6 @@ pub use refusal::Refusal;
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use crate::clock;
-use crate::fetch::failed_reads::FailedReads;
 use crate::route::Lane;
 use sequence::{Check, Producer, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
@@ -49,8 +48,6 @@ pub struct Partition {
     pub log: Arc<PartitionLog>,
     /// How far it may be read.
     pub watermark: Watermark,
-    /// What of it could not be read.
-    pub failed_reads: FailedReads,
     intake: Mutex<Intake>,
 }
 
@@ -137,15 +134,7 @@ impl Partition {
         if log.is_offline() {
             watermark.close();
         }
-        Ok(Self {
-            topic_id,
-            topic,
-            index,
-            log,
-            watermark,
-            failed_reads: FailedReads::default(),
-            intake: Mutex::default(),
-        })
+        Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::default() })
     }
 
     /// Tells everybody who waits that nothing more comes: the topic is being deleted.

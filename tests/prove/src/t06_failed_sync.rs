@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ottla_tests::Broker;
 use ottla_tests::syscalls::{self, Call};
 use ottla_wire::ErrorCode;
 
@@ -74,11 +75,18 @@ fn case(setting: &Setting, seed: u64, outcome: &mut Outcome) -> Option<Duration>
     for (producer, end) in producers.iter_mut().zip(ends) {
         match end {
             Stopped::Refused(ErrorCode::KafkaStorageError, at) => refusals.push(at),
+            // A broker without any log directory left ends, once it has said why.
+            Stopped::Gone(_) if has_given_up(&broker) => {}
             other => outcome.violation(seed, 1, format!("sync {which} failed and a producer ended with {other:?}")),
         }
         let before = producer.acked.len();
         let again = producer.send(address, 1);
-        if !matches!(again, Stopped::Refused(ErrorCode::KafkaStorageError, _)) || producer.acked.len() > before {
+        let refused = match again {
+            Stopped::Refused(ErrorCode::KafkaStorageError, _) => true,
+            Stopped::Gone(_) => has_given_up(&broker),
+            _ => false,
+        };
+        if !refused || producer.acked.len() > before {
             outcome.violation(seed, 1, format!("sync {which} failed and a producer goes on with {again:?}"));
         }
     }
@@ -99,6 +107,11 @@ fn case(setting: &Setting, seed: u64, outcome: &mut Outcome) -> Option<Duration>
         outcome.violation(seed, 1, format!("the last producer was refused {} ms after the first", took.as_millis()));
     }
     Some(took)
+}
+
+/// Whether the broker ended because its only log directory is offline, and not for another reason.
+fn has_given_up(broker: &Broker) -> bool {
+    broker.log_lines().iter().any(|line| line.contains("every log directory is offline"))
 }
 
 /// No answer without a sync that succeeded, and no second sync of a file whose sync failed.

@@ -13,7 +13,7 @@ use ottla_tests::guest::ROUND_ROBIN;
 use ottla_tests::mount::Mount;
 use ottla_tests::{Broker, skip, wait};
 use ottla_wire::ErrorCode;
-use ottla_wire::message::InitProducerIdRequest;
+use ottla_wire::message::{CreatableTopic, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest};
 use support::{TOPIC, fetch, metric, produce, produce_as};
 
 /// What a broker may take to go on once there is room.
@@ -92,4 +92,64 @@ fn a_start_on_a_full_disk_keeps_the_route_journal_and_carries_it_out_when_there_
     });
     assert!(begun.elapsed() < RESUMES_WITHIN);
     assert_eq!(broker.end_offsets(TOPIC, 3), [6, 6, 6], "each record once");
+}
+
+/// Asks for a topic of many partitions; what the broker answers.
+fn try_create(broker: &Broker, name: &str) -> ErrorCode {
+    let topic =
+        CreatableTopic { name: name.into(), num_partitions: 50, replication_factor: 1, ..CreatableTopic::default() };
+    let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
+    Connection::to(broker).call(7, &request, |response| response.topics[0].error_code)
+}
+
+fn is_there(broker: &Broker, name: &str) -> bool {
+    Connection::to(broker).call(9, &MetadataRequest { topics: None, ..MetadataRequest::default() }, |response| {
+        response.topics.iter().any(|topic| topic.name.as_deref() == Some(name))
+    })
+}
+
+/// Uses up a block of producer ids, so that the next one has to be written down.
+fn producer_ids(broker: &Broker) -> ErrorCode {
+    let mut connection = Connection::to(broker);
+    let mut ids =
+        (0..1001).map(|_| connection.call(4, &InitProducerIdRequest::default(), |response| response.error_code));
+    ids.find(|code| *code != ErrorCode::None).unwrap_or(ErrorCode::None)
+}
+
+#[test]
+fn metadata_resumes_when_a_full_disk_has_room_and_no_topic_is_made_by_half() {
+    let Some(disk) = disk("metadata_resumes_when_a_full_disk_has_room_and_no_topic_is_made_by_half") else { return };
+    let mut broker = Broker::builder().data_dir(&disk.path().join("data")).start();
+    broker.create_topic(TOPIC, 1, &[]);
+    assert_eq!(produce(&broker, b"first").0, ErrorCode::None);
+    let mut later = Vec::new();
+    for round in 0..3 {
+        fill(disk.path());
+        let name = format!("later-{round}");
+        let refused = wait::until("a topic to be refused", || {
+            let code = try_create(&broker, &name);
+            (code != ErrorCode::None).then_some(code)
+        });
+        assert_eq!(refused, ErrorCode::KafkaStorageError);
+        assert!(!is_there(&broker, &name));
+        // It writes what it has room for, and says so otherwise; nothing is believed that is not there.
+        producer_ids(&broker);
+        if round == 1 {
+            broker.kill9();
+            broker.restart();
+            assert!(!fetch(&broker, 0, 0).expect("records").is_empty(), "what is there is read");
+        }
+        make_room(disk.path());
+        let begun = Instant::now();
+        assert_eq!(producer_ids(&broker), ErrorCode::None);
+        let taken = |code| matches!(code, ErrorCode::None | ErrorCode::TopicAlreadyExists);
+        wait::until_true("the topic to be made", || taken(try_create(&broker, &name)));
+        broker.set_topic(TOPIC, "max.message.bytes", "2000000");
+        assert!(begun.elapsed() < RESUMES_WITHIN);
+        assert!(is_there(&broker, &name));
+        later.push(name);
+    }
+    broker.kill9();
+    broker.restart();
+    assert!(later.iter().all(|name| is_there(&broker, name)), "what was made stays");
 }

@@ -36,12 +36,18 @@ fn start(path: &Path, options: PartitionOptions) -> (Arc<FaultyDisk>, LogDir, Ar
 fn tags(partition: &PartitionLog) -> Vec<u8> {
     let (mut tags, mut next) = (Vec::new(), Offset(0));
     while let Some((bytes, range)) = partition.read_batches(next, u32::MAX, partition.end_offset()).unwrap() {
-        for batch in batches(&bytes) {
-            let batch = batch.unwrap();
-            batch.check_crc().unwrap();
-            tags.extend(batch.records(1 << 20).unwrap().iter().map(|record| record.unwrap().value.unwrap()[0]));
-        }
+        tags.extend(tags_in(&bytes));
         next = range.next_offset;
+    }
+    tags
+}
+
+fn tags_in(bytes: &[u8]) -> Vec<u8> {
+    let mut tags = Vec::new();
+    for batch in batches(bytes) {
+        let batch = batch.unwrap();
+        batch.check_crc().unwrap();
+        tags.extend(batch.records(1 << 20).unwrap().iter().map(|record| record.unwrap().value.unwrap()[0]));
     }
     tags
 }
@@ -390,4 +396,111 @@ fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
     let (log, _) = LogDir::open_on(disk.clone(), directory.path(), options).unwrap();
     let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
     assert_eq!((tags(&partition), partition.high_watermark()), (vec![1], Offset(1)));
+}
+
+/// Everything that takes space fails.
+fn fill(disk: &FaultyDisk) {
+    for call in [DiskCall::Create, DiskCall::Write, DiskCall::Allocate, DiskCall::Rename] {
+        disk.fail(call, 0, usize::MAX, ENOSPC);
+    }
+}
+
+/// A partition of five durable batches, as a crash may leave it: with something torn behind them, or the last one damaged.
+fn crashed(path: &Path, options: PartitionOptions, torn: bool, damaged: bool) {
+    let (log, _) = LogDir::open(path, LogOptions::default()).unwrap();
+    let name = PartitionName::new("t", 0).unwrap();
+    let partition = log.create_partition(&name, Uuid::nil(), options).unwrap();
+    (0..5).for_each(|tag| assert!(partition.append(&mut batch(tag, 100)).is_ok()));
+    log.shutdown().unwrap();
+    fs::remove_file(path.join(crate::format::MARKER_FILE)).unwrap();
+    let segment = path.join("t-0/00000000000000000000.log");
+    let mut bytes = fs::read(&segment).unwrap();
+    let last = bytes.len() - 10;
+    bytes[last] ^= u8::from(damaged);
+    bytes.extend_from_slice(&[7; 50][..if torn { 50 } else { 0 }]);
+    fs::write(&segment, &bytes).unwrap();
+}
+
+#[test]
+fn a_start_on_a_full_disk_serves_everything_and_appends_nothing_before_its_epoch_is_durable() {
+    let strict = PartitionOptions::default();
+    let lax = PartitionOptions { durability: crate::Durability::PageCache, ..strict };
+    for (options, torn, damaged, closed) in [
+        (strict, true, false, false),
+        (strict, false, true, false),
+        (strict, true, true, false),
+        (lax, false, false, false),
+        (strict, true, false, true),
+        (strict, false, true, true),
+    ] {
+        let case = format!("{:?}, torn {torn}, damaged {damaged}, closed {closed}", options.durability);
+        let directory = tempfile::tempdir().unwrap();
+        crashed(directory.path(), options, torn, damaged);
+        let acknowledged: Vec<u8> = (0..if damaged { 4 } else { 5 }).collect();
+        let read = |partition: &PartitionLog| {
+            let upto = Offset(acknowledged.len() as i64);
+            let (bytes, _) = partition.read_batches(Offset(0), u32::MAX, upto).unwrap().unwrap();
+            tags_in(&bytes)
+        };
+        let disk = FaultyDisk::new(1);
+        fill(&disk);
+        let opened = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default());
+        let (log, report) = opened.unwrap_or_else(|error| panic!("{case}: {error}"));
+        let partition = Arc::clone(&log.partitions()[0]);
+        assert_eq!((read(&partition), partition.end_offset()), (acknowledged.clone(), Offset(5)), "{case}");
+        let refused = partition.append(&mut batch(9, 100));
+        assert!(matches!(refused, Err(AppendError::NoSpace)), "{case}: {refused:?}");
+        let raised = partition.leader_epoch();
+        assert_eq!(raised.0 > 0, report.epochs_raised > 0, "{case}");
+        if closed {
+            // What is owed must not be forgotten over a clean shutdown.
+            log.close().unwrap_err();
+            assert!(!directory.path().join(crate::format::MARKER_FILE).exists(), "{case}");
+            continue;
+        }
+        disk.heal();
+        partition.append(&mut batch(5, 100)).unwrap();
+        assert_eq!(read(&partition), acknowledged, "{case}");
+        disk.power_cut(3).unwrap();
+        drop((log, partition));
+        // Whatever became of the batch, the epoch it was written with is known.
+        let (log, _) = LogDir::open(directory.path(), LogOptions::default()).unwrap();
+        let partition = &log.partitions()[0];
+        assert!(partition.leader_epoch() >= raised, "{case}");
+        assert_eq!(read(partition), acknowledged, "{case}");
+    }
+}
+
+#[test]
+fn a_start_without_room_for_another_file_raises_its_epoch_durably() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = PartitionOptions::default();
+    crashed(directory.path(), options, true, false);
+    let disk = FaultyDisk::new(1);
+    disk.fail(DiskCall::Create, 0, usize::MAX, ENOSPC);
+    let (log, report) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
+    assert_eq!(report.epochs_raised, 1);
+    let raised = log.partitions()[0].leader_epoch();
+    assert!(raised.0 > 0);
+    disk.power_cut(5).unwrap();
+    drop(log);
+    let (_, _log, partition) = start(directory.path(), options);
+    assert_eq!((partition.leader_epoch(), tags(&partition)), (raised, (0..5).collect()));
+}
+
+#[test]
+fn a_partition_that_a_full_disk_has_no_room_for_is_refused_as_such_and_leaves_nothing() {
+    for call in [DiskCall::Create, DiskCall::Write, DiskCall::Rename] {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, log, _) = start(directory.path(), PartitionOptions::default());
+        let name = PartitionName::new("u", 0).unwrap();
+        for after in 0.. {
+            disk.fail(call, after, 1, ENOSPC);
+            match log.create_partition(&name, Uuid::nil(), PartitionOptions::default()) {
+                Ok(_) => break,
+                Err(error) => assert!(matches!(error, CreateError::NoSpace { .. }), "{call:?} {after}: {error}"),
+            }
+            assert!(log.partition(&name).is_none() && !directory.path().join("u-0").exists());
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::partition::{Meta, Opened, PartitionLog};
 use crate::recovery::{Recovered, recover};
 use crate::report::RecoveryReport;
 use crate::shared::Shared;
-use crate::state_file::StateReadError;
+use crate::state_file::{StateReadError, is_full};
 use crate::stats::LogStats;
 
 /// Up to this many files are synced one by one at start and shutdown; beyond, the file system is synced as a whole.
@@ -63,7 +63,10 @@ impl LogDir {
         tracing::error!(broken = ?crate::canary::chosen(), "built to break promises: never keep data with it");
         make_directory(&*disk, path).map_err(io_error)?;
         for directory in [NEW_DIR, TRASH_DIR] {
-            disk.create_dir(&path.join(directory)).map_err(io_error)?;
+            let directory = path.join(directory);
+            if !directory.is_dir() {
+                disk.create_dir(&directory).map_err(io_error)?;
+            }
         }
         let lock = take_lock(path)?;
         let clean = match Shared::marker(&disk, path).read() {
@@ -167,9 +170,9 @@ impl LogDir {
             options,
             epochs: EpochHistory::from_entries([(LeaderEpoch(0), Offset(0))]),
         };
-        let log = self.build(meta).map_err(|source| match source.kind() {
-            io::ErrorKind::StorageFull => CreateError::NoSpace { name: name.clone() },
-            _ => CreateError::Io { name: name.clone(), source },
+        let log = self.build(meta).map_err(|source| {
+            let name = name.clone();
+            if is_full(&source) { CreateError::NoSpace { name } } else { CreateError::Io { name, source } }
         })?;
         self.shared.partitions_mut().insert(name.clone(), Arc::clone(&log));
         Ok(log)
@@ -184,9 +187,9 @@ impl LogDir {
             disk.create_dir(&aside)?;
             disk.create(&aside.join(segment_file_name(Offset(0), SEGMENT_SUFFIX)))?;
             let staged = PartitionLog::meta_file(&self.shared, &aside);
-            let beside = staged.stage(&meta.encode()).map_err(io::Error::other)?;
+            let beside = staged.stage(&meta.encode())?;
             disk.sync_path(&beside)?;
-            staged.install().map_err(io::Error::other)?;
+            staged.install()?;
             // From the first moment on: where there is none, a start cannot tell what may be cut off.
             let (mut checkpoint, _) = CheckpointFile::open(Arc::clone(disk), &aside)?;
             let empty =
@@ -398,7 +401,7 @@ fn make_durable(shared: &Shared, recovered: &mut [Recovered]) -> Result<(), Open
     for partition in recovered.iter_mut() {
         files.append(&mut partition.unsynced);
         if partition.meta_changed {
-            files.push(partition.stage_meta(shared)?);
+            files.extend(partition.stage_meta(shared)?);
         }
     }
     sync_all(shared, &files).map_err(io_error)?;
@@ -476,11 +479,14 @@ fn note(report: &mut RecoveryReport, partition: &Recovered) {
     }
 }
 
-/// Moves half-made partitions to the trash; how much lies there.
+/// Moves half-made partitions to the trash, where they stay until a later start if the disk is full; how much lies there.
 fn discard_leftovers(disk: &dyn Disk, path: &Path) -> io::Result<usize> {
     for entry in fs::read_dir(path.join(NEW_DIR))? {
         let entry = entry?;
-        disk.rename(&entry.path(), &path.join(TRASH_DIR).join(entry.file_name()))?;
+        match disk.rename(&entry.path(), &path.join(TRASH_DIR).join(entry.file_name())) {
+            Err(error) if is_full(&error) => break,
+            moved => moved?,
+        }
     }
     Ok(fs::read_dir(path.join(TRASH_DIR))?.count())
 }

@@ -23,11 +23,11 @@ use crate::format::{
 };
 use crate::index::Index;
 use crate::options::{Durability, PartitionOptions};
-use crate::partition::{Meta, Opened, PartitionLog, QuarantinedRange, write_index};
+use crate::partition::{Meta, Opened, Owed, PartitionLog, QuarantinedRange, write_index};
 use crate::report::TruncatedRange;
 use crate::scan::{Bounds, Ending, Survey, holds_bytes, survey};
 use crate::shared::Shared;
-use crate::state_file::{StateReadError, StateWriteError};
+use crate::state_file::{StateReadError, StateWriteError, is_full};
 use crate::{LeaderEpoch, Offset};
 
 /// A partition brought back, and what is left to do before anybody may use it.
@@ -37,6 +37,8 @@ pub(crate) struct Recovered {
     pub(crate) unsynced: Vec<PathBuf>,
     /// `partition.meta` has to be written.
     pub(crate) meta_changed: bool,
+    /// What the disk had no room for.
+    owed: Owed,
     /// The log is durable further than its checkpoint says.
     pub(crate) advanced: bool,
     pub(crate) findings: Findings,
@@ -71,17 +73,46 @@ impl Recovered {
         let (durable, log_start, active_bytes) = (*end, *log_start, *active_bytes);
         let active_base = bases.last().copied().unwrap_or(durable);
         let reached = Checkpoint { durable, log_start, active_base, active_bytes };
-        *persisted = Some(reached);
-        checkpoint.write(reached)
+        match checkpoint.write(reached) {
+            Err(error) if is_full(&error) => {
+                // The older one is still true: the next start reads more than it had to, no more.
+                *persisted = None;
+                Ok(Vec::new())
+            }
+            written => {
+                *persisted = Some(reached);
+                written
+            }
+        }
     }
 
-    /// Writes `partition.meta` beside the old one; it takes its place with [`finish_meta`](Self::finish_meta).
-    pub(crate) fn stage_meta(&self, shared: &Shared) -> Result<PathBuf, StateWriteError> {
-        PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode())
+    /// Writes `partition.meta` beside the old one; it takes its place with [`finish_meta`](Self::finish_meta). None where
+    /// there is no room.
+    pub(crate) fn stage_meta(&mut self, shared: &Shared) -> Result<Option<PathBuf>, StateWriteError> {
+        match PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode()) {
+            Err(error) if error.is_full() => {
+                self.owed.meta = true;
+                Ok(None)
+            }
+            staged => staged.map(Some),
+        }
     }
 
-    pub(crate) fn finish_meta(&self, shared: &Shared) -> Result<(), StateWriteError> {
-        PartitionLog::meta_file(shared, &self.opened.directory).install()
+    pub(crate) fn finish_meta(&mut self, shared: &Shared) -> Result<(), StateWriteError> {
+        let file = PartitionLog::meta_file(shared, &self.opened.directory);
+        if !self.owed.meta {
+            return file.install();
+        }
+        match file.write(&self.opened.meta.encode()) {
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "the disk is full: written before the first append");
+                Ok(())
+            }
+            written => {
+                self.owed.meta = false;
+                written
+            }
+        }
     }
 
     pub(crate) fn into_log(self, shared: Arc<Shared>) -> Arc<PartitionLog> {
@@ -90,6 +121,7 @@ impl Recovered {
             log.note_scanned(base);
         }
         log.take_damage(self.findings.quarantined);
+        log.owe(self.owed);
         log
     }
 }
@@ -117,14 +149,21 @@ pub(crate) fn recover(
     let swapped = finish_swaps(shared, &directory).map_err(at(&directory))?;
     let log_start = persisted.map_or(Offset(0), |it| it.log_start);
     let bases = list_segments(shared, &directory, log_start).map_err(at(&directory))?;
-    let mut recovery =
-        Recovery { shared, directory: &directory, findings: &mut findings, meta, bases, unsynced: swapped };
+    let mut recovery = Recovery {
+        shared,
+        directory: &directory,
+        findings: &mut findings,
+        meta,
+        bases,
+        unsynced: swapped,
+        owed: Owed::default(),
+    };
     let known = persisted.filter(|it| clean && !recovery.findings.meta_rebuilt && recovery.is_where_it_was(it));
     let (end, active_bytes) = match known {
         Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
         None => recovery.scan(persisted).map_err(at(&directory))?,
     };
-    let Recovery { meta, bases, mut unsynced, .. } = recovery;
+    let Recovery { meta, bases, mut unsynced, owed, .. } = recovery;
     if findings.scanned && forget_beyond(&shared.disk, &directory, end).map_err(at(&directory))? {
         unsynced.push(directory.clone());
     }
@@ -136,7 +175,7 @@ pub(crate) fn recover(
     let meta_changed = findings.meta_rebuilt || findings.epoch_raised;
     let advanced = persisted.is_none_or(|persisted| persisted.durable != end);
     let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted: known };
-    Ok(Recovered { opened, unsynced, meta_changed, advanced, findings })
+    Ok(Recovered { opened, unsynced, meta_changed, owed, advanced, findings })
 }
 
 fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
@@ -217,6 +256,7 @@ struct Recovery<'a> {
     meta: Meta,
     bases: Vec<Offset>,
     unsynced: Vec<PathBuf>,
+    owed: Owed,
 }
 
 impl Recovery<'_> {
@@ -331,7 +371,7 @@ impl Recovery<'_> {
         self.findings.indexes_rebuilt += usize::from(!active);
         match write_index(&*self.shared.disk, &path, index) {
             // Recovery must not need space: the index is made again when it is needed.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) if is_full(&error) => Ok(()),
             other => other,
         }
     }
@@ -367,8 +407,14 @@ impl Recovery<'_> {
     }
 
     fn begin_segment(&mut self, base: Offset) -> io::Result<()> {
-        self.shared.disk.create(&self.segment_path(base))?;
-        self.unsynced.extend([self.segment_path(base), self.directory.to_path_buf()]);
+        match self.shared.disk.create(&self.segment_path(base)) {
+            // It holds nothing yet: whoever appends makes it first.
+            Err(error) if is_full(&error) => self.owed.segment = Some(base),
+            created => {
+                created?;
+                self.unsynced.extend([self.segment_path(base), self.directory.to_path_buf()]);
+            }
+        }
         self.bases.push(base);
         Ok(())
     }

@@ -3,8 +3,11 @@
 //! ```text
 //! file  = copy ‖ copy                       either copy suffices, so one bad sector loses nothing
 //! copy  = magic "OTTLAST1" · version u32 · payload bytes u32 · CRC-32C u32 (of version, bytes, payload) · payload
-//!         zero-padded to a multiple of 512
+//!         zero-padded to a multiple of 512; a file written in place may have longer padding
 //! ```
+//!
+//! On a full disk, where there is no room for a second file, a small one is overwritten in place: first the copy that
+//! readers do not look at, then, once that is durable, the other one.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
@@ -19,6 +22,8 @@ const HEADER_BYTES: usize = 20;
 const SECTOR_BYTES: usize = 512;
 /// No state file comes near this; a greater length is damage.
 const PAYLOAD_MAX_BYTES: usize = 256 << 20;
+/// File systems hand out space in blocks of this size or of a multiple: a file has the rest of its last one already.
+const BLOCK_BYTES: usize = 4096;
 
 /// One small file, replaced as a whole: written beside, synced, renamed, directory synced.
 #[derive(Clone, Debug)]
@@ -45,6 +50,27 @@ pub enum StateWriteError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl StateWriteError {
+    /// Whether the disk was full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+}
+
+impl From<StateWriteError> for io::Error {
+    fn from(error: StateWriteError) -> Self {
+        match error {
+            StateWriteError::Io { source, .. } => source,
+            error @ StateWriteError::TooLarge { .. } => Self::other(error),
+        }
+    }
+}
+
+/// Whether an error says that there is no space, or none for this user.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a state file was not read.
@@ -100,7 +126,10 @@ impl StateFile {
     }
 
     fn replace(&self, payload: &[u8]) -> io::Result<()> {
-        let file = self.write_beside(payload)?;
+        let file = match self.write_beside(payload) {
+            Err(full) if is_full(&full) => return self.overwrite(payload, full),
+            written => written?,
+        };
         self.disk.sync_data(&file)?;
         self.disk.rename(&self.beside(), &self.path)?;
         self.path.parent().map_or(Ok(()), |directory| self.disk.sync_dir(directory))
@@ -121,8 +150,30 @@ impl StateFile {
     fn write_beside(&self, payload: &[u8]) -> io::Result<File> {
         let copy = encode_copy(self.version, payload);
         let file = self.disk.create(&self.beside())?;
-        self.disk.write_at(&file, &mut [IoSlice::new(&copy), IoSlice::new(&copy)], 0)?;
+        if let Err(error) = self.disk.write_at(&file, &mut [IoSlice::new(&copy), IoSlice::new(&copy)], 0) {
+            // What was written of it would only take room that others need.
+            let _ = self.disk.remove_file(&self.beside());
+            return Err(error);
+        }
         Ok(file)
+    }
+
+    /// Writes the content into the file that is there, if that needs no space; otherwise the answer is `full`.
+    fn overwrite(&self, payload: &[u8], full: io::Error) -> io::Result<()> {
+        let Ok(before) = fs::read(&self.path) else { return Err(full) };
+        let mut copy = encode_copy(self.version, payload);
+        let copy_bytes = copy.len().max(before.len() / 2);
+        // The old content has to be in the first copy, which stands until the second one is durable.
+        if decode_copy(&before).is_none() || copy_bytes * 2 > before.len().next_multiple_of(BLOCK_BYTES) {
+            return Err(full);
+        }
+        copy.resize(copy_bytes, 0);
+        let file = self.disk.open(&self.path, true)?;
+        for position in [copy_bytes as u64, 0] {
+            self.disk.write_at(&file, &mut [IoSlice::new(&copy)], position)?;
+            self.disk.sync_data(&file)?;
+        }
+        Ok(())
     }
 
     fn beside(&self) -> PathBuf {
@@ -227,9 +278,38 @@ mod tests {
         let state = StateFile::on(disk.clone(), directory.path().join("state"), 1);
         state.write(b"old").unwrap();
         for call in [DiskCall::Write, DiskCall::Sync, DiskCall::Rename] {
-            disk.fail(call, 0, 1, 28);
+            disk.fail(call, 0, 1, libc::EIO);
             state.write(b"new").unwrap_err();
             assert_eq!(state.read().unwrap().as_deref(), Some(&b"old"[..]));
+        }
+        // No space at all, and too much to write for the space that the file has.
+        disk.fail(DiskCall::Write, 0, 1, libc::ENOSPC);
+        assert!(state.write(&[1; 4000]).unwrap_err().is_full());
+        assert_eq!(state.read().unwrap().as_deref(), Some(&b"old"[..]));
+    }
+
+    #[test]
+    fn a_small_state_file_is_written_on_a_full_disk_and_never_half() {
+        for full in [DiskCall::Create, DiskCall::Write] {
+            for payload_bytes in [1, 480, 500, 1100] {
+                let payload = vec![7; payload_bytes];
+                for seed in 0..40 {
+                    let directory = tempfile::tempdir().unwrap();
+                    let disk = FaultyDisk::new(seed);
+                    let state = StateFile::on(disk.clone(), directory.path().join("state"), 1);
+                    state.write(&[6; 600]).unwrap();
+                    disk.fail(full, 0, 1, libc::ENOSPC);
+                    // A cut after the first copy, in the middle of the second one, or after all.
+                    let whole = seed % 2 == 0;
+                    if !whole {
+                        disk.fail(DiskCall::Sync, (seed % 4 / 2) as usize, 1, libc::EIO);
+                    }
+                    assert_eq!(state.write(&payload).is_ok(), whole);
+                    disk.power_cut(seed).unwrap();
+                    let found = StateFile::new(state.path(), 1).read().unwrap().unwrap();
+                    assert!(found == payload || (!whole && found == [6; 600]), "{} bytes", found.len());
+                }
+            }
         }
     }
 }

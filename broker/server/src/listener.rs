@@ -233,12 +233,12 @@ mod tests {
     #[test]
     fn an_address_others_can_reach_wants_the_long_flag() {
         for open in ["0.0.0.0:9092", "[::]:9092", "192.0.2.1:9092"] {
-            let refused = listen_address(&config(open), false).unwrap_err().to_string();
+            let refused = listen_address(&config(open).listen, false).unwrap_err().to_string();
             assert!(refused.contains("--i-accept-an-open-broker"), "{refused}");
-            assert!(listen_address(&config(open), true).is_ok());
+            assert!(listen_address(&config(open).listen, true).is_ok());
         }
         for closed in ["127.0.0.1:9092", "[::1]:9092", "localhost:0", "127.8.8.8:1"] {
-            assert!(listen_address(&config(closed), false).is_ok(), "{closed}");
+            assert!(listen_address(&config(closed).listen, false).is_ok(), "{closed}");
         }
     }
 

@@ -131,7 +131,7 @@ impl PartitionLog {
         self.check_writable()?;
         let base = self.end_offset();
         let plan = assign(buffers, base, self.leader_epoch())?;
-        self.shared.unmark().map_err(|error| self.failed_sync(error))?;
+        self.shared.unmark().and_then(|()| self.settle_debt()).map_err(|error| self.failed_sync(error))?;
         let segment = self.writable_segment(tail, base, &plan)?;
         let position = tail.position;
         self.reserve_space(tail, &segment, position + plan.bytes);

@@ -170,6 +170,8 @@ impl PartitionLog {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);
         // An append that began before the log was closed ends first.
         drop(self.tail());
+        // The next start believes what it finds: where that lacks something there must not be a marker.
+        self.settle_debt()?;
         self.flush().map_err(offline)?;
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unsynced = Vec::new();

@@ -7,6 +7,7 @@
 //! - `replace` takes segments out of the log and puts one in the place of several
 //! - `retain` says which segments are old enough to go
 //! - `slot` opens segments when they are needed and closes them for others
+//! - `owed` is what a start on a full disk could not write
 //! - `meta` is `partition.meta`
 
 mod append;
@@ -14,6 +15,7 @@ mod check;
 mod flush;
 mod locate;
 mod meta;
+mod owed;
 mod replace;
 mod retain;
 mod size;
@@ -31,12 +33,14 @@ use uuid::Uuid;
 pub use self::append::Appended;
 pub use self::locate::{FileRange, QuarantinedRange, ScannedRange};
 pub(crate) use self::meta::Meta;
+pub(crate) use self::owed::Owed;
 pub use self::retain::{Removed, Retention};
 pub(crate) use self::slot::{Slot, write_index};
 
 use self::append::Tail;
 use self::check::ReadFailure;
 use self::flush::Flushed;
+use self::owed::Debt;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::CleanState;
 use crate::commit::FlushTicket;
@@ -90,6 +94,8 @@ pub struct PartitionLog {
     /// The watermark that listeners were told last; held while they are called, so that they see it rise only.
     told: Mutex<i64>,
     deleted: AtomicBool,
+    /// What the start had no space to write.
+    debt: Debt,
     /// How far the partition is compacted; held while it is.
     clean: Mutex<CleanState>,
 }
@@ -138,6 +144,7 @@ impl PartitionLog {
             listeners: RwLock::default(),
             told: Mutex::new(end.0),
             deleted: AtomicBool::new(false),
+            debt: Debt::default(),
             clean: Mutex::default(),
         })
     }
@@ -245,9 +252,17 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Gives a partition whose `partition.meta` was lost its topic again.
+    /// Gives a partition whose `partition.meta` was lost its topic again. On a full disk that is written down before the
+    /// first append.
     pub fn set_topic_id(&self, topic_id: Uuid) -> Result<(), AlterError> {
-        self.rewrite_meta(|meta| meta.topic_id = topic_id)
+        match self.rewrite_meta(|meta| meta.topic_id = topic_id) {
+            Err(AlterError::Write(error)) if error.is_full() => {
+                self.meta().topic_id = topic_id;
+                self.owe(Owed { meta: true, segment: None });
+                Ok(())
+            }
+            written => written,
+        }
     }
 
     fn rewrite_meta(&self, change: impl FnOnce(&mut Meta)) -> Result<(), AlterError> {

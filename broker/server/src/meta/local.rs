@@ -1,11 +1,19 @@
 //! The metadata of a node on its own, in one redb file. redb commits by copy-on-write and one fsync: a crash at any
 //! moment leaves the state before or after a call, never between.
+//!
+//! redb refuses everything after its first I/O error. The next call opens the file again and finds the state before or
+//! after the call that failed; but not once a sync has failed: then the system may show what the disk does not have. On a
+//! disk so full that the file cannot even be opened, a copy of it in memory is read until there is room.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use uuid::Uuid;
 
+use super::file::{MetaFile, copy_of};
 use super::{MetaError, MetadataStore, PluginRecord, TopicRecord};
 
 const TOPICS: TableDefinition<&str, &[u8]> = TableDefinition::new("topics");
@@ -20,23 +28,75 @@ const CACHE_BYTES: usize = 1 << 20;
 
 /// [`MetadataStore`] in a file of this machine.
 pub struct LocalStore {
-    database: Database,
+    path: PathBuf,
+    database: Mutex<Held>,
+    sync_failed: Arc<AtomicBool>,
     cluster_id: String,
 }
 
+/// The database, as far as it can be used.
+enum Held {
+    /// The file.
+    File(Database),
+    /// A copy of the file in memory, to be read: there is no room to open the file.
+    Copy(Database),
+    /// It failed: it is opened again when it is needed.
+    Failed,
+}
+
 impl LocalStore {
-    /// Opens the store, or creates it with a new cluster id.
+    /// Opens the store, or creates it with a new cluster id. One that exists is opened on a full disk, too.
     pub fn open(path: &Path) -> Result<Self, MetaError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(redb::Error::from)?;
-        let cluster_id = ready(&database)?;
-        Ok(Self { database, cluster_id })
+        let sync_failed = Arc::new(AtomicBool::new(false));
+        let opened = open_file(path, &sync_failed)
+            .and_then(|database| ready(&database).map(|cluster_id| (Held::File(database), cluster_id)));
+        let (database, cluster_id) = match opened {
+            Err(MetaError::Database(error)) if is_full(&error) => {
+                tracing::warn!("no room to open the metadata for writing: it is read only until there is ({error})");
+                let database = open_copy(path)?;
+                let cluster_id = ready(&database)?;
+                (Held::Copy(database), cluster_id)
+            }
+            opened => opened?,
+        };
+        Ok(Self { path: path.to_owned(), database: Mutex::new(database), sync_failed, cluster_id })
     }
 
     fn write<T>(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>) -> Result<T, MetaError> {
-        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        let value = change(&transaction)?;
-        transaction.commit().map_err(redb::Error::from)?;
-        Ok(value)
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*held, Held::File(_)) {
+            *held = Held::File(open_file(&self.path, &self.sync_failed)?);
+        }
+        let write = |database: &Database| {
+            let transaction = database.begin_write()?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        self.using(&mut held, write)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, MetaError> {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*held, Held::Failed) {
+            *held = Held::File(open_file(&self.path, &self.sync_failed)?);
+        }
+        self.using(&mut held, |database| look(&database.begin_read()?))
+    }
+
+    /// Uses the database, and lets go of it where it fails.
+    fn using<T>(
+        &self,
+        held: &mut Held,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, MetaError> {
+        let (Held::File(database) | Held::Copy(database)) = &*held else { return Err(redb::Error::PreviousIo.into()) };
+        let done = work(database);
+        let failed = matches!(done, Err(redb::Error::Io(_) | redb::Error::PreviousIo));
+        if failed && !self.sync_failed.load(Ordering::Acquire) {
+            *held = Held::Failed;
+        }
+        Ok(done?)
     }
 
     fn records<T>(
@@ -44,15 +104,33 @@ impl LocalStore {
         table: TableDefinition<&'static str, &'static [u8]>,
         decode: fn(&str, &[u8]) -> Result<T, MetaError>,
     ) -> Result<Vec<T>, MetaError> {
-        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        let table = transaction.open_table(table).map_err(redb::Error::from)?;
-        let mut records = Vec::new();
-        for entry in table.iter().map_err(redb::Error::from)? {
-            let (name, bytes) = entry.map_err(redb::Error::from)?;
-            records.push(decode(name.value(), bytes.value())?);
-        }
-        Ok(records)
+        let stored: Vec<(String, Vec<u8>)> = self.read(|transaction| {
+            let table = transaction.open_table(table)?;
+            let records = table.iter()?.map(|entry| {
+                let (name, bytes) = entry?;
+                Ok((name.value().to_owned(), bytes.value().to_owned()))
+            });
+            records.collect()
+        })?;
+        stored.iter().map(|(name, bytes)| decode(name, bytes)).collect()
     }
+}
+
+fn open_file(path: &Path, sync_failed: &Arc<AtomicBool>) -> Result<Database, MetaError> {
+    let file = MetaFile::open(path, Arc::clone(sync_failed))?;
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file);
+    Ok(opened.map_err(redb::Error::from)?)
+}
+
+fn open_copy(path: &Path) -> Result<Database, MetaError> {
+    let copy = copy_of(path).map_err(redb::Error::from)?;
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(copy);
+    Ok(opened.map_err(redb::Error::from)?)
+}
+
+fn is_full(error: &redb::Error) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    matches!(error, redb::Error::Io(error) if full.contains(&error.kind()))
 }
 
 /// Makes sure that the tables and the cluster id exist, and returns the id.
@@ -119,11 +197,10 @@ impl MetadataStore for LocalStore {
     }
 
     fn producer_id_mark(&self) -> Result<i64, MetaError> {
-        let read = || -> Result<i64, redb::Error> {
-            let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
+        self.read(|transaction| {
+            let numbers = transaction.open_table(NUMBERS)?;
             Ok(numbers.get(PRODUCER_ID_MARK)?.map_or(0, |mark| mark.value()))
-        };
-        Ok(read()?)
+        })
     }
 
     fn set_producer_id_mark(&self, mark: i64) -> Result<(), MetaError> {
@@ -187,6 +264,33 @@ mod tests {
         assert_eq!(store.plugins().unwrap(), vec![plugin]);
         store.delete_plugin("p").unwrap();
         assert_eq!(store.plugins().unwrap(), vec![]);
+    }
+
+    /// A database that has failed, and what the disk under it does next.
+    #[test]
+    fn a_failed_call_is_forgotten_by_the_next_one_and_what_was_stored_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metadata.redb");
+        let store = LocalStore::open(&path).unwrap();
+        store.put_topic(&topic("a", 1)).unwrap();
+        let full = || redb::Error::Io(io::Error::from_raw_os_error(libc::ENOSPC));
+        // As redb does: one error, and another one for everything after it.
+        for error in [full(), redb::Error::PreviousIo] {
+            let failed: Result<(), _> = store.write(|transaction| {
+                transaction.open_table(NUMBERS)?.insert(PRODUCER_ID_MARK, 77)?;
+                Err(error)
+            });
+            failed.unwrap_err();
+            assert!(matches!(*store.database.lock().unwrap(), Held::Failed));
+            assert_eq!(store.producer_id_mark().unwrap(), 0, "nothing half written is believed");
+            assert_eq!(store.topics().unwrap().len(), 1);
+        }
+        store.set_producer_id_mark(5).unwrap();
+        // The file cannot be told from one that lost what was synced.
+        store.sync_failed.store(true, Ordering::Release);
+        let failed: Result<(), _> = store.write(|_| Err(full()));
+        failed.unwrap_err();
+        assert!(matches!(*store.database.lock().unwrap(), Held::File(_)), "it stays closed to everything");
     }
 
     #[test]

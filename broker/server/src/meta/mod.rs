@@ -4,6 +4,7 @@
 //! A returned `Ok` of a writing call means the change survives a power cut. Calls block on the disk: never call them
 //! on a thread that serves connections.
 
+mod file;
 mod format;
 pub mod local;
 pub mod plugin_record;
@@ -16,7 +17,8 @@ pub use topic_record::TopicRecord;
 /// Why metadata could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
-    /// The database refused; what is on the disk is as it was before the call.
+    /// The database refused. What is on the disk is as it was before the call, or as the call would have it, whole: whoever
+    /// does not make the call again takes the change back.
     #[error("metadata database: {0}")]
     Database(#[from] redb::Error),
     /// A stored record does not read back.

@@ -72,7 +72,11 @@ impl From<TopicChangeError> for Refusal {
             TopicChangeError::Exists(_) | TopicChangeError::Deleting(_) => ErrorCode::TopicAlreadyExists,
             TopicChangeError::Collides { .. } | TopicChangeError::Name(_) => ErrorCode::InvalidTopicException,
             TopicChangeError::Unknown => ErrorCode::UnknownTopicOrPartition,
-            TopicChangeError::Meta(_) | TopicChangeError::Log(_) | TopicChangeError::Panicked => {
+            TopicChangeError::Meta(_)
+            | TopicChangeError::Log(_)
+            | TopicChangeError::NoSpace(_)
+            | TopicChangeError::Unfinished(_)
+            | TopicChangeError::Panicked => {
                 tracing::error!("a change of a topic failed: {error}");
                 ErrorCode::KafkaStorageError
             }

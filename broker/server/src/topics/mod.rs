@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ottla_log::{PartitionLog, PartitionName, PartitionOptions};
+use ottla_log::{CreateError, Offset, PartitionLog, PartitionName, PartitionOptions};
 use uuid::Uuid;
 
 use crate::config::{Config, TopicSettings};
@@ -93,6 +93,12 @@ pub enum TopicChangeError {
     /// The log could not make or remove a partition.
     #[error("{0}")]
     Log(String),
+    /// There is no room for a partition.
+    #[error("{0}")]
+    NoSpace(String),
+    /// It was being created when an earlier process ended, or a creation could not be taken back yet.
+    #[error("Topic '{0}' was half created and the disk is full or failed; it is taken back or completed first.")]
+    Unfinished(String),
     /// A defect of the broker.
     #[error("a thread of the broker panicked")]
     Panicked,
@@ -118,6 +124,10 @@ pub struct TopicTable {
     changing: Mutex<()>,
     /// Names of topics that are deleted but for partitions in a log directory that is offline: a later start finishes.
     deleting: Mutex<HashSet<String>>,
+    /// Topics whose creation failed and could not be taken back: that is tried before the next creation.
+    unfinished: Mutex<Vec<TopicRecord>>,
+    /// Names of topics without records whose partitions a start on a full disk could not make: a later start does.
+    unmade: Mutex<HashSet<String>>,
 }
 
 /// When the partitions of a topic are put together.
@@ -174,8 +184,15 @@ pub enum TopicsOpenError {
 impl TopicTable {
     /// Puts topics and the partitions found on the disk together, finishing what a crash interrupted.
     pub fn open(config: &Config, meta: Arc<dyn MetadataStore>, log: Arc<LogDirs>) -> Result<Self, TopicsOpenError> {
-        let table =
-            Self { meta, log, index: RwLock::default(), changing: Mutex::default(), deleting: Mutex::default() };
+        let table = Self {
+            meta,
+            log,
+            index: RwLock::default(),
+            changing: Mutex::default(),
+            deleting: Mutex::default(),
+            unfinished: Mutex::default(),
+            unmade: Mutex::default(),
+        };
         for record in table.meta.topics()? {
             let wrong = |wrong: TopicChangeError| TopicsOpenError::Partition {
                 topic: record.name.clone(),
@@ -198,7 +215,15 @@ impl TopicTable {
             }
             let occasion = Occasion::Start { lacking: table.lacks_partitions(&record) };
             let count = record.partition_count;
-            let topic = table.assemble(&record.name, record.id, count, settings, occasion).map_err(wrong)?;
+            let topic = match table.assemble(&record.name, record.id, count, settings, occasion) {
+                Err(error @ TopicChangeError::NoSpace(_)) if table.is_empty_so_far(&record) => {
+                    // It was never told to be there, and must not keep the others from being read.
+                    tracing::error!("topic {} is left out until the next start: {error}", record.name);
+                    table.unmade.lock().unwrap_or_else(PoisonError::into_inner).insert(record.name);
+                    continue;
+                }
+                assembled => assembled.map_err(wrong)?,
+            };
             table.write_index().insert(&topic);
         }
         table.report_orphans();
@@ -208,6 +233,12 @@ impl TopicTable {
     fn lacks_partitions(&self, record: &TopicRecord) -> bool {
         let name = |index| PartitionName { topic: record.name.clone(), index };
         (0..record.partition_count).any(|index| self.log.partition(&name(index)).is_none())
+    }
+
+    fn is_empty_so_far(&self, record: &TopicRecord) -> bool {
+        let name = |index| PartitionName { topic: record.name.clone(), index };
+        let found = |index| self.log.partition(&name(index));
+        (0..record.partition_count).all(|index| found(index).is_none_or(|log| log.end_offset() == Offset(0)))
     }
 
     /// Directories that belong to no topic are left alone: deleting what one does not know is no recovery.
@@ -253,6 +284,9 @@ impl TopicTable {
         if self.deleting().contains(name) {
             return Err(TopicChangeError::Deleting(name.to_owned()));
         }
+        if self.unmade.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+            return Err(TopicChangeError::Unfinished(name.to_owned()));
+        }
         let index = self.read_index();
         if index.names.contains_key(name) {
             return Err(TopicChangeError::Exists(name.to_owned()));
@@ -266,7 +300,11 @@ impl TopicTable {
     /// Creates a topic. It can be used as soon as this returns. Blocks on the disk.
     pub fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicChangeError> {
         let _changing = self.change();
+        self.take_back_unfinished();
         self.check_new(&new.name)?;
+        if self.unfinished().iter().any(|record| record.name == new.name) {
+            return Err(TopicChangeError::Unfinished(new.name));
+        }
         let NewTopic { name, partition_count, settings } = new;
         let record = TopicRecord {
             name,
@@ -276,19 +314,35 @@ impl TopicTable {
             deleting: false,
         };
         // Metadata first: a crash after it leaves a topic whose missing partitions the next start makes.
-        self.meta.put_topic(&record)?;
-        match self.assemble(&record.name, record.id, partition_count, settings, Occasion::Creation) {
+        let stored = self.meta.put_topic(&record).map_err(TopicChangeError::from);
+        let assembled =
+            stored.and_then(|()| self.assemble(&record.name, record.id, partition_count, settings, Occasion::Creation));
+        match assembled {
             Ok(topic) => {
                 self.write_index().insert(&topic);
                 Ok(topic)
             }
             Err(error) => {
-                if let Err(undo) = self.forget(&record) {
-                    tracing::error!("topic {} was half created and could not be taken back: {undo}", record.name);
-                }
+                self.unfinished().push(record);
+                self.take_back_unfinished();
                 Err(error)
             }
         }
+    }
+
+    /// Takes back creations that failed half way. Called while nothing else is changed.
+    fn take_back_unfinished(&self) {
+        let unfinished = std::mem::take(&mut *self.unfinished());
+        for record in unfinished {
+            if let Err(undo) = self.forget(&record) {
+                tracing::warn!("topic {} was half created and is not taken back yet: {undo}", record.name);
+                self.unfinished().push(record);
+            }
+        }
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, Vec<TopicRecord>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces the settings of a topic by what `change` makes of them. Blocks on the disk.
@@ -412,7 +466,10 @@ impl TopicTable {
             if !new && let Some(absent) = self.log.absent_partition(name, topic_id, options) {
                 return Ok(absent);
             }
-            return self.log.create_partition(name, topic_id, options).map_err(|error| failed(&error));
+            return self.log.create_partition(name, topic_id, options).map_err(|error| match error {
+                CreateError::NoSpace { .. } => TopicChangeError::NoSpace(error.to_string()),
+                error => failed(&error),
+            });
         };
         if log.topic_id().is_nil() {
             // Recovery made its partition.meta again and cannot know to whom it belonged.

@@ -1,7 +1,9 @@
 //! Stock clients, unmodified and from their own packages, produce and consume by partition with every codec they have.
 
+use std::collections::BTreeMap;
+
 use ottla_tests::client::{Client, Report, Sending};
-use ottla_tests::{Broker, Record};
+use ottla_tests::{Broker, Record, wait};
 
 const ALL_CODECS: &[&str] = &["none", "gzip", "snappy", "lz4", "zstd"];
 const PARTITIONS: i32 = 4;
@@ -75,6 +77,54 @@ fn the_first_record_creates_its_topic() {
         let received = Client::Kcat.consume(&broker.bootstrap(), &topic);
         assert_eq!(received.len(), 1, "{client:?}");
         assert_eq!(received[0].content(), records[0].content(), "{client:?}");
+    }
+}
+
+/// Compaction leaves gaps between records and batches without any: no client stops at them, and each finds the last record
+/// of every key at the offset it was sent to.
+#[test]
+fn every_client_reads_what_compaction_left() {
+    const KEYS: usize = 50;
+    let broker = Broker::builder().set("log.cleaner.backoff.ms", "50").start();
+    let compacted =
+        [("cleanup.policy", "compact"), ("internal.segment.bytes", "20000"), ("min.cleanable.dirty.ratio", "0")];
+    for codec in ALL_CODECS {
+        let topic = format!("compacted-{codec}");
+        broker.create_topic(&topic, 1, &compacted);
+        let sent: Vec<Record> = (0..3000_usize)
+            .map(|number| {
+                // Long stretches of the same key, so that whole batches go.
+                let key = format!("key {}", number * KEYS / 3000 * 7 % KEYS);
+                // Nothing that a codec makes small: the segments are to fill up.
+                let noise =
+                    (0..8).fold(number as u64 + 1, |noise, _| noise.wrapping_mul(0x5851_F42D_4C95_7F2D) ^ noise >> 29);
+                Record::to(0, key, format!("{codec} {number} {noise:x} {:x}", noise.wrapping_mul(noise | 1)))
+            })
+            .collect();
+        for part in sent.chunks(300) {
+            Client::Confluent.produce(&broker.bootstrap(), &topic, &Sending { codec, ..Sending::default() }, part);
+        }
+        wait::until_true("compaction has taken most records", || {
+            Client::Kcat.consume(&broker.bootstrap(), &topic).len() < sent.len() / 4
+        });
+        let mut last = BTreeMap::new();
+        for (offset, record) in sent.iter().enumerate() {
+            last.insert(record.key.clone(), offset as i64);
+        }
+        for reader in [Client::Kcat, Client::Confluent, Client::KafkaPython, Client::Aiokafka, Client::Ottla] {
+            let received = reader.consume(&broker.bootstrap(), &topic);
+            let offsets: Vec<i64> = received.iter().map(|record| record.offset).collect();
+            assert!(offsets.is_sorted_by(|one, next| one < next), "{reader:?} {codec}: {offsets:?}");
+            for record in &received {
+                assert!(
+                    record.content() == sent[record.offset as usize].content(),
+                    "{reader:?} {codec} {}",
+                    record.offset
+                );
+            }
+            let missing: Vec<_> = last.values().filter(|offset| offsets.binary_search(offset).is_err()).collect();
+            assert!(missing.is_empty(), "{reader:?} {codec}: {missing:?}");
+        }
     }
 }
 

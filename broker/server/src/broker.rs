@@ -12,6 +12,7 @@ use ottla_plugin_host::{Compiler, Host, HostOptions, Limits};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort};
 use crate::connection::BufferPool;
 use crate::listener::{self, BindError};
@@ -51,6 +52,8 @@ pub struct Broker {
     pub plugins: Arc<PluginRegistry>,
     /// The way of batches into the log, around plugins where topics have them.
     pub router: Router,
+    /// Lets old data go.
+    pub cleaner: Cleaner,
     /// Says that the broker stops.
     pub shutdown: Shutdown,
     /// Receive buffers between two uses.
@@ -162,6 +165,7 @@ impl Broker {
             .iter()
             .filter_map(|directory| Some((directory.path().to_path_buf(), directory.offline_reason()?)));
         let missing = offline.collect();
+        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics), router.producers());
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
@@ -177,6 +181,7 @@ impl Broker {
             topics,
             plugins,
             router,
+            cleaner,
             listening_on,
             config,
         };
@@ -211,6 +216,7 @@ impl Broker {
 
     /// Flushes everything and leaves the clean-shutdown marker. Blocks on the disk.
     pub fn close(&self) -> Result<(), StopError> {
+        self.cleaner.close();
         self.router.close();
         self.log.close()?;
         Ok(())

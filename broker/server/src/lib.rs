@@ -10,17 +10,19 @@
 //! 6. [`stage`]: what a plugin says about a batch, and the batches made of that.
 //! 7. [`route`]: the way of batches into the log, journal and replay included where plugins move records.
 //! 8. [`fetch`]: from an offset to ranges of segment files, and from those to the socket.
-//! 9. [`topics`]: which topics there are and what they are set to.
-//! 10. [`log_dirs`]: the directories that hold the logs, each failing alone.
-//! 11. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
-//! 12. [`producer_ids`]: ids for idempotent producers.
-//! 13. [`metrics`]: what is counted, and the listener that shows it.
-//! 14. [`meta`]: topics, settings, ids and plugins as they are stored.
-//! 15. [`broker`]: all of it together, started and stopped.
-//! 16. [`cli`], [`telemetry`], [`shutdown`], [`clock`]: the command line, the log lines, the end, the time.
+//! 9. [`cleaner`]: old data goes, by age, by size and by key.
+//! 10. [`topics`]: which topics there are and what they are set to.
+//! 11. [`log_dirs`]: the directories that hold the logs, each failing alone.
+//! 12. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
+//! 13. [`producer_ids`]: ids for idempotent producers.
+//! 14. [`metrics`]: what is counted, and the listener that shows it.
+//! 15. [`meta`]: topics, settings, ids and plugins as they are stored.
+//! 16. [`broker`]: all of it together, started and stopped.
+//! 17. [`cli`], [`telemetry`], [`shutdown`], [`clock`]: the command line, the log lines, the end, the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
+pub mod cleaner;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -25,6 +25,9 @@ mod round;
 mod state;
 mod throttle;
 
+#[cfg(test)]
+mod crash_tests;
+
 use std::io;
 use std::sync::{Arc, PoisonError};
 

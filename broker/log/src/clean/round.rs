@@ -133,6 +133,13 @@ impl<'a> Round<'a> {
         };
         let before: u64 = group.iter().map(|candidate| candidate.segment.bytes()).sum();
         let after = written.index.end_position();
+        // Where no record has a timestamp, retention goes by that of the file.
+        let modified = group.iter().filter_map(|old| old.segment.file().metadata().and_then(|it| it.modified()).ok());
+        if let Some(modified) = modified.max()
+            && let Err(error) = written.file.set_modified(modified)
+        {
+            tracing::debug!(partition = %self.log.name(), %error, "a compacted segment is as old as its file");
+        }
         if self.install(first.segment.base_offset()..last.end, written)? {
             self.report.segments_replaced += group.len();
             self.report.segments_written += 1;
@@ -179,7 +186,12 @@ impl<'a> Round<'a> {
                 }
                 Ok(false)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                if self.log.offline_reason().is_none() {
+                    Output::discard(&*self.log.disk(), &path);
+                }
+                Err(error.into())
+            }
         }
     }
 

@@ -32,6 +32,15 @@ pub struct Removed {
     pub bytes: u64,
 }
 
+/// The segments that a retention does not keep.
+struct TooOld {
+    /// Where the log starts without them.
+    start: Offset,
+    bytes: u64,
+    /// Base offset and bytes of the active segment, if it is one of them.
+    active: Option<(Offset, u64)>,
+}
+
 impl PartitionLog {
     /// Moves the log start up to `before`, at most the high watermark. When this returns, the records below are gone for
     /// every reader and after every crash. Returns the log start, which may have been higher already. Waits for the disk.
@@ -47,6 +56,11 @@ impl PartitionLog {
         Ok(self.log_start_offset())
     }
 
+    /// Where the log would start if the retention were applied now: see [`delete_old_segments`](Self::delete_old_segments).
+    pub fn retained_from(&self, retention: &Retention, upto: Offset, now_ms: i64) -> Result<Offset, RetainError> {
+        Ok(self.too_old(retention, upto, now_ms)?.start)
+    }
+
     /// Removes the oldest segments that the retention does not keep, none that holds records at or above `upto`. A
     /// segment without timestamps is as old as its file. If all of the active segment is too old, another one is begun.
     /// Waits for the disk.
@@ -56,9 +70,25 @@ impl PartitionLog {
         upto: Offset,
         now_ms: i64,
     ) -> Result<Removed, RetainError> {
+        let TooOld { mut start, mut bytes, active } = self.too_old(retention, upto, now_ms)?;
+        if let Some((base, active_bytes)) = active
+            && !self.roll_from(base, start)?
+        {
+            // It took records meanwhile.
+            (start, bytes) = (base, bytes - active_bytes);
+        }
+        if start > self.log_start_offset() {
+            self.move_log_start(start)?;
+        }
+        self.check_removable()?;
+        let segments = self.remove_slots_below_start()?;
+        Ok(Removed { segments, bytes })
+    }
+
+    fn too_old(&self, retention: &Retention, upto: Offset, now_ms: i64) -> Result<TooOld, RetainError> {
         let upto = upto.min(self.high_watermark());
         let mut left_bytes = if retention.retention_bytes < 0 { 0 } else { self.size_bytes()? };
-        let (mut start, mut removed) = (self.log_start_offset(), Removed::default());
+        let mut found = TooOld { start: self.log_start_offset(), bytes: 0, active: None };
         for (slot, next_base) in self.all_slots() {
             let end = next_base.unwrap_or_else(|| self.end_offset());
             if end > upto || end == slot.base() {
@@ -66,24 +96,17 @@ impl PartitionLog {
             }
             let bytes = self.slot_bytes(&slot)?;
             let too_much = retention.retention_bytes >= 0
-                && left_bytes.saturating_sub(bytes) >= retention.retention_bytes as u64
-                && left_bytes > bytes.min(retention.retention_bytes as u64);
+                && bytes > 0
+                && left_bytes.saturating_sub(bytes) >= retention.retention_bytes as u64;
             if !too_much && !self.is_too_old(&slot, retention, now_ms)? {
                 break;
             }
-            if next_base.is_none() && !self.roll_from(slot.base(), end)? {
-                break;
-            }
             left_bytes = left_bytes.saturating_sub(bytes);
-            removed.bytes += bytes;
-            start = end;
+            found.bytes += bytes;
+            found.start = end.max(found.start);
+            found.active = next_base.is_none().then(|| (slot.base(), bytes));
         }
-        if start > self.log_start_offset() {
-            self.move_log_start(start)?;
-        }
-        self.check_removable()?;
-        removed.segments = self.remove_slots_below_start()?;
-        Ok(removed)
+        Ok(found)
     }
 
     /// Begins another segment if the active one has records and its file is older than `segment_ms`. Waits for the disk.

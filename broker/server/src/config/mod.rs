@@ -168,6 +168,14 @@ settings! {
     "log.retention.bytes" retention_bytes: i64 = -1, in -1..=i64::MAX;
     /// Time that a deleted file stays on the disk in Kafka, in milliseconds.
     "log.segment.delete.delay.ms" segment_delete_delay_ms: i64 = 60_000, in 0..=i64::MAX;
+    /// Time between two looks at segments that are too old or too many, in milliseconds.
+    "log.retention.check.interval.ms" retention_check_ms: u64 = 300_000, in 1..=u64::from(u32::MAX);
+    /// Time between two looks at partitions that can be compacted, in milliseconds.
+    "log.cleaner.backoff.ms" cleaner_backoff_ms: u64 = 15_000, in 1..=u64::from(u32::MAX);
+    /// Memory for the keys of one compaction, in bytes: 27 per key. What does not fit is compacted in another round.
+    "log.cleaner.dedupe.buffer.size" cleaner_dedupe_bytes: usize = 128 << 20, in 1 << 20..=1 << 40;
+    /// Most bytes that compaction reads and writes in a second; 0 for no limit.
+    "log.cleaner.io.max.bytes.per.second" cleaner_io_bytes_per_second: u64 = 100 << 20;
     /// Time that a deletion marker stays in a compacted topic, in milliseconds.
     "log.cleaner.delete.retention.ms" cleaner_delete_retention_ms: i64 = 86_400_000, in 0..=i64::MAX;
     /// Time that a record of a compacted topic stays uncompacted at least, in milliseconds.

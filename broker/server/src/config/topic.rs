@@ -250,7 +250,7 @@ topic_settings! {
     /// Bytes of log between two index entries. Holds for segments begun after the change.
     "index.interval.bytes" <- "log.index.interval.bytes" Now index_interval_bytes: i32 = |broker| broker.index_interval_bytes, in 0..=i32::MAX;
     /// What happens to old records: delete, compact or both.
-    "cleanup.policy" <- "log.cleanup.policy" NotYet cleanup_policy: CleanupPolicy = |broker| broker.cleanup_policy;
+    "cleanup.policy" <- "log.cleanup.policy" Now cleanup_policy: CleanupPolicy = |broker| broker.cleanup_policy;
     /// Codec of stored batches. Batches are always kept as the producer sent them, which is what `producer` asks for.
     "compression.type" <- "compression.type" NotYet compression: TopicCompression = |broker| broker.compression;
     /// Effort of gzip where Kafka compresses again, -1 for zlib's choice. Batches are kept as the producer sent them.
@@ -262,23 +262,23 @@ topic_settings! {
     /// Acknowledging replicas wanted at least. One node has one, so one is what is held.
     "min.insync.replicas" <- "min.insync.replicas" NotYet min_insync_replicas: i32 = |broker| broker.min_insync_replicas, in 1..=i32::MAX;
     /// Age after which records may be deleted, in milliseconds; -1 keeps them for ever.
-    "retention.ms" <- "log.retention.ms" | "log.retention.minutes" | "log.retention.hours" NotYet retention_ms: i64 = |broker| broker.log_retention_ms(), in -1..=i64::MAX;
+    "retention.ms" <- "log.retention.ms" | "log.retention.minutes" | "log.retention.hours" Now retention_ms: i64 = |broker| broker.log_retention_ms(), in -1..=i64::MAX;
     /// Size of a partition above which its oldest records may be deleted; -1 is no limit.
-    "retention.bytes" <- "log.retention.bytes" NotYet retention_bytes: i64 = |broker| broker.retention_bytes, in -1..=i64::MAX;
+    "retention.bytes" <- "log.retention.bytes" Now retention_bytes: i64 = |broker| broker.retention_bytes, in -1..=i64::MAX;
     /// Age after which a partition begins a new segment file, in milliseconds.
-    "segment.ms" <- "log.roll.ms" | "log.roll.hours" NotYet segment_ms: i64 = |broker| broker.log_roll_ms(), in 1..=i64::MAX;
+    "segment.ms" <- "log.roll.ms" | "log.roll.hours" Now segment_ms: i64 = |broker| broker.log_roll_ms(), in 1..=i64::MAX;
     /// Greatest random part taken off `segment.ms`, in milliseconds.
-    "segment.jitter.ms" <- "log.roll.jitter.ms" NotYet segment_jitter_ms: i64 = |broker| broker.roll_jitter_ms, in 0..=i64::MAX;
+    "segment.jitter.ms" <- "log.roll.jitter.ms" Now segment_jitter_ms: i64 = |broker| broker.roll_jitter_ms, in 0..=i64::MAX;
     /// Size of an index file. Indexes grow as needed.
     "segment.index.bytes" <- "log.index.size.max.bytes" NotYet segment_index_bytes: i32 = |broker| broker.index_max_bytes, in 4..=i32::MAX;
     /// Time that a deletion marker stays in a compacted topic, in milliseconds.
-    "delete.retention.ms" <- "log.cleaner.delete.retention.ms" NotYet delete_retention_ms: i64 = |broker| broker.cleaner_delete_retention_ms, in 0..=i64::MAX;
+    "delete.retention.ms" <- "log.cleaner.delete.retention.ms" Now delete_retention_ms: i64 = |broker| broker.cleaner_delete_retention_ms, in 0..=i64::MAX;
     /// Time that a record of a compacted topic stays uncompacted at least, in milliseconds.
-    "min.compaction.lag.ms" <- "log.cleaner.min.compaction.lag.ms" NotYet min_compaction_lag_ms: i64 = |broker| broker.cleaner_min_lag_ms, in 0..=i64::MAX;
+    "min.compaction.lag.ms" <- "log.cleaner.min.compaction.lag.ms" Now min_compaction_lag_ms: i64 = |broker| broker.cleaner_min_lag_ms, in 0..=i64::MAX;
     /// Time after which a record of a compacted topic must be compacted, in milliseconds.
-    "max.compaction.lag.ms" <- "log.cleaner.max.compaction.lag.ms" NotYet max_compaction_lag_ms: i64 = |broker| broker.cleaner_max_lag_ms, in 1..=i64::MAX;
+    "max.compaction.lag.ms" <- "log.cleaner.max.compaction.lag.ms" Now max_compaction_lag_ms: i64 = |broker| broker.cleaner_max_lag_ms, in 1..=i64::MAX;
     /// Share of uncompacted bytes that makes compaction worth its while.
-    "min.cleanable.dirty.ratio" <- "log.cleaner.min.cleanable.ratio" NotYet min_cleanable_dirty_ratio: f64 = |broker| broker.cleaner_min_dirty_ratio, in 0.0..=1.0;
+    "min.cleanable.dirty.ratio" <- "log.cleaner.min.cleanable.ratio" Now min_cleanable_dirty_ratio: f64 = |broker| broker.cleaner_min_dirty_ratio, in 0.0..=1.0;
     /// Time that a deleted file stays on the disk, in milliseconds.
     "file.delete.delay.ms" <- "log.segment.delete.delay.ms" NotYet file_delete_delay_ms: i64 = |broker| broker.segment_delete_delay_ms, in 0..=i64::MAX;
     /// Records after which Kafka flushes. Flushing follows `ottla.durability`.

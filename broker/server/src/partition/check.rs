@@ -107,8 +107,9 @@ fn looks_at_records(header: &BatchHeader, rules: &Rules) -> bool {
 
 /// The sequence numbers of a batch from an idempotent producer.
 pub fn span_of(header: &BatchHeader) -> Option<Span> {
-    let span = || Span::new(header.producer_epoch, header.base_sequence, header.record_count);
-    header.is_idempotent().then(span)
+    // Not by the count of records: compaction may have removed some, or all.
+    let BatchHeader { producer_epoch: epoch, base_sequence: first, .. } = *header;
+    header.is_idempotent().then(|| Span { epoch, first, last: header.last_sequence() })
 }
 
 fn structure(error: BatchError, bytes: usize) -> Refusal {

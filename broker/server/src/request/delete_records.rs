@@ -30,7 +30,7 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     let topics = request.topics.iter().map(|wanted| {
         let topic = broker.topics.get(&wanted.name);
         let partitions = wanted.partitions.iter().map(|wanted| {
-            let (low_watermark, error_code) = match delete(topic.as_deref(), wanted) {
+            let (low_watermark, error_code) = match delete(broker, topic.as_deref(), wanted) {
                 Ok(start) => (start.get(), ErrorCode::None),
                 Err(error_code) => (-1, error_code),
             };
@@ -41,7 +41,7 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     Ok(Response::of(head, &DeleteRecordsResponse { topics: topics.collect(), ..Default::default() }))
 }
 
-fn delete(topic: Option<&Topic>, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
+fn delete(broker: &Broker, topic: Option<&Topic>, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if topic.internal {
         return Err(ErrorCode::InvalidTopicException);
@@ -54,6 +54,13 @@ fn delete(topic: Option<&Topic>, wanted: &DeleteRecordsPartition) -> Result<Offs
         OFFSET_HIGH_WATERMARK => partition.watermark.high(),
         offset => Offset(offset),
     };
+    if before > partition.log.log_start_offset() && before <= partition.watermark.high() {
+        // Their producers have to be recognised when the log has forgotten them.
+        broker.router.producers().save(topic).map_err(|error| {
+            tracing::error!("records of {}-{} were not deleted: {error}", topic.name, partition.index);
+            ErrorCode::KafkaStorageError
+        })?;
+    }
     let start = partition.log.delete_records(before).map_err(|error| match error {
         RetainError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         error => {

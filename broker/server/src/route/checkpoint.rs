@@ -33,9 +33,11 @@ pub(super) enum Extent {
 
 /// Why the producers of a topic were not written down.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SaveError {
+pub enum SaveError {
+    /// A log could not be made durable.
     #[error(transparent)]
     Flush(#[from] FlushError),
+    /// The file could not be written.
     #[error(transparent)]
     Write(#[from] StateWriteError),
 }

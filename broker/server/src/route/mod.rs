@@ -57,6 +57,8 @@ use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
 use crate::stage::{self, Address, Staged};
 use crate::topics::{Topic, TopicTable};
 
+pub use checkpoint::SaveError;
+
 pub(crate) use lane::Lane;
 pub use recover::RouteReport;
 
@@ -335,9 +337,26 @@ impl Router {
         }
     }
 
+    /// For those who remove what producers sent.
+    pub fn producers(&self) -> ProducerKeeper {
+        ProducerKeeper(Arc::clone(&self.shared))
+    }
+
     /// Writes down now what would be written down from time to time.
     pub fn checkpoint(&self) {
         self.shared.checkpoint(checkpoint::Extent::Due);
+    }
+}
+
+/// Writes the producers of a topic down, so that their batches may go.
+#[derive(Clone)]
+pub struct ProducerKeeper(Arc<Shared>);
+
+impl ProducerKeeper {
+    /// When this returns, what is known of the producers of the topic's partitions survives although every batch that was
+    /// in the logs before the call goes. Blocks on the disk.
+    pub fn save(&self, topic: &Topic) -> Result<(), SaveError> {
+        checkpoint::save(topic, &self.0.applying)
     }
 }
 

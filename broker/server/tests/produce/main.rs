@@ -5,6 +5,7 @@
 //! - `joined`: requests that arrive together
 //! - `routed`: records that a plugin moves, and what each client is told
 //! - `failing`: plugins that fail
+//! - `cleanup`: retention and compaction
 //! - `registry`: uploads, versions, activation, deletion
 
 #[path = "../../../../plugins/host/tests/host/guest.rs"]
@@ -13,6 +14,7 @@ mod guest;
 mod home;
 
 mod basics;
+mod cleanup;
 mod failing;
 mod idempotent;
 mod joined;

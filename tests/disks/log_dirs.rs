@@ -96,6 +96,8 @@ fn failing_syncs(broker: &mut Broker, trace: &Path, directories: &[&Path]) {
     }
     words.extend(["-o".to_owned(), trace.display().to_string()]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // A start after a kill would sync what it finds, and fail there.
+    broker.terminate();
     broker.restart_with(|builder| builder.under(&words));
 }
 

@@ -295,6 +295,44 @@ fn young_records_stay_and_a_stop_leaves_everything_whole() {
     assert_eq!(read(&partition).keys().copied().collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
 }
 
+#[test]
+fn more_segments_than_may_be_open_are_compacted_one_after_another() {
+    let directory = quick_directory();
+    let few = LogOptions { open_segments_max: 4, ..LogOptions::default() };
+    let (log, _) = LogDir::open(directory.path(), few.clone()).unwrap();
+    let partition = create(&log, "t", SMALL);
+    let mut all = Records::new();
+    for round in 0..60_u8 {
+        all.extend(put(&partition, Codec::None, &[(Some(round % 7), Some(round), 10)], None));
+        close_segment(&partition);
+    }
+    log.shutdown().unwrap();
+    drop(partition);
+    let (log, _) = LogDir::open(directory.path(), few).unwrap();
+    let partition = log.partition(&name("t", 0)).unwrap();
+    let options = CleanOptions {
+        upto: Offset(i64::MAX),
+        now_ms: 1_000_000,
+        delete_retention_ms: MARKERS_MS,
+        min_compaction_lag_ms: 0,
+        key_map_bytes_max: 1 << 20,
+        unpacked_bytes_max: 1 << 20,
+        io_bytes_per_second: 0,
+        is_producer_end: &no,
+        should_stop: &|| false,
+    };
+    let before = log.open_segments();
+    let dirtiness = partition.dirtiness(&options).unwrap();
+    assert_eq!((dirtiness.dirty_bytes, dirtiness.oldest_dirty_ms), (partition.size_bytes().unwrap(), Some(10)));
+    assert!(log.open_segments() <= before + 1, "only the first one is asked for its time");
+    // With a lag every dirty one is asked, once.
+    partition.dirtiness(&CleanOptions { min_compaction_lag_ms: 5, ..options }).unwrap();
+    let report = partition.compact(&options).unwrap();
+    assert_eq!((report.clean_upto, report.segments_replaced), (Offset(60), 60));
+    check(&all, &read(&partition), 60, 0);
+    assert_eq!(dirtiness.dirty_bytes - report.bytes_freed, partition.size_bytes().unwrap());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(usize, Vec<(Option<u8>, Option<u8>, i64)>),

@@ -40,7 +40,7 @@ use self::state::CleanRecord;
 pub(crate) use self::state::{CleanState, forget_beyond};
 use self::throttle::{Stopped, Throttle};
 use crate::error::{FlushError, LocateError};
-use crate::partition::PartitionLog;
+use crate::partition::{PartitionLog, Slot};
 use crate::segment::Segment;
 
 /// How a partition is to be compacted.
@@ -174,11 +174,24 @@ impl From<LocateError> for CleanError {
     }
 }
 
-/// A segment that may be compacted.
+/// A segment that may be compacted. It is opened when its turn comes: there may be more of them than the process may
+/// have files.
 #[derive(Clone)]
 struct Candidate {
-    segment: Arc<Segment>,
+    slot: Arc<Slot>,
     end: Offset,
+    bytes: u64,
+}
+
+impl Candidate {
+    fn base(&self) -> Offset {
+        self.slot.base()
+    }
+
+    /// The segment; `None` if it was removed meanwhile, as retention and deletions do.
+    fn open(&self, log: &PartitionLog) -> Result<Option<Arc<Segment>>, CleanError> {
+        Ok(log.open_listed(&self.slot)?)
+    }
 }
 
 /// What may be compacted now.
@@ -186,6 +199,12 @@ struct Extent {
     candidates: Vec<Candidate>,
     first_dirty: Offset,
     upto: Offset,
+}
+
+impl Extent {
+    fn dirty(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter().filter(|candidate| candidate.end > self.first_dirty)
+    }
 }
 
 impl PartitionLog {
@@ -197,12 +216,16 @@ impl PartitionLog {
         let mut dirtiness = Dirtiness { next_horizon_ms: state.next_horizon_ms, ..Dirtiness::default() };
         for candidate in &extent.candidates {
             if candidate.end <= extent.first_dirty {
-                dirtiness.clean_bytes += candidate.segment.bytes();
+                dirtiness.clean_bytes += candidate.bytes;
                 continue;
             }
-            dirtiness.dirty_bytes += candidate.segment.bytes();
-            if dirtiness.oldest_dirty_ms.is_none() {
-                dirtiness.oldest_dirty_ms = first_timestamp(&candidate.segment)?;
+            dirtiness.dirty_bytes += candidate.bytes;
+        }
+        for candidate in extent.dirty() {
+            let Some(segment) = candidate.open(self)? else { continue };
+            dirtiness.oldest_dirty_ms = first_timestamp(&segment)?;
+            if dirtiness.oldest_dirty_ms.is_some() {
+                break;
             }
         }
         Ok(dirtiness)
@@ -254,16 +277,18 @@ impl PartitionLog {
             if end <= start {
                 continue;
             }
-            // Removed since: the next round looks again.
-            let Some(segment) = self.open_listed(&slot)? else { break };
-            if !segment.is_settled() {
+            if !slot.is_at_rest() {
                 break;
             }
-            let young = options.min_compaction_lag_ms > 0 && segment.index().max_timestamp() > youngest_ms;
-            if young && end > first_dirty {
-                break;
+            if options.min_compaction_lag_ms > 0 && end > first_dirty {
+                // Removed since: the next round looks again.
+                let Some(newest_ms) = self.newest_ms(&slot)? else { break };
+                if newest_ms > youngest_ms {
+                    break;
+                }
             }
-            candidates.push(Candidate { segment, end });
+            let bytes = self.slot_bytes(&slot)?;
+            candidates.push(Candidate { slot, end, bytes });
         }
         let upto = candidates.last().map_or(first_dirty, |last| last.end.max(first_dirty));
         Ok(Extent { candidates, first_dirty, upto })
@@ -276,12 +301,12 @@ impl PartitionLog {
         let mut bytes = 0;
         for candidate in &extent.candidates {
             // Nothing behind the map changes.
-            if candidate.segment.base_offset() >= keys_end {
+            if candidate.base() >= keys_end {
                 break;
             }
-            let more = candidate.segment.bytes();
+            let more = candidate.bytes;
             let joins = groups.last().and_then(|group| group.first()).is_some_and(|first| {
-                bytes + more <= bytes_max && i32::try_from(candidate.end.0 - first.segment.base_offset().0).is_ok()
+                bytes + more <= bytes_max && i32::try_from(candidate.end.0 - first.base().0).is_ok()
             });
             if let Some(group) = groups.last_mut().filter(|_| joins) {
                 group.push(candidate.clone());

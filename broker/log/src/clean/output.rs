@@ -18,11 +18,11 @@ use crate::segment::Segment;
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// A segment being written.
-pub(super) struct Output<'a> {
+pub(super) struct Output {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     /// The first of the old segments: as long as the new one is the beginning of it, nothing is written.
-    first: &'a Segment,
+    first: Arc<Segment>,
     file: Option<File>,
     /// Bytes in the file.
     stored: u64,
@@ -45,8 +45,8 @@ pub(super) struct Written {
     pub(super) index: Index,
 }
 
-impl<'a> Output<'a> {
-    pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, first: &'a Segment, interval_bytes: u32) -> Self {
+impl Output {
+    pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, first: Arc<Segment>, interval_bytes: u32) -> Self {
         let index = Index::new(first.base_offset(), interval_bytes);
         Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, vacancy: None }
     }
@@ -134,7 +134,7 @@ impl<'a> Output<'a> {
 
     /// Whether what stands at `position` of `segment` stands there in the new segment as well.
     fn is_same(&self, segment: &Segment, position: u64) -> bool {
-        self.file.is_none() && std::ptr::eq(segment, self.first) && position == self.index.end_position()
+        self.file.is_none() && std::ptr::eq(segment, &raw const *self.first) && position == self.index.end_position()
     }
 
     fn close_vacancy(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {

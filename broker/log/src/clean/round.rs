@@ -1,8 +1,9 @@
 //! One compaction under way: the keys of the dirty part, then every run of segments.
 
-use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
 
 use ottla_wire::Offset;
 use ottla_wire::record::Batch;
@@ -13,8 +14,9 @@ use super::output::{Output, Written};
 use super::read::{BatchReader, Next};
 use super::throttle::Throttle;
 use super::{Candidate, CleanError, CleanOptions, CleanReport, Extent};
-use crate::format::{STAGED_SUFFIX, segment_file_name};
+use crate::format::{SEGMENT_SUFFIX, STAGED_SUFFIX, segment_file_name};
 use crate::partition::PartitionLog;
+use crate::segment::Segment;
 
 /// The keys of the dirty part.
 pub(super) struct Keys {
@@ -50,12 +52,13 @@ impl<'a> Round<'a> {
     }
 
     pub(super) fn collect_keys(&mut self, extent: &Extent) -> Result<Keys, CleanError> {
-        let dirty = || extent.candidates.iter().filter(|candidate| candidate.end > extent.first_dirty);
         // There are no more keys than offsets.
-        let offsets: u64 = dirty().map(|it| (it.end.0 - it.segment.base_offset().0) as u64).sum();
+        let offsets: u64 = extent.dirty().map(|it| (it.end.0 - it.base().0) as u64).sum();
         let mut keys = Keys { map: KeyMap::new(offsets, self.options.key_map_bytes_max), end: extent.first_dirty };
-        for candidate in dirty() {
-            let mut reader = BatchReader::new(&candidate.segment, extent.first_dirty);
+        for candidate in extent.dirty() {
+            // Without those of a segment that is gone by now, more records stay.
+            let Some(segment) = candidate.open(self.log)? else { continue };
+            let mut reader = BatchReader::new(&segment, extent.first_dirty);
             // What is behind damage hides no key that anything depends on: its records stay.
             while let Next::Batch { batch, .. } = reader.next(&mut self.throttle)? {
                 if batch.header.is_control() {
@@ -86,34 +89,36 @@ impl<'a> Round<'a> {
 
     /// Rewrites a run of segments as one, or parts of it where some are damaged.
     pub(super) fn rewrite(&mut self, group: &[Candidate], keys: &Keys) -> Result<(), CleanError> {
-        let damaged = |candidate: &Candidate| !candidate.segment.index().quarantined().is_empty();
-        for part in group.split_inclusive(damaged) {
-            let (sound, bad) = match part.split_last() {
-                Some((last, sound)) if damaged(last) => (sound, Some(last)),
-                _ => (part, None),
-            };
-            if !sound.is_empty() {
-                self.rewrite_sound(sound, keys)?;
+        let mut from = 0;
+        for (at, candidate) in group.iter().enumerate() {
+            let damaged = |segment: Arc<Segment>| !segment.index().quarantined().is_empty();
+            if !candidate.open(self.log)?.is_some_and(damaged) {
+                continue;
             }
-            if let Some(bad) = bad {
-                self.pass_over(bad);
-            }
+            self.rewrite_sound(group.get(from..at).unwrap_or_default(), keys)?;
+            self.pass_over(candidate);
+            from = at + 1;
         }
-        Ok(())
+        self.rewrite_sound(group.get(from..).unwrap_or_default(), keys)
     }
 
     fn pass_over(&mut self, candidate: &Candidate) {
-        self.report.damaged_segments.push(candidate.segment.base_offset());
+        self.report.damaged_segments.push(candidate.base());
         self.markers_stay = true;
     }
 
     fn rewrite_sound(&mut self, group: &[Candidate], keys: &Keys) -> Result<(), CleanError> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
-        let path = staged_path(self.log, first.segment.base_offset());
+        let path = staged_path(self.log, first.base());
         let written = self.write_group(group, keys, path.clone());
         let written = match written {
             Ok(GroupEnd::Written(written)) if written.index.end_offset() == last.end => written,
             Ok(GroupEnd::Same) => return Ok(()),
+            Ok(GroupEnd::Gone) => {
+                self.discard(&path);
+                self.note_gone();
+                return Ok(());
+            }
             Ok(GroupEnd::Damaged(at)) => {
                 Output::discard(&*self.log.disk(), &path);
                 return self.rewrite_around(group, at, keys);
@@ -125,32 +130,42 @@ impl<'a> Round<'a> {
                 return Ok(());
             }
             Err(error) => {
-                if !self.log.is_deleted() {
-                    Output::discard(&*self.log.disk(), &path);
-                }
+                self.discard(&path);
                 return Err(error);
             }
         };
-        let before: u64 = group.iter().map(|candidate| candidate.segment.bytes()).sum();
+        let before: u64 = group.iter().map(|candidate| candidate.bytes).sum();
         let after = written.index.end_position();
         // Where no record has a timestamp, retention goes by that of the file.
-        let modified = group.iter().filter_map(|old| old.segment.file().metadata().and_then(|it| it.modified()).ok());
+        let path_of = |old: &Candidate| self.log.directory().join(segment_file_name(old.base(), SEGMENT_SUFFIX));
+        let modified = group.iter().filter_map(|old| fs::metadata(path_of(old)).and_then(|it| it.modified()).ok());
         if let Some(modified) = modified.max()
             && let Err(error) = written.file.set_modified(modified)
         {
             tracing::debug!(partition = %self.log.name(), %error, "a compacted segment is as old as its file");
         }
-        if self.install(first.segment.base_offset()..last.end, written)? {
+        if self.install(first.base()..last.end, written)? {
             self.report.segments_replaced += group.len();
             self.report.segments_written += 1;
             self.report.bytes_written += after;
             self.report.bytes_freed += before.saturating_sub(after);
         } else {
-            // Only some of them may be gone.
-            self.markers_stay = true;
-            self.is_unfinished = true;
+            self.note_gone();
         }
         Ok(())
+    }
+
+    /// Leaves nothing behind, unless the directory may be that of a later partition by now.
+    fn discard(&self, path: &Path) {
+        if !self.log.is_deleted() {
+            Output::discard(&*self.log.disk(), path);
+        }
+    }
+
+    /// Segments of a run were removed meanwhile, but maybe only some of them.
+    fn note_gone(&mut self) {
+        self.markers_stay = true;
+        self.is_unfinished = true;
     }
 
     /// Leaves a whole run as it is, since it is not known which of its segments is damaged.
@@ -181,9 +196,7 @@ impl<'a> Round<'a> {
             }
             // Retention or a deletion was quicker.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput || self.log.is_deleted() => {
-                if !self.log.is_deleted() {
-                    Output::discard(&*self.log.disk(), &path);
-                }
+                self.discard(&path);
                 Ok(false)
             }
             Err(error) => {
@@ -197,7 +210,7 @@ impl<'a> Round<'a> {
 
     /// Damage was found on the way: the segment that has it stays as it is, and so do its neighbours this time.
     fn rewrite_around(&mut self, group: &[Candidate], at: Offset, keys: &Keys) -> Result<(), CleanError> {
-        let hit = |candidate: &Candidate| candidate.segment.base_offset() <= at && at < candidate.end;
+        let hit = |candidate: &Candidate| candidate.base() <= at && at < candidate.end;
         if !group.iter().any(hit) {
             // Something stands behind the last batch of the run: no offset says where.
             self.pass_over_all(group);
@@ -214,7 +227,7 @@ impl<'a> Round<'a> {
             if let Some(bad) = bad {
                 tracing::error!(
                     partition = %self.log.name(),
-                    segment = bad.segment.base_offset().0,
+                    segment = bad.base().0,
                     offset = at.0,
                     "a damaged segment is not compacted"
                 );
@@ -226,11 +239,13 @@ impl<'a> Round<'a> {
 
     fn write_group(&mut self, group: &[Candidate], keys: &Keys, path: PathBuf) -> Result<GroupEnd, CleanError> {
         let Some(first) = group.first() else { return Ok(GroupEnd::Same) };
+        let Some(opened) = first.open(self.log)? else { return Ok(GroupEnd::Gone) };
         let interval_bytes = self.log.options().index_interval_bytes;
-        let mut output = Output::new(self.log.disk(), path, &first.segment, interval_bytes);
+        let mut output = Output::new(self.log.disk(), path, opened, interval_bytes);
         let mut thinned = Vec::new();
         for candidate in group {
-            let segment = &candidate.segment;
+            let Some(segment) = candidate.open(self.log)? else { return Ok(GroupEnd::Gone) };
+            let segment = &*segment;
             let mut reader = BatchReader::new(segment, segment.base_offset());
             loop {
                 let (batch, position) = match reader.next(&mut self.throttle)? {
@@ -310,4 +325,6 @@ enum GroupEnd {
     Same,
     /// In damage at this offset.
     Damaged(Offset),
+    /// With a segment that is not there any more.
+    Gone,
 }

@@ -76,16 +76,19 @@ impl PartitionLog {
         let swap = self.directory.join(swap_file_name(&run));
         disk.rename(staged, &swap)?;
         self.shared.sync_dir(&self.directory)?;
-        // Whoever wants to open the new segment waits until its file has its name.
         let slot = Arc::new(Slot::new(run.start));
-        let _opening = slot.hold();
-        {
-            let mut slots = self.slots_mut();
-            let first = slots.partition_point(|slot| slot.base() < run.start);
-            let after = slots.partition_point(|slot| slot.base() < run.end);
-            slots.splice(first..after, [Arc::clone(&slot)]);
-        }
-        let placed = self.place(&replaced, &swap, run.start);
+        let placed = {
+            // Whoever wants to open the new segment waits until its file has its name.
+            let _opening = slot.hold();
+            {
+                let mut slots = self.slots_mut();
+                let first = slots.partition_point(|slot| slot.base() < run.start);
+                let after = slots.partition_point(|slot| slot.base() < run.end);
+                slots.splice(first..after, [Arc::clone(&slot)]);
+            }
+            self.place(&replaced, &swap, run.start)
+        };
+        // Only now: a listener may want to read the very segment.
         placed.inspect_err(|error| self.shared.poison("replacing segments", error))
     }
 
@@ -238,6 +241,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn who_hears_of_a_failed_replacement_may_read_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, _log, partition) = filled(directory.path(), 4);
+        let staged = directory.path().join("t-0/some.staged");
+        fs::write(&staged, read(&partition, 0)).unwrap();
+        let (read, is_read) = std::sync::mpsc::channel();
+        let listening = Arc::downgrade(&partition);
+        partition.on_advance(Box::new(move |_| {
+            let Some(partition) = listening.upgrade().filter(|it| it.is_offline()) else { return };
+            // Whether its file has its name by now is not said.
+            drop(partition.read_batches(Offset(1), 1, partition.end_offset()));
+            read.send(()).ok();
+        }));
+        disk.fail(DiskCall::Remove, 0, 1, libc::EIO);
+        std::thread::spawn(move || partition.replace_slots(Offset(0)..Offset(3), &staged).unwrap_err());
+        is_read.recv_timeout(std::time::Duration::from_secs(20)).expect("the listener never comes back");
     }
 
     #[test]

@@ -130,7 +130,8 @@ impl PartitionLog {
         slots.iter().map(|slot| self.slot_bytes(slot)).sum()
     }
 
-    fn slot_bytes(&self, slot: &Slot) -> io::Result<u64> {
+    /// Bytes of one segment, without opening it.
+    pub(crate) fn slot_bytes(&self, slot: &Slot) -> io::Result<u64> {
         match slot.opened() {
             Some(segment) => Ok(segment.bytes()),
             // The file of the last one is longer than what is in it.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::locate::Walk;
 use super::{Meta, PartitionLog};
@@ -27,6 +27,8 @@ pub(crate) struct Slot {
     checked: Arc<Checked>,
     /// Its disk failed under a reader not long ago.
     failing: AtomicBool,
+    /// Greatest timestamp in it, once somebody asked and no append reaches it any more.
+    newest_ms: OnceLock<i64>,
     /// Held while it is opened or closed.
     opening: Mutex<()>,
 }
@@ -35,7 +37,14 @@ impl Slot {
     /// A segment that is opened when needed.
     pub(crate) fn new(base: Offset) -> Self {
         let checked = Arc::new(Checked::nothing());
-        Self { base, segment: RwLock::default(), checked, failing: AtomicBool::new(false), opening: Mutex::default() }
+        Self {
+            base,
+            segment: RwLock::default(),
+            checked,
+            failing: AtomicBool::new(false),
+            newest_ms: OnceLock::new(),
+            opening: Mutex::default(),
+        }
     }
 
     /// A segment that is open.
@@ -45,6 +54,7 @@ impl Slot {
             checked: Arc::clone(segment.checked()),
             segment: RwLock::new(Some(segment)),
             failing: AtomicBool::new(false),
+            newest_ms: OnceLock::new(),
             opening: Mutex::default(),
         }
     }
@@ -64,7 +74,7 @@ impl Slot {
     }
 
     /// Whether nothing is left to do for it: one that is not open is durable and trimmed, unless it takes appends.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.opened().is_none_or(|segment| segment.is_settled())
     }
 
@@ -149,6 +159,16 @@ impl PartitionLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.next_base(slot).is_none() => Ok(None),
             opened => opened.map(Some),
         }
+    }
+
+    /// The greatest timestamp of a slot at rest: opened for it once, not at every question. `None` if it was removed.
+    pub(crate) fn newest_ms(&self, slot: &Arc<Slot>) -> io::Result<Option<i64>> {
+        if let Some(newest_ms) = slot.newest_ms.get() {
+            return Ok(Some(*newest_ms));
+        }
+        let Some(segment) = self.open_listed(slot)? else { return Ok(None) };
+        let newest_ms = segment.index().max_timestamp();
+        Ok(Some(*slot.newest_ms.get_or_init(|| newest_ms)))
     }
 
     /// Closes the segment of `slot` if nobody needs it and nothing is lost with it. Never waits.

@@ -43,6 +43,12 @@ impl Image {
         Image { files }
     }
 
+    /// The files below `directory`, which may change meanwhile.
+    pub fn names(directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.flat_map(|path| if path.is_dir() { Image::names(&path) } else { vec![path] }).collect()
+    }
+
     /// Makes `directory` hold exactly these files.
     pub fn restore(&self, directory: &Path) {
         std::fs::create_dir_all(directory).expect("a directory");

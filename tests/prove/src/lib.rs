@@ -36,6 +36,7 @@ mod t06_failed_sync;
 mod t07_disk_full;
 mod t08_short_io;
 mod t09_send_errors;
+mod t10_broker_points;
 mod t10_crash_points;
 mod t29_old_formats;
 pub mod tests;

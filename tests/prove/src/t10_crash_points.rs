@@ -21,7 +21,7 @@ use crate::tests::Size;
 use crate::trace::unavailable;
 
 /// Calls that change something on a disk.
-const CALLS: &str =
+pub(crate) const CALLS: &str =
     "pwritev,pwrite64,write,fallocate,ftruncate,rename,renameat,renameat2,unlink,unlinkat,mkdir,openat,fsync,fdatasync";
 const ACTS: [&str; 7] = ["create", "delete", "roll", "delete-records", "retention", "compact", "settings"];
 const BATCHES: u64 = 60;
@@ -274,15 +274,18 @@ fn records(log: &PartitionLog) -> Result<BTreeMap<i64, Entry>, String> {
 }
 
 /// Names that were given by a rename, or taken by one, whose directory is not synced afterwards.
-fn unsynced_names(trace: &str) -> Vec<String> {
+pub(crate) fn unsynced_names(trace: &str) -> Vec<String> {
     let lines: Vec<&str> = trace.lines().collect();
     let mut unsynced = Vec::new();
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("rename") && line.ends_with("= 0")) {
         let paths: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
         let [from, to] = paths.as_slice() else { continue };
         let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf).unwrap_or_default();
-        // Half-made and half-deleted partitions are rubbish to every start.
-        let aside = |path: &Path| [".new", ".trash"].iter().any(|name| path.ends_with(name));
+        // Half-made and half-deleted partitions are rubbish to every start, and so are half-made plugins.
+        let aside = |path: &Path| {
+            [".new", ".trash"].iter().any(|name| path.ends_with(name))
+                || path.parent().is_some_and(|path| path.ends_with("plugins/work"))
+        };
         for directory in [parent(from), parent(to)].into_iter().filter(|path| !aside(path)) {
             let sync = format!("<{}>", directory.display());
             let synced = |line: &&str| (line.contains("fsync(") || line.contains("syncfs(")) && line.contains(&sync);

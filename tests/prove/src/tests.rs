@@ -4,7 +4,7 @@ use crate::report::Outcome;
 use crate::run::Setting;
 use crate::{
     t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t06_failed_sync, t07_disk_full, t08_short_io,
-    t09_send_errors, t10_crash_points, t29_old_formats,
+    t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats,
 };
 
 /// How much is run.
@@ -122,6 +122,14 @@ pub const ALL: &[Test] = &[
         canaries: &[("NoDirSync", 7)],
         in_process: true,
         run: t10_crash_points::run,
+    },
+    Test {
+        name: "t10_broker_points",
+        shows: "killed at one system call after another of routing and of changes to the metadata: once or not at all, and usable",
+        cases: [50, 2_000, 2_000],
+        canaries: &[("NoDirSync", 5)],
+        in_process: false,
+        run: t10_broker_points::run,
     },
     Test {
         name: "t11_visible",

@@ -12,8 +12,11 @@ use ottla_tests::connection::Connection;
 use ottla_tests::guest::ROUND_ROBIN;
 use ottla_tests::mount::Mount;
 use ottla_tests::{Broker, skip, wait};
-use ottla_wire::ErrorCode;
-use ottla_wire::message::{CreatableTopic, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest};
+use ottla_wire::message::{
+    CreatableTopic, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest, PartitionProduceData, ProduceRequest,
+    ProduceResponse, TopicProduceData,
+};
+use ottla_wire::{ErrorCode, RequestHeader, decode_response, encode_request};
 use support::{TOPIC, fetch, metric, produce, produce_as};
 
 /// What a broker may take to go on once there is room.
@@ -58,6 +61,50 @@ fn a_full_disk_refuses_producers_serves_readers_and_resumes_by_itself() {
     wait::until_true("a batch to be taken", || produce(&broker, &[b'c'; 500_000]).0 == ErrorCode::None);
     assert!(begun.elapsed() < RESUMES_WITHIN);
     broker.create_topic("later", 1, &[]);
+}
+
+#[test]
+fn a_batch_that_does_not_fit_any_more_takes_no_other_one_along() {
+    let Some(disk) = disk("a_batch_that_does_not_fit_any_more_takes_no_other_one_along") else { return };
+    let log = disk.path().join("log");
+    let broker = Broker::builder().set("log.dirs", &log.display().to_string()).start();
+    broker.create_topic(TOPIC, 1, &[]);
+    assert_eq!(produce(&broker, &[b'a'; 100]).0, ErrorCode::None);
+    fill(disk.path());
+    wait::until_true("a batch to be refused", || produce(&broker, &[b'b'; 500_000]).0 != ErrorCode::None);
+    let end = broker.end_offsets(TOPIC, 1)[0];
+    let ballast = std::fs::File::options().write(true).open(disk.path().join("ballast")).expect("the ballast");
+    let length = ballast.metadata().expect("its length").len();
+    ballast.set_len(length - (200 << 10)).expect("some room");
+
+    // They arrive together and would be written together.
+    let batches: Vec<_> = [100, 500_000, 100, 500_000, 200]
+        .into_iter()
+        .map(|bytes| ottla_tests::batch::batch(&[(b"k", &vec![b'c'; bytes])], None))
+        .collect();
+    let mut bytes = Vec::new();
+    for (correlation_id, records) in (1..).zip(&batches) {
+        let data = PartitionProduceData { index: 0, records: Some(records) };
+        let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data] };
+        let request =
+            ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
+        let header = RequestHeader::of::<ProduceRequest<'_>>(9, correlation_id, Some("ottla-tests".into()));
+        encode_request(&header, &request, &mut bytes);
+    }
+    let mut connection = Connection::to(&broker);
+    connection.send(&bytes).expect("the requests are taken");
+    let answers: Vec<_> = batches
+        .iter()
+        .map(|_| {
+            let frame = connection.receive_frame().expect("an answer");
+            let (_, response): (_, ProduceResponse<'_>) = decode_response(9, &frame).expect("an answer");
+            let partition = &response.responses[0].partition_responses[0];
+            (partition.error_code, partition.base_offset)
+        })
+        .collect();
+    let (none, refused) = (ErrorCode::None, (ErrorCode::KafkaStorageError, -1));
+    assert_eq!(answers, [(none, end), refused, (none, end + 1), refused, (none, end + 2)]);
+    assert_eq!(broker.end_offsets(TOPIC, 1), [end + 3]);
 }
 
 #[test]

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use ottla_tests::batch::batch;
+use ottla_tests::batch::{Sender, batch};
 use ottla_tests::client::{Finished, run};
 use ottla_tests::connection::Connection;
+use ottla_tests::guest::ROUND_ROBIN;
 use ottla_tests::{Broker, artifact, skip};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DescribeLogDirsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, PartitionProduceData, ProduceRequest,
-    TopicProduceData,
+    DescribeLogDirsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
+    PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 
 const TOPIC: &str = "spread";
@@ -23,11 +24,18 @@ fn broker_on(one: &Path, two: &Path) -> ottla_tests::broker::Builder {
 }
 
 fn produce(broker: &Broker, partition: i32, value: &str) -> ErrorCode {
-    let records = batch(&[(b"k", value.as_bytes())], None);
-    let data = PartitionProduceData { index: partition, records: Some(&records) };
+    send(broker, partition, &batch(&[(b"k", value.as_bytes())], None)).0
+}
+
+/// The error, and what the broker says about it.
+fn send(broker: &Broker, partition: i32, records: &[u8]) -> (ErrorCode, String) {
+    let data = PartitionProduceData { index: partition, records: Some(records) };
     let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data] };
     let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    Connection::to(broker).call(9, &request, |response| response.responses[0].partition_responses[0].error_code)
+    Connection::to(broker).call(9, &request, |response| {
+        let partition = &response.responses[0].partition_responses[0];
+        (partition.error_code, partition.error_message.clone().unwrap_or_default().into_owned())
+    })
 }
 
 /// The error, or how many bytes of records there are from the beginning on.
@@ -207,6 +215,55 @@ fn a_disk_that_is_not_mounted_is_offline_and_comes_back_whole() {
     let wanted: Vec<_> = (0..PARTITIONS).map(|partition| Ok(if there.contains(&partition) { 1 } else { 3 })).collect();
     assert_eq!(ends, wanted);
     assert_eq!(produce(&broker, there[0], "kept"), ErrorCode::None);
+}
+
+/// Which topics have what in the route journal is known, or not even that: the journal's own directory may be the one
+/// that is missing.
+#[test]
+fn batches_that_a_plugin_moved_wait_for_the_directory_that_is_missing_and_arrive_once() {
+    const VALUES: [&[u8]; 4] = [b"0", b"1", b"2", b"3"];
+    for missing in ["one", "two"] {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let (one, two) = (home.path().join("one"), home.path().join("two"));
+        let mut broker = broker_on(&one, &two).start();
+        broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
+        broker.create_topic(TOPIC, PARTITIONS, &[("ottla.partitioner", "spread")]);
+        broker.create_topic("plain", PARTITIONS, &[]);
+        let sender = Connection::to(&broker).call(4, &InitProducerIdRequest::default(), |response| {
+            assert_eq!(response.error_code, ErrorCode::None);
+            Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
+        });
+        let records: Vec<(&[u8], &[u8])> = VALUES.iter().map(|value| (&b"k"[..], *value)).collect();
+        let moved = |number: i32| batch(&records, Some(Sender { sequence: number * 4, ..sender }));
+        let there = partitions_in(&home.path().join(missing));
+        let here = (0..PARTITIONS).find(|partition| !there.contains(partition)).expect("a partition");
+        for number in 0..5 {
+            assert_eq!(send(&broker, here, &moved(number)).0, ErrorCode::None);
+        }
+        broker.kill9();
+
+        let (path, away) = (home.path().join(missing), home.path().join("away"));
+        std::fs::rename(&path, &away).expect("a rename");
+        // A clean stop in between forgets nothing either.
+        for _ in 0..2 {
+            broker.restart();
+            broker.wait_for_line(0, &["OFFLINE with all of its partitions", &path.display().to_string()]);
+            for number in [4, 5] {
+                let (code, message) = send(&broker, here, &moved(number));
+                assert_eq!(code, ErrorCode::KafkaStorageError, "{message}");
+                assert!(message.contains("route journal"), "{message}");
+            }
+            assert!(fetch(&broker, here).expect("what is here is read") > 0);
+            assert_eq!(broker.terminate().code(), Some(0));
+        }
+        std::fs::rename(&away, &path).expect("a rename");
+        broker.restart();
+        // The last one again, which is a duplicate, and the next one.
+        for number in [4, 5] {
+            assert_eq!(send(&broker, here, &moved(number)).0, ErrorCode::None);
+        }
+        assert_eq!(broker.end_offsets(TOPIC, PARTITIONS), [6; PARTITIONS as usize], "each record once");
+    }
 }
 
 /// A topic deleted while part of it cannot be reached is gone when its disk comes back.

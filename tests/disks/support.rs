@@ -12,15 +12,15 @@ use ottla_wire::message::{
 };
 
 /// The topic.
-pub const TOPIC: &str = "on-disk";
+pub(crate) const TOPIC: &str = "on-disk";
 
 /// Sends one record with acks=all; the error, and what the broker says about it.
-pub fn produce(broker: &Broker, value: &[u8]) -> (ErrorCode, String) {
+pub(crate) fn produce(broker: &Broker, value: &[u8]) -> (ErrorCode, String) {
     send(broker, &batch(&[(b"k", value)], None))
 }
 
 /// Sends records of an idempotent producer.
-pub fn produce_as(broker: &Broker, sender: Sender, values: &[&[u8]]) -> (ErrorCode, String) {
+pub(crate) fn produce_as(broker: &Broker, sender: Sender, values: &[&[u8]]) -> (ErrorCode, String) {
     let records: Vec<(&[u8], &[u8])> = values.iter().map(|value| (&b"k"[..], *value)).collect();
     send(broker, &batch(&records, Some(sender)))
 }
@@ -36,7 +36,7 @@ fn send(broker: &Broker, records: &[u8]) -> (ErrorCode, String) {
 }
 
 /// A fetch of a partition from an offset on.
-pub fn fetch_request(partition: i32, fetch_offset: i64) -> FetchRequest<'static> {
+pub(crate) fn fetch_request(partition: i32, fetch_offset: i64) -> FetchRequest<'static> {
     let partition =
         FetchPartition { partition, fetch_offset, partition_max_bytes: 8 << 20, ..FetchPartition::default() };
     let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![partition], ..FetchTopic::default() };
@@ -44,7 +44,7 @@ pub fn fetch_request(partition: i32, fetch_offset: i64) -> FetchRequest<'static>
 }
 
 /// The error, or the bytes of records from an offset on.
-pub fn fetch(broker: &Broker, partition: i32, offset: i64) -> Result<Vec<u8>, ErrorCode> {
+pub(crate) fn fetch(broker: &Broker, partition: i32, offset: i64) -> Result<Vec<u8>, ErrorCode> {
     Connection::to(broker).call(11, &fetch_request(partition, offset), |response| {
         let partition = &response.responses[0].partitions[0];
         match (partition.error_code, &partition.records) {
@@ -56,14 +56,14 @@ pub fn fetch(broker: &Broker, partition: i32, offset: i64) -> Result<Vec<u8>, Er
 }
 
 /// Where a broker serves its metrics, as it prints it.
-pub fn metrics_address(broker: &Broker) -> String {
+pub(crate) fn metrics_address(broker: &Broker) -> String {
     let line = broker.wait_for_line(0, &["metrics", "http://"]);
     let (_, address) = line.split_once("http://").expect("an address");
     address.split('/').next().expect("an address").to_owned()
 }
 
 /// Asks for a page: status line and body.
-pub fn get(address: &str, path: &str) -> (String, String) {
+pub(crate) fn get(address: &str, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).expect("the metrics are served");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("the request is taken");
@@ -74,7 +74,7 @@ pub fn get(address: &str, path: &str) -> (String, String) {
 }
 
 /// The value of a metric, over all of its labels.
-pub fn metric(broker: &Broker, name: &str) -> f64 {
+pub(crate) fn metric(broker: &Broker, name: &str) -> f64 {
     let (status, page) = get(&metrics_address(broker), "/metrics");
     assert!(status.contains(" 200 "), "{status}");
     let samples = page.lines().filter(|line| !line.starts_with('#'));

@@ -37,6 +37,7 @@ impl Collector for State {
         let mut page = Page(encoder);
         page.partitions(&broker)?;
         page.directories(&broker)?;
+        page.cleaner(&broker)?;
         page.recovery(&broker)
     }
 }
@@ -148,6 +149,49 @@ impl Page<'_> {
         self.histogram("sync_seconds", "How long each sync of a segment took", seconds)?;
         let groups = stats.iter().map(|(labels, stats)| (labels.clone(), stats.group_bytes.clone()));
         self.histogram("group_commit_bytes", "How much each group commit made durable", groups)
+    }
+
+    fn cleaner(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
+        let stats = broker.cleaner.stats();
+        let counters = [
+            ("removed_segments", "Segments that retention removed", stats.segments_removed),
+            ("removed_bytes", "Bytes that retention removed", stats.bytes_removed),
+            ("compactions", "Compactions that changed something", stats.compactions),
+            ("read_bytes", "Bytes that compaction read", stats.compaction_bytes_read),
+            ("written_bytes", "Bytes that compaction wrote", stats.compaction_bytes_written),
+            ("freed_bytes", "Bytes by which compaction made logs shorter", stats.compaction_bytes_freed),
+            ("removed_records", "Records that compaction removed", stats.compaction_records_removed),
+        ];
+        for (name, help, value) in counters {
+            self.counter(&format!("cleaner_{name}"), help, [(Labels::new(), value)])?;
+        }
+        let partitions = || stats.partitions.values();
+        let failing = partitions().filter(|it| it.last_error.is_some()).count();
+        let damaged: usize = partitions().map(|it| it.damaged_segments).sum();
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let gauges = [
+            (
+                "retention_timestamp_seconds",
+                "When the last look at what is too old ended",
+                seconds(stats.last_retention_ms),
+            ),
+            (
+                "compaction_timestamp_seconds",
+                "When the last look at what can be compacted ended",
+                seconds(stats.last_compaction_ms),
+            ),
+            (
+                "dirty_ratio_max",
+                "The greatest share of bytes not compacted of a compacted partition",
+                stats.dirty_ratio_max,
+            ),
+            ("failing_partitions", "Partitions whose last cleaning failed", failing as f64),
+            ("damaged_segments", "Segments that compaction passed over because of damage", damaged as f64),
+        ];
+        for (name, help, value) in gauges {
+            self.gauge(&format!("cleaner_{name}"), help, [(Labels::new(), value)])?;
+        }
+        Ok(())
     }
 
     fn recovery(&mut self, broker: &Broker) -> Result<(), fmt::Error> {

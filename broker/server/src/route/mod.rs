@@ -257,7 +257,8 @@ impl Router {
                 Err(refusal) => outcomes[number] = Submitted::Placed(Err(refusal)),
                 Ok(Admission::Duplicate(place)) => outcomes[number] = Submitted::Placed(Ok(place)),
                 Ok(Admission::Next { .. }) => {
-                    let bytes_max = usize::try_from(first.settings.segment_bytes).unwrap_or(0).min(JOINED_BYTES_MAX);
+                    let bytes_max =
+                        usize::try_from(first.settings.segment_bytes_in_force()).unwrap_or(0).min(JOINED_BYTES_MAX);
                     let mut bytes = first.batch.len();
                     let mut numbers = vec![number];
                     let mut joined = vec![Unplaced::new(first.batch, &first.header)];

@@ -1,7 +1,10 @@
 //! Acks, error codes, and what the broker fills in.
 
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData, ProduceRequest};
+use ottla_wire::message::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic, InitProducerIdRequest,
+    InitProducerIdResponse, PartitionProduceData, ProduceRequest,
+};
 use ottla_wire::record::{Codec, TimestampType, batches, check_crc, set_create_time, set_log_append_time};
 
 use crate::home::{Answered, Home, NEWEST, produce_request, said};
@@ -25,6 +28,30 @@ async fn every_version_and_codec_is_taken_and_kept_as_sent() {
             offset += 3;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_say_where_the_log_starts_after_records_were_deleted() {
+    let home = Home::new().await;
+    home.create_topic("t", 2, &[]).await;
+    let mut client = home.client().await;
+    for _ in 0..3 {
+        client.produce("t", 0, &said("abc")).await.offset();
+    }
+    let partitions = vec![DeleteRecordsPartition { partition_index: 0, offset: 4 }];
+    let topics = vec![DeleteRecordsTopic { name: "t".into(), partitions }];
+    let answer = client.ask(2, &DeleteRecordsRequest { topics, timeout_ms: 30_000 }).await;
+    let response: DeleteRecordsResponse<'_> = answer.read();
+    assert_eq!(response.topics[0].partitions[0].low_watermark, 4);
+    for version in 3..=NEWEST {
+        for (partition, start) in [(0, 4), (1, 0)] {
+            let answer = client.produce_as(version, -1, "t", partition, &said("d").bytes()).await;
+            assert_eq!(answer.error_code, ErrorCode::None);
+            assert_eq!(answer.log_start_offset, if version >= 5 { start } else { -1 });
+        }
+    }
+    let home = home.restart().await;
+    assert_eq!(home.client().await.produce("t", 0, &said("d")).await.log_start_offset, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,6 +106,34 @@ async fn sequences_are_checked_batch_by_batch_in_requests_that_arrive_together()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_that_arrive_together_fill_small_segments_as_they_would_alone() {
+    const SEGMENT_BYTES: u64 = 600;
+    let home = Home::new().await;
+    home.create_topic("t", 1, &[("internal.segment.bytes", &SEGMENT_BYTES.to_string())]).await;
+    // Some fit together, some not, and one is larger than a segment is to be.
+    let said: Vec<_> =
+        (0..60).map(|at| said("ab").tagged(&"x".repeat(if at == 30 { 900 } else { at * 7 % 150 }))).collect();
+    let batches: Vec<_> = said.iter().map(|batch| (0, batch.bytes())).collect();
+    let answers = together(&home, -1, &batches).await;
+    let offsets: Vec<_> = answers.iter().map(Answered::offset).collect();
+    assert_eq!(offsets, (0..60).map(|at| at * 2).collect::<Vec<_>>());
+    let stored: Vec<_> = home.records("t", 0).await.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(stored, values(&said.iter().collect::<Vec<_>>()));
+    let partition = home.broker.topics.get("t").unwrap().partition(0).cloned().unwrap();
+    let mut sizes = std::collections::BTreeMap::<_, Vec<u64>>::new();
+    let (mut offset, end) = (ottla_wire::Offset(0), partition.log.end_offset());
+    while let Some((bytes, range)) = partition.log.read_batches(offset, 1, end).unwrap() {
+        offset = range.next_offset;
+        sizes.entry(range.segment.base_offset().get()).or_default().push(bytes.len() as u64);
+    }
+    assert!(sizes.len() > 10, "{sizes:?}");
+    assert!(sizes.values().any(|batches| batches.len() > 1), "{sizes:?}");
+    for batches in sizes.values() {
+        assert!(batches.len() == 1 || batches.iter().sum::<u64>() <= SEGMENT_BYTES, "{sizes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_after_a_request_that_ends_the_connection_is_not_taken() {
     let home = Home::new().await;
     home.create_topic("t", 1, &[]).await;

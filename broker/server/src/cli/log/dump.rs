@@ -30,7 +30,7 @@ Examples:
 
 /// Arguments of `ottla log dump`.
 #[derive(Debug, Args)]
-pub(super) struct DumpArgs {
+pub(in crate::cli) struct DumpArgs {
     #[command(flatten)]
     target: Target,
     /// Print the records as well

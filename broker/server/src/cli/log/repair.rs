@@ -28,7 +28,7 @@ Examples:
 
 /// Arguments of `ottla log repair`.
 #[derive(Debug, Args)]
-pub(super) struct RepairArgs {
+pub(in crate::cli) struct RepairArgs {
     #[command(flatten)]
     target: Target,
     /// Do not ask

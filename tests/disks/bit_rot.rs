@@ -10,6 +10,8 @@ use ottla_tests::Broker;
 use ottla_wire::ErrorCode;
 use support::{TOPIC, fetch, metric, produce};
 
+/// In the middle of a segment that takes no appends.
+const HIT: i64 = 6;
 const BATCHES: i64 = 12;
 const BATCHES_PER_SEGMENT: usize = 4;
 const VALUE_BYTES: usize = 200;
@@ -49,8 +51,6 @@ fn bit_rot_costs_a_reader_exactly_the_batch_that_it_hit() {
         for offset in 0..BATCHES {
             assert_eq!(produce(&broker, &value(offset)).0, ErrorCode::None);
         }
-        // In the middle of a segment that takes no appends.
-        const HIT: i64 = 6;
         broker.terminate();
         let (path, position) = find(&broker, HIT);
         assert_eq!(path, find(&broker, HIT - 1).0);

@@ -79,7 +79,7 @@ fn a_segment_that_lost_its_end_is_the_disks_doing() {
     for sendfile_min_bytes in [1, u32::MAX] {
         let broker = broker(sendfile_min_bytes).start();
         broker.create_topic(TOPIC, 1, &[]);
-        assert_eq!(produce(&broker, &[b'x'; 300_000]).0, ErrorCode::None);
+        assert_eq!(produce(&broker, &vec![b'x'; 300_000]).0, ErrorCode::None);
         let segment = broker.data_dir().join(format!("log/{TOPIC}-0/00000000000000000000.log"));
         let file = std::fs::File::options().write(true).open(segment).expect("the segment");
         file.set_len(8192).expect("it is cut");

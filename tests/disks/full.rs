@@ -45,11 +45,11 @@ fn a_full_disk_refuses_producers_serves_readers_and_resumes_by_itself() {
     let broker =
         Broker::builder().set("log.dirs", &log.display().to_string()).set("metrics.listener", "127.0.0.1:0").start();
     broker.create_topic(TOPIC, 1, &[]);
-    assert_eq!(produce(&broker, &[b'a'; 1000]).0, ErrorCode::None);
+    assert_eq!(produce(&broker, &vec![b'a'; 1000]).0, ErrorCode::None);
     fill(disk.path());
     // What was reserved before is used up first.
     let refused = wait::until("a batch to be refused", || {
-        let (code, message) = produce(&broker, &[b'b'; 500_000]);
+        let (code, message) = produce(&broker, &vec![b'b'; 500_000]);
         (code != ErrorCode::None).then_some((code, message))
     });
     assert_eq!(refused.0, ErrorCode::KafkaStorageError);
@@ -58,7 +58,7 @@ fn a_full_disk_refuses_producers_serves_readers_and_resumes_by_itself() {
     assert!(fetch(&broker, 0, 0).expect("records").len() > 1000);
     make_room(disk.path());
     let begun = Instant::now();
-    wait::until_true("a batch to be taken", || produce(&broker, &[b'c'; 500_000]).0 == ErrorCode::None);
+    wait::until_true("a batch to be taken", || produce(&broker, &vec![b'c'; 500_000]).0 == ErrorCode::None);
     assert!(begun.elapsed() < RESUMES_WITHIN);
     broker.create_topic("later", 1, &[]);
 }
@@ -71,7 +71,7 @@ fn a_batch_that_does_not_fit_any_more_takes_no_other_one_along() {
     broker.create_topic(TOPIC, 1, &[]);
     assert_eq!(produce(&broker, &[b'a'; 100]).0, ErrorCode::None);
     fill(disk.path());
-    wait::until_true("a batch to be refused", || produce(&broker, &[b'b'; 500_000]).0 != ErrorCode::None);
+    wait::until_true("a batch to be refused", || produce(&broker, &vec![b'b'; 500_000]).0 != ErrorCode::None);
     let end = broker.end_offsets(TOPIC, 1)[0];
     let ballast = std::fs::File::options().write(true).open(disk.path().join("ballast")).expect("the ballast");
     let length = ballast.metadata().expect("its length").len();

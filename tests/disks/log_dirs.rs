@@ -137,9 +137,8 @@ fn a_directory_that_fails_takes_only_its_own_partitions_offline() {
         assert!(fetch(&broker, partition).expect("records") > 0);
         assert_eq!(end_offset(&broker, partition), Ok(2));
     }
-    let wanted = (0..PARTITIONS).map(|partition| match there.contains(&partition) {
-        true => (ErrorCode::LeaderNotAvailable, -1),
-        false => (ErrorCode::None, 1),
+    let wanted = (0..PARTITIONS).map(|partition| {
+        if there.contains(&partition) { (ErrorCode::LeaderNotAvailable, -1) } else { (ErrorCode::None, 1) }
     });
     assert_eq!(leaders(&broker), wanted.collect::<Vec<_>>());
     // Whatever is created now goes to the directory that is left.

@@ -74,7 +74,7 @@
 //! 8. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
 //! 9. [`inspect`]: a directory seen from outside, for tools
 //! 10. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
-//!    build for tests breaks on purpose
+//!     build for tests breaks on purpose
 //!
 //! Batches follow each other without a hole in the offsets. What compaction takes away leaves an empty batch (no records,
 //! 61 bytes, one for a whole run of them): a base offset is not covered by the CRC, and that the next one is known is

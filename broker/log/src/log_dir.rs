@@ -99,7 +99,7 @@ impl LogDir {
     /// partitions are named by [`absent_partition`](Self::absent_partition).
     pub fn unavailable(path: &Path, reason: &str) -> Self {
         let shared = Arc::new(Shared::new(path.to_path_buf(), LogOptions::default(), Arc::new(RealDisk), false));
-        shared.take_offline(reason.to_owned());
+        shared.take_offline(reason);
         Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: None }
     }
 

@@ -66,7 +66,7 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
         Err(JournalOpenError::Corrupt { .. }) if loses_cache => return 1,
         opened => opened.unwrap(),
     };
-    let entries = entries.map(|entry| entry.unwrap().payload).count();
+    let entries = entries.collect::<Result<Vec<_>, _>>().unwrap().len();
     if loses_cache {
         disk.lose_cache();
     }
@@ -99,7 +99,7 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
         told.durable = partition.durable_offset().0 as usize;
         partitions.push((partition, told));
     }
-    lost += (told_entries(path) > entries) as usize;
+    lost += usize::from(told_entries(path) > entries);
     for step in 0..random.below(60) {
         if partitions.is_empty() {
             break;

@@ -80,12 +80,12 @@ impl Shared {
     /// A sync failed: what it covered may or may not be on disk, and asking again would answer "yes" either way. The
     /// directory goes offline for ever, and everybody who waits is told.
     pub(crate) fn poison(&self, what: &str, error: &io::Error) {
-        self.take_offline(format!("{what} failed: {error}"));
+        self.take_offline(&format!("{what} failed: {error}"));
     }
 
     /// Ends all writing in the directory, for ever, and tells everybody who waits.
-    pub(crate) fn take_offline(&self, reason: String) {
-        if self.offline.set(reason.clone()).is_err() {
+    pub(crate) fn take_offline(&self, reason: &str) {
+        if self.offline.set(reason.to_owned()).is_err() {
             return;
         }
         tracing::error!(directory = %self.path.display(), %reason, "log directory offline until restart");

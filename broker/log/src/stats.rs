@@ -106,7 +106,7 @@ mod tests {
     fn every_value_is_counted_in_one_bucket_or_above_all() {
         let counters = Counters::default();
         counters.note_sync(Duration::from_micros(300), true);
-        counters.note_sync(Duration::from_secs(60), false);
+        counters.note_sync(Duration::from_mins(1), false);
         let stats = counters.read();
         assert_eq!((stats.sync_seconds.count, stats.sync_failures), (2, 1));
         assert_eq!(stats.sync_seconds.buckets.iter().filter(|(_, count)| *count > 0).count(), 1);

@@ -81,7 +81,7 @@ fn child_with_few_handles() {
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         for _ in 0..all.len() * 3 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            check(&all[(random >> 33) as usize % all.len()], (random >> 20) as i64 & 0xFFFF % SEGMENTS);
+            check(&all[(random >> 33) as usize % all.len()], ((random >> 20) as i64 & 0xFFFF) % SEGMENTS);
             peak = peak.max(log.open_segments());
         }
         said("read at random");
@@ -225,7 +225,9 @@ fn readers_and_writers_of_many_segments_get_along_with_few_open() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         done.store(true, Ordering::Relaxed);
     });
     for partition in &all {

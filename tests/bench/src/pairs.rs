@@ -17,6 +17,7 @@ pub(crate) struct Run {
 
 /// Latencies that half, 99 % and 99.9 % of the answers did not exceed, in microseconds.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "units last")]
 pub(crate) struct Latency {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -89,12 +90,10 @@ impl Pairs {
 
     /// The median latencies of both sides: subject, ceiling.
     pub(crate) fn latencies(&self) -> (Latency, Latency) {
-        let of = |median: &dyn Fn(&dyn Fn(&Run) -> f64) -> f64| Latency {
-            p50_us: median(&|run| run.latency.p50_us),
-            p99_us: median(&|run| run.latency.p99_us),
-            p999_us: median(&|run| run.latency.p999_us),
-        };
-        (of(&|figure| self.subject_median(figure)), of(&|figure| self.ceiling_median(figure)))
+        let figures: [fn(&Run) -> f64; 3] =
+            [|run| run.latency.p50_us, |run| run.latency.p99_us, |run| run.latency.p999_us];
+        let of = |[p50_us, p99_us, p999_us]: [f64; 3]| Latency { p50_us, p99_us, p999_us };
+        (of(figures.map(|figure| self.subject_median(figure))), of(figures.map(|figure| self.ceiling_median(figure))))
     }
 
     /// The median of `figure` over the ceiling's runs.

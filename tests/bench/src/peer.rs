@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::raw::Ceiling;
 
 /// Time that a slow server gets to listen.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 /// Time that `perf` gets to attach itself.
 const ATTACH_TIME: Duration = Duration::from_millis(300);
 

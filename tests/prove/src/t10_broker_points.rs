@@ -503,6 +503,7 @@ fn call_as_ottla(socket: &mut Socket) -> io::Result<()> {
     socket.call(3, &name, |_| ())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`, which hands errors over")]
 fn text(error: impl ToString) -> String {
     error.to_string()
 }

@@ -127,7 +127,7 @@ fn compaction_that_stops_at_any_call_leaves_every_last_record() {
                 // And the next round finishes what this one began.
                 compact(&partition).unwrap();
                 assert_eq!(read(&partition), wanted);
-                let rubbish = |name: &str| name.ends_with(".staged") || name.ends_with(".swap");
+                let rubbish = |name: &str| [".staged", ".swap"].iter().any(|end| name.ends_with(end));
                 let names = std::fs::read_dir(partition.directory()).unwrap().flatten().map(|it| it.file_name());
                 assert!(!names.into_iter().any(|name| rubbish(name.to_str().unwrap())));
                 if !reached {

@@ -123,6 +123,7 @@ impl PartitionLog {
     }
 
     /// Where the slot after `slot` begins, `Some(None)` if it is the last one; `None` if it is not of the log any more.
+    #[expect(clippy::option_option, reason = "there may be no such slot, and none after it")]
     pub(super) fn next_base(&self, slot: &Arc<Slot>) -> Option<Option<Offset>> {
         let slots = self.slots();
         let at = slots.partition_point(|other| other.base() < slot.base());
@@ -235,14 +236,17 @@ impl PartitionLog {
         let indexed_bytes = if stored.is_some() { indexed_bytes } else { 0 };
         let (mut index, indexed_bytes) = match stored {
             Some(index) if trusted || index.end_offset() == end => (index, indexed_bytes),
-            stored => match stored.map(|index| self.complete_index(&file, bounds, index)).transpose()?.flatten() {
-                Some(index) => (index, indexed_bytes),
-                None => {
+            stored => {
+                if let Some(index) =
+                    stored.map(|index| self.complete_index(&file, bounds, index)).transpose()?.flatten()
+                {
+                    (index, indexed_bytes)
+                } else {
                     let index = survey(&*self.shared.disk, &file, bounds)?.index;
                     slot.checked.note_whole();
                     (index, 0)
                 }
-            },
+            }
         };
         let stale = indexed_bytes < index.end_position();
         if stale && (indexed_bytes == 0 || !active) {

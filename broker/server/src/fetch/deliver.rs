@@ -120,11 +120,11 @@ impl Delivery {
                 Some(first) if rest.len() > PIECES_MAX => (first, flags | SendFlags::MORE),
                 _ => (&*rest, flags),
             };
-            let send = || {
+            let attempt = || {
                 let mut control = SendAncillaryBuffer::default();
                 Ok(sendmsg(stream, now, &mut control, flags | SendFlags::NOSIGNAL)?)
             };
-            let written = match self.progress(stream.async_io(Interest::WRITABLE, send)).await {
+            let written = match self.progress(stream.async_io(Interest::WRITABLE, attempt)).await {
                 // A source that shrank to nothing: going on would repeat this for ever.
                 Ok(0) => Err(truncated()),
                 other => other,

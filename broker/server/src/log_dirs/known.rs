@@ -95,7 +95,8 @@ impl KnownDirs {
         if list == before {
             return;
         }
-        let text: String = list.iter().map(|(id, path)| format!("{id} {}\n", path.display())).collect();
+        let lines: Vec<_> = list.iter().map(|(id, path)| format!("{id} {}\n", path.display())).collect();
+        let text = lines.concat();
         if let Err(error) = StateFile::new(data_dir.join(LIST_FILE), LIST_VERSION).write(text.as_bytes()) {
             tracing::warn!(%error, "which log directories there are is not written down");
         }

@@ -108,7 +108,8 @@ pub enum LogDirsError {
 }
 
 fn list(failures: &[(PathBuf, String)]) -> String {
-    failures.iter().map(|(path, reason)| format!("\n  {}: {reason}", path.display())).collect()
+    let lines: Vec<_> = failures.iter().map(|(path, reason)| format!("\n  {}: {reason}", path.display())).collect();
+    lines.concat()
 }
 
 impl LogDirs {
@@ -344,11 +345,12 @@ fn open_one(path: &Path, known: &KnownDirs) -> Result<Opened, Failure> {
 /// Errors of the disk cost the directory; whatever asks for a decision costs the start.
 fn classify(error: OpenError) -> Failure {
     let source = match &error {
-        OpenError::Locked { .. } | OpenError::Misplaced { .. } => return Failure::Refuse(error),
         OpenError::State(StateReadError::Io { source, .. })
         | OpenError::Write(StateWriteError::Io { source, .. })
         | OpenError::Io { source, .. } => source,
-        OpenError::State(_) | OpenError::Write(_) => return Failure::Refuse(error),
+        OpenError::Locked { .. } | OpenError::Misplaced { .. } | OpenError::State(_) | OpenError::Write(_) => {
+            return Failure::Refuse(error);
+        }
     };
     match source.raw_os_error() {
         // The process is short of something, not the disk.

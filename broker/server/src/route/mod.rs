@@ -492,8 +492,8 @@ fn append_if_first(
 /// A target whose log directory is offline refuses the batch while its numbers are still free.
 fn check_targets(topic: &Topic, staged: &Staged) -> Result<(), Refusal> {
     let Staged::Moves(split) = staged else { return Ok(()) };
-    let targets = split.parts.iter().filter_map(|part| topic.partition(part.partition));
-    match targets.filter_map(|target| target.log.offline_reason()).next() {
+    let mut targets = split.parts.iter().filter_map(|part| topic.partition(part.partition));
+    match targets.find_map(|target| target.log.offline_reason()) {
         Some(reason) => Err(Refusal::Storage(reason)),
         None => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! ListOffsets: ends, beginnings, and times. OffsetForLeaderEpoch: where epochs end. DeleteRecords: other beginnings.
+//! ListOffsets: ends, beginnings, and times. `OffsetForLeaderEpoch`: where epochs end. `DeleteRecords`: other beginnings.
 
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{

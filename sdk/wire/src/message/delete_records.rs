@@ -1,4 +1,4 @@
-//! DeleteRecords, key 21, versions 0-2, flexible from 2.
+//! `DeleteRecords`, key 21, versions 0-2, flexible from 2.
 
 use crate::{ErrorCode, Str, Wire};
 

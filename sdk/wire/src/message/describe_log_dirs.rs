@@ -1,4 +1,4 @@
-//! DescribeLogDirs, key 35, versions 1-4, flexible from 2.
+//! `DescribeLogDirs`, key 35, versions 1-4, flexible from 2.
 //!
 //! v3 an error for the request as a whole, v4 total and usable bytes of the disks (KIP-827).
 

@@ -50,11 +50,9 @@ pub(crate) struct Plan {
 /// Bytes of request frames that one connection of a load generator keeps ready.
 const FRAMES_BYTES_MAX: usize = 4 << 20;
 
-impl Plan {
-    /// Partitions that one connection writes to, so that its frames do not fill the memory.
-    pub(crate) fn partitions_per_connection(&self, batch_bytes: usize) -> usize {
-        (FRAMES_BYTES_MAX / batch_bytes).max(1)
-    }
+/// Partitions that one connection writes to, so that its frames do not fill the memory.
+fn partitions_per_connection(batch_bytes: usize) -> usize {
+    (FRAMES_BYTES_MAX / batch_bytes).max(1)
 }
 
 /// Measures one area, or all of them.

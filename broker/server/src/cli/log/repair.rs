@@ -88,7 +88,8 @@ fn say(cut: &Cut, verb: &str, output: &mut Output) -> Result<(), Failure> {
     let mut line =
         format!("{}: {verb} {} behind offset {end} (synced up to {durable})", cut.name, human_bytes(cut.bytes));
     if !cut.later_segments.is_empty() {
-        line.push_str(&format!(", {} later segments among it", cut.later_segments.len()));
+        let words = format!(", {} later segments among it", cut.later_segments.len());
+        line.push_str(&words);
     }
     if cut.sound_batches > 0 {
         let words = format!("; {} batches of it read well but stand behind one that does not", cut.sound_batches);

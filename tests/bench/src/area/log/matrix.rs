@@ -74,7 +74,7 @@ fn measure(plan: &Plan, dir: &std::path::Path, cell: Cell, rows: &mut Vec<Row>) 
     // Each connection begins somewhere else, and goes round all partitions.
     let script = |connection: usize, seconds_max: f64| {
         let first = connection * partitions / connections;
-        let requests: Vec<_> = (0..partitions.min(plan.partitions_per_connection(batch.len())))
+        let requests: Vec<_> = (0..partitions.min(super::super::partitions_per_connection(batch.len())))
             .map(|at| frames::produce(((first + at) % partitions) as i32, acks, &batch))
             .collect();
         let count = (plan.run_bytes as usize / batch.len() / connections).clamp(20, 200_000);

@@ -44,6 +44,10 @@ struct Cli {
     #[arg(long, value_name = "OTTLA")]
     against: Option<PathBuf>,
 
+    /// Only rows whose name contains this, as `ingest` or `egress/1MiB/50`
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    only: String,
+
     /// Every combination of the matrices, for hours
     #[arg(long, conflicts_with = "quick")]
     full: bool,
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
                 pairs: if cli.quick { 1 } else { cli.pairs },
                 run_bytes: if cli.quick { 32 } else { cli.run_mib } << 20,
                 against: cli.against,
+                only: cli.only,
                 cell_pairs: if cli.full { cli.pairs } else { 3 },
                 cell_seconds: if cli.quick { 0.3 } else { 1.5 },
                 full: cli.full,

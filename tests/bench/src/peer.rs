@@ -35,7 +35,7 @@ impl Peer {
 
     /// The same with a build of the caller's choice.
     pub(crate) fn ottla_at(binary: &Path, dir: &Path, settings: &[&str]) -> Result<Self> {
-        let mut command = Command::new(binary);
+        let mut command = as_service(binary);
         command.arg("serve").arg("--data-dir").arg(dir).args(["--listen", "127.0.0.1:0"]);
         for setting in settings {
             command.args(["--set", setting]);
@@ -45,7 +45,7 @@ impl Peer {
 
     /// Starts a bare loop of this very program.
     pub(crate) fn raw(ceiling: Ceiling, dir: &Path) -> Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = as_service(&std::env::current_exe()?);
         command.arg("__raw").arg(ceiling.name()).arg(dir);
         Self::start(command)
     }
@@ -159,6 +159,14 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A command in a session of its own, as a service manager would run it: Linux shares the processors between sessions
+/// first (autogroups), so that the threads of a server do not queue with those of the load generator one by one.
+pub(crate) fn as_service(program: &Path) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg(program);
+    command
 }
 
 /// The release build of the broker, beside this program or named by `OTTLA_BIN`.

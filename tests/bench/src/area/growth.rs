@@ -20,10 +20,17 @@ const ROUNDS: usize = 3;
 
 pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     more_file_handles();
-    partitions(plan, rows)?;
-    segments(plan, rows)?;
-    connections(plan, rows)?;
-    consumers(plan, rows)
+    for (kind, measure) in [
+        ("partitions", partitions as fn(&Plan, &mut Vec<Row>) -> Result<()>),
+        ("segments", segments),
+        ("connections", connections),
+        ("consumers", consumers),
+    ] {
+        if plan.wants(&format!("growth/{kind}")) {
+            measure(plan, rows)?;
+        }
+    }
+    Ok(())
 }
 
 /// The load generator of many connections needs a descriptor for each; so does the broker, which inherits the limit.

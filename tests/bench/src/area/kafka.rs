@@ -52,7 +52,7 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
         eprintln!("  librdkafka rows are left out: {} is missing, run `cargo xtask setup`", tools.python.display());
     }
     for durability in ["page-cache", "fsync"] {
-        for generator in &generators {
+        for generator in generators.iter().filter(|each| plan.wants(&format!("kafka/{durability}/{}", each.name()))) {
             Comparison { plan, tools: &tools, ottla: &ottla, kafka: &kafka, durability, generator: *generator }
                 .rows(rows)?;
         }

@@ -24,9 +24,13 @@ const PRODUCERS: usize = 64;
 
 pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     for (bytes, reference) in INGEST_REFERENCE {
-        ingest(plan, bytes, reference, rows)?;
+        if plan.wants(&format!("log/ingest/{}KiB", bytes >> 10)) {
+            ingest(plan, bytes, reference, rows)?;
+        }
     }
-    group_commit(plan, rows)?;
+    if plan.wants("log/group-commit/64") {
+        group_commit(plan, rows)?;
+    }
     matrix::rows(plan, rows)
 }
 

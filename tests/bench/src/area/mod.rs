@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) pairs: u32,
     /// Bytes that one run moves.
     pub(crate) run_bytes: u64,
+    /// What the name of a row must contain to be measured.
+    pub(crate) only: String,
     /// Another build of the broker in the place of the bare loops, where a row allows it.
     pub(crate) against: Option<PathBuf>,
     /// Pairs of a cell of a matrix, of which there are many.
@@ -45,6 +47,13 @@ pub(crate) struct Plan {
     pub(crate) full: bool,
     /// Short runs and small numbers: to see that everything works, not to quote.
     pub(crate) quick: bool,
+}
+
+impl Plan {
+    /// Whether a row of this name is to be measured.
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.only)
+    }
 }
 
 /// Bytes of request frames that one connection of a load generator keeps ready.

@@ -12,7 +12,7 @@ use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
 use crate::pairs::{Pairs, Run};
 use crate::peer::Peer;
-use crate::raw::{Ceiling, EGRESS_CHUNK_BYTES, EGRESS_FILE_BYTES};
+use crate::raw::{Ceiling, EGRESS_CHUNK_BYTES, EGRESS_FILE_CHUNKS, egress_apart};
 use crate::report::Row;
 
 /// CPU seconds per GiB of bare sendfile, 1 MiB at a time, on the reference machine, by connections.
@@ -31,7 +31,7 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     }
     // From the disk; 50 connections would read it once and then from memory.
     egress(plan, &ottla, dir.path(), 1, None, rows)?;
-    for connections in [1, 50] {
+    for connections in [1, 50].into_iter().filter(|n| plan.wants(&format!("net/echo/{n}"))) {
         echo(plan, &ottla, dir.path(), connections, rows)?;
     }
     let mib = ottla.anonymous_kib()? as f64 / 1024.0;
@@ -47,8 +47,16 @@ fn egress(
     hot_reference: Option<f64>,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
+    let name = match hot_reference {
+        Some(_) => format!("net/egress/1MiB/{connections}"),
+        None => format!("net/egress/1MiB/{connections}/cold"),
+    };
+    if !plan.wants(&name) {
+        return Ok(());
+    }
     let batch = frames::batch(EGRESS_CHUNK_BYTES as usize / BATCHES_PER_FETCH, BATCH_RECORDS, Codec::None)?;
-    let batches = EGRESS_FILE_BYTES as usize / batch.len();
+    // Batches come out a little smaller than asked for.
+    let batches = (EGRESS_FILE_CHUNKS as usize + 60) * BATCHES_PER_FETCH;
     if ottla.create_topic(1, &["ottla.durability=page-cache"]).is_ok() {
         let script = Script {
             requests: vec![frames::produce(0, 1, &batch)],
@@ -60,12 +68,12 @@ fn egress(
         drive(ottla.addr, &[script])?;
     }
     let raw = Peer::raw(Ceiling::Egress, dir)?;
-    let requests: Vec<_> = (0..batches / BATCHES_PER_FETCH)
+    let requests: Vec<_> = (0..EGRESS_FILE_CHUNKS as usize)
         .map(|i| frames::fetch((i * BATCHES_PER_FETCH * BATCH_RECORDS) as i64, EGRESS_CHUNK_BYTES as i32))
         .collect();
-    // Fetches cost little per byte: move twice as much, so that a run is long enough to time.
+    // Fetches cost little per byte: move four times as much, so that a run is long enough to time.
     let count = match hot_reference {
-        Some(_) => (2 * plan.run_bytes as usize / EGRESS_CHUNK_BYTES as usize / connections).max(4),
+        Some(_) => (4 * plan.run_bytes as usize / EGRESS_CHUNK_BYTES as usize / connections).max(4),
         None => requests.len(),
     };
     let run = |peer: &Peer| -> Result<Run> {
@@ -73,12 +81,11 @@ fn egress(
             forget(dir)?;
         }
         let scripts: Vec<_> = (0..connections)
-            .map(|_| Script {
-                requests: requests.clone(),
-                count,
-                seconds_max: SECONDS_MAX,
-                window: 1,
-                error_at: Some(frames::FETCH_ERROR_AT),
+            .map(|connection| {
+                let mut requests = requests.clone();
+                requests.rotate_left(egress_apart(connection));
+                let error_at = Some(frames::FETCH_ERROR_AT);
+                Script { requests, count, seconds_max: SECONDS_MAX, window: 1, error_at }
             })
             .collect();
         let cpu = peer.cpu_s()?;
@@ -100,10 +107,6 @@ fn egress(
     );
     let heat = if hot_reference.is_some() { "hot" } else { "cold" };
     let of = format!("bare sendfile of 1 MiB, {heat}, {connections} connections");
-    let name = match hot_reference {
-        Some(_) => format!("net/egress/1MiB/{connections}"),
-        None => format!("net/egress/1MiB/{connections}/cold"),
-    };
     rows.push(Row::new(format!("{name}/throughput"), format!("{of}, bytes per second"), pairs.ratios(Run::rate), note));
     rows.push(Row::new(
         format!("{name}/cpu"),

@@ -22,8 +22,11 @@ const PARTITIONS: u32 = 6;
 
 pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     let dir = tempfile::tempdir()?;
-    stage(plan, dir.path(), rows)?;
-    for (codec, name) in [(Codec::None, "none"), (Codec::Lz4, "lz4"), (Codec::Zstd, "zstd")] {
+    if plan.wants("plugin/partition/by-key") {
+        stage(plan, dir.path(), rows)?;
+    }
+    let codecs = [(Codec::None, "none"), (Codec::Lz4, "lz4"), (Codec::Zstd, "zstd")];
+    for (codec, name) in codecs.into_iter().filter(|(_, name)| plan.wants(&format!("plugin/route/by-section/{name}"))) {
         route(plan, codec, name, rows)?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::net::TcpStream;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Frames, SEGMENT_BYTES, StepFile, answer};
 
@@ -12,8 +12,11 @@ use super::{Frames, SEGMENT_BYTES, StepFile, answer};
 const UNCHECKED_BYTES: usize = 64;
 
 pub(super) fn connection(socket: TcpStream, dir: &Path, id: usize) -> Result<()> {
-    let path = dir.join(format!("raw-{id}"));
-    let mut file = StepFile::create(&path)?;
+    // Every file stays, as the segments of the broker do: a file removed or truncated would give its pages back to the next
+    // one, still in the processor's cache, and would never be written to the disk.
+    let mut segments = (0..).map(|segment| StepFile::create(&dir.join(format!("raw-{id}-{segment}"))));
+    let mut next = || segments.next().context("segments do not end")?;
+    let mut file = next()?;
     let writer = socket.try_clone()?;
     let mut frames = Frames::new(socket);
     let mut ranges = Vec::new();
@@ -26,11 +29,10 @@ pub(super) fn connection(socket: TcpStream, dir: &Path, id: usize) -> Result<()>
             slices.push(IoSlice::new(frame));
         }
         if file.end >= SEGMENT_BYTES {
-            file = StepFile::create(&path)?;
+            file = next()?;
         }
         file.append(&slices)?;
         answer(&writer, ranges.len())?;
     }
-    std::fs::remove_file(&path)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::ValueEnum;
 
-pub(crate) use egress::{CHUNK_BYTES as EGRESS_CHUNK_BYTES, FILE_BYTES as EGRESS_FILE_BYTES};
+pub(crate) use egress::{CHUNK_BYTES as EGRESS_CHUNK_BYTES, FILE_CHUNKS as EGRESS_FILE_CHUNKS, apart as egress_apart};
 
 /// Bytes of the answer to a produce request: the size of Ottla's own answer for one partition.
 const ANSWER_BYTES: usize = 64;
@@ -60,8 +60,8 @@ pub(crate) fn serve(ceiling: Ceiling, dir: &Path) -> Result<()> {
             accept(move |socket, id| ingest::connection(socket, &dir, id))
         }
         Ceiling::Egress => {
-            let file = Arc::new(egress::file(dir)?);
-            accept(move |socket, _| egress::connection(socket, &file))
+            let file = Arc::new(egress::segment(dir)?);
+            accept(move |socket, id| egress::connection(socket, &file, id))
         }
         Ceiling::Echo => echo::serve(),
         Ceiling::GroupCommit => {

@@ -27,6 +27,24 @@ struct Cell {
     connections: usize,
 }
 
+impl Cell {
+    fn name(self) -> String {
+        let Self { durability, batch_bytes, partitions, connections } = self;
+        let durable = durability.setting();
+        format!("log/produce/{durable}/{}KiB/{partitions}p/{connections}c", batch_bytes >> 10)
+    }
+}
+
+impl Durability {
+    /// The value of `ottla.durability`.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::PageCache => "page-cache",
+            Self::Fsync => "fsync",
+        }
+    }
+}
+
 const BATCH_BYTES: [usize; 4] = [1 << 10, 16 << 10, 128 << 10, 1 << 20];
 const PARTITIONS: [usize; 3] = [1, 10, 1000];
 const CONNECTIONS: [usize; 2] = [1, 50];
@@ -55,20 +73,22 @@ fn cells(full: bool) -> Vec<Cell> {
 pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     for cell in cells(plan.full) {
-        measure(plan, dir.path(), cell, rows)?;
+        if plan.wants(&cell.name()) {
+            measure(plan, dir.path(), cell, rows)?;
+        }
     }
     Ok(())
 }
 
 fn measure(plan: &Plan, dir: &std::path::Path, cell: Cell, rows: &mut Vec<Row>) -> Result<()> {
     let Cell { durability, batch_bytes, partitions, connections } = cell;
-    let (durable, acks, ceiling, of) = match durability {
-        Durability::PageCache => ("page-cache", 1, Ceiling::Ingest, "bare recv + CRC + pwrite"),
-        Durability::Fsync => ("fsync", -1, Ceiling::GroupCommit, "bare append + group fdatasync of one file"),
+    let (acks, ceiling, of) = match durability {
+        Durability::PageCache => (1, Ceiling::Ingest, "bare recv + CRC + pwrite"),
+        Durability::Fsync => (-1, Ceiling::GroupCommit, "bare append + group fdatasync of one file"),
     };
     let dir = tempfile::tempdir_in(dir)?;
     let ottla = Peer::ottla(&dir.path().join("ottla"), &["message.max.bytes=2097152"])?;
-    ottla.create_topic(partitions as u32, &[&format!("ottla.durability={durable}")])?;
+    ottla.create_topic(partitions as u32, &[&format!("ottla.durability={}", durability.setting())])?;
     let raw = Peer::raw(ceiling, dir.path())?;
     let batch = frames::batch(batch_bytes, (batch_bytes / 1024).max(1), Codec::None)?;
     // Each connection begins somewhere else, and goes round all partitions.
@@ -98,7 +118,7 @@ fn measure(plan: &Plan, dir: &std::path::Path, cell: Cell, rows: &mut Vec<Row>) 
     };
     let gib = f64::from(1_u32 << 30);
     let (ours, bare) = pairs.latencies();
-    let name = format!("log/produce/{durable}/{}KiB/{partitions}p/{connections}c", batch_bytes >> 10);
+    let name = cell.name();
     let note = format!(
         "Ottla: {:.3} GiB/s, {:.3} CPU s/GiB, {ours}, system calls per request {}; bare: {:.3} GiB/s, {:.3} CPU s/GiB, \
          {bare}, system calls {}",

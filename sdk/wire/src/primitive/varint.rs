@@ -17,8 +17,10 @@ pub(crate) enum VarintFault {
 /// Reads an unsigned 32-bit varint from the front of `input`: the number and its length.
 #[inline]
 pub(crate) fn read_u32(input: &[u8]) -> Result<(u32, usize), VarintFault> {
-    match input.first() {
-        Some(&byte) if byte < 0x80 => Ok((u32::from(byte), 1)),
+    match *input {
+        [byte, ..] if byte < 0x80 => Ok((u32::from(byte), 1)),
+        // Most lengths of records and values.
+        [low, high, ..] if high < 0x80 => Ok((u32::from(low & 0x7f) | u32::from(high) << 7, 2)),
         _ => read_u32_long(input),
     }
 }
@@ -43,6 +45,14 @@ fn read_u32_long(input: &[u8]) -> Result<(u32, usize), VarintFault> {
 /// Reads an unsigned 64-bit varint from the front of `input`: the number and its length.
 #[inline]
 pub(crate) fn read_u64(input: &[u8]) -> Result<(u64, usize), VarintFault> {
+    match *input {
+        [byte, ..] if byte < 0x80 => Ok((u64::from(byte), 1)),
+        [low, high, ..] if high < 0x80 => Ok((u64::from(low & 0x7f) | u64::from(high) << 7, 2)),
+        _ => read_u64_long(input),
+    }
+}
+
+fn read_u64_long(input: &[u8]) -> Result<(u64, usize), VarintFault> {
     let mut number = 0_u64;
     for index in 0..10 {
         let byte = *input.get(index).ok_or(VarintFault::Truncated)?;

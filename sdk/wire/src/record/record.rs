@@ -164,16 +164,12 @@ impl<'a> Iterator for RecordIter<'a> {
         if self.index >= self.count {
             return self.end();
         }
-        let record = self.cursor.record();
-        match record {
-            Ok(_) => self.index += 1,
-            Err(part) => {
-                let index = self.index;
-                *self = Self::new(&[], 0);
-                return Some(Err(RecordError::Damaged { index, part }));
-            }
-        }
-        record.ok().map(Ok)
+        let index = self.index;
+        self.index += 1;
+        Some(self.cursor.record().map_err(|part| {
+            *self = Self::new(&[], 0);
+            RecordError::Damaged { index, part }
+        }))
     }
 }
 

@@ -10,15 +10,19 @@ import org.apache.kafka.common.serialization.*;
 /**
  * The Java load generator: kafka-clients with its defaults, against whichever broker it is pointed at.
  *
- * <p>create BOOTSTRAP TOPIC NAME=VALUE... | produce BOOTSTRAP TOPIC RECORDS BYTES | pace BOOTSTRAP TOPIC RATE SECONDS
- * BYTES | consume BOOTSTRAP TOPIC RECORDS. Prints one line of NAME=VALUE. The first tenth warms up and is not timed.
+ * <p>create BOOTSTRAP TOPIC NAME=VALUE... | produce BOOTSTRAP TOPIC RECORDS BYTES | single BOOTSTRAP TOPIC RECORDS BYTES
+ * | pace BOOTSTRAP TOPIC RATE SECONDS BYTES | consume BOOTSTRAP TOPIC RECORDS. `single` sends every record in a request
+ * of its own; `pace` does not let the client wait for company (linger.ms=0), because that wait would be most of what it
+ * measures. Prints one line of NAME=VALUE. The first tenth warms up and is not timed.
  */
 public class Load {
   public static void main(String[] args) throws Exception {
     String topic = args[2];
     switch (args[0]) {
       case "create" -> create(args[1], topic, List.of(args).subList(3, args.length));
-      case "produce" -> produce(args[1], topic, Integer.parseInt(args[3]), Integer.parseInt(args[4]));
+      case "produce" -> produce(args[1], topic, Integer.parseInt(args[3]), Integer.parseInt(args[4]), Map.of());
+      case "single" -> produce(args[1], topic, Integer.parseInt(args[3]), Integer.parseInt(args[4]),
+          Map.of("batch.size", 0, "linger.ms", 0));
       case "pace" -> pace(args[1], topic, Integer.parseInt(args[3]), Integer.parseInt(args[4]), Integer.parseInt(args[5]));
       case "consume" -> consume(args[1], topic, Integer.parseInt(args[3]));
       default -> throw new IllegalArgumentException(args[0]);
@@ -34,10 +38,11 @@ public class Load {
     System.out.println("created=1");
   }
 
-  static KafkaProducer<byte[], byte[]> producer(String bootstrap) {
-    return new KafkaProducer<>(
-        Map.<String, Object>of("bootstrap.servers", bootstrap, "acks", "all"),
-        new ByteArraySerializer(), new ByteArraySerializer());
+  static KafkaProducer<byte[], byte[]> producer(String bootstrap, Map<String, Object> settings) {
+    Map<String, Object> all = new HashMap<>(settings);
+    all.put("bootstrap.servers", bootstrap);
+    all.put("acks", "all");
+    return new KafkaProducer<>(all, new ByteArraySerializer(), new ByteArraySerializer());
   }
 
   /** Bytes that do not repeat, so that nothing on the way is spared. */
@@ -47,10 +52,11 @@ public class Load {
     return value;
   }
 
-  static void produce(String bootstrap, String topic, int records, int bytes) throws Exception {
+  static void produce(String bootstrap, String topic, int records, int bytes, Map<String, Object> settings)
+      throws Exception {
     byte[] value = value(bytes);
     int warm = records / 10;
-    try (var producer = producer(bootstrap)) {
+    try (var producer = producer(bootstrap, settings)) {
       for (int at = 0; at < warm; at++) producer.send(new ProducerRecord<>(topic, value));
       producer.flush();
       var failed = new ConcurrentLinkedQueue<Exception>();
@@ -70,7 +76,7 @@ public class Load {
     int records = rate * seconds, warm = rate;
     long[] latencies = new long[records];
     var failed = new ConcurrentLinkedQueue<Exception>();
-    try (var producer = producer(bootstrap)) {
+    try (var producer = producer(bootstrap, Map.of("linger.ms", 0))) {
       long begin = System.nanoTime();
       for (int at = -warm; at < records; at++) {
         long due = begin + (long) ((at + warm) * 1e9 / rate);

@@ -1,6 +1,8 @@
 """The librdkafka load generator: confluent-kafka with its defaults, against whichever broker it is pointed at.
 
-produce BOOTSTRAP TOPIC RECORDS BYTES | pace BOOTSTRAP TOPIC RATE SECONDS BYTES | consume BOOTSTRAP TOPIC RECORDS.
+produce BOOTSTRAP TOPIC RECORDS BYTES | single BOOTSTRAP TOPIC RECORDS BYTES | pace BOOTSTRAP TOPIC RATE SECONDS BYTES
+| consume BOOTSTRAP TOPIC RECORDS. `single` sends every record in a request of its own; `pace` does not let the client
+wait for company (`linger.ms=0`), because that wait would be most of what it measures.
 Prints one line of NAME=VALUE. The first tenth warms up and is not timed.
 """
 
@@ -11,9 +13,14 @@ import time
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 
-def produce(bootstrap, topic, records, size):
+def single(bootstrap, topic, records, size):
+    produce(bootstrap, topic, records, size, {"batch.num.messages": 1, "linger.ms": 0})
+
+
+def produce(bootstrap, topic, records, size, settings={}):
     value = random.Random(1).randbytes(size)
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "queue.buffering.max.messages": 1_000_000})
+    settings = settings | {"queue.buffering.max.messages": 1_000_000}
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"} | settings)
     failed = []
 
     def delivered(error, _message):
@@ -45,7 +52,7 @@ def produce(bootstrap, topic, records, size):
 
 def pace(bootstrap, topic, rate, seconds, size):
     value = random.Random(1).randbytes(size)
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"})
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
     latencies, failed = [], []
     begin = time.monotonic()
     for at in range(-rate, rate * seconds):
@@ -96,4 +103,4 @@ def consume(bootstrap, topic, records):
 
 if __name__ == "__main__":
     what, bootstrap, topic, *numbers = sys.argv[1:]
-    {"produce": produce, "pace": pace, "consume": consume}[what](bootstrap, topic, *map(int, numbers))
+    {"produce": produce, "single": single, "pace": pace, "consume": consume}[what](bootstrap, topic, *map(int, numbers))

@@ -2,8 +2,9 @@
 //! against `fsync`.
 //!
 //! The jars come from Maven Central through `mvn`, into `target/kafka`; the load generators are kafka-clients
-//! (`kafka/Load.java`) and librdkafka (`kafka/load.py`), each with its own defaults and acks=all. What a client cannot
-//! generate no broker can take, so the CPU of the broker stands beside every throughput.
+//! (`kafka/Load.java`) and librdkafka (`kafka/load.py`), each with its own defaults and acks=all, then with every record in a
+//! request of its own. What a client cannot generate no broker can take, so the CPU of the broker stands beside every
+//! throughput.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -14,19 +15,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Plan;
 use crate::pairs::{Latency, Pairs, Ratios, Run};
-use crate::peer::Peer;
+use crate::peer::{Peer, as_service};
 use crate::report::Row;
 
-/// Pairs of a row: each run starts a client, and a Java one takes its time.
-const PAIRS: u32 = 3;
 /// Bytes of a record.
 const RECORD_BYTES: usize = 1024;
 /// Records of one run that is measured for throughput.
-const RECORDS: usize = 400_000;
+const RECORDS: usize = 200_000;
 /// The same where every append is synced.
 const RECORDS_SYNCED: usize = 10_000;
+/// Of so many records one is sent where each is a request of its own.
+const SINGLE_SHARE: usize = 5;
 /// Records per second, and seconds, of a run that is measured for latency.
-const PACE: (usize, usize) = (1000, 5);
+const PACE: (usize, usize) = (1000, 3);
 /// What Kafka's own start script sets.
 const JVM: [&str; 8] = [
     "-Xmx1G",
@@ -94,19 +95,21 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn rows(&self, rows: &mut Vec<Row>) -> Result<()> {
         let topic = format!("{}-{}", self.durability, self.generator.name());
-        let durable = format!("ottla.durability={}", self.durability);
-        self.tools.java(&["create", &self.ottla.addr.to_string(), &topic, &durable])?;
-        let flush: &[&str] = if self.durability == "fsync" { &["flush.messages=1"] } else { &[] };
-        self.tools.java(&[&["create", &self.kafka.addr.to_string(), &topic], flush].concat())?;
+        self.create(&topic)?;
         let records = match (self.plan.quick, self.durability) {
             (true, _) => 5000,
             (false, "fsync") => RECORDS_SYNCED,
             (false, _) => RECORDS,
         };
-        let pairs = if self.plan.full { self.plan.pairs } else { self.plan.pairs.min(PAIRS) };
+        let pairs = self.plan.pairs;
         let name = format!("kafka/{}/{}", self.durability, self.generator.name());
-        for what in ["produce", "consume"] {
-            let run = |peer: &Peer| self.throughput(peer, what, &topic, records);
+        // What was produced one by one is not read back: consumers are measured on batches as clients make them.
+        let single = format!("{topic}-single");
+        self.create(&single)?;
+        for (what, topic, records) in
+            [("produce", &topic, records), ("consume", &topic, records), ("single", &single, records / SINGLE_SHARE)]
+        {
+            let run = |peer: &Peer| self.throughput(peer, what, topic, records);
             let measured = Pairs::measure(pairs, || run(self.ottla), || run(self.kafka))?;
             let mib = |rate: f64| rate * RECORD_BYTES as f64 / f64::from(1 << 20);
             let note = format!(
@@ -142,6 +145,15 @@ impl Comparison<'_> {
         Ok(())
     }
 
+    /// Creates a topic of this durability on both brokers.
+    fn create(&self, topic: &str) -> Result<()> {
+        let durable = format!("ottla.durability={}", self.durability);
+        self.tools.java(&["create", &self.ottla.addr.to_string(), topic, &durable])?;
+        let flush: &[&str] = if self.durability == "fsync" { &["flush.messages=1"] } else { &[] };
+        self.tools.java(&[&["create", &self.kafka.addr.to_string(), topic], flush].concat())?;
+        Ok(())
+    }
+
     fn generate(&self, arguments: &[&str]) -> Result<HashMap<String, f64>> {
         match self.generator {
             Generator::Java => self.tools.java(arguments),
@@ -152,7 +164,7 @@ impl Comparison<'_> {
     fn throughput(&self, peer: &Peer, what: &str, topic: &str, records: usize) -> Result<Run> {
         let (addr, count, bytes) = (peer.addr.to_string(), records.to_string(), RECORD_BYTES.to_string());
         let mut arguments = vec![what, &addr, topic, &count];
-        if what == "produce" {
+        if what != "consume" {
             arguments.push(&bytes);
         }
         let cpu = peer.cpu_s()?;
@@ -245,8 +257,7 @@ impl Tools {
             dir.join("data").display(),
         );
         std::fs::write(&properties, text)?;
-        let java = || {
-            let mut command = Command::new("java");
+        let java = |mut command: Command| {
             command.args(JVM).args([
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                 "--class-path",
@@ -254,13 +265,13 @@ impl Tools {
             ]);
             command
         };
-        let mut format = java();
+        let mut format = java(Command::new("java"));
         format.args(["kafka.tools.StorageTool", "format", "--cluster-id", "b3R0bGEtYmVuY2gta2Fma2", "--config"]);
         let output = format.arg(&properties).stdin(Stdio::null()).output().context("starting java")?;
         if !output.status.success() {
             bail!("Kafka could not format its directory:\n{}", String::from_utf8_lossy(&output.stderr));
         }
-        let mut serve = java();
+        let mut serve = java(as_service(Path::new("java")));
         serve.arg("kafka.Kafka").arg(&properties);
         Peer::silent(serve, broker)
     }

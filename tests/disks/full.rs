@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ottla_tests::batch::Sender;
+use ottla_tests::batch::{Sender, batch};
 use ottla_tests::connection::Connection;
 use ottla_tests::guest::ROUND_ROBIN;
 use ottla_tests::mount::Mount;
@@ -32,6 +32,13 @@ fn fill(disk: &Path) {
     for bytes in [1 << 20, 4096, 1] {
         while std::io::Write::write_all(&mut ballast, &vec![0; bytes]).is_ok() {}
     }
+}
+
+/// Makes room for so many bytes.
+fn leave(disk: &Path, bytes: u64) {
+    let ballast = std::fs::File::options().write(true).open(disk.join("ballast")).expect("the ballast");
+    let length = ballast.metadata().expect("its length").len();
+    ballast.set_len(length - bytes).expect("some room");
 }
 
 fn make_room(disk: &Path) {
@@ -73,17 +80,50 @@ fn a_batch_that_does_not_fit_any_more_takes_no_other_one_along() {
     fill(disk.path());
     wait::until_true("a batch to be refused", || produce(&broker, &vec![b'b'; 500_000]).0 != ErrorCode::None);
     let end = broker.end_offsets(TOPIC, 1)[0];
-    let ballast = std::fs::File::options().write(true).open(disk.path().join("ballast")).expect("the ballast");
-    let length = ballast.metadata().expect("its length").len();
-    ballast.set_len(length - (200 << 10)).expect("some room");
+    leave(disk.path(), 200 << 10);
 
     // They arrive together and would be written together.
-    let batches: Vec<_> = [100, 500_000, 100, 500_000, 200]
-        .into_iter()
-        .map(|bytes| ottla_tests::batch::batch(&[(b"k", &vec![b'c'; bytes])], None))
-        .collect();
+    let batches = [100, 500_000, 100, 500_000, 200].map(|bytes| batch(&[(b"k", &vec![b'c'; bytes])], None));
+    let (none, refused) = (ErrorCode::None, (ErrorCode::KafkaStorageError, -1));
+    let answers = produce_together(&broker, &batches);
+    assert_eq!(answers, [(none, end), refused, (none, end + 1), refused, (none, end + 2)]);
+    assert_eq!(broker.end_offsets(TOPIC, 1), [end + 3]);
+}
+
+#[test]
+fn the_first_batch_of_a_producer_is_taken_after_a_full_disk_refused_it_and_those_sent_behind_it_wait() {
+    let name = "the_first_batch_of_a_producer_is_taken_after_a_full_disk_refused_it_and_those_sent_behind_it_wait";
+    let Some(disk) = disk(name) else { return };
+    let log = disk.path().join("log");
+    let broker = Broker::builder().set("log.dirs", &log.display().to_string()).start();
+    broker.create_topic(TOPIC, 1, &[]);
+    let sender = new_producer(&broker);
+    let of = |bytes, sequence| batch(&[(b"k", &vec![b'c'; bytes])], Some(Sender { sequence, ..sender }));
+    let (large, small, smaller) = (of(500_000, 0), of(100, 1), of(50, 2));
+    fill(disk.path());
+    wait::until_true("a batch to be refused", || produce(&broker, &vec![b'b'; 500_000]).0 != ErrorCode::None);
+    let end = broker.end_offsets(TOPIC, 1)[0];
+    leave(disk.path(), 200 << 10);
+
+    // There is room for those behind it, whether they arrive with it or after it.
+    let (refused, waits) = ((ErrorCode::KafkaStorageError, -1), (ErrorCode::OutOfOrderSequenceNumber, -1));
+    let sent = [large, small, smaller];
+    assert_eq!(produce_together(&broker, &sent), [refused, waits, waits]);
+    assert_eq!(produce_together(&broker, &sent[..1]), [refused]);
+    assert_eq!(produce_together(&broker, &sent[1..2]), [waits]);
+    make_room(disk.path());
+    assert_eq!(produce_together(&broker, &sent[2..]), [waits]);
+    wait::until_true("the first batch to be taken", || {
+        produce_together(&broker, &sent[..1]) == [(ErrorCode::None, end)]
+    });
+    assert_eq!(produce_together(&broker, &sent), [0, 1, 2].map(|at| (ErrorCode::None, end + at)));
+    assert_eq!(broker.end_offsets(TOPIC, 1), [end + 3], "each record once");
+}
+
+/// Sends batches in one write, a request each; the answers and where the batches are.
+fn produce_together(broker: &Broker, batches: &[Vec<u8>]) -> Vec<(ErrorCode, i64)> {
     let mut bytes = Vec::new();
-    for (correlation_id, records) in (1..).zip(&batches) {
+    for (correlation_id, records) in (1..).zip(batches) {
         let data = PartitionProduceData { index: 0, records: Some(records) };
         let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data] };
         let request =
@@ -91,9 +131,9 @@ fn a_batch_that_does_not_fit_any_more_takes_no_other_one_along() {
         let header = RequestHeader::of::<ProduceRequest<'_>>(9, correlation_id, Some("ottla-tests".into()));
         encode_request(&header, &request, &mut bytes);
     }
-    let mut connection = Connection::to(&broker);
+    let mut connection = Connection::to(broker);
     connection.send(&bytes).expect("the requests are taken");
-    let answers: Vec<_> = batches
+    batches
         .iter()
         .map(|_| {
             let frame = connection.receive_frame().expect("an answer");
@@ -101,10 +141,14 @@ fn a_batch_that_does_not_fit_any_more_takes_no_other_one_along() {
             let partition = &response.responses[0].partition_responses[0];
             (partition.error_code, partition.base_offset)
         })
-        .collect();
-    let (none, refused) = (ErrorCode::None, (ErrorCode::KafkaStorageError, -1));
-    assert_eq!(answers, [(none, end), refused, (none, end + 1), refused, (none, end + 2)]);
-    assert_eq!(broker.end_offsets(TOPIC, 1), [end + 3]);
+        .collect()
+}
+
+fn new_producer(broker: &Broker) -> Sender {
+    Connection::to(broker).call(4, &InitProducerIdRequest::default(), |response| {
+        assert_eq!(response.error_code, ErrorCode::None);
+        Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
+    })
 }
 
 #[test]
@@ -115,10 +159,7 @@ fn a_start_on_a_full_disk_keeps_the_route_journal_and_carries_it_out_when_there_
     let mut broker = Broker::builder().set("log.dirs", &log.display().to_string()).start();
     broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
     broker.create_topic(TOPIC, 3, &[("ottla.partitioner", "spread")]);
-    let sender = Connection::to(&broker).call(4, &InitProducerIdRequest::default(), |response| {
-        assert_eq!(response.error_code, ErrorCode::None);
-        Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
-    });
+    let sender = new_producer(&broker);
     for batch in 0..5 {
         let sender = Sender { sequence: batch * 3, ..sender };
         assert_eq!(produce_as(&broker, sender, &[b"0", b"1", b"2"]).0, ErrorCode::None);

@@ -202,6 +202,14 @@ impl Intake {
         }
     }
 
+    /// Remembers that a batch was refused, where nothing else would keep those from being taken that were sent behind it
+    /// and are under way.
+    pub(crate) fn refuse(&mut self, claim: Option<Claim>) {
+        if let Some(claim) = claim {
+            self.sequences.refuse(claim.producer_id, claim.span, clock::now_ms());
+        }
+    }
+
     /// Appends a batch that was admitted under the same lock, and remembers it.
     pub(crate) fn append(
         &mut self,
@@ -209,7 +217,7 @@ impl Intake {
         batch: &mut [u8],
         claim: Option<Claim>,
     ) -> Result<Appended, Refusal> {
-        let appended = log.append(batch).map_err(append_refusal)?;
+        let appended = log.append(batch).map_err(append_refusal).inspect_err(|_| self.refuse(claim))?;
         self.unsaved.bytes += appended.bytes;
         if let Some(claim) = claim {
             let place = Place::Landed(Landed::Here(appended.base_offset));

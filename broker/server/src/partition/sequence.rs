@@ -1,6 +1,7 @@
 //! Which batches of which idempotent producers a partition has taken (KIP-98).
 //!
-//! Owns the last [`BATCHES_REMEMBERED`] batches of every producer and where each of them went (`P`). Checks a batch as
+//! Owns the last [`BATCHES_REMEMBERED`] batches of every producer and where each of them went (`P`), and for producers
+//! of which nothing was taken yet the first batch that was refused. Checks a batch as
 //! the client sent it, before any plugin sees it. No clock, no I/O, no lock: whoever owns the table brings those, so a
 //! conversation can be replayed as text (`golden/sequences.txt`).
 
@@ -10,6 +11,9 @@ use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 /// Batches per producer that are recognised when they come again. Kafka's clients keep at most as many in flight.
 pub const BATCHES_REMEMBERED: usize = 5;
+
+/// Producers without any batch of which a refusal is remembered. One more, and the oldest may begin anywhere again.
+pub const REFUSALS_REMEMBERED: usize = 256;
 
 /// A batch as the check sees it: the numbers of its first and its last record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,15 +110,27 @@ pub struct Producer<P> {
     pub batches: VecDeque<Remembered<P>>,
 }
 
+/// A batch that was refused although it was the first one that its producer sent here. It is nowhere, so nothing follows
+/// on it; what was sent behind it waits until it comes again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refused {
+    id: ProducerId,
+    epoch: ProducerEpoch,
+    first: Sequence,
+    used_ms: i64,
+}
+
 /// The producers of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceTable<P> {
     producers: HashMap<ProducerId, Producer<P>>,
+    /// Of producers that are not known, at most one each, oldest first. In memory only.
+    refused: VecDeque<Refused>,
 }
 
 impl<P> Default for SequenceTable<P> {
     fn default() -> Self {
-        Self { producers: HashMap::new() }
+        Self { producers: HashMap::new(), refused: VecDeque::new() }
     }
 }
 
@@ -122,8 +138,15 @@ impl<P: Clone> SequenceTable<P> {
     /// What is to be done with this batch. Changes nothing.
     pub fn check(&self, id: ProducerId, span: Span) -> Result<Check<P>, SequenceError> {
         let Some(producer) = self.producers.get(&id) else {
-            // Kafka forgets producers and so must accept one that it does not know anywhere in its numbers.
-            return Ok(Check::Next(None));
+            // Kafka forgets producers and so must accept one that it does not know anywhere in its numbers; but not
+            // behind a batch that was refused and comes again, which would then be out of order for ever.
+            let refused = self.refused.iter().find(|refused| refused.id == id && refused.epoch == span.epoch);
+            return match refused {
+                Some(&Refused { first: expected, .. }) if is_before(expected, span.first) => {
+                    Err(SequenceError::OutOfOrder { expected, found: span.first })
+                }
+                _ => Ok(Check::Next(None)),
+            };
         };
         let tail = producer.tail;
         if span.epoch < tail.epoch {
@@ -145,10 +168,9 @@ impl<P: Clone> SequenceTable<P> {
     /// Remembers a batch as the last one of its producer, whatever came before.
     pub fn take(&mut self, id: ProducerId, span: Span, place: P, now_ms: i64) {
         let tail = Tail { epoch: span.epoch, last: span.last };
-        let producer = self.producers.entry(id).or_insert_with(|| Producer {
-            tail,
-            used_ms: now_ms,
-            batches: VecDeque::with_capacity(BATCHES_REMEMBERED),
+        let producer = self.producers.entry(id).or_insert_with(|| {
+            self.refused.retain(|refused| refused.id != id);
+            Producer { tail, used_ms: now_ms, batches: VecDeque::with_capacity(BATCHES_REMEMBERED) }
         });
         if producer.tail.epoch != span.epoch {
             producer.batches.clear();
@@ -159,6 +181,26 @@ impl<P: Clone> SequenceTable<P> {
             producer.batches.pop_front();
         }
         producer.batches.push_back(Remembered { first: span.first, last: span.last, place });
+    }
+
+    /// Remembers that a batch was refused which its producer will send again: nothing behind it is taken before. The numbers
+    /// of a producer of which something was taken say so by themselves.
+    pub fn refuse(&mut self, id: ProducerId, span: Span, now_ms: i64) {
+        if self.producers.contains_key(&id) {
+            return;
+        }
+        let refused = Refused { id, epoch: span.epoch, first: span.first, used_ms: now_ms };
+        if let Some(known) = self.refused.iter_mut().find(|known| known.id == id) {
+            let is_sooner = known.epoch == span.epoch && !is_before(known.first, span.first);
+            if known.epoch < span.epoch || is_sooner {
+                *known = refused;
+            }
+            return;
+        }
+        if self.refused.len() == REFUSALS_REMEMBERED {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(refused);
     }
 
     /// Says where a remembered batch went after all. False when it is not remembered any more.
@@ -187,6 +229,7 @@ impl<P: Clone> SequenceTable<P> {
 
     /// Puts a producer back as it was kept somewhere.
     pub fn restore(&mut self, id: ProducerId, producer: Producer<P>) {
+        self.refused.retain(|refused| refused.id != id);
         self.producers.insert(id, producer);
     }
 
@@ -205,9 +248,10 @@ impl<P: Clone> SequenceTable<P> {
         self.producers.is_empty()
     }
 
-    /// Forgets the producers for which `keep` says no.
-    pub fn retain(&mut self, mut keep: impl FnMut(ProducerId, &Producer<P>) -> bool) {
-        self.producers.retain(|id, producer| keep(*id, producer));
+    /// Forgets the producers for which `keep` says no, asked with the time of their last use in milliseconds.
+    pub fn retain(&mut self, mut keep: impl FnMut(ProducerId, i64) -> bool) {
+        self.producers.retain(|id, producer| keep(*id, producer.used_ms));
+        self.refused.retain(|refused| keep(refused.id, refused.used_ms));
     }
 }
 
@@ -331,10 +375,82 @@ mod tests {
         let mut table = SequenceTable::default();
         table.take(ProducerId(1), Span::new(ProducerEpoch(0), Sequence(0), 1), (), 10);
         table.take(ProducerId(2), Span::new(ProducerEpoch(0), Sequence(0), 1), (), 20);
-        table.retain(|_, producer| producer.used_ms >= 15);
+        table.refuse(ProducerId(3), Span::new(ProducerEpoch(0), Sequence(0), 1), 10);
+        table.refuse(ProducerId(4), Span::new(ProducerEpoch(0), Sequence(0), 1), 20);
+        table.retain(|_, used_ms| used_ms >= 15);
         assert_eq!(table.len(), 1);
         let far = Span::new(ProducerEpoch(0), Sequence(77), 1);
-        assert_eq!(table.check(ProducerId(1), far), Ok(Check::Next(None)));
-        assert!(table.check(ProducerId(2), far).is_err());
+        for (id, is_forgotten) in [(1, true), (2, false), (3, true), (4, false)] {
+            assert_eq!(table.check(ProducerId(id), far).is_ok(), is_forgotten, "{id}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_behind_a_first_batch_that_was_refused_until_that_comes_again() {
+        let mut table = SequenceTable::default();
+        let (id, epoch) = (ProducerId(1), ProducerEpoch(2));
+        let span = |first| Span::new(epoch, Sequence(first), 10);
+        let held_back = |table: &SequenceTable<_>, first: i32, expected| {
+            let found = Sequence(first);
+            assert_eq!(table.check(id, span(first)), Err(SequenceError::OutOfOrder { expected, found }));
+        };
+        table.refuse(id, span(20), 0);
+        held_back(&table, 30, Sequence(20));
+        // One that was refused behind it moves nothing, one that was refused before it does.
+        table.refuse(id, span(30), 0);
+        held_back(&table, 30, Sequence(20));
+        table.refuse(id, span(10), 0);
+        held_back(&table, 20, Sequence(10));
+        // It is no batch: it has no place, nothing follows on it, and no picture has it.
+        assert_eq!(table.check(id, span(10)), Ok(Check::Next(None)));
+        assert_eq!((table.tail(id), table.len(), table.iter().count()), (None, 0, 0));
+        table.take(id, span(10), "first", 0);
+        assert_eq!(table.check(id, span(20)), Ok(Check::Next(Some(Tail { epoch, last: Sequence(19) }))));
+        assert_eq!(table.check(id, span(10)), Ok(Check::Duplicate("first")));
+        // Forgotten, it is as if it had never been refused.
+        table.retain(|_, _| false);
+        assert_eq!(table.check(id, span(77)), Ok(Check::Next(None)));
+    }
+
+    #[test]
+    fn a_refused_batch_holds_back_only_its_own_incarnation() {
+        let mut table = SequenceTable::<()>::default();
+        let span = |epoch, first| Span::new(ProducerEpoch(epoch), Sequence(first), 1);
+        let id = ProducerId(1);
+        let is_held_back = |table: &SequenceTable<()>, epoch| table.check(id, span(epoch, 9)).is_err();
+        table.refuse(id, span(4, 0), 0);
+        assert_eq!([3, 4, 5].map(|epoch| is_held_back(&table, epoch)), [false, true, false]);
+        // The latest one counts.
+        table.refuse(id, span(3, 0), 0);
+        assert_eq!([3, 4, 5].map(|epoch| is_held_back(&table, epoch)), [false, true, false]);
+        table.refuse(id, span(5, 0), 0);
+        assert_eq!([3, 4, 5].map(|epoch| is_held_back(&table, epoch)), [false, false, true]);
+    }
+
+    #[test]
+    fn what_was_taken_from_a_producer_holds_its_batches_back_without_a_refusal() {
+        let mut table = SequenceTable::default();
+        let span = |epoch, first| Span::new(ProducerEpoch(epoch), Sequence(first), 1);
+        let id = ProducerId(1);
+        table.take(id, span(0, 0), (), 0);
+        for refused in [span(0, 1), span(1, 0)] {
+            table.refuse(id, refused, 0);
+            let next = Span { first: refused.last.advance(1), last: refused.last.advance(1), ..refused };
+            assert!(matches!(table.check(id, next), Err(SequenceError::OutOfOrder { .. })));
+            assert!(matches!(table.check(id, refused), Ok(Check::Next(Some(_)))));
+        }
+    }
+
+    #[test]
+    fn refusals_are_remembered_of_so_many_producers_and_no_more() {
+        let mut table = SequenceTable::<()>::default();
+        let span = |first| Span::new(ProducerEpoch(0), Sequence(first), 1);
+        for id in 0..=REFUSALS_REMEMBERED as i64 {
+            table.refuse(ProducerId(id), span(0), 0);
+            table.refuse(ProducerId(id), span(1), 0);
+        }
+        assert_eq!(table.refused.len(), REFUSALS_REMEMBERED);
+        assert!(table.check(ProducerId(0), span(1)).is_ok(), "the oldest is forgotten");
+        assert!(table.check(ProducerId(1), span(1)).is_err());
     }
 }

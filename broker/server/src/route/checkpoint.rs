@@ -129,7 +129,7 @@ impl Shared {
         for partition in &topic.partitions {
             let mut intake = partition.intake();
             if intake.lane.is_free() {
-                intake.sequences.retain(|id, producer| id == JOURNAL_PRODUCER || producer.used_ms >= since_ms);
+                intake.sequences.retain(|id, used_ms| id == JOURNAL_PRODUCER || used_ms >= since_ms);
             }
         }
     }

@@ -283,6 +283,7 @@ impl Router {
         let Submission { topic, partition, settings, mut batch, header } = submission;
         let mut intake = partition.intake();
         if intake.held {
+            intake.refuse(Claim::of(&header));
             return Submitted::Placed(Err(held::refusal(&topic)));
         }
         if intake.lane.is_free() && !routes(&topic, &settings) {
@@ -300,6 +301,7 @@ impl Router {
         let waiting = self.shared.lane_bytes.fetch_add(batch.len(), Ordering::Relaxed) + batch.len();
         if waiting > self.shared.options.lane_bytes_max {
             self.shared.lane_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
+            intake.refuse(Claim::of(&header));
             return Submitted::Placed(Err(Refusal::LanesFull));
         }
         if batch.len() < OWN_BUFFER_BYTES_MIN {
@@ -385,12 +387,17 @@ impl Shared {
             self.lane_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
             if reply.is_closed() {
                 // Its producer was told that it took too long, or is gone. Its number is still free for a retry.
+                partition.intake().refuse(Claim::of(&header));
                 continue;
             }
             // A panic must not leave the lane without a worker for ever.
             let staged = catch_unwind(AssertUnwindSafe(|| self.stage(topic, partition, batch, &header)));
+            let staged = staged.unwrap_or_else(|_| Err(Refusal::Storage("the broker failed on it".to_owned())));
+            if staged.is_err() {
+                partition.intake().refuse(Claim::of(&header));
+            }
             // Whoever asked may have gone; the batch went its way all the same.
-            let _ = reply.send(staged.unwrap_or_else(|_| Err(Refusal::Storage("the broker failed on it".to_owned()))));
+            let _ = reply.send(staged);
         }
         true
     }

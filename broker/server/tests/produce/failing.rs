@@ -25,6 +25,38 @@ async fn a_plugin_that_fails_fails_its_batch_and_leaves_the_numbers_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_batch_that_a_plugin_refused_holds_those_sent_behind_it_back_until_its_numbers_come_again() {
+    let home = Home::new().await;
+    home.routed_topic(3).await;
+    let mut client = home.ottla().await;
+    let id = client.producer_id().await;
+    let (refused, behind, next) = (said("0t1").by(id, 0, 0), said("01").by(id, 0, 3), said("2").by(id, 0, 5));
+    let sent = [refused.bytes(), behind.bytes(), next.bytes()];
+    let requests: Vec<_> = sent.iter().map(|batch| produce_request(-1, "t", &[(0, batch)])).collect();
+    client.send_together(NEWEST, &requests).await;
+    let mut codes = Vec::new();
+    for _ in &requests {
+        codes.push(client.receive_produced(NEWEST).await.remove(0).error_code);
+    }
+    let waits = ErrorCode::OutOfOrderSequenceNumber;
+    assert_eq!(codes, [ErrorCode::InvalidRecord, waits, waits]);
+    // A refusal is nothing that a start has to know, and what is routed does not follow on it.
+    for batch in [said("012").by(id, 0, 0), behind.clone(), next.clone()] {
+        assert_eq!(client.produce("t", 0, &batch).await.error_code, ErrorCode::None);
+    }
+    let home = home.crash().await;
+    let mut client = home.ottla().await;
+    for batch in [behind, next] {
+        assert_eq!(client.produce("t", 0, &batch).await.error_code, ErrorCode::None);
+    }
+    let mut stored = Vec::new();
+    for partition in 0..3 {
+        stored.push(home.records("t", partition).await.len());
+    }
+    assert_eq!(stored, [2, 2, 2], "each record once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_does_not_exist_names_the_record() {
     let home = Home::new().await;
     home.routed_topic(3).await;

@@ -34,6 +34,8 @@ pub enum Canary {
     EarlyWatermark,
     /// State files have another layout under the same version number.
     SilentFormat,
+    /// A start carries out the route journal without asking what its targets have already.
+    ReplayTwice,
 }
 
 /// Whether `promise` is to be broken in this process. `false`, and known so to the compiler, in every release.
@@ -80,7 +82,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 13] = [
+    const ALL: [Canary; 14] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -94,5 +96,6 @@ impl Canary {
         Canary::NoDirSync,
         Canary::EarlyWatermark,
         Canary::SilentFormat,
+        Canary::ReplayTwice,
     ];
 }

@@ -86,7 +86,8 @@ impl AdmitError {
         match self {
             Self::Engine { .. } | Self::Store(_) => false,
             Self::Compile(error) => {
-                !matches!(error, CompileError::Start { .. } | CompileError::Files(_) | CompileError::OtherBuild { .. })
+                use CompileError::{Files, Interrupted, OtherBuild, Start};
+                !matches!(error, Start { .. } | Files(_) | OtherBuild { .. } | Interrupted { .. })
             }
             _ => true,
         }

@@ -127,7 +127,7 @@ pub const ALL: &[Test] = &[
         name: "t10_broker_points",
         shows: "killed at one system call after another of routing and of changes to the metadata: once or not at all, and usable",
         cases: [50, 2_000, 2_000],
-        canaries: &[("NoDirSync", 5)],
+        canaries: &[("NoDirSync", 5), ("ReplayTwice", 10)],
         in_process: false,
         run: t10_broker_points::run,
     },

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Journal, JournalEntry};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
@@ -255,6 +256,7 @@ impl TopicState {
         let target = at(&mut self.partitions, part.partition)?;
         // A sequence that was given out, dropped, and given out again belongs to other bytes.
         let found = target.parts.get(&claim.span.first).filter(|(crc, _)| *crc == header.crc);
+        let found = found.filter(|_| !broken(Canary::ReplayTwice));
         Ok((claim, found.map(|(_, offset)| *offset)))
     }
 

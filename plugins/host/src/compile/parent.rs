@@ -41,6 +41,8 @@ pub enum CompileError {
     OutOfMemory { allowed_bytes: u64 },
     #[error("its compiled form is larger than {allowed_bytes} bytes")]
     CodeTooLarge { allowed_bytes: u64 },
+    #[error("compiling it was interrupted: its process was ended from outside ({status}); it can be sent again")]
+    Interrupted { status: ExitStatus },
     #[error("the compiler ended without a result ({status}): {output}")]
     Crashed { status: ExitStatus, output: String },
     #[error("the compiler is of another build than this process (engine {found}); restart it")]
@@ -118,8 +120,12 @@ fn read_result(limits: &Limits, work: &Path, status: ExitStatus) -> Result<Outpu
 fn why_it_ended(limits: &Limits, work: &Path, status: ExitStatus) -> CompileError {
     let output = last_output(&work.join(OUTPUT));
     let by = |signal: Signal| status.signal() == Some(signal.as_raw());
-    if by(Signal::XCPU) || (by(Signal::KILL) && output.is_empty()) {
+    if by(Signal::XCPU) {
         return CompileError::OutOfTime { allowed_s: limits.compile_cpu_s };
+    }
+    // No limit of its own ends it like this: the one on processor time would a second after XCPU.
+    if [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].into_iter().any(by) {
+        return CompileError::Interrupted { status };
     }
     if by(Signal::XFSZ) || output.contains("File too large") {
         return CompileError::CodeTooLarge { allowed_bytes: limits.compiled_bytes_max };

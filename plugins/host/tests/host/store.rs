@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ottla_plugin_host::{CompileError, Compiler, LoadError};
+use ottla_plugin_host::{AdmitError, CompileError, Compiler, LoadError};
 
 use crate::guest::Guest;
 use crate::home::{Home, ask, compiler, no_compiler};
@@ -82,6 +82,20 @@ fn a_topic_does_not_wait_for_an_upload_to_compile() {
         // It ended without a result, which is no refusal of the plugin.
         assert!(!upload.join().unwrap().unwrap_err().is_refusal());
     });
+}
+
+/// An operator, or a machine short of memory: the plugin has nothing to do with it.
+#[test]
+fn a_compiler_that_is_killed_is_no_refusal_of_the_plugin_and_the_next_upload_is_taken() {
+    let home = Home::new();
+    let component = Guest::default().component();
+    for signal in ["KILL", "TERM"] {
+        let args = vec!["-c".into(), format!("kill -{signal} $$").into()];
+        let error = home.restart(Compiler { program: "/bin/sh".into(), args }).admit(&component).unwrap_err();
+        assert!(matches!(error, AdmitError::Compile(CompileError::Interrupted { .. })), "{error}");
+        assert!(!error.is_refusal(), "{error}");
+    }
+    home.admit(&component).unwrap();
 }
 
 #[test]

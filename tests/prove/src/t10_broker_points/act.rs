@@ -1,0 +1,150 @@
+//! What the broker is asked to do when it dies.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ottla_tests::record::hex;
+use ottla_wire::ErrorCode;
+use ottla_wire::message::{
+    AlterConfigsResource, AlterableConfig, ApiVersionsRequest, CreatableTopic, CreatableTopicConfig,
+    CreateTopicsRequest, DeleteTopicState, DeleteTopicsRequest, IncrementalAlterConfigsRequest, OPERATION_SET,
+    PartitionProduceData, ProduceRequest, PushPluginRequest, RESOURCE_TOPIC, TopicProduceData,
+};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{
+    Act, NEW, NEW_PARTITIONS, OLD, PLUGIN, ROUTED, ROUTED_BATCHES, ROUTED_RECORDS, SETTING, SETTING_AFTER, Said,
+};
+use crate::content::{Identity, Sender, batch};
+use crate::image::Image;
+use crate::workload::Socket;
+use ottla_tests::guest::{Guest, ROUND_ROBIN};
+
+const ROUTED_TAG: u32 = 77;
+/// How long the journal has to be cut once everything is answered.
+const CUT_PATIENCE: Duration = Duration::from_secs(1);
+/// What is installed: everything to partition 1.
+const TO_ONE: Guest<'_> = Guest { answer: "(i32.const 1)", ..ROUND_ROBIN };
+
+pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mut Said) -> io::Result<()> {
+    let mut socket = Socket::open(address)?;
+    let code = match act {
+        Act::Route => {
+            for number in 0..ROUTED_BATCHES {
+                let code = send_routed(&mut socket, said.producer, number)?;
+                if code != ErrorCode::None {
+                    return Err(io::Error::other(format!("batch {number} was answered with {code:?}")));
+                }
+                said.acked += 1;
+            }
+            // The checkpoint and the cut belong to it: the file with the first entries goes.
+            let first = first_journal(directory);
+            let begun = Instant::now();
+            while first_journal(directory) == first && begun.elapsed() < CUT_PATIENCE && Socket::open(address).is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            ErrorCode::None
+        }
+        Act::CreateTopic => create(&mut socket, NEW, NEW_PARTITIONS, &[(SETTING, SETTING_AFTER)])?,
+        Act::DeleteTopic => delete(&mut socket, OLD)?,
+        Act::Configure => configure(&mut socket)?,
+        Act::InstallPlugin => {
+            let Installed { code, message, .. } = install(&mut socket)?;
+            said.compiler_died = code.is_retriable() && message.contains("compiling it was interrupted");
+            code
+        }
+    };
+    if code != ErrorCode::None {
+        return Err(io::Error::other(format!("it was answered with {code:?}")));
+    }
+    said.done = true;
+    Ok(())
+}
+
+pub(super) fn send_routed(socket: &mut Socket, (producer_id, epoch): (i64, i16), number: u64) -> io::Result<ErrorCode> {
+    let number = number * u64::from(ROUTED_RECORDS);
+    let sender = Sender { producer_id, epoch, sequence: number as i32 };
+    let first = Identity { tag: ROUTED_TAG, number };
+    let bytes = batch(first, ROUTED_RECORDS, 600, 1_700_000_000_000 + number as i64, Some(sender));
+    let data = PartitionProduceData { index: 0, records: Some(&bytes) };
+    let data = TopicProduceData { name: ROUTED.into(), partition_data: vec![data] };
+    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
+    socket.call(9, &request, |response| response.responses[0].partition_responses[0].error_code)
+}
+
+pub(super) fn create(
+    socket: &mut Socket,
+    name: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) -> io::Result<ErrorCode> {
+    let configs = settings
+        .iter()
+        .map(|&(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) })
+        .collect();
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: partitions,
+        replication_factor: 1,
+        configs,
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
+    socket.call(7, &request, |response| response.topics[0].error_code)
+}
+
+pub(super) fn delete(socket: &mut Socket, name: &str) -> io::Result<ErrorCode> {
+    let topic = DeleteTopicState { name: Some(name.into()), topic_id: Uuid::nil() };
+    let request = DeleteTopicsRequest { topics: vec![topic], topic_names: Vec::new(), timeout_ms: 30_000 };
+    socket.call(6, &request, |response| response.responses[0].error_code)
+}
+
+pub(super) fn configure(socket: &mut Socket) -> io::Result<ErrorCode> {
+    let value = Some(SETTING_AFTER.into());
+    let config = AlterableConfig { name: SETTING.into(), config_operation: OPERATION_SET, value };
+    let resource =
+        AlterConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: OLD.into(), configs: vec![config] };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    socket.call(1, &request, |response| response.responses[0].error_code)
+}
+
+/// What an upload is answered with.
+pub(super) struct Installed {
+    pub(super) code: ErrorCode,
+    pub(super) message: String,
+    pub(super) version: i32,
+}
+
+pub(super) fn install(socket: &mut Socket) -> io::Result<Installed> {
+    call_as_ottla(socket)?;
+    let bytes = TO_ONE.component();
+    let digest = hex(&Sha256::digest(&bytes));
+    let request = PushPluginRequest {
+        name: PLUGIN.into(),
+        digest: digest.into(),
+        total_bytes: bytes.len() as i64,
+        offset: 0,
+        chunk: &bytes,
+    };
+    socket.call(0, &request, |response| Installed {
+        code: response.error_code,
+        message: response.error_message.as_deref().unwrap_or_default().to_owned(),
+        version: response.version,
+    })
+}
+
+/// Our own APIs are for our own clients.
+pub(super) fn call_as_ottla(socket: &mut Socket) -> io::Result<()> {
+    let name =
+        ApiVersionsRequest { client_software_name: "ottla".into(), client_software_version: "0.0.0-test".into() };
+    socket.call(3, &name, |_| ())
+}
+
+/// The name of the journal's first file.
+fn first_journal(directory: &Path) -> Option<std::ffi::OsString> {
+    let files = Image::names(directory).into_iter();
+    files.filter(|path| path.extension().is_some_and(|ending| ending == "journal")).min()?.file_name().map(Into::into)
+}

@@ -1,10 +1,12 @@
 //! T29: data directories of every released format, kept in `tests/prove/formats/`. This build reads all of each, appends,
-//! and reads it again after a kill; a directory with a newer format than it knows it refuses and leaves alone.
+//! and reads it again after a kill, also where it was killed at a system call of its first start on it; a directory with a
+//! newer format than it knows it refuses and leaves alone.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use ottla_tests::{Broker, artifact};
@@ -13,10 +15,17 @@ use crate::check;
 use crate::image::{Image, quick_directory};
 use crate::report::Outcome;
 use crate::run::Setting;
+use crate::seed::Seed;
+use crate::t10_broker_points::point::{Point, points};
+use crate::t10_crash_points::CALLS;
+use crate::tests::Size;
+use crate::trace::unavailable;
 use crate::workload::{Producer, Stopped};
 
 const TOPIC: &str = "t";
 const PARTITIONS: i32 = 2;
+/// Kills of the first start on each directory with every commit; otherwise at every point.
+const CUTS_PER_COMMIT: usize = 8;
 /// Records in each partition of a directory that is kept.
 const EXPECTED: &str = "expected.json";
 /// Where a state file has its version, its length and its CRC, behind eight bytes of magic.
@@ -40,9 +49,64 @@ pub(crate) fn run(setting: &Setting) -> Outcome {
                 outcome.violation(seed, 1, format!("{name}: {wrong}"));
             }
         }
-        outcome.notes.push(name);
+        outcome.notes.push(name.clone());
+        if setting.canary.is_none() {
+            survives_cuts(setting, seed, archive, &name, outcome);
+        }
     });
     outcome
+}
+
+/// Kills the first start on a kept directory at one system call after another; the next one has everything all the same.
+fn survives_cuts(setting: &Setting, seed: u64, archive: &Path, name: &str, outcome: &mut Outcome) {
+    if let Some(why) = unavailable() {
+        outcome.partly.push(format!("a start that is killed: {why}"));
+        return;
+    }
+    let directory = quick_directory();
+    let expected = unpack(archive, directory.path());
+    let data = directory.path().join("data");
+    let before = Image::of(&data);
+    let trace = directory.path().join("trace");
+    let words = ["strace", "-f", "-qq", "-e", &format!("trace={CALLS}"), "-e", "signal=none", "-o"];
+    let output = trace.to_string_lossy();
+    let watched = [&words[..], &[&output]].concat();
+    setting.broker().data_dir(&data).under(&watched).start().kill9();
+    let mut points = points(&std::fs::read_to_string(&trace).expect("a trace"), &BTreeMap::new());
+    let all = points.len();
+    if setting.size == Size::Commit && all > CUTS_PER_COMMIT {
+        let mut random = Seed::new(seed);
+        points = (0..CUTS_PER_COMMIT).map(|_| points[random.within(0..all as u64) as usize].clone()).collect();
+    }
+    let mut died = 0;
+    for point in &points {
+        outcome.cases += 1;
+        before.restore(&data);
+        died += u64::from(dies_at_its_start(setting, &data, point));
+        if let Err(wrong) = is_whole(setting, &data, &expected) {
+            outcome.violation(seed, 1, format!("{name}, its first start killed at {point:?}: {wrong}"));
+        }
+    }
+    outcome
+        .notes
+        .push(format!("{name}: {} of {all} points of its first start, killed at {died} of them", points.len()));
+}
+
+/// Starts a broker that is killed at `point`, or else once it listens; whether it was killed before.
+fn dies_at_its_start(setting: &Setting, data: &Path, point: &Point) -> bool {
+    let Point::Call { name, nth } = point else { return false };
+    let mut command = Command::new("strace");
+    // The broker is our child, and strace leaves when it is gone.
+    command.args(["-D", "-f", "-qq", "-e", &format!("trace={name}"), "-e", "signal=none", "-o", "/dev/null"]);
+    command.args(["-e", &format!("inject={name}:signal=KILL:when={nth}")]).arg(&setting.program);
+    command.arg("serve").arg("--data-dir").arg(data).args(["--listen", "127.0.0.1:0"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut broker = command.spawn().expect("strace starts");
+    let output = broker.stdout.take().expect("its output");
+    let listens = BufReader::new(output).lines().map_while(Result::ok).any(|line| line.contains("listening on"));
+    broker.kill().ok();
+    broker.wait().expect("its end");
+    !listens
 }
 
 fn folder() -> PathBuf {
@@ -68,11 +132,16 @@ fn unpack(archive: &Path, into: &Path) -> BTreeMap<i32, u64> {
 fn reads_and_appends(setting: &Setting, archive: &Path, outcome: &mut Outcome) -> Result<(), String> {
     let directory = quick_directory();
     let expected = unpack(archive, directory.path());
-    let start = || setting.broker().data_dir(&directory.path().join("data")).start();
+    outcome.acknowledged += expected.values().sum::<u64>();
+    is_whole(setting, &directory.path().join("data"), &expected)
+}
+
+/// All of it is read, appended to and, after a kill, read again.
+fn is_whole(setting: &Setting, data: &Path, expected: &BTreeMap<i32, u64>) -> Result<(), String> {
+    let start = || setting.broker().data_dir(data).start();
     let mut broker = catch_unwind(AssertUnwindSafe(start)).map_err(|_| "the broker does not start on it".to_owned())?;
-    for (partition, records) in &expected {
+    for (partition, records) in expected {
         all_there(&broker, *partition, *records, &[])?;
-        outcome.acknowledged += records;
     }
     let mut producers: Vec<_> =
         (0..PARTITIONS).map(|partition| Producer::new(100 + partition as u32, TOPIC, partition, 200, 1)).collect();
@@ -84,7 +153,7 @@ fn reads_and_appends(setting: &Setting, archive: &Path, outcome: &mut Outcome) -
     }
     broker.kill9();
     broker.restart();
-    for (partition, records) in &expected {
+    for (partition, records) in expected {
         all_there(&broker, *partition, *records, &producers)?;
     }
     Ok(())

@@ -141,7 +141,7 @@ pub const ALL: &[Test] = &[
     },
     Test {
         name: "t29_old_formats",
-        shows: "data directories of every release are read and go on; a newer format is refused and left alone",
+        shows: "data directories of every release are read and go on, also after a start killed at a system call; a newer format is refused and left alone",
         cases: [1, 1, 1],
         canaries: &[("SilentFormat", 1)],
         in_process: false,

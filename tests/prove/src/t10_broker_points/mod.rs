@@ -11,7 +11,7 @@
 
 mod act;
 mod judge;
-mod point;
+pub(crate) mod point;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

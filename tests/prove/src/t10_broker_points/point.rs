@@ -13,7 +13,7 @@ use crate::t10_crash_points::CALLS;
 
 /// Where it dies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Point {
+pub(crate) enum Point {
     /// At the `nth` call of a thread with this name.
     Thread { name: String, nth: usize },
     /// At the `nth` call of this kind in any thread.
@@ -92,7 +92,7 @@ pub(super) fn threads_of(broker: &Broker) -> BTreeMap<u32, String> {
 }
 
 /// Every point that a run without faults came by.
-pub(super) fn points(trace: &str, threads: &BTreeMap<u32, String>) -> Vec<Point> {
+pub(crate) fn points(trace: &str, threads: &BTreeMap<u32, String>) -> Vec<Point> {
     let mut counts: BTreeMap<(u32, Option<&str>), usize> = BTreeMap::new();
     for line in trace.lines() {
         let Some((thread, rest)) = line.split_once(' ') else { continue };

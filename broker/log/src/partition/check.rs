@@ -77,13 +77,13 @@ impl PartitionLog {
             });
             (before.map_or((range.base_offset, range.position), |entry| (entry.offset, entry.position)), limit)
         };
-        let epochs = self.meta().epochs.clone();
+        let meta = self.meta();
         let until = end.next_multiple_of(CHUNK_BYTES).min(limit);
-        let mut reached = check_batches(segment.disk(), segment.file(), &epochs, start, until, limit)?;
+        let mut reached = check_batches(segment.disk(), segment.file(), &meta.epochs, start, until, limit)?;
         if reached < until && start.1 < range.position {
             // Perhaps it was the index that led astray, before the range.
             start = (range.base_offset, range.position);
-            reached = check_batches(segment.disk(), segment.file(), &epochs, start, until, limit)?;
+            reached = check_batches(segment.disk(), segment.file(), &meta.epochs, start, until, limit)?;
         }
         segment.checked().note(start.1, reached);
         Ok(reached >= until)

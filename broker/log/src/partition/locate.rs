@@ -247,9 +247,10 @@ impl PartitionLog {
         // Not even its length is believed, where the file can tell.
         let settled = segment.is_settled();
         let file_bytes = if settled { segment.file().metadata()?.len() } else { published };
-        let Meta { options, epochs, .. } = self.meta().clone();
+        let meta = self.meta();
+        let Meta { options, epochs, .. } = &*meta;
         let bounds = Bounds {
-            epochs: &epochs,
+            epochs,
             base: slot.base(),
             durable: known_end,
             next_base: Some(next_base.unwrap_or(known_end)),

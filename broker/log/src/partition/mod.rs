@@ -61,8 +61,10 @@ pub struct PartitionLog {
     shared: Arc<Shared>,
     directory: PathBuf,
     name: PartitionName,
-    /// What `partition.meta` says; held while it is rewritten.
-    meta: Mutex<Meta>,
+    /// What `partition.meta` says. Whoever reads it never waits for a disk.
+    meta: RwLock<Arc<Meta>>,
+    /// Held while `partition.meta` is rewritten.
+    rewriting: Mutex<()>,
     page_cache: AtomicBool,
     segment_bytes: AtomicU64,
     leader_epoch: AtomicI32,
@@ -126,7 +128,8 @@ impl PartitionLog {
             page_cache: AtomicBool::new(meta.options.durability == Durability::PageCache),
             segment_bytes: AtomicU64::new(meta.options.segment_bytes),
             leader_epoch: AtomicI32::new(meta.epochs.latest().map_or(0, |epoch| epoch.0)),
-            meta: Mutex::new(meta),
+            meta: RwLock::new(Arc::new(meta)),
+            rewriting: Mutex::default(),
             slots: RwLock::new(slots),
             tail: Mutex::new(Tail::new(active_bytes)),
             log_start: AtomicI64::new(log_start.0),
@@ -257,7 +260,9 @@ impl PartitionLog {
     pub fn set_topic_id(&self, topic_id: Uuid) -> Result<(), AlterError> {
         match self.rewrite_meta(|meta| meta.topic_id = topic_id) {
             Err(AlterError::Write(error)) if error.is_full() => {
-                self.meta().topic_id = topic_id;
+                let one = self.rewriting();
+                self.publish_meta(Meta { topic_id, ..Meta::clone(&self.meta()) });
+                drop(one);
                 self.owe(Owed { meta: true, segment: None });
                 Ok(())
             }
@@ -269,15 +274,16 @@ impl PartitionLog {
         if let Some(reason) = self.offline_reason() {
             return Err(AlterError::Offline { reason });
         }
-        let mut meta = self.meta();
+        let _one = self.rewriting();
         if self.is_deleted() {
             return Err(AlterError::Deleted);
         }
-        let mut changed = meta.clone();
+        let meta = self.meta();
+        let mut changed = Meta::clone(&meta);
         change(&mut changed);
         if changed != *meta {
             Self::meta_file(&self.shared, &self.directory).write(&changed.encode())?;
-            *meta = changed;
+            self.publish_meta(changed);
         }
         Ok(())
     }
@@ -325,7 +331,7 @@ impl PartitionLog {
         self.deleted.store(true, Ordering::Release);
         drop(self.upkeep.lock().unwrap_or_else(PoisonError::into_inner));
         drop(self.flushed.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(self.meta());
+        drop(self.rewriting());
         let mut tail = self.tail();
         self.shared.reserve.trade(tail.take_reserved(), 0);
     }
@@ -349,8 +355,16 @@ impl PartitionLog {
         &self.ticket
     }
 
-    fn meta(&self) -> MutexGuard<'_, Meta> {
-        self.meta.lock().unwrap_or_else(PoisonError::into_inner)
+    fn meta(&self) -> Arc<Meta> {
+        Arc::clone(&self.meta.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn publish_meta(&self, meta: Meta) {
+        *self.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
+    }
+
+    fn rewriting(&self) -> MutexGuard<'_, ()> {
+        self.rewriting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {

@@ -52,8 +52,8 @@ impl PartitionLog {
             owed.segment = None;
         }
         if owed.meta {
-            let meta = self.meta();
-            Self::meta_file(&self.shared, &self.directory).write(&meta.encode())?;
+            let _one = self.rewriting();
+            Self::meta_file(&self.shared, &self.directory).write(&self.meta().encode())?;
             owed.meta = false;
         }
         self.debt.any.store(false, Ordering::Release);

@@ -220,9 +220,10 @@ impl PartitionLog {
         let path = self.segment_path(base);
         let file = self.shared.disk.open(&path, active)?;
         let file_bytes = file.metadata()?.len();
-        let Meta { options, epochs, .. } = self.meta().clone();
+        let meta = self.meta();
+        let Meta { options, epochs, .. } = &*meta;
         let interval_bytes = options.index_interval_bytes;
-        let bounds = Bounds { epochs: &epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes };
+        let bounds = Bounds { epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes };
         let stored = read_index(&self.index_path(base), base, interval_bytes);
         let trusted = broken(Canary::TrustIndex);
         let fits = |index: &Index| index.end_offset() <= end && index.end_position() <= file_bytes;

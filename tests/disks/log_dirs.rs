@@ -1,5 +1,9 @@
 //! Several log directories: each fails alone, a missing one is never taken for an empty one.
 
+#[path = "support.rs"]
+#[allow(dead_code, reason = "shared by several tests")]
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -93,9 +97,13 @@ fn serve_until_it_ends(data: &Path, directories: &str) -> Finished {
 
 /// strace in front of the broker: every sync of a segment in these directories fails, as on a disk that is dying.
 fn failing_syncs(broker: &mut Broker, trace: &Path, directories: &[&Path]) {
-    let mut words: Vec<String> = ["strace", "-f", "-qq", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"]
-        .map(str::to_owned)
-        .to_vec();
+    failing(broker, trace, directories, "fdatasync", "EIO");
+}
+
+/// The same for any system call and error.
+fn failing(broker: &mut Broker, trace: &Path, directories: &[&Path], call: &str, error: &str) {
+    let (traced, injected) = (format!("trace={call}"), format!("inject={call}:error={error}"));
+    let mut words: Vec<String> = ["strace", "-f", "-qq", "-e", &traced, "-e", &injected].map(str::to_owned).to_vec();
     for directory in directories {
         for partition in partitions_in(directory) {
             let segment = directory.join(format!("{TOPIC}-{partition}/00000000000000000000.log"));
@@ -144,6 +152,41 @@ fn a_directory_that_fails_takes_only_its_own_partitions_offline() {
     // Whatever is created now goes to the directory that is left.
     broker.create_topic("later", 3, &[]);
     assert!(!two.join("later-0").exists());
+}
+
+#[test]
+fn a_directory_whose_disk_refuses_a_write_goes_offline_alone_and_the_metrics_say_so() {
+    if let Some(why) = ottla_tests::syscalls::unavailable() {
+        return skip::test("a_directory_whose_disk_refuses_a_write_goes_offline_alone_and_the_metrics_say_so", &why);
+    }
+    for error in ["EIO", "EROFS"] {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let (one, two) = (home.path().join("one"), home.path().join("two"));
+        let mut broker = broker_on(&one, &two).set("metrics.listener", "127.0.0.1:0").start();
+        broker.create_topic(TOPIC, PARTITIONS, &[]);
+        let (here, there) = (partitions_in(&one), partitions_in(&two));
+        for partition in 0..PARTITIONS {
+            assert_eq!(produce(&broker, partition, "before"), ErrorCode::None);
+        }
+        failing(&mut broker, &home.path().join("trace"), &[&two], "pwritev", error);
+        assert_eq!(produce(&broker, there[0], "lost"), ErrorCode::KafkaStorageError);
+        broker.wait_for_line(0, &["log directory offline", &two.display().to_string()]);
+        for &partition in &there {
+            assert_eq!(produce(&broker, partition, "lost"), ErrorCode::KafkaStorageError);
+            assert_eq!(fetch(&broker, partition), Err(ErrorCode::KafkaStorageError));
+        }
+        for &partition in &here {
+            assert_eq!(produce(&broker, partition, "after"), ErrorCode::None);
+            assert_eq!(end_offset(&broker, partition), Ok(2));
+        }
+        assert!((support::metric(&broker, "ottla_log_directory_online") - 1.0).abs() < f64::EPSILON, "one of two");
+        // Another start finds what was acknowledged, and nothing else.
+        broker.terminate();
+        broker.restart_with(|builder| builder.under(&[]));
+        for &partition in &there {
+            assert_eq!(end_offset(&broker, partition), Ok(1));
+        }
+    }
 }
 
 #[test]

@@ -266,7 +266,7 @@ impl Journal {
         let mut removed = 0;
         let mut tail = self.tail();
         while let Some(first) = tail.segments.front().copied().filter(|first| *first < segment.min(tail.segment)) {
-            self.disk.remove_file(&segment_path(&self.directory, first)).map_err(failure)?;
+            self.disk.remove_file(&segment_path(&self.directory, first)).map_err(|error| self.refused(error))?;
             tail.segments.pop_front();
             removed += 1;
         }
@@ -294,7 +294,7 @@ impl Journal {
         pieces.extend(payload.iter().map(|piece| IoSlice::new(piece)));
         if let Err(error) = self.disk.write_at(&tail.file, &mut pieces, tail.offset) {
             tail.littered = true;
-            return Err(failure(error));
+            return Err(self.refused(error));
         }
         tail.offset += (FRAME_HEADER_BYTES + bytes) as u64;
         Ok(())
@@ -302,7 +302,7 @@ impl Journal {
 
     /// Cuts off what a failed write left, durably: a frame of it must not come back behind a later, shorter one.
     fn clear_litter(&self, tail: &mut Tail) -> Result<(), JournalError> {
-        self.disk.set_len(&tail.file, tail.offset).map_err(failure)?;
+        self.disk.set_len(&tail.file, tail.offset).map_err(|error| self.refused(error))?;
         let synced = self.disk.sync_data(&tail.file);
         synced.map_err(|error| self.poison("fdatasync after a failed write", &error))?;
         tail.littered = false;
@@ -313,7 +313,9 @@ impl Journal {
         if tail.littered {
             self.clear_litter(tail)?;
         }
-        let file = Arc::new(self.disk.create(&segment_path(&self.directory, tail.sequence)).map_err(failure)?);
+        let file = Arc::new(
+            self.disk.create(&segment_path(&self.directory, tail.sequence)).map_err(|error| self.refused(error))?,
+        );
         let old = std::mem::replace(&mut tail.file, file);
         tail.unsynced.push(old);
         tail.segment = tail.sequence;
@@ -327,6 +329,11 @@ impl Journal {
         let reason = self.offline.get().map(String::as_str);
         let reason = reason.or_else(|| self.shared.as_ref().and_then(|shared| shared.offline_reason()));
         reason.map_or(Ok(()), |reason| Err(JournalError::Offline { reason: reason.to_owned() }))
+    }
+
+    /// What a failure amounts to: it may have taken the log directory offline.
+    fn refused(&self, source: io::Error) -> JournalError {
+        self.check_online().err().unwrap_or_else(|| failure(source))
     }
 
     fn poison(&self, what: &str, error: &io::Error) -> JournalError {

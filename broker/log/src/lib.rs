@@ -84,7 +84,8 @@
 //!
 //! - Bytes are acknowledged by offset, and an offset is durable only after the `fdatasync` that covers it, and the `fsync`
 //!   of the directory if its file is new.
-//! - The first failed sync ends all writing in the directory, for as long as the process lives.
+//! - The first failed sync, and the first change that the disk itself refuses, end all writing in the directory, for as long
+//!   as the process lives.
 //! - User code never touches a mapped page: what the log reads itself it reads with `pread`.
 //! - No input from disk panics: whatever stands there is data, damage, or an error of the system.
 
@@ -112,6 +113,8 @@ mod shared;
 mod state_file;
 mod stats;
 
+#[cfg(test)]
+mod disk_failure_tests;
 #[cfg(test)]
 mod faulty_disk_tests;
 #[cfg(test)]

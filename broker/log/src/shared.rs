@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
 
 use crate::commit::CommitQueue;
 use crate::disk::Disk;
@@ -30,7 +31,7 @@ pub(crate) struct Shared {
     partitions: RwLock<HashMap<PartitionName, Arc<PartitionLog>>>,
     /// Why nothing is written any more: set once, for ever.
     offline: OnceLock<String>,
-    offline_listener: OfflineListener,
+    offline_listener: Arc<OfflineListener>,
     closed: AtomicBool,
     /// The marker file is (or may be) there and has to go before the first append.
     marked: AtomicBool,
@@ -49,7 +50,7 @@ impl Shared {
             disk,
             partitions: RwLock::default(),
             offline: OnceLock::new(),
-            offline_listener: OfflineListener::default(),
+            offline_listener: Arc::default(),
             closed: AtomicBool::new(false),
             marked: AtomicBool::new(marked),
             marking: Mutex::default(),
@@ -77,7 +78,7 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// A sync failed: what it covered may or may not be on disk, and asking again would answer "yes" either way. The
+    /// The disk failed: what a sync covered may or may not be on it, and asking again would answer "yes" either way. The
     /// directory goes offline for ever, and everybody who waits is told.
     pub(crate) fn poison(&self, what: &str, error: &io::Error) {
         self.take_offline(&format!("{what} failed: {error}"));
@@ -90,10 +91,18 @@ impl Shared {
         }
         tracing::error!(directory = %self.path.display(), %reason, "log directory offline until restart");
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
-        for partition in partitions {
-            partition.tell_listeners();
+        let listener = Arc::clone(&self.offline_listener);
+        let tell = Arc::new(move || {
+            for partition in &partitions {
+                partition.tell_listeners();
+            }
+            listener.tell();
+        });
+        let telling = Arc::clone(&tell);
+        // Who met the failure may hold what a listener wants to have.
+        if thread::Builder::new().name("ottla-offline".to_owned()).spawn(move || telling()).is_err() {
+            tell();
         }
-        self.offline_listener.tell();
     }
 
     /// Calls `listener` when the directory goes offline; at once when it is.

@@ -138,3 +138,17 @@ fn compaction_that_stops_at_any_call_leaves_every_last_record() {
     }
     assert!(stopped > 50, "{stopped}");
 }
+
+#[test]
+fn the_date_of_a_compacted_segment_goes_through_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, _log, partition) = filled(directory.path());
+    disk.fail(DiskCall::SetModified, 0, 1, ENOSPC);
+    compact(&partition).unwrap();
+    assert!(disk.count(DiskCall::SetModified) > 0 && !partition.is_offline());
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, _log, partition) = filled(directory.path());
+    disk.fail(DiskCall::SetModified, 0, 1, EIO);
+    compact(&partition).unwrap_err();
+    assert!(partition.is_offline());
+}

@@ -140,7 +140,7 @@ impl<'a> Round<'a> {
         let path_of = |old: &Candidate| self.log.directory().join(segment_file_name(old.base(), SEGMENT_SUFFIX));
         let modified = group.iter().filter_map(|old| fs::metadata(path_of(old)).and_then(|it| it.modified()).ok());
         if let Some(modified) = modified.max()
-            && let Err(error) = written.file.set_modified(modified)
+            && let Err(error) = self.log.disk().set_modified(&written.file, modified)
         {
             tracing::debug!(partition = %self.log.name(), %error, "a compacted segment is as old as its file");
         }

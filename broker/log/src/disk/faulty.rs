@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use super::volatile::{Random, Volatile};
 use super::{Disk, RealDisk};
@@ -29,6 +30,8 @@ pub enum DiskCall {
     Allocate,
     /// Cutting or extending a file.
     SetLen,
+    /// Dating the last change of a file.
+    SetModified,
     /// Renaming.
     Rename,
     /// Removing a file or a directory.
@@ -280,6 +283,11 @@ impl Disk for FaultyDisk {
         let mut state = self.begin(DiskCall::SetLen)?;
         state.volatile.before_set_len(file, bytes)?;
         RealDisk.set_len(file, bytes)
+    }
+
+    fn set_modified(&self, file: &File, time: SystemTime) -> io::Result<()> {
+        drop(self.begin(DiskCall::SetModified)?);
+        RealDisk.set_modified(file, time)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

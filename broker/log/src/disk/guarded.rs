@@ -1,16 +1,18 @@
-//! The disk of one log directory: the first failed sync of anything on it takes the directory offline, and nothing on it is
-//! synced after that, because the system would say yes to what is lost.
+//! The disk of one log directory: the first failed sync of anything on it takes the directory offline, and so does the first
+//! change that the disk itself refuses. Nothing on it is synced or changed after that: the system would say yes to what is
+//! lost. A full disk is no such failure, nor is a read that fails.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
 
-use super::Disk;
+use super::{Disk, has_failed};
 use crate::shared::Shared;
 
-/// A disk with a memory of its first failed sync.
+/// A disk with a memory of its first failure.
 #[derive(Debug)]
 pub(crate) struct GuardedDisk {
     disk: Arc<dyn Disk>,
@@ -23,7 +25,7 @@ impl GuardedDisk {
         Self { disk, failed: AtomicBool::new(false), shared: OnceLock::new() }
     }
 
-    /// Whom a failed sync takes offline.
+    /// Whom a failure takes offline.
     pub(crate) fn belongs_to(&self, shared: &Arc<Shared>) {
         // A second time would be the same directory.
         let _ = self.shared.set(Arc::downgrade(shared));
@@ -31,14 +33,30 @@ impl GuardedDisk {
 
     fn sync(&self, what: &str, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let shared = self.shared.get().and_then(Weak::upgrade);
-        if self.failed.load(Ordering::Acquire) || shared.as_ref().is_some_and(|it| it.offline_reason().is_some()) {
-            return Err(io::Error::other("a sync failed before, the log directory is offline"));
+        if shared.is_some_and(|shared| shared.offline_reason().is_some()) {
+            return Err(refusal());
         }
-        sync().inspect_err(|error| {
-            // What is not there was not synced: it went with its partition, or its owner knows better.
-            if error.kind() != io::ErrorKind::NotFound {
+        // What is not there was not synced: it went with its partition, or its owner knows better.
+        self.watched(what, sync, |error| error.kind() != io::ErrorKind::NotFound)
+    }
+
+    fn change<T>(&self, what: &str, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.watched(what, change, has_failed)
+    }
+
+    fn watched<T>(
+        &self,
+        what: &str,
+        call: impl FnOnce() -> io::Result<T>,
+        is_fatal: impl FnOnce(&io::Error) -> bool,
+    ) -> io::Result<T> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(refusal());
+        }
+        call().inspect_err(|error| {
+            if is_fatal(error) {
                 self.failed.store(true, Ordering::Release);
-                if let Some(shared) = shared {
+                if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
                     shared.poison(what, error);
                 }
             }
@@ -46,17 +64,24 @@ impl GuardedDisk {
     }
 }
 
+fn refusal() -> io::Error {
+    io::Error::other("the disk failed before, the log directory is offline")
+}
+
 impl Disk for GuardedDisk {
     fn open(&self, path: &Path, writable: bool) -> io::Result<File> {
-        self.disk.open(path, writable)
+        if writable {
+            return self.watched("opening a file", || self.disk.open(path, true), super::is_read_only);
+        }
+        self.disk.open(path, false)
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        self.disk.create(path)
+        self.change("creating a file", || self.disk.create(path))
     }
 
     fn write_once(&self, file: &File, pieces: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        self.disk.write_once(file, pieces, position)
+        self.change("a write", || self.disk.write_once(file, pieces, position))
     }
 
     fn read_once(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
@@ -88,26 +113,30 @@ impl Disk for GuardedDisk {
     }
 
     fn allocate(&self, file: &File, from: u64, bytes: u64) -> io::Result<()> {
-        self.disk.allocate(file, from, bytes)
+        self.change("reserving space", || self.disk.allocate(file, from, bytes))
     }
 
     fn set_len(&self, file: &File, bytes: u64) -> io::Result<()> {
-        self.disk.set_len(file, bytes)
+        self.change("cutting a file", || self.disk.set_len(file, bytes))
+    }
+
+    fn set_modified(&self, file: &File, time: SystemTime) -> io::Result<()> {
+        self.change("dating a file", || self.disk.set_modified(file, time))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
+        self.change("renaming a file", || self.disk.rename(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_file(path)
+        self.change("removing a file", || self.disk.remove_file(path))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir(path)
+        self.change("making a directory", || self.disk.create_dir(path))
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir_all(path)
+        self.change("removing a directory", || self.disk.remove_dir_all(path))
     }
 }

@@ -3,7 +3,7 @@
 //! Promises: a write is complete or an error; an interrupted call is repeated; nothing here retries a failed sync.
 //!
 //! - [`Disk`] is what the log asks for, one method per system call; [`RealDisk`] asks the system
-//! - `guarded` is that of a log directory, which goes offline with the first failed sync
+//! - `guarded` is that of a log directory, which goes offline with the first failed sync or refused change
 //! - `faulty` is a disk that fails on order and remembers what a power cut may take; `volatile` is that memory
 
 #[cfg(any(test, feature = "faulty-disk"))]
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
@@ -58,6 +58,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn allocate(&self, file: &File, from: u64, bytes: u64) -> io::Result<()>;
     /// Cuts or extends a file.
     fn set_len(&self, file: &File, bytes: u64) -> io::Result<()>;
+    /// Dates the last change of a file.
+    fn set_modified(&self, file: &File, time: SystemTime) -> io::Result<()>;
     /// Renames a file or directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file; none is fine.
@@ -196,6 +198,10 @@ impl Disk for RealDisk {
         file.set_len(bytes)
     }
 
+    fn set_modified(&self, file: &File, time: SystemTime) -> io::Result<()> {
+        file.set_modified(time)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }
@@ -217,6 +223,18 @@ impl Disk for RealDisk {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_dir_all(path)
     }
+}
+
+/// Whether an error says that the disk itself failed, or that its file system gave it up: nothing that passes by waiting.
+/// A full disk, a quota, a limit of the process or a file that is gone are something else.
+pub(crate) fn has_failed(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::ENXIO | libc::ENODEV | libc::EUCLEAN | libc::EBADMSG))
+        || is_read_only(error)
+}
+
+/// Whether a file system takes no changes any more: most of them do that by themselves after an error.
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EROFS)
 }
 
 /// How long a sync waits for a free file handle, and between two looks.

@@ -131,7 +131,7 @@ impl PartitionLog {
         self.check_writable()?;
         let base = self.end_offset();
         let plan = assign(buffers, base, self.leader_epoch())?;
-        self.shared.unmark().and_then(|()| self.settle_debt()).map_err(|error| self.failed_sync(error))?;
+        self.shared.unmark().and_then(|()| self.settle_debt()).map_err(|error| self.refused(error))?;
         let segment = self.writable_segment(tail, base, &plan)?;
         let position = tail.position;
         self.reserve_space(tail, &segment, position + plan.bytes);
@@ -142,7 +142,7 @@ impl PartitionLog {
                 self.shared.poison("an append", &error);
             }
             tail.littered = segment.file().metadata().map_or(true, |file| file.len() > position);
-            return Err(failure(error));
+            return Err(self.refused(error));
         }
         publish(&segment, buffers, position);
         tail.position += plan.bytes;
@@ -159,8 +159,8 @@ impl PartitionLog {
         })
     }
 
-    /// What a failure of something that includes a sync amounts to: it may have taken the directory offline.
-    fn failed_sync(&self, error: io::Error) -> AppendError {
+    /// What a failure amounts to: it may have taken the directory offline.
+    fn refused(&self, error: io::Error) -> AppendError {
         self.offline_reason().map_or_else(|| failure(error), |reason| AppendError::Offline { reason })
     }
 
@@ -187,7 +187,7 @@ impl PartitionLog {
                 segment.touch();
                 Arc::clone(segment)
             }
-            None => self.open_active(tail).map_err(failure)?,
+            None => self.open_active(tail).map_err(|error| self.refused(error))?,
         };
         if tail.littered {
             self.clear_litter(tail, &segment)?;
@@ -196,7 +196,7 @@ impl PartitionLog {
         let limit = self.segment_bytes.load(Ordering::Acquire).min(SEGMENT_MAX_BYTES);
         let full = tail.position + plan.bytes > limit || relative_max > i64::from(i32::MAX);
         if (full && tail.position > 0) || tail.damaged {
-            self.roll(tail, &segment, base).map_err(failure)
+            self.roll(tail, &segment, base).map_err(|error| self.refused(error))
         } else {
             Ok(segment)
         }
@@ -215,11 +215,11 @@ impl PartitionLog {
     /// Cuts off what a failed write left beyond the end, durably: a batch of it must not come back behind a later,
     /// shorter one.
     fn clear_litter(&self, tail: &mut Tail, segment: &Segment) -> Result<(), AppendError> {
-        self.shared.disk.set_len(segment.file(), tail.position).map_err(failure)?;
+        self.shared.disk.set_len(segment.file(), tail.position).map_err(|error| self.refused(error))?;
         tail.allocated_bytes = tail.position;
         self.shared.disk.sync_data(segment.file()).map_err(|error| {
             self.shared.poison("fdatasync after a failed write", &error);
-            self.failed_sync(error)
+            self.refused(error)
         })?;
         tail.littered = false;
         Ok(())
@@ -250,15 +250,15 @@ impl PartitionLog {
             if self.end_offset() != end || self.slots().last().is_none_or(|last| last.base() != base) || end <= base {
                 return Ok(false);
             }
-            self.shared.unmark().map_err(|error| self.failed_sync(error))?;
+            self.shared.unmark().map_err(|error| self.refused(error))?;
             let segment = match &tail.active {
                 Some(segment) => Arc::clone(segment),
-                None => self.open_active(&mut tail).map_err(failure)?,
+                None => self.open_active(&mut tail).map_err(|error| self.refused(error))?,
             };
             if tail.littered {
                 self.clear_litter(&mut tail, &segment)?;
             }
-            self.roll(&mut tail, &segment, end).map_err(failure)?;
+            self.roll(&mut tail, &segment, end).map_err(|error| self.refused(error))?;
         }
         self.wake_flusher(0);
         Ok(true)

@@ -57,6 +57,21 @@ async fn a_first_batch_that_a_plugin_refused_holds_those_sent_behind_it_back_unt
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_batch_that_found_no_room_to_wait_for_a_plugin_holds_those_sent_behind_it_back() {
+    let home = Home::with(&["ottla.route.lane.max.bytes=4096"]).await;
+    home.routed_topic(3).await;
+    let mut client = home.ottla().await;
+    let id = client.producer_id().await;
+    let (large, behind) = (said("01").tagged(&"x".repeat(3000)).by(id, 0, 0), said("2").by(id, 0, 2));
+    let refused = client.produce("t", 0, &large).await;
+    assert_eq!(refused.error_code, ErrorCode::NotLeaderOrFollower, "{}", refused.message);
+    assert_eq!(client.produce("t", 0, &behind).await.error_code, ErrorCode::OutOfOrderSequenceNumber);
+    for batch in [said("01").by(id, 0, 0), behind] {
+        assert_eq!(client.produce("t", 0, &batch).await.error_code, ErrorCode::None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_does_not_exist_names_the_record() {
     let home = Home::new().await;
     home.routed_topic(3).await;

@@ -10,6 +10,7 @@ use libc::{EIO, ENOSPC, EOPNOTSUPP};
 use ottla_wire::record::{BatchBuilder, Codec, batches};
 use uuid::Uuid;
 
+use crate::checkpoint::CheckpointFile;
 use crate::journal::Journal;
 use crate::{
     AppendError, CreateError, DeleteError, DiskCall, FaultyDisk, FlushError, JournalError, LogDir, LogOptions, Offset,
@@ -396,6 +397,59 @@ fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
     let (log, _) = LogDir::open_on(disk.clone(), directory.path(), options).unwrap();
     let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
     assert_eq!((tags(&partition), partition.high_watermark()), (vec![1], Offset(1)));
+}
+
+#[test]
+fn a_start_syncs_many_partitions_as_one_and_believes_the_disk_all_the_same() {
+    const PARTITIONS: i32 = 70;
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
+    partition.append(&mut batch(1, 60)).unwrap();
+    partition.flush().unwrap();
+    for index in 1..PARTITIONS {
+        let name = PartitionName::new("t", index).unwrap();
+        log.create_partition(&name, Uuid::nil(), PartitionOptions::default()).unwrap();
+    }
+    disk.fail(DiskCall::Sync, 0, 1, EIO);
+    partition.append(&mut batch(2, 60)).unwrap();
+    partition.flush().unwrap_err();
+    drop((log, partition));
+    disk.heal();
+    let before = disk.count(DiskCall::Sync);
+    let (log, report) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
+    assert_eq!(report.partitions_scanned, PARTITIONS as usize);
+    let syncs = disk.count(DiskCall::Sync) - before;
+    assert!(syncs < 10, "{syncs} syncs");
+    let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
+    assert_eq!((tags(&partition), partition.high_watermark()), (vec![1], Offset(1)));
+}
+
+#[test]
+fn a_checkpoint_says_where_its_offset_is_though_the_log_grew_during_the_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
+    // More than lies between two checkpoints.
+    for tag in 0..10 {
+        disk.hold_syncs(true);
+        let before = disk.count(DiskCall::Sync);
+        partition.append(&mut batch(tag, 900 << 10)).unwrap();
+        let end = partition.end_offset();
+        while disk.count(DiskCall::Sync) == before {
+            std::thread::yield_now();
+        }
+        partition.append(&mut batch(tag, 100)).unwrap();
+        disk.hold_syncs(false);
+        while partition.durable_offset() < end {
+            std::thread::yield_now();
+        }
+    }
+    // Nothing is flushed any more.
+    drop(log);
+    let (_, persisted) = CheckpointFile::open(disk, partition.directory()).unwrap();
+    let persisted = persisted.unwrap();
+    assert!(persisted.durable > Offset(0));
+    let there = partition.locate(persisted.durable, 1, partition.end_offset()).unwrap().unwrap();
+    assert_eq!((persisted.active_base, persisted.active_bytes), (Offset(0), there.position));
 }
 
 /// Everything that takes space fails.

@@ -23,7 +23,7 @@ use crate::handles::raise_descriptor_limit;
 use crate::journal::{Journal, JournalEntries, JournalOpenError};
 use crate::options::{LogOptions, PartitionOptions};
 use crate::partition::{Meta, Opened, PartitionLog};
-use crate::recovery::{Recovered, recover};
+use crate::recovery::{LastRun, Recovered, recover};
 use crate::report::RecoveryReport;
 use crate::shared::Shared;
 use crate::state_file::{StateReadError, is_full};
@@ -391,7 +391,16 @@ fn recover_all(shared: &Shared, clean: bool) -> Result<Vec<Recovered>, OpenError
         }
     }
     let found: Vec<_> = found.into_iter().collect();
-    in_parallel(&found, |(name, directory)| recover(shared, directory.clone(), name.clone(), clean))
+    let last_run = if clean {
+        LastRun::Closed
+    } else if found.len() > SINGLE_SYNCS_MAX {
+        // Each sync would wait for the journal of the file system: ten thousand of them take longer than all else.
+        shared.disk.sync_file_system(&shared.path).map_err(io_error)?;
+        LastRun::KilledAndSynced
+    } else {
+        LastRun::Killed
+    };
+    in_parallel(&found, |(name, directory)| recover(shared, directory.clone(), name.clone(), last_run))
 }
 
 /// Makes durable what recovery changed, for all partitions together and before anything is appended.

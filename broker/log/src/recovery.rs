@@ -30,6 +30,17 @@ use crate::shared::Shared;
 use crate::state_file::{StateReadError, StateWriteError, is_full};
 use crate::{LeaderEpoch, Offset};
 
+/// How the log directory was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastRun {
+    /// By a clean shutdown: partitions end where their checkpoints say.
+    Closed,
+    /// Otherwise.
+    Killed,
+    /// Otherwise, and everything that was written has been synced since.
+    KilledAndSynced,
+}
+
 /// A partition brought back, and what is left to do before anybody may use it.
 pub(crate) struct Recovered {
     opened: Opened,
@@ -131,7 +142,7 @@ pub(crate) fn recover(
     shared: &Shared,
     directory: PathBuf,
     name: PartitionName,
-    clean: bool,
+    last_run: LastRun,
 ) -> Result<Recovered, OpenError> {
     let at = |path: &Path| {
         let path = path.to_path_buf();
@@ -151,6 +162,7 @@ pub(crate) fn recover(
     let bases = list_segments(shared, &directory, log_start).map_err(at(&directory))?;
     let mut recovery = Recovery {
         shared,
+        last_run,
         directory: &directory,
         findings: &mut findings,
         meta,
@@ -158,7 +170,8 @@ pub(crate) fn recover(
         unsynced: swapped,
         owed: Owed::default(),
     };
-    let known = persisted.filter(|it| clean && !recovery.findings.meta_rebuilt && recovery.is_where_it_was(it));
+    let is_closed = last_run == LastRun::Closed && !recovery.findings.meta_rebuilt;
+    let known = persisted.filter(|it| is_closed && recovery.is_where_it_was(it));
     let (end, active_bytes) = match known {
         Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
         None => recovery.scan(persisted).map_err(at(&directory))?,
@@ -251,6 +264,7 @@ fn list_segments(shared: &Shared, directory: &Path, log_start: Offset) -> io::Re
 /// The scan of one partition.
 struct Recovery<'a> {
     shared: &'a Shared,
+    last_run: LastRun,
     directory: &'a Path,
     findings: &'a mut Findings,
     meta: Meta,
@@ -332,7 +346,9 @@ impl Recovery<'_> {
         if next_base.is_none() {
             // A sync that failed before the crash leaves bytes in the memory of the system that no disk has, and another
             // sync says nothing about them: what is believed here is read from the disk.
-            disk.sync_data(&file)?;
+            if self.last_run != LastRun::KilledAndSynced {
+                disk.sync_data(&file)?;
+            }
             disk.forget_cached(&file, unsure_from);
         }
         let found = survey(disk, &file, Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes })?;

@@ -37,6 +37,7 @@ impl PartitionLog {
         self.check_online()?;
         // The end comes first: a segment that holds an offset below it is in the list by then.
         let end = self.end_offset();
+        let reached = self.checkpoint_at(end, self.log_start_offset());
         let appended = self.appended_bytes.load(Ordering::Acquire);
         let synced = self.durable_offset() >= end && !self.has_unsynced() && !self.has_unsettled();
         if self.is_deleted() || synced {
@@ -63,7 +64,9 @@ impl PartitionLog {
             due = true;
         }
         if due {
-            self.write_checkpoint(&mut flushed, end)?;
+            // The log may start later by now, and nowhere may a checkpoint fall behind the one before.
+            let reached = Checkpoint { log_start: self.log_start_offset(), ..reached };
+            self.write_checkpoint(&mut flushed, reached)?;
         }
         Ok(end)
     }
@@ -125,8 +128,7 @@ impl PartitionLog {
     }
 
     /// Persists the durable offset. The sync that makes it true lies behind; this one may fail only by poisoning.
-    fn write_checkpoint(&self, flushed: &mut Flushed, durable: Offset) -> Result<(), FlushError> {
-        let checkpoint = self.checkpoint_at(durable, self.log_start_offset());
+    fn write_checkpoint(&self, flushed: &mut Flushed, checkpoint: Checkpoint) -> Result<(), FlushError> {
         match flushed.checkpoint.write(checkpoint) {
             Ok(unsynced) => {
                 if let Err(error) = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path)) {
@@ -152,6 +154,8 @@ impl PartitionLog {
         Ok(())
     }
 
+    /// What a checkpoint says once everything below `durable` is synced. Asked before the sync, while that is still the
+    /// end of the log: later the segment has grown, or another one has begun.
     fn checkpoint_at(&self, durable: Offset, log_start: Offset) -> Checkpoint {
         let slots = self.slots();
         let last = slots.last();

@@ -26,11 +26,16 @@ pub(crate) const API_VERSIONS_ERROR_AT: usize = 4;
 
 /// A batch of `records` records that takes about `bytes` bytes without compression; never more.
 pub(crate) fn batch(bytes: usize, records: usize, codec: Codec) -> Result<Vec<u8>> {
+    batch_from(0, bytes, records, codec)
+}
+
+/// The same with keys that count from `first` on.
+pub(crate) fn batch_from(first: usize, bytes: usize, records: usize, codec: Codec) -> Result<Vec<u8>> {
     let each = bytes.saturating_sub(61) / records;
     // Not the past: retention would take it.
     let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
     let mut builder = BatchBuilder::new(codec);
-    for record in 0..records {
+    for record in first..first + records {
         let key = format!("key-{record:08}");
         // Room for the record's own length, attributes, timestamp and offset deltas.
         let value = stanza_like(record, each.saturating_sub(key.len() + 20).max(1));
@@ -57,11 +62,16 @@ fn stanza_like(number: usize, bytes: usize) -> Vec<u8> {
 
 /// A produce request with one batch for one partition.
 pub(crate) fn produce(partition: i32, acks: i16, batch: &[u8]) -> Vec<u8> {
+    produce_to(TOPIC, partition, acks, batch)
+}
+
+/// The same to another topic, whose name is as long as [`TOPIC`].
+pub(crate) fn produce_to(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> Vec<u8> {
     let partition_data = vec![PartitionProduceData { index: partition, records: Some(batch) }];
     let request = ProduceRequest {
         acks,
         timeout_ms: 30_000,
-        topic_data: vec![TopicProduceData { name: TOPIC.into(), partition_data }],
+        topic_data: vec![TopicProduceData { name: topic.into(), partition_data }],
         ..ProduceRequest::default()
     };
     frame(PRODUCE_VERSION, &request)

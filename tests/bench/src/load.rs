@@ -25,6 +25,8 @@ pub(crate) struct Script {
     pub(crate) count: usize,
     /// Time after which no more are sent, however many are left.
     pub(crate) seconds_max: f64,
+    /// Time between two requests, where they come at a fixed rate: a late answer counts from when its request was due.
+    pub(crate) every_s: Option<f64>,
     /// Requests in flight.
     pub(crate) window: usize,
     /// Where in an answer, after its length, a big-endian error code stands that must be zero.
@@ -90,6 +92,7 @@ fn connection(mut socket: TcpStream, script: &Script) -> Result<(u64, Vec<f64>)>
     let mut latencies = Vec::with_capacity(script.count);
     let mut answers = Answers { buffer: vec![0; 256 << 10], filled: 0, parsed: 0, bytes: 0 };
     let begin = Instant::now();
+    let mut sent = 0.0;
     let mut requests = script
         .requests
         .iter()
@@ -99,12 +102,17 @@ fn connection(mut socket: TcpStream, script: &Script) -> Result<(u64, Vec<f64>)>
     loop {
         while sent_at.len() < script.window {
             let Some(request) = requests.next() else { break };
+            let due = script.every_s.map(|every_s| begin + Duration::from_secs_f64(every_s * sent));
+            sent += 1.0;
+            if let Some(early) = due.and_then(|due| due.checked_duration_since(Instant::now())) {
+                std::thread::sleep(early);
+            }
             socket.write_all(request)?;
-            sent_at.push_back(Instant::now());
+            sent_at.push_back(due.unwrap_or_else(Instant::now));
         }
-        let Some(sent) = sent_at.pop_front() else { break };
+        let Some(since) = sent_at.pop_front() else { break };
         answers.take(&mut socket, script.error_at)?;
-        latencies.push(sent.elapsed().as_secs_f64() * 1e6);
+        latencies.push(since.elapsed().as_secs_f64() * 1e6);
     }
     Ok((answers.bytes, latencies))
 }

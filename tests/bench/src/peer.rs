@@ -33,6 +33,13 @@ impl Peer {
         Self::ottla_at(&ottla_binary()?, dir, settings)
     }
 
+    /// The same, and the seconds from its start until it listened.
+    pub(crate) fn ottla_timed(dir: &Path) -> Result<(Self, f64)> {
+        let begin = Instant::now();
+        let peer = Self::ottla(dir, &[])?;
+        Ok((peer, begin.elapsed().as_secs_f64()))
+    }
+
     /// The same with a build of the caller's choice.
     pub(crate) fn ottla_at(binary: &Path, dir: &Path, settings: &[&str]) -> Result<Self> {
         let mut command = as_service(binary);
@@ -95,7 +102,12 @@ impl Peer {
 
     /// Creates the topic under test with the command line, as a user would.
     pub(crate) fn create_topic(&self, partitions: u32, configs: &[&str]) -> Result<()> {
-        let mut args = vec!["topic".to_owned(), "create".to_owned(), crate::frames::TOPIC.to_owned()];
+        self.create_named(crate::frames::TOPIC, partitions, configs)
+    }
+
+    /// The same for another topic.
+    pub(crate) fn create_named(&self, topic: &str, partitions: u32, configs: &[&str]) -> Result<()> {
+        let mut args = vec!["topic".to_owned(), "create".to_owned(), topic.to_owned()];
         args.extend(["--partitions".to_owned(), partitions.to_string()]);
         args.extend(configs.iter().flat_map(|c| ["--config".to_owned(), (*c).to_owned()]));
         self.command(&args)
@@ -146,10 +158,40 @@ impl Peer {
         Ok(())
     }
 
+    /// Bytes that the thread of this name has read and written so far, by its system calls.
+    pub(crate) fn thread_bytes(&self, name: &str) -> Result<u64> {
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let path = task?.path();
+            if std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name) {
+                let counts = std::fs::read_to_string(path.join("io"))?;
+                let of = |field| counts.lines().find_map(|line| line.strip_prefix(field)?.trim().parse::<u64>().ok());
+                return Ok(of("rchar:").unwrap_or(0) + of("wchar:").unwrap_or(0));
+            }
+        }
+        bail!("the server has no thread {name}")
+    }
+
+    /// Ends the server as a crash of the process would.
+    pub(crate) fn kill_nine(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGKILL)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Anonymous resident memory in KiB: mapped pages belong to the page cache.
     pub(crate) fn anonymous_kib(&self) -> Result<u64> {
+        self.status_kib("RssAnon:")
+    }
+
+    /// All resident memory in KiB, the pages of the program file among it.
+    pub(crate) fn resident_kib(&self) -> Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    fn status_kib(&self, field: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).context("no RssAnon in /proc")?;
+        let line =
+            status.lines().find_map(|l| l.strip_prefix(field)).with_context(|| format!("no {field} in /proc"))?;
         Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
     }
 }

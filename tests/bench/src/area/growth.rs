@@ -15,6 +15,9 @@ use crate::pairs::Ratios;
 use crate::peer::Peer;
 use crate::report::Row;
 
+/// Ratio up to which a figure counts as flat.
+const FLAT_MAX: f64 = 1.25;
+
 /// Rounds over all numbers of a kind.
 const ROUNDS: usize = 3;
 
@@ -51,12 +54,27 @@ struct Grown {
     cost: Vec<f64>,
 }
 
+/// Why a figure is not flat, as the table in docs/bench.md says at more length.
+fn reason(kind: &str, figure: &str) -> &'static str {
+    match (kind, figure) {
+        ("partitions", "cpu") => "grows: another file, index and lock per request, none of them in the caches any more",
+        ("partitions", "memory") => "grows: state per partition, see the absolute figure",
+        ("partitions", "start") => "grows: directory, metadata and checkpoint of each partition are read",
+        ("segments", "cpu") => "grows: more segments than were just used, opened and mapped anew with their index",
+        ("segments", "start") => "grows: one name per segment in the directory",
+        ("connections", "cpu") => "grows: the sockets of the others share the caches and the poller",
+        ("consumers", "cpu") => "grows: the same pages are sent by more threads at once, on two processors",
+        _ => "grows, for no reason known here",
+    }
+}
+
 /// Rows of one figure: each number's cost as a ratio to the smallest number's, round by round.
 fn report(rows: &mut Vec<Row>, kind: &str, figure: &str, unit: &str, costs: &[(usize, Vec<f64>)]) {
     let Some((first, base)) = costs.first() else { return };
     for (number, cost) in costs {
         let ratios = Ratios::of(cost.iter().zip(base).map(|(cost, base)| cost / base).collect());
-        let note = format!("{:.2} {unit}", Ratios::of(cost.clone()).median);
+        let reason = if ratios.median > FLAT_MAX { format!("; {}", reason(kind, figure)) } else { String::new() };
+        let note = format!("{:.2} {unit}{reason}", Ratios::of(cost.clone()).median);
         rows.push(Row::new(format!("growth/{kind}/{number}/{figure}"), format!("{figure} at {first}"), ratios, note));
     }
 }
@@ -79,6 +97,7 @@ fn produce_script(partitions: usize, count: usize, batch: &[u8]) -> Script {
         requests: (0..partitions).map(|at| frames::produce(at as i32, 1, batch)).collect(),
         count,
         seconds_max: SECONDS_MAX,
+        every_s: None,
         window: 5,
         error_at: Some(frames::PRODUCE_ERROR_AT),
     }
@@ -145,6 +164,7 @@ fn segments(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
                 requests,
                 count: 2000,
                 seconds_max: SECONDS_MAX,
+                every_s: None,
                 window: 1,
                 error_at: Some(frames::FETCH_ERROR_AT),
             };
@@ -220,6 +240,7 @@ fn consumers(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
                 requests: requests.clone(),
                 count: (512 / *number).max(8),
                 seconds_max: SECONDS_MAX,
+                every_s: None,
                 window: 1,
                 error_at: Some(frames::FETCH_ERROR_AT),
             };

@@ -1,5 +1,6 @@
 //! Produce: ingest without waiting for the disk, group commit with it, and what either costs by size and number.
 
+mod cleaning;
 mod matrix;
 
 use anyhow::Result;
@@ -31,6 +32,9 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     if plan.wants("log/group-commit/64") {
         group_commit(plan, rows)?;
     }
+    if plan.wants("log/cleaning") || plan.only.starts_with("log/cleaning") {
+        cleaning::rows(plan, rows)?;
+    }
     matrix::rows(plan, rows)
 }
 
@@ -52,6 +56,7 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
         requests: vec![frame.clone()],
         count,
         seconds_max: SECONDS_MAX,
+        every_s: None,
         window: WINDOW,
         error_at: Some(frames::PRODUCE_ERROR_AT),
     };
@@ -103,6 +108,7 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
                 requests: vec![frame.clone()],
                 count: 300,
                 seconds_max: SECONDS_MAX,
+                every_s: None,
                 window: 1,
                 error_at: Some(frames::PRODUCE_ERROR_AT),
             })

@@ -5,11 +5,14 @@ mod kafka;
 mod log;
 mod net;
 mod plugin;
+mod start;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
+use rustix::fs::{Advice, fadvise};
 
 use crate::report::Row;
 
@@ -24,6 +27,8 @@ pub(crate) enum Area {
     Plugin,
     /// What a request costs as partitions, segments, connections and consumers grow in number
     Growth,
+    /// An idle broker, and how long one takes to listen
+    Start,
     /// Apache Kafka under the same clients: needs Java, Maven and the Python environment of `cargo xtask setup`
     Kafka,
 }
@@ -72,6 +77,7 @@ pub(crate) fn run(area: Option<Area>, plan: &Plan) -> Result<Vec<Row>> {
         (Area::Net, net::rows),
         (Area::Plugin, plugin::rows),
         (Area::Growth, growth::rows),
+        (Area::Start, start::rows),
         (Area::Kafka, kafka::rows),
     ] {
         if area.is_none_or(|wanted| wanted == each) {
@@ -79,4 +85,20 @@ pub(crate) fn run(area: Option<Area>, plan: &Plan) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// Takes the files of a directory out of the page cache.
+fn forget(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            forget(&entry.path())?;
+        } else if entry.file_type()?.is_file() {
+            let file = File::open(entry.path())?;
+            // What is not on the disk yet cannot be forgotten.
+            file.sync_data()?;
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }

@@ -1,13 +1,11 @@
 //! Fetch and small requests.
 
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::Result;
 use ottla_wire::record::Codec;
-use rustix::fs::{Advice, fadvise};
 
-use super::Plan;
+use super::{Plan, forget};
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
 use crate::pairs::{Pairs, Run};
@@ -62,6 +60,7 @@ fn egress(
             requests: vec![frames::produce(0, 1, &batch)],
             count: batches,
             seconds_max: SECONDS_MAX,
+            every_s: None,
             window: 5,
             error_at: Some(frames::PRODUCE_ERROR_AT),
         };
@@ -85,7 +84,7 @@ fn egress(
                 let mut requests = requests.clone();
                 requests.rotate_left(egress_apart(connection));
                 let error_at = Some(frames::FETCH_ERROR_AT);
-                Script { requests, count, seconds_max: SECONDS_MAX, window: 1, error_at }
+                Script { requests, count, seconds_max: SECONDS_MAX, every_s: None, window: 1, error_at }
             })
             .collect();
         let cpu = peer.cpu_s()?;
@@ -117,22 +116,6 @@ fn egress(
     Ok(())
 }
 
-/// Takes the files of a directory out of the page cache.
-fn forget(dir: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            forget(&entry.path())?;
-        } else if entry.file_type()?.is_file() {
-            let file = File::open(entry.path())?;
-            // What is not on the disk yet cannot be forgotten.
-            file.sync_data()?;
-            fadvise(&file, 0, None, Advice::DontNeed)?;
-        }
-    }
-    Ok(())
-}
-
 fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Vec<Row>) -> Result<()> {
     let raw = Peer::raw(Ceiling::Echo, dir)?;
     let request = frames::api_versions();
@@ -143,6 +126,7 @@ fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Ve
                 requests: vec![request.clone()],
                 count: if connections == 1 { count } else { count / 10 },
                 seconds_max: SECONDS_MAX,
+                every_s: None,
                 window: 1,
                 error_at: Some(frames::API_VERSIONS_ERROR_AT),
             })

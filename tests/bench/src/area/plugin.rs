@@ -123,6 +123,7 @@ fn route(plan: &Plan, codec: Codec, name: &str, rows: &mut Vec<Row>) -> Result<(
             requests: vec![frame.clone()],
             count,
             seconds_max: SECONDS_MAX,
+            every_s: None,
             window: 5,
             error_at: Some(frames::PRODUCE_ERROR_AT),
         };

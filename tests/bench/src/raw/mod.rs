@@ -7,6 +7,7 @@ mod echo;
 mod egress;
 mod group_commit;
 mod ingest;
+mod recover;
 
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -17,6 +18,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 pub(crate) use egress::{CHUNK_BYTES as EGRESS_CHUNK_BYTES, FILE_CHUNKS as EGRESS_FILE_CHUNKS, apart as egress_apart};
+pub(crate) use recover::read_and_check;
 
 /// Bytes of the answer to a produce request: the size of Ottla's own answer for one partition.
 const ANSWER_BYTES: usize = 64;

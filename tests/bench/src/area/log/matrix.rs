@@ -98,7 +98,7 @@ fn measure(plan: &Plan, dir: &std::path::Path, cell: Cell, rows: &mut Vec<Row>) 
             .map(|at| frames::produce(((first + at) % partitions) as i32, acks, &batch))
             .collect();
         let count = (plan.run_bytes as usize / batch.len() / connections).clamp(20, 200_000);
-        Script { requests, count, seconds_max, window: WINDOW, error_at: Some(frames::PRODUCE_ERROR_AT) }
+        Script { requests, count, seconds_max, every_s: None, window: WINDOW, error_at: Some(frames::PRODUCE_ERROR_AT) }
     };
     let scripts: Vec<_> = (0..connections).map(|at| script(at, plan.cell_seconds)).collect();
     let run = |peer: &Peer| -> Result<Run> {

@@ -190,6 +190,40 @@ fn a_directory_whose_disk_refuses_a_write_goes_offline_alone_and_the_metrics_say
 }
 
 #[test]
+fn a_segment_that_cannot_be_read_costs_its_partition_at_a_start_and_no_other() {
+    if let Some(why) = ottla_tests::syscalls::unavailable() {
+        return skip::test("a_segment_that_cannot_be_read_costs_its_partition_at_a_start_and_no_other", &why);
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let log = home.path().join("log");
+    let mut broker = Broker::builder().set("log.dirs", &log.display().to_string()).start();
+    broker.create_topic(TOPIC, PARTITIONS, &[]);
+    for partition in 0..PARTITIONS {
+        assert_eq!(produce(&broker, partition, "before"), ErrorCode::None);
+    }
+    // Nothing says how far the log is synced: the record may be acknowledged, and is.
+    broker.kill9();
+    let segment = log.join(format!("{TOPIC}-0/00000000000000000000.log")).display().to_string();
+    let trace = home.path().join("trace").display().to_string();
+    let words = ["strace", "-f", "-qq", "-e", "trace=pread64", "-e", "inject=pread64:error=EIO", "-P", &segment];
+    let words: Vec<&str> = words.into_iter().chain(["-o", &trace]).collect();
+    broker.restart_with(|builder| builder.under(&words));
+    broker.wait_for_line(0, &[&format!("{TOPIC}-0: OFFLINE"), "00000000000000000000.log"]);
+    assert_eq!(produce(&broker, 0, "lost"), ErrorCode::KafkaStorageError);
+    assert_eq!(fetch(&broker, 0), Err(ErrorCode::KafkaStorageError));
+    assert_eq!(end_offset(&broker, 0), Err(ErrorCode::KafkaStorageError));
+    assert_eq!(leaders(&broker)[0], (ErrorCode::LeaderNotAvailable, -1));
+    for partition in 1..PARTITIONS {
+        assert_eq!(produce(&broker, partition, "after"), ErrorCode::None);
+        assert_eq!(end_offset(&broker, partition), Ok(2));
+    }
+    broker.terminate();
+    broker.restart_with(|builder| builder.under(&[]));
+    assert_eq!(end_offset(&broker, 0), Ok(1));
+    assert!(fetch(&broker, 0).expect("records") > 0);
+}
+
+#[test]
 fn a_broker_whose_last_directory_fails_ends_with_an_error() {
     if let Some(why) = ottla_tests::syscalls::unavailable() {
         return skip::test("a_broker_whose_last_directory_fails_ends_with_an_error", &why);

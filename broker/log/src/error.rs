@@ -32,6 +32,18 @@ pub enum OpenError {
     /// A small file could not be written.
     #[error(transparent)]
     Write(#[from] StateWriteError),
+    /// Sectors of a segment cannot be read, above what is known to be synced: whether there were acknowledged records
+    /// nobody can tell.
+    #[error("{path}: what begins at byte {position} with offset {offset} cannot be read, and may have been acknowledged",
+        path = path.display(), offset = offset.0)]
+    Unreadable {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+        /// The first offset that cannot be had.
+        offset: Offset,
+    },
     /// The system refused.
     #[error("{path}: {source}", path = path.display())]
     Io {

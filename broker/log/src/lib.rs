@@ -119,6 +119,8 @@ mod disk_failure_tests;
 mod faulty_disk_tests;
 #[cfg(test)]
 mod power_cut_tests;
+#[cfg(test)]
+mod unreadable_tests;
 
 pub use clean::{CleanError, CleanOptions, CleanReport, Dirtiness};
 pub use disk::{Disk, RealDisk};
@@ -136,7 +138,7 @@ pub use options::{Durability, LogOptions, PartitionOptions};
 pub use ottla_wire::record::BatchHeader;
 pub use ottla_wire::{LeaderEpoch, Offset};
 pub use partition::{Appended, FileRange, PartitionLog, QuarantinedRange, Removed, Retention, ScannedRange};
-pub use report::{RecoveryReport, TruncatedRange};
+pub use report::{RecoveryReport, TruncatedRange, UnreadablePartition};
 pub use segment::{MappedSlice, Segment};
 pub use state_file::{StateFile, StateReadError, StateWriteError};
 pub use stats::{Distribution, LogStats};

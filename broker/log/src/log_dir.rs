@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::LeaderEpoch;
 use crate::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
-use crate::disk::{Disk, GuardedDisk, RealDisk};
+use crate::disk::{Disk, GuardedDisk, RealDisk, is_unreadable};
 use crate::epochs::EpochHistory;
 use crate::error::{CreateError, DeleteError, OpenError, ShutdownError};
 use crate::format::{LOCK_FILE, NEW_DIR, PartitionName, SEGMENT_SUFFIX, TRASH_DIR, segment_file_name};
@@ -24,7 +24,7 @@ use crate::journal::{Journal, JournalEntries, JournalOpenError};
 use crate::options::{LogOptions, PartitionOptions};
 use crate::partition::{Meta, Opened, PartitionLog};
 use crate::recovery::{LastRun, Recovered, recover};
-use crate::report::RecoveryReport;
+use crate::report::{RecoveryReport, UnreadablePartition};
 use crate::shared::Shared;
 use crate::state_file::{StateReadError, is_full};
 use crate::stats::LogStats;
@@ -79,12 +79,19 @@ impl LogDir {
         let shared = Arc::new(Shared::new(path.to_path_buf(), options, disk, true));
         guarded.belongs_to(&shared);
         let mut report = RecoveryReport { path: path.to_path_buf(), clean, ..RecoveryReport::default() };
-        let mut recovered = recover_all(&shared, clean)?;
+        let (mut recovered, unreadable) = recover_all(&shared, clean)?;
         make_durable(&shared, &mut recovered)?;
         for partition in recovered {
             note(&mut report, &partition);
             let log = partition.into_log(Arc::clone(&shared));
             shared.partitions_mut().insert(log.name().clone(), log);
+        }
+        for UnreadablePartition { partition, reason } in unreadable {
+            report.partitions += 1;
+            tracing::error!(%partition, %reason, "a partition is offline until it can be read");
+            let log = stand_in(&shared, &partition, &reason);
+            shared.partitions_mut().insert(partition.clone(), log);
+            report.unreadable.push(UnreadablePartition { partition, reason });
         }
         report.leftovers_removed = discard_leftovers(&*shared.disk, path).map_err(io_error)?;
         let directory = Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: Some(lock) };
@@ -116,7 +123,8 @@ impl LogDir {
         let directory = self.shared.path.join(name.to_string());
         let checkpoint = CheckpointFile::unread(self.shared.disk.clone(), &directory);
         let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
-        let opened = Opened { directory, meta, bases, log_start, end, active_bytes: 0, checkpoint, persisted: None };
+        let (active_bytes, persisted, unreadable) = (0, None, None);
+        let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable };
         let log = PartitionLog::new(Arc::clone(&self.shared), opened);
         self.shared.partitions_mut().insert(name.clone(), Arc::clone(&log));
         log
@@ -207,7 +215,8 @@ impl LogDir {
         }
         let (checkpoint, persisted) = CheckpointFile::open(Arc::clone(disk), &directory)?;
         let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
-        let opened = Opened { directory, meta, bases, log_start, end, active_bytes: 0, checkpoint, persisted };
+        let (active_bytes, unreadable) = (0, None);
+        let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable };
         Ok(PartitionLog::new(Arc::clone(&self.shared), opened))
     }
 
@@ -283,10 +292,17 @@ impl LogDir {
         if let Some(reason) = self.offline_reason() {
             return Err(ShutdownError::Offline { reason });
         }
-        let partitions = self.partitions();
+        let mut partitions = self.partitions();
+        let all = partitions.len();
+        partitions.retain(|log| !log.is_unreadable());
         let unsynced = in_parallel(&partitions, |log| log.finish())?;
         let unsynced: Vec<PathBuf> = unsynced.into_iter().flatten().collect();
         sync_all(&self.shared, &unsynced)?;
+        if partitions.len() < all {
+            // The next start looks again, at all of them.
+            tracing::warn!(directory = %self.path().display(), "not marked as closed cleanly: a partition is unreadable");
+            return Ok(());
+        }
         Ok(self.shared.mark()?)
     }
 
@@ -378,7 +394,7 @@ pub(crate) fn take_lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Finds partitions by their directories and brings them back, several at a time.
-fn recover_all(shared: &Shared, clean: bool) -> Result<Vec<Recovered>, OpenError> {
+fn recover_all(shared: &Shared, clean: bool) -> Result<(Vec<Recovered>, Vec<UnreadablePartition>), OpenError> {
     let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
     let mut found: BTreeSet<(PartitionName, PathBuf)> = BTreeSet::new();
     for entry in fs::read_dir(&shared.path).map_err(io_error)? {
@@ -400,7 +416,48 @@ fn recover_all(shared: &Shared, clean: bool) -> Result<Vec<Recovered>, OpenError
     } else {
         LastRun::Killed
     };
-    in_parallel(&found, |(name, directory)| recover(shared, directory.clone(), name.clone(), last_run))
+    let all =
+        in_parallel(&found, |(name, directory)| match recover(shared, directory.clone(), name.clone(), last_run) {
+            Err(error) if costs_the_partition(shared, &error) => {
+                Ok(Err(UnreadablePartition { partition: name.clone(), reason: error.to_string() }))
+            }
+            recovered => recovered.map(Ok),
+        })?;
+    let (mut recovered, mut unreadable) = (Vec::new(), Vec::new());
+    for partition in all {
+        match partition {
+            Ok(partition) => recovered.push(partition),
+            Err(partition) => unreadable.push(partition),
+        }
+    }
+    Ok((recovered, unreadable))
+}
+
+/// Whether an error is that of one partition's bytes, and none of the directory's disk as a whole.
+fn costs_the_partition(shared: &Shared, error: &OpenError) -> bool {
+    shared.offline_reason().is_none()
+        && match error {
+            OpenError::Unreadable { .. } => true,
+            OpenError::Io { source, .. } | OpenError::State(StateReadError::Io { source, .. }) => is_unreadable(source),
+            _ => false,
+        }
+}
+
+/// Stands for a partition that is there and cannot be brought back.
+fn stand_in(shared: &Arc<Shared>, name: &PartitionName, reason: &str) -> Arc<PartitionLog> {
+    let directory = shared.path.join(name.to_string());
+    let stored = PartitionLog::meta_file(shared, &directory).read().ok().flatten();
+    let meta = stored.and_then(|bytes| Meta::decode(&bytes)).unwrap_or_else(|| Meta {
+        name: name.clone(),
+        topic_id: Uuid::nil(),
+        options: PartitionOptions::default(),
+        epochs: EpochHistory::from_entries([(LeaderEpoch(0), Offset(0))]),
+    });
+    let checkpoint = CheckpointFile::unread(shared.disk.clone(), &directory);
+    let (bases, log_start, end, active_bytes) = (vec![Offset(0)], Offset(0), Offset(0), 0);
+    let (persisted, unreadable) = (None, Some(reason.to_owned()));
+    let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable };
+    PartitionLog::new(Arc::clone(shared), opened)
 }
 
 /// Makes durable what recovery changed, for all partitions together and before anything is appended.

@@ -169,12 +169,22 @@ pub(crate) fn recover(
         bases,
         unsynced: swapped,
         owed: Owed::default(),
+        unreadable: None,
     };
     let is_closed = last_run == LastRun::Closed && !recovery.findings.meta_rebuilt;
     let known = persisted.filter(|it| is_closed && recovery.is_where_it_was(it));
     let (end, active_bytes) = match known {
         Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
-        None => recovery.scan(persisted).map_err(at(&directory))?,
+        None => match recovery.scan(persisted) {
+            Ok(scanned) => scanned,
+            Err(source) => {
+                let Some(UnreadableEnd { segment_base, offset, position }) = recovery.unreadable else {
+                    return Err(at(&directory)(source));
+                };
+                let path = recovery.segment_path(segment_base);
+                return Err(OpenError::Unreadable { path, position, offset });
+            }
+        },
     };
     let Recovery { meta, bases, mut unsynced, owed, .. } = recovery;
     if findings.scanned && forget_beyond(&shared.disk, &directory, end).map_err(at(&directory))? {
@@ -187,7 +197,8 @@ pub(crate) fn recover(
     }
     let meta_changed = findings.meta_rebuilt || findings.epoch_raised;
     let advanced = persisted.is_none_or(|persisted| persisted.durable != end);
-    let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted: known };
+    let opened =
+        Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted: known, unreadable: None };
     Ok(Recovered { opened, unsynced, meta_changed, owed, advanced, findings })
 }
 
@@ -271,6 +282,14 @@ struct Recovery<'a> {
     bases: Vec<Offset>,
     unsynced: Vec<PathBuf>,
     owed: Owed,
+    unreadable: Option<UnreadableEnd>,
+}
+
+/// Where the scan met what cannot be read and may have been acknowledged.
+struct UnreadableEnd {
+    segment_base: Offset,
+    offset: Offset,
+    position: u64,
 }
 
 impl Recovery<'_> {
@@ -351,7 +370,14 @@ impl Recovery<'_> {
             }
             disk.forget_cached(&file, unsure_from);
         }
-        let found = survey(disk, &file, Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes })?;
+        let bounds = Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes, salvages: true };
+        let found = survey(disk, &file, bounds)?;
+        if found.ending == Ending::Unreadable {
+            // Nothing of the file has been changed, and nothing will be.
+            let (offset, position) = (found.index.end_offset(), found.index.end_position());
+            self.unreadable = Some(UnreadableEnd { segment_base: base, offset, position });
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         self.findings.bytes_scanned += found.scanned_bytes;
         self.findings.quarantined.extend(found.index.quarantined().iter().map(|range| QuarantinedRange {
             offsets: range.offsets.clone(),

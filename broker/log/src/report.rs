@@ -25,6 +25,9 @@ pub struct RecoveryReport {
     pub truncated: Vec<TruncatedRange>,
     /// Damage below the durable offset: kept out of reads, and reported here.
     pub quarantined: Vec<(PartitionName, QuarantinedRange)>,
+    /// Partitions that are offline, because what the start has to know of them cannot be read; nothing of them was
+    /// changed.
+    pub unreadable: Vec<UnreadablePartition>,
     /// Index files made again.
     pub indexes_rebuilt: usize,
     /// Partitions whose `partition.meta` was lost or damaged and made again, without its topic id.
@@ -35,6 +38,15 @@ pub struct RecoveryReport {
     pub leftovers_removed: usize,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// A partition that is offline until a start that can read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadablePartition {
+    /// The partition.
+    pub partition: PartitionName,
+    /// What cannot be read: file, position and offset, as far as they are known.
+    pub reason: String,
 }
 
 /// An end that recovery cut off.
@@ -81,10 +93,16 @@ impl fmt::Display for RecoveryReport {
         }
         for (partition, range) in &self.quarantined {
             let (from, to) = (range.offsets.start, range.offsets.end);
+            let (segment, positions) = (range.segment_base.0, &range.positions);
             write!(
                 f,
-                "\n  {partition}: DAMAGED records {from}..{to}; reads of them answer an error, the rest is whole"
+                "\n  {partition}: DAMAGED records {from}..{to} (segment {segment}, bytes {}..{}); reads of them answer an \
+                 error, the rest is whole",
+                positions.start, positions.end
             )?;
+        }
+        for UnreadablePartition { partition, reason } in &self.unreadable {
+            write!(f, "\n  {partition}: OFFLINE until it can be read, nothing of it was changed: {reason}")?;
         }
         for partition in &self.meta_rebuilt {
             write!(f, "\n  {partition}: partition.meta was damaged and has been made again")?;

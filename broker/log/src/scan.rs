@@ -3,11 +3,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
 
 use crate::canary::{Canary, broken};
-use crate::disk::Disk;
+use crate::disk::{Disk, is_unreadable};
 use crate::epochs::EpochHistory;
 use crate::index::{Index, Quarantine};
 use crate::{LeaderEpoch, Offset};
@@ -72,6 +73,8 @@ pub(crate) struct Bounds<'a> {
     pub(crate) file_bytes: u64,
     /// Distance of index entries.
     pub(crate) interval_bytes: u32,
+    /// Sectors that cannot be read are damage, and no error.
+    pub(crate) salvages: bool,
 }
 
 /// How a segment ends.
@@ -83,6 +86,8 @@ pub(crate) enum Ending {
     Torn,
     /// In damage that reaches up to the durable offset.
     Lost,
+    /// At sectors that cannot be read and may hold what was acknowledged: where the log ends is not known.
+    Unreadable,
 }
 
 /// What a survey found.
@@ -106,6 +111,7 @@ pub(crate) fn survey(disk: &dyn Disk, file: &File, bounds: Bounds<'_>) -> io::Re
 /// The same from the end of `index` on, which knows what lies before.
 pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index: Index) -> io::Result<Survey> {
     let mut reader = Checker::new(disk, file, bounds.epochs, bounds.file_bytes);
+    reader.salvages = bounds.salvages;
     let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
     let ending = loop {
         let (position, expected) = (index.end_position(), index.end_offset());
@@ -121,10 +127,15 @@ pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index
                 }
             }
             Found::Nothing if expected >= bounds.durable => break Ending::Clean,
+            Found::Unreadable if expected >= bounds.durable => break Ending::Unreadable,
             _ if expected >= bounds.durable => break Ending::Torn,
             _ => {
                 let limit = bounds.next_base.unwrap_or(bounds.durable).min(bounds.durable);
                 let resumed = reader.resume(position, expected, limit)?;
+                if resumed.is_none() && bounds.next_base.is_none() && reader.is_unreadable(position, bounds.file_bytes)
+                {
+                    break Ending::Unreadable;
+                }
                 let (offset, end) = resumed.unwrap_or((limit, bounds.file_bytes.max(position)));
                 index.quarantine(Quarantine { offsets: expected.0..offset.0, positions: position..end });
                 if resumed.is_none() {
@@ -162,13 +173,16 @@ pub(crate) fn check_batches(
     Ok(position)
 }
 
-/// Whether any byte from `position` to the end of the file is not zero.
+/// Whether any byte from `position` to the end of the file is not zero, or may not be.
 pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
     // Space that was reserved and never written needs no look.
     let Some(mut at) = disk.next_data(file, position)? else { return Ok(false) };
     let mut buffer = vec![0; 64 << 10];
     while at < file_bytes {
-        let read = disk.read_at(file, &mut buffer, at)?;
+        let read = match disk.read_at(file, &mut buffer, at) {
+            Err(error) if is_unreadable(&error) => return Ok(true),
+            read => read?,
+        };
         if read == 0 {
             break;
         }
@@ -187,6 +201,8 @@ pub(crate) enum Found {
     Batch(BatchHeader),
     /// The end of the file, or zeros where a header would be.
     Nothing,
+    /// Something of which a part cannot be read: it may be a batch.
+    Unreadable,
     /// Anything else.
     Damage,
 }
@@ -206,13 +222,28 @@ pub(crate) struct Checker<'a> {
     /// How much to read next: little at first, because most files are short and reserved space follows.
     ahead: usize,
     read_bytes: u64,
+    salvages: bool,
+    /// What could not be read, in the order in which it was met.
+    unreadable: Vec<Range<u64>>,
 }
 
 impl<'a> Checker<'a> {
     /// A reader of a file of this length, whose batches are of these epochs.
     pub(crate) fn new(disk: &'a dyn Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
         let window = vec![0; (file_bytes as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES)];
-        Self { disk, file, epochs, file_bytes, window, start: 0, filled: 0, ahead: FIRST_READ_BYTES, read_bytes: 0 }
+        Self {
+            disk,
+            file,
+            epochs,
+            file_bytes,
+            window,
+            start: 0,
+            filled: 0,
+            ahead: FIRST_READ_BYTES,
+            read_bytes: 0,
+            salvages: false,
+            unreadable: Vec::new(),
+        }
     }
 
     /// The bytes at `position`: at least `want` of them where the file and the window have them.
@@ -232,7 +263,12 @@ impl<'a> Checker<'a> {
             let end = want.max(kept + self.ahead).min(self.window.len());
             self.ahead = (self.ahead * 4).min(WINDOW_BYTES);
             let read = match self.window.get_mut(kept..end) {
-                Some(room) => self.disk.read_at(self.file, room, position + kept as u64)?,
+                Some(room) => match self.disk.read_at(self.file, room, position + kept as u64) {
+                    Err(error) if self.salvages && is_unreadable(&error) => {
+                        salvage(self.disk, self.file, room, position + kept as u64, &mut self.unreadable)?
+                    }
+                    read => read?,
+                },
                 None => 0,
             };
             self.filled = kept + read;
@@ -242,20 +278,33 @@ impl<'a> Checker<'a> {
         Ok(self.window.get(from..self.filled).unwrap_or_default())
     }
 
+    /// Whether something between these positions was found not to be readable.
+    fn is_unreadable(&self, from: u64, to: u64) -> bool {
+        self.unreadable.iter().any(|bad| bad.start < to && bad.end > from)
+    }
+
     /// What stands at `position`.
     pub(crate) fn check(&mut self, position: u64) -> io::Result<Found> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let head = bytes.get(..BATCH_HEADER_BYTES.min(bytes.len())).unwrap_or_default();
-        if head.iter().all(|byte| *byte == 0) {
+        let is_zero = head.iter().all(|byte| *byte == 0);
+        let header = BatchHeader::parse(head);
+        if self.is_unreadable(position, position + BATCH_HEADER_BYTES as u64) {
+            return Ok(Found::Unreadable);
+        }
+        if is_zero {
             return Ok(Found::Nothing);
         }
-        let Ok(header) = BatchHeader::parse(head) else { return Ok(Found::Damage) };
+        let Ok(header) = header else { return Ok(Found::Damage) };
         let epoch = self.epochs.epoch_of(header.base_offset);
         let sound = header.base_offset.0 >= 0
             && epoch.is_none_or(|epoch| epoch == header.partition_leader_epoch)
             && header.next_offset().0 < i64::MAX
-            && position + batch_bytes(&header) <= self.file_bytes
-            && self.crc_holds(position, &header)?;
+            && position + batch_bytes(&header) <= self.file_bytes;
+        let sound = sound && self.crc_holds(position, &header)?;
+        if self.is_unreadable(position, position.saturating_add(batch_bytes(&header)).min(self.file_bytes)) {
+            return Ok(Found::Unreadable);
+        }
         Ok(if sound { Found::Batch(header) } else { Found::Damage })
     }
 
@@ -326,6 +375,37 @@ impl<'a> Checker<'a> {
         }
         Ok(None)
     }
+}
+
+/// Reads what can be read, page by page. The rest is filled with what no batch begins with, and noted.
+fn salvage(
+    disk: &dyn Disk,
+    file: &File,
+    room: &mut [u8],
+    position: u64,
+    unreadable: &mut Vec<Range<u64>>,
+) -> io::Result<usize> {
+    const PAGE_BYTES: u64 = 4096;
+    let mut filled = 0;
+    while filled < room.len() {
+        let at = position + filled as u64;
+        let page_end = (at / PAGE_BYTES + 1) * PAGE_BYTES;
+        let want = ((page_end - at) as usize).min(room.len() - filled);
+        let Some(page) = room.get_mut(filled..filled + want) else { break };
+        let read = match disk.read_at(file, page, at) {
+            Err(error) if is_unreadable(&error) => {
+                page.fill(0xFF);
+                unreadable.push(page_end - PAGE_BYTES..page_end);
+                want
+            }
+            read => read?,
+        };
+        filled += read;
+        if read < want {
+            break;
+        }
+    }
+    Ok(filled)
 }
 
 fn looks_like_batch(head: &[u8], expected: Offset, limit: Offset) -> bool {

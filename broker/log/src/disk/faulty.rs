@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -60,6 +62,8 @@ struct State {
     volatile: Volatile,
     loses_cache: bool,
     holds_syncs: bool,
+    /// What cannot be read, by device and inode.
+    spoiled: Vec<((u64, u64), Range<u64>)>,
     cut: bool,
 }
 
@@ -84,6 +88,7 @@ impl FaultyDisk {
                 volatile: Volatile::default(),
                 loses_cache: false,
                 holds_syncs: false,
+                spoiled: Vec::new(),
                 cut: false,
             }),
             released: Condvar::new(),
@@ -121,6 +126,13 @@ impl FaultyDisk {
         self.released.notify_all();
     }
 
+    /// Reads that touch these bytes of a file fail with EIO from now on, as over bad sectors.
+    pub fn spoil(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+        let metadata = std::fs::metadata(path)?;
+        self.state().spoiled.push(((metadata.dev(), metadata.ino()), bytes));
+        Ok(())
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         let mut state = self.state();
@@ -129,6 +141,7 @@ impl FaultyDisk {
         state.short_writes.clear();
         state.short_write_chance = 0;
         state.loses_cache = false;
+        state.spoiled.clear();
     }
 
     /// How often `call` was made.
@@ -223,8 +236,21 @@ impl Disk for FaultyDisk {
     }
 
     fn read_once(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        drop(self.begin(DiskCall::Read)?);
-        RealDisk.read_once(file, buffer, position)
+        let state = self.begin(DiskCall::Read)?;
+        let mut room = buffer.len();
+        if !state.spoiled.is_empty() {
+            let metadata = file.metadata()?;
+            let id = (metadata.dev(), metadata.ino());
+            for (_, bad) in state.spoiled.iter().filter(|(of, bad)| *of == id && bad.end > position) {
+                // What lies before the bad sector is read.
+                room = room.min(bad.start.saturating_sub(position) as usize);
+            }
+            if room == 0 && !buffer.is_empty() && position < metadata.len() {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+        }
+        drop(state);
+        RealDisk.read_once(file, buffer.get_mut(..room).unwrap_or_default(), position)
     }
 
     fn next_data(&self, file: &File, position: u64) -> io::Result<Option<u64>> {

@@ -232,6 +232,11 @@ pub(crate) fn has_failed(error: &io::Error) -> bool {
         || is_read_only(error)
 }
 
+/// Whether an error says that the disk has lost what was asked for: the other files may well be whole.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::EILSEQ | libc::ENODATA))
+}
+
 /// Whether a file system takes no changes any more: most of them do that by themselves after an error.
 pub(crate) fn is_read_only(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EROFS)

@@ -228,6 +228,11 @@ impl PartitionLog {
         self.damage().retain(|_, ranges| ranges.iter().any(|range| range.offsets.end > start.0));
     }
 
+    /// Whether the segment is known to be damaged.
+    pub(super) fn is_damaged(&self, base: Offset) -> bool {
+        self.damage().contains_key(&base.0)
+    }
+
     fn damage(&self) -> MutexGuard<'_, BTreeMap<i64, Vec<QuarantinedRange>>> {
         self.damage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -256,6 +261,7 @@ impl PartitionLog {
             next_base: Some(next_base.unwrap_or(known_end)),
             file_bytes,
             interval_bytes: options.index_interval_bytes,
+            salvages: self.is_damaged(slot.base()),
         };
         let mut fresh = survey(segment.disk(), segment.file(), bounds)?.index;
         self.note_damage(&fresh);

@@ -65,6 +65,8 @@ pub struct PartitionLog {
     meta: RwLock<Arc<Meta>>,
     /// Held while `partition.meta` is rewritten.
     rewriting: Mutex<()>,
+    /// Why the start could not bring it back: nothing of it is read or written.
+    unreadable: Option<String>,
     page_cache: AtomicBool,
     segment_bytes: AtomicU64,
     leader_epoch: AtomicI32,
@@ -114,11 +116,13 @@ pub(crate) struct Opened {
     pub(crate) checkpoint: CheckpointFile,
     /// What the checkpoint says already, if it is still true.
     pub(crate) persisted: Option<Checkpoint>,
+    /// Why it cannot be used, where that is so.
+    pub(crate) unreadable: Option<String>,
 }
 
 impl PartitionLog {
     pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> Arc<Self> {
-        let Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted } = opened;
+        let Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable } = opened;
         let slots = bases.into_iter().map(|base| Arc::new(Slot::new(base))).collect();
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -130,6 +134,7 @@ impl PartitionLog {
             leader_epoch: AtomicI32::new(meta.epochs.latest().map_or(0, |epoch| epoch.0)),
             meta: RwLock::new(Arc::new(meta)),
             rewriting: Mutex::default(),
+            unreadable,
             slots: RwLock::new(slots),
             tail: Mutex::new(Tail::new(active_bytes)),
             log_start: AtomicI64::new(log_start.0),
@@ -218,14 +223,20 @@ impl PartitionLog {
         self.meta().epochs.epoch_of(offset)
     }
 
-    /// Whether the log directory is offline: nothing is written any more, and the high watermark stands still.
+    /// Whether it is offline, alone or with its log directory: nothing is written any more, and the high watermark stands
+    /// still.
     pub fn is_offline(&self) -> bool {
-        self.shared.offline_reason().is_some()
+        self.unreadable.is_some() || self.shared.offline_reason().is_some()
     }
 
-    /// Why the log directory is offline, if it is.
+    /// Why it is offline, if it is.
     pub fn offline_reason(&self) -> Option<String> {
-        self.shared.offline_reason().map(str::to_owned)
+        self.unreadable.clone().or_else(|| self.shared.offline_reason().map(str::to_owned))
+    }
+
+    /// Whether the start could not bring it back.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.unreadable.is_some()
     }
 
     /// Whether the partition was deleted.
@@ -258,6 +269,11 @@ impl PartitionLog {
     /// Gives a partition whose `partition.meta` was lost its topic again. On a full disk that is written down before the
     /// first append.
     pub fn set_topic_id(&self, topic_id: Uuid) -> Result<(), AlterError> {
+        if self.is_unreadable() {
+            // Its own file may say so, and is left alone.
+            self.publish_meta(Meta { topic_id, ..Meta::clone(&self.meta()) });
+            return Ok(());
+        }
         match self.rewrite_meta(|meta| meta.topic_id = topic_id) {
             Err(AlterError::Write(error)) if error.is_full() => {
                 let one = self.rewriting();

@@ -223,7 +223,9 @@ impl PartitionLog {
         let meta = self.meta();
         let Meta { options, epochs, .. } = &*meta;
         let interval_bytes = options.index_interval_bytes;
-        let bounds = Bounds { epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes };
+        // What the start found to be damaged may be what cannot be read.
+        let salvages = self.is_damaged(base);
+        let bounds = Bounds { epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes, salvages };
         let stored = read_index(&self.index_path(base), base, interval_bytes);
         let trusted = broken(Canary::TrustIndex);
         let fits = |index: &Index| index.end_offset() <= end && index.end_position() <= file_bytes;

@@ -348,6 +348,7 @@ fn classify(error: OpenError) -> Failure {
         OpenError::State(StateReadError::Io { source, .. })
         | OpenError::Write(StateWriteError::Io { source, .. })
         | OpenError::Io { source, .. } => source,
+        OpenError::Unreadable { .. } => return Failure::Missing(error.to_string()),
         OpenError::Locked { .. } | OpenError::Misplaced { .. } | OpenError::State(_) | OpenError::Write(_) => {
             return Failure::Refuse(error);
         }

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ottla_tests::Broker;
+
 use crate::check;
+use crate::content::{Identity, batch, first_batch};
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
-use crate::workload::{Producer, Stopped};
+use crate::workload::{PIPELINE, Producer, Socket, Stopped, produce_frame, timestamp_of};
 
 /// Kills that one data directory lives through.
 const ROUND: u64 = 20;
@@ -17,6 +20,10 @@ const ROUND: u64 = 20;
 pub(crate) const PARTITIONS: i32 = 3;
 const PRODUCERS: u32 = 4;
 const TOPIC: &str = "t";
+/// A log of this size is there before the first kill and after the last, all of it in one segment.
+const BALLAST: &str = "ballast";
+const BALLAST_BYTES: usize = (1 << 30) - (4 << 20);
+const BALLAST_RECORDS: u32 = 16;
 
 pub(crate) fn producers(seed: u64) -> Vec<Producer> {
     let of = |tag: u32| Producer::new(tag, TOPIC, tag as i32 % PARTITIONS, 600, seed);
@@ -30,7 +37,8 @@ pub(crate) fn run(setting: &Setting) -> Outcome {
     ready.sort_unstable();
     if let Some(worst) = ready.last() {
         let p99 = ready[(ready.len() * 99).div_ceil(100) - 1];
-        outcome.notes.push(format!("listening again: p99 {} ms, at most {} ms", p99.as_millis(), worst.as_millis()));
+        let (p99_ms, worst_ms) = (p99.as_millis(), worst.as_millis());
+        outcome.notes.push(format!("ready again, with a GiB of log: p99 {p99_ms} ms, at most {worst_ms} ms"));
     }
     outcome
 }
@@ -39,6 +47,7 @@ fn round(setting: &Setting, seed: u64, cases: u64, outcome: &mut Outcome, ready:
     let mut random = Seed::new(seed);
     let mut broker = setting.broker().start();
     broker.create_topic(TOPIC, PARTITIONS, &[]);
+    let ballast_end = fill(&broker);
     let mut producers = producers(seed);
     for case in 1..=cases {
         let life = Duration::from_millis(random.within(5..200));
@@ -55,8 +64,14 @@ fn round(setting: &Setting, seed: u64, cases: u64, outcome: &mut Outcome, ready:
         });
         let begun = Instant::now();
         broker.restart();
+        // Ready is who serves what was there long before.
+        let last = last_of_ballast(&broker, ballast_end);
         ready.push(begun.elapsed());
         outcome.cases += 1;
+        if let Err(wrong) = last {
+            outcome.violation(seed, case, format!("{BALLAST} after case {case}: {wrong}"));
+            return;
+        }
         if !sound(&broker, &producers, seed, case, false, outcome) {
             return;
         }
@@ -66,7 +81,51 @@ fn round(setting: &Setting, seed: u64, cases: u64, outcome: &mut Outcome, ready:
         assert!(matches!(ended, Stopped::Told), "a producer could not finish: {ended:?}");
     }
     sound(&broker, &producers, seed, cases, true, outcome);
-    outcome.acknowledged += acknowledged(&producers);
+    outcome.acknowledged += acknowledged(&producers) + ballast_end.cast_unsigned();
+    match check::read(broker.address(), BALLAST, 0) {
+        Ok(log) if log.records.len() as i64 == ballast_end => {}
+        Ok(log) => {
+            let (there, lost) =
+                (log.records.len(), ballast_end.cast_unsigned().saturating_sub(log.records.len() as u64));
+            outcome.lost += lost;
+            outcome.violation(seed, cases, format!("{there} of the {ballast_end} records of {BALLAST} are there"));
+        }
+        Err(wrong) => outcome.violation(seed, cases, wrong),
+    }
+}
+
+/// Writes a GiB, acknowledged; offset after its last record.
+fn fill(broker: &Broker) -> i64 {
+    broker.create_topic(BALLAST, 1, &[("retention.ms", "-1")]);
+    let first = Identity { tag: u32::MAX, number: 0 };
+    let batch = batch(first, BALLAST_RECORDS, 60_000, timestamp_of(0), None);
+    let mut socket = Socket::open(broker.address()).expect("the broker accepts a connection");
+    let frame = produce_frame(BALLAST, &batch);
+    let count = BALLAST_BYTES / batch.len();
+    let mut answered = 0;
+    for sent in 0..count + PIPELINE {
+        if sent < count {
+            socket.connection.send(&frame).expect("the broker takes what is there before it is killed");
+        }
+        if sent >= PIPELINE {
+            socket.connection.receive_frame().expect("an answer");
+            answered += 1;
+        }
+    }
+    let end = answered * i64::from(BALLAST_RECORDS);
+    last_of_ballast(broker, end).expect("what was written is there");
+    end
+}
+
+/// Whether the last record of the ballast is served, and nothing behind it.
+fn last_of_ballast(broker: &Broker, end: i64) -> Result<(), String> {
+    let mut socket = Socket::open(broker.address()).map_err(|error| error.to_string())?;
+    let fetched = socket.fetch(BALLAST, 0, end - 1, 0).map_err(|error| error.to_string())?;
+    if fetched.high_watermark != end {
+        return Err(format!("it ends at {} instead of {end}", fetched.high_watermark));
+    }
+    let batch = first_batch(&fetched.bytes)?;
+    if batch.last_offset == end - 1 { Ok(()) } else { Err(format!("its last record is {}", batch.last_offset)) }
 }
 
 pub(crate) fn acknowledged(producers: &[Producer]) -> u64 {
@@ -75,7 +134,7 @@ pub(crate) fn acknowledged(producers: &[Producer]) -> u64 {
 
 /// Compares every partition; false where something is wrong.
 pub(crate) fn sound(
-    broker: &ottla_tests::Broker,
+    broker: &Broker,
     producers: &[Producer],
     seed: u64,
     case: u64,

@@ -232,6 +232,16 @@ pub fn timestamp_of(number: u64) -> i64 {
     1_700_000_000_000 + number as i64
 }
 
+/// A produce request of one batch to partition 0, its length in front.
+pub fn produce_frame(topic: &str, batch: &[u8]) -> Vec<u8> {
+    let data = PartitionProduceData { index: 0, records: Some(batch) };
+    let data = TopicProduceData { name: topic.into(), partition_data: vec![data] };
+    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
+    let mut bytes = Vec::new();
+    encode_request(&RequestHeader::of::<ProduceRequest<'_>>(11, 1, Some("prove".into())), &request, &mut bytes);
+    bytes
+}
+
 /// Requests and answers, several of them under way, every failure an error.
 #[derive(Debug)]
 pub struct Socket {
@@ -283,11 +293,22 @@ impl Socket {
 
     /// Fetches from `offset` of a partition on: the bytes of whole batches, or the error the partition answered with.
     pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, max_wait_ms: i32) -> io::Result<Fetched> {
+        self.ask(topic, partition, offset, max_wait_ms)?;
+        self.answered()
+    }
+
+    /// Asks for the same and does not wait for the answer.
+    pub fn ask(&mut self, topic: &str, partition: i32, offset: i64, max_wait_ms: i32) -> io::Result<()> {
         let partition =
             FetchPartition { partition, fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
         let topic = FetchTopic { topic: topic.into(), partitions: vec![partition], ..FetchTopic::default() };
         let request = FetchRequest { max_wait_ms, min_bytes: 1, topics: vec![topic], ..FetchRequest::default() };
-        self.call(11, &request, |response| {
+        self.send(11, &request)
+    }
+
+    /// The answer to the fetch that is next in turn.
+    pub fn answered(&mut self) -> io::Result<Fetched> {
+        self.receive::<FetchRequest<'_>, _>(11, |response| {
             let found = response.responses.first().and_then(|topic| topic.partitions.first());
             let Some(found) = found else { return Fetched { code: response.error_code, ..Fetched::default() } };
             let bytes = if let FetchRecords::Bytes(bytes) = &found.records { bytes.to_vec() } else { Vec::new() };

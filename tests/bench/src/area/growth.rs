@@ -141,23 +141,24 @@ fn partitions(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
-/// Fetches all over a log that is cut into ever more segments.
+/// Fetches all over the same data, cut into ever more segments: more data would cost more for missing the processor's cache.
 fn segments(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
-    const BATCHES_PER_SEGMENT: usize = 8;
+    const BATCH_BYTES: usize = 128 << 10;
     let numbers: &[usize] = if plan.quick { &[1, 10] } else { &[1, 10, 100, 1000] };
+    // Eight batches for each of the smallest segments, which have no room for a ninth.
+    let batches = if plan.quick { 80 } else { 8000 };
     let dir = tempfile::tempdir()?;
-    // A segment takes eight of these, and has no room for a ninth.
-    let batch = frames::batch((1 << 20) / BATCHES_PER_SEGMENT, 1, Codec::None)?;
+    let batch = frames::batch(BATCH_BYTES, 1, Codec::None)?;
     let mut grown = Vec::new();
     for &number in numbers {
         let (peer, _) = start(&dir.path().join(number.to_string()), &[])?;
-        peer.create_topic(1, &["ottla.durability=page-cache", "segment.bytes=1048576", "retention.bytes=-1"])?;
-        drive(peer.addr, &[produce_script(1, number * BATCHES_PER_SEGMENT, &batch)])?;
+        let segment = format!("segment.bytes={}", batches / number * BATCH_BYTES);
+        peer.create_topic(1, &["ottla.durability=page-cache", &segment, "retention.bytes=-1"])?;
+        drive(peer.addr, &[produce_script(1, batches, &batch)])?;
         grown.push(Grown { number, peer, _idle: Vec::new(), cost: Vec::new() });
     }
     for _ in 0..ROUNDS {
         for it in &mut grown {
-            let batches = it.number * BATCHES_PER_SEGMENT;
             // A prime stride visits them in no order that helps anybody.
             let requests = (0..1000).map(|at| frames::fetch((at * 7919 % batches) as i64, 1)).collect();
             let script = Script {

@@ -159,7 +159,8 @@ impl<'a> RecordIter<'a> {
 impl<'a> Iterator for RecordIter<'a> {
     type Item = Result<Record<'a>, RecordError>;
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a record handed over in memory costs as much as reading it")]
     fn next(&mut self) -> Option<Self::Item> {
         if self.index >= self.count {
             return self.end();
@@ -214,7 +215,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next record, or the part of it that is damaged.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as for the iterator")]
     fn record(&mut self) -> Result<Record<'a>, &'static str> {
         let before = self.0;
         let length = self.varint().ok_or("length")?;

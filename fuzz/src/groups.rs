@@ -1,7 +1,7 @@
 //! The records of `__consumer_offsets` and the embedded consumer protocol.
 
 use ottla_wire::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
-use ottla_wire::offsets_topic::{DecodedRecord, GroupRecord};
+use ottla_wire::offsets_topic::GroupRecord;
 use ottla_wire::sample::{Entropy, Sample};
 
 use super::Target;
@@ -60,10 +60,7 @@ fn decode(input: &[u8]) -> Option<GroupRecord<'_>> {
             (key, Some(value))
         }
     };
-    match GroupRecord::decode(key, value).ok()? {
-        DecodedRecord::Known(record) => Some(record),
-        DecodedRecord::Unknown { .. } => None,
-    }
+    GroupRecord::decode(key, value).ok()?
 }
 
 fn encode(record: &GroupRecord<'_>) -> Vec<u8> {

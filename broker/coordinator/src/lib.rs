@@ -2,3 +2,5 @@
 //! input and time in, effects out. No log, no socket, no clock, no thread, no randomness.
 
 #![forbid(unsafe_code)]
+
+pub mod group;

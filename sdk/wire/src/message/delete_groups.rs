@@ -29,7 +29,4 @@ pub struct DeletableGroupResult<'a> {
     pub group_id: Str<'a>,
     /// The error, if any.
     pub error_code: ErrorCode,
-    /// The error in words.
-    #[wire(versions = 3..)]
-    pub error_message: Option<Str<'a>>,
 }

@@ -15,8 +15,8 @@
 //! | 8 | [`ConsumerGroupMemberKey`], [`ConsumerGroupCurrentMemberAssignmentValue`] | 0 | 0 | KIP-848 |
 //! | 16 | [`ConsumerGroupRegularExpressionKey`], [`ConsumerGroupRegularExpressionValue`] | 0 | 0 | KIP-848 |
 //!
-//! Keys 9 to 15 and 17 on belong to share groups and streams groups: [`GroupRecord::decode`] says [`DecodedRecord::Unknown`]
-//! for them, and whoever loads the topic leaves them where they are.
+//! Keys 9 to 15 and 17 on belong to share groups and streams groups: [`GroupRecord::decode`] says `None` for them, and a
+//! broker that loads the topic leaves them where they are.
 
 mod classic;
 mod consumer;
@@ -45,10 +45,11 @@ macro_rules! group_records {
         )*}
 
         impl<'a> GroupRecord<'a> {
-            /// Reads a record. `value` is `None` for a tombstone.
-            pub fn decode(key: &'a [u8], value: Option<&'a [u8]>) -> Result<DecodedRecord<'a>, DecodeError> {
+            /// Reads a record. `value` is `None` for a tombstone. The answer is `None` for a record of another kind: of a
+            /// share group, a streams group, or a later Kafka.
+            pub fn decode(key: &'a [u8], value: Option<&'a [u8]>) -> Result<Option<Self>, DecodeError> {
                 let (number, mut key) = numbered(key, "record key")?;
-                Ok(DecodedRecord::Known(match number {
+                Ok(Some(match number {
                     $($number => Self::$name {
                         key: Wire::decode(&mut key)?,
                         value: value.map(|value| versioned(value, stringify!($value), $max, $flexible)).transpose()?,
@@ -58,7 +59,7 @@ macro_rules! group_records {
                         key: Wire::decode(&mut key)?,
                         value: value.map(|value| versioned(value, "OffsetCommitValue", 4, 4)).transpose()?,
                     },
-                    number => return Ok(DecodedRecord::Unknown { number }),
+                    _ => return Ok(None),
                 }))
             }
 
@@ -110,18 +111,6 @@ macro_rules! group_records {
             }
         }
     };
-}
-
-/// What a record of `__consumer_offsets` turned out to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DecodedRecord<'a> {
-    /// A record of a classic or consumer group, or an offset.
-    Known(GroupRecord<'a>),
-    /// Something else: a record of a share group or streams group, or of a later Kafka.
-    Unknown {
-        /// The number in front of its key.
-        number: i16,
-    },
 }
 
 group_records! {

@@ -3,4 +3,5 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fetch_session;
 pub mod group;

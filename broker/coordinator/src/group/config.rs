@@ -43,6 +43,8 @@ pub struct GroupConfig {
     pub consumer_session_timeout_ms: i32,
     /// How often members of consumer groups send a heartbeat (`group.consumer.heartbeat.interval.ms`).
     pub consumer_heartbeat_interval_ms: i32,
+    /// How long after one assignment the next one is made at the earliest (`group.consumer.assignment.interval.ms`).
+    pub assignment_interval_ms: i32,
     /// How old the answer to a regular expression may become (`group.consumer.regex.refresh.interval.ms`).
     pub regex_refresh_interval_ms: i32,
     /// The most memory that a compiled regular expression may take, in bytes.
@@ -68,6 +70,7 @@ impl Default for GroupConfig {
             consumer_size_max: i32::MAX as usize,
             consumer_session_timeout_ms: 45_000,
             consumer_heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
             regex_refresh_interval_ms: 10 * 60_000,
             regex_size_max_bytes: 1 << 20,
             migration: MigrationPolicy::default(),

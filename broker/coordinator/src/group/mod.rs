@@ -11,8 +11,10 @@
 
 mod classic;
 mod config;
+mod consumer;
 mod context;
 mod effect;
+mod migrate;
 mod offsets;
 mod record;
 mod reply;

@@ -1,5 +1,6 @@
 //! One partition of `__consumer_offsets`: its groups and offsets.
 
+mod consumer;
 mod load;
 mod read;
 mod refuse;
@@ -15,6 +16,7 @@ use ottla_wire::message::{
 use super::Text;
 use super::classic::{ClassicGroup, Join};
 use super::config::GroupConfig;
+use super::consumer::{Beat, ConsumerGroup};
 use super::context::{Context, FAILED, LOADING};
 use super::effect::{Effect, EventKind, Input, Reply, Request, RequestId, WriteId};
 use super::offsets::{Commit, OffsetChange, OffsetTable, delete_offsets};
@@ -28,6 +30,8 @@ use super::writes::{After, Writes};
 pub(crate) enum Group {
     /// It speaks the classic protocol.
     Classic(ClassicGroup),
+    /// It speaks the consumer protocol, though some members may not.
+    Consumer(ConsumerGroup),
 }
 
 /// Whether a shard can serve.
@@ -101,19 +105,21 @@ impl Shard {
             }
             Request::SyncGroup(request) => match self.groups.get_mut(&*request.group_id) {
                 Some(Group::Classic(group)) => group.sync(&mut self.cx, id, request),
+                Some(Group::Consumer(group)) => group.classic_sync(&mut self.cx, id, request),
                 None => refuse::unknown_member(&mut self.cx, id, &Request::SyncGroup(request.clone())),
             },
             Request::Heartbeat(request) => {
                 let error = match self.groups.get_mut(&*request.group_id) {
                     _ if request.group_id.is_empty() => ErrorCode::InvalidGroupId,
                     Some(Group::Classic(group)) => group.heartbeat(&mut self.cx, request),
+                    Some(Group::Consumer(group)) => group.classic_heartbeat(&mut self.cx, request),
                     None => ErrorCode::UnknownMemberId,
                 };
                 self.cx.reply(id, Reply::Heartbeat(error));
             }
             Request::LeaveGroup(request) => self.leave(id, version, request),
-            Request::ConsumerGroupHeartbeat(..) => {
-                refuse::refuse(&mut self.cx, id, request, ErrorCode::UnsupportedVersion);
+            Request::ConsumerGroupHeartbeat(request, fresh) => {
+                self.consumer_heartbeat(Beat { id, version, client, fresh: *fresh, request });
             }
             Request::OffsetCommit(request) => self.commit(id, version, request),
             Request::OffsetDelete(request) => self.delete_offsets(id, request),
@@ -131,19 +137,34 @@ impl Shard {
         if !session_timeouts_ms.contains(&request.session_timeout_ms) {
             return join.refuse(cx, ErrorCode::InvalidSessionTimeout, "");
         }
-        let is_new = !groups.contains_key(&*request.group_id);
+        let group_id = Text::from(&*request.group_id);
+        let mut records = Vec::new();
+        match groups.get(&group_id) {
+            Some(Group::Consumer(group)) if !group.members.is_empty() => return self.join_consumer_group(&join),
+            // A consumer group without members gives way.
+            Some(Group::Consumer(group)) => {
+                records = group.tombstones();
+                groups.remove(&group_id);
+            }
+            _ => {}
+        }
+        let is_new = !groups.contains_key(&group_id);
         if is_new && !request.member_id.is_empty() {
+            if !records.is_empty() {
+                cx.append(records, Vec::new());
+            }
             return join.refuse(cx, ErrorCode::UnknownMemberId, &request.member_id);
         }
-        let group_id = Text::from(&*request.group_id);
         let now_ms = cx.now_ms;
         let group =
             groups.entry(Text::clone(&group_id)).or_insert_with(|| Group::Classic(ClassicGroup::new(group_id, now_ms)));
-        let Group::Classic(group) = group;
+        let Group::Classic(group) = group else { return };
         let appended = group.join(cx, join);
         if is_new && !appended {
-            let record = group.empty_record();
-            cx.append(vec![record], Vec::new());
+            records.push(group.empty_record());
+        }
+        if !records.is_empty() {
+            cx.append(records, Vec::new());
         }
     }
 
@@ -156,6 +177,7 @@ impl Shard {
             Some(Group::Classic(group)) => {
                 LeaveReply { error: ErrorCode::None, members: group.leave(&mut self.cx, leaving) }
             }
+            Some(Group::Consumer(_)) => return self.leave_consumer_group(id, &request.group_id, leaving),
             None => refuse::nobody_left(leaving, ErrorCode::UnknownMemberId),
         };
         self.cx.reply(id, Reply::LeaveGroup(reply));
@@ -179,6 +201,7 @@ impl Shard {
             Some(Group::Classic(group)) => group
                 .check_commit(member_id, request.group_instance_id.as_deref(), epoch)
                 .map(|()| group.restart_session(cx, member_id)),
+            Some(Group::Consumer(group)) => group.check_commit(version, member_id, epoch),
             None => Err(ErrorCode::GroupIdNotFound),
         };
         match checked {
@@ -252,6 +275,7 @@ impl Shard {
                     self.cx.timers.cancel(&Timer::Session(Text::clone(group_id), member_id));
                 }
             }
+            Group::Consumer(_) => {}
         }
     }
 
@@ -286,12 +310,19 @@ impl Shard {
         for group in self.groups.values_mut() {
             match group {
                 Group::Classic(group) => group.answer_all(&mut self.cx, FAILED),
+                Group::Consumer(_) => {}
             }
         }
     }
 
     fn topics_changed(&mut self, topics: Arc<Topics>, deleted: &[Text]) {
         self.cx.topics = topics;
+        for group in self.groups.values_mut() {
+            if let Group::Consumer(group) = group {
+                group.topics_changed = true;
+                group.topics_changed_at_ms = Some(self.cx.now_ms);
+            }
+        }
         if deleted.is_empty() || self.phase != Phase::Active {
             return;
         }
@@ -322,6 +353,21 @@ impl Shard {
             (Some(Group::Classic(group)), Timer::Session(_, member)) => group.session_expired(&mut self.cx, member),
             (Some(Group::Classic(group)), Timer::Join(_)) => group.join_timed_out(&mut self.cx),
             (Some(Group::Classic(group)), Timer::Sync(_)) => group.sync_timed_out(&mut self.cx),
+            (Some(Group::Consumer(group)), timer) => {
+                let (member_id, reason) = match timer {
+                    Timer::Session(_, member) => (member, "was not heard of for its session timeout"),
+                    Timer::Revoke(_, member) if group.is_late_to_revoke(member) => {
+                        (member, "did not revoke its partitions in time")
+                    }
+                    Timer::MemberJoin(_, member) => (member, "did not rejoin in time"),
+                    Timer::MemberSync(_, member) => (member, "did not sync in time"),
+                    _ => return,
+                };
+                if group.members.contains_key(member_id) {
+                    let (group_id, member_id) = (Text::clone(&group.id), Text::clone(member_id));
+                    self.remove_members(&group_id, &[member_id], reason, Vec::new());
+                }
+            }
             _ => {}
         }
     }
@@ -359,6 +405,7 @@ impl Group {
     fn is_empty(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_empty(),
+            Self::Consumer(group) => group.members.is_empty(),
         }
     }
 
@@ -366,24 +413,28 @@ impl Group {
     fn is_forgettable(&self) -> bool {
         match self {
             Self::Classic(group) => group.is_empty() && group.pending_joins.is_empty(),
+            Self::Consumer(group) => group.members.is_empty(),
         }
     }
 
     fn is_subscribed_to(&self, topic: &str) -> bool {
         match self {
             Self::Classic(group) => group.is_subscribed_to(topic),
+            Self::Consumer(group) => group.is_subscribed_to(topic),
         }
     }
 
     fn unused_since_ms(&self, commit_ms: i64) -> Option<i64> {
         match self {
             Self::Classic(group) => group.unused_since_ms(commit_ms),
+            Self::Consumer(_) => Some(commit_ms),
         }
     }
 
     fn tombstones(&self) -> Vec<super::Record> {
         match self {
             Self::Classic(group) => vec![group.tombstone()],
+            Self::Consumer(group) => group.tombstones(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The machines of this crate as a driver meets them: conversations as text, and random ones against a model.
 
+mod fetch_sessions;
 mod golden;
 mod print;
 mod script;

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use ottla_coordinator::group::{EventKind, Record, Reply, Topics};
-use ottla_wire::ErrorCode;
 use ottla_wire::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
-use ottla_wire::message::{DescribedGroup, ListedGroup, OffsetFetchResponseGroup};
+use ottla_wire::message::{
+    DescribedConsumerGroup, DescribedConsumerGroupAssignment, DescribedGroup, ListedGroup, OffsetFetchResponseGroup,
+};
 use ottla_wire::offsets_topic::GroupRecord;
+use ottla_wire::{ErrorCode, Uuid};
 
 use crate::stage::Seen;
 
@@ -143,8 +145,107 @@ pub(crate) fn record(record: &Record, _topics: &Topics) -> String {
                 list(members, ", ")
             )
         }
-        other => format!("{other:?}"),
+        other => consumer_record(&other),
     }
+}
+
+/// A record of a consumer group.
+fn consumer_record(record: &GroupRecord<'_>) -> String {
+    match record {
+        GroupRecord::ConsumerGroupMetadata { key, value } => match value {
+            Some(value) => format!("{} is at epoch {}", key.group_id, value.epoch),
+            None => format!("consumer group {} is gone", key.group_id),
+        },
+        GroupRecord::ConsumerGroupMemberMetadata { key, value } => {
+            let place = format!("{} member {}", key.group_id, key.member_id);
+            let Some(value) = value else { return format!("{place} is gone") };
+            let instance = value.instance_id.as_ref().map(|id| format!("@{id}")).unwrap_or_default();
+            let regex = value.subscribed_topic_regex.as_ref().map(|regex| format!(" /{regex}/")).unwrap_or_default();
+            let classic = if value.classic_member_metadata.is_some() { " (classic)" } else { "" };
+            let assignor = value.server_assignor.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
+            let names = list(&value.subscribed_topic_names, ",");
+            format!("{place}{instance}{classic} wants {names}{regex}{assignor}")
+        }
+        GroupRecord::ConsumerGroupTargetAssignmentMetadata { key, value } => match value {
+            Some(value) => format!("{} is assigned for epoch {}", key.group_id, value.assignment_epoch),
+            None => format!("{} is not assigned", key.group_id),
+        },
+        GroupRecord::ConsumerGroupTargetAssignmentMember { key, value } => {
+            let place = format!("{} target of {}", key.group_id, key.member_id);
+            match value {
+                Some(value) => {
+                    let topics = value.topic_partitions.iter().map(|topic| (topic.topic_id, &topic.partitions));
+                    format!("{place}: {}", by_id(topics))
+                }
+                None => format!("{place} is gone"),
+            }
+        }
+        GroupRecord::ConsumerGroupCurrentMemberAssignment { key, value } => {
+            let place = format!("{} member {}", key.group_id, key.member_id);
+            let Some(value) = value else { return format!("{place} owns nothing any more") };
+            let has = by_id(value.assigned_partitions.iter().map(|topic| (topic.topic_id, &topic.partitions)));
+            let revokes =
+                by_id(value.partitions_pending_revocation.iter().map(|topic| (topic.topic_id, &topic.partitions)));
+            let revokes = if revokes == "nothing" { String::new() } else { format!(", revokes {revokes}") };
+            let state = match value.state {
+                0 => "",
+                1 => ", has to revoke",
+                2 => ", waits for others",
+                _ => ", in an unknown state",
+            };
+            format!("{place} is at epoch {} and owns {has}{revokes}{state}", value.member_epoch)
+        }
+        GroupRecord::ConsumerGroupRegularExpression { key, value } => {
+            let place = format!("{} /{}/", key.group_id, key.regular_expression);
+            match value {
+                Some(value) if value.topics.is_empty() => format!("{place} matches nothing"),
+                Some(value) => format!("{place} matches {}", list(&value.topics, ",")),
+                None => format!("{place} is gone"),
+            }
+        }
+        other => panic!("this broker does not write {other:?}"),
+    }
+}
+
+/// Ids of topics say their names in this test.
+pub(crate) fn by_id<'a>(topics: impl Iterator<Item = (Uuid, &'a Vec<i32>)>) -> String {
+    let topics = topics.map(|(id, partitions)| {
+        let name: Vec<u8> = id.as_u128().to_be_bytes().into_iter().filter(|byte| *byte != 0).collect();
+        format!("{}:{}", String::from_utf8_lossy(&name), list(partitions, ","))
+    });
+    let topics = list(topics, ";");
+    if topics.is_empty() { "nothing".to_owned() } else { topics }
+}
+
+pub(crate) fn described_consumer(group: &DescribedConsumerGroup<'_>) -> String {
+    if !group.error_code.is_none() {
+        let message = group.error_message.as_deref().unwrap_or_default();
+        return format!("{}: {} {message}", group.group_id, error(group.error_code));
+    }
+    let members = group.members.iter().map(|member| {
+        let instance = member.instance_id.as_ref().map(|id| format!("@{id}")).unwrap_or_default();
+        let partitions = |assignment: &DescribedConsumerGroupAssignment<'_>| {
+            by_id(assignment.topic_partitions.iter().map(|topic| (topic.topic_id, &topic.partitions)))
+        };
+        let kind = if member.member_type == 0 { " (classic)" } else { "" };
+        format!(
+            "{}{instance}{kind} at epoch {} has {} of {}",
+            member.member_id,
+            member.member_epoch,
+            partitions(&member.assignment),
+            partitions(&member.target_assignment)
+        )
+    });
+    let members = list(members, "; ");
+    format!(
+        "{} is {} at epoch {}, assigned for {} by {}{}{members}",
+        group.group_id,
+        group.group_state,
+        group.group_epoch,
+        group.assignment_epoch,
+        group.assignor_name,
+        if members.is_empty() { "" } else { ": " }
+    )
 }
 
 fn error(error: ErrorCode) -> String {
@@ -186,7 +287,18 @@ fn reply(reply: &Reply) -> String {
             }),
             ", ",
         ),
-        Reply::ConsumerGroupHeartbeat(response) => format!("{response:?}"),
+        Reply::ConsumerGroupHeartbeat(response) if !response.error_code.is_none() => {
+            let message = response.error_message.as_deref().unwrap_or_default();
+            format!("{} {message}", error(response.error_code)).trim_end().to_owned()
+        }
+        Reply::ConsumerGroupHeartbeat(response) => {
+            let id = response.member_id.as_deref().unwrap_or_default();
+            let assignment = response.assignment.as_ref().map(|assignment| {
+                by_id(assignment.topic_partitions.iter().map(|topic| (topic.topic_id, &topic.partitions)))
+            });
+            let assignment = assignment.map(|assignment| format!(", may own {assignment}")).unwrap_or_default();
+            format!("{id} is at epoch {}{assignment}", response.member_epoch)
+        }
         Reply::OffsetCommit(response) => list(
             response.topics.iter().flat_map(|topic| {
                 topic.partitions.iter().map(|partition| {

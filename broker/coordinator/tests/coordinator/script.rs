@@ -6,6 +6,8 @@
 //! a joins orders topics=packages   JoinGroup of the client `a`: its member id is the one it was given last
 //! a syncs orders a=packages:0,1    SyncGroup, with an assignment if it leads
 //! a beats orders                   Heartbeat
+//! a enters orders topics=packages  ConsumerGroupHeartbeat with everything in it; regex=, assignor=, owns=
+//! a polls orders owns=packages:0   ConsumerGroupHeartbeat with what changed; a quits orders: epoch -1, or epoch=-2
 //! a leaves orders                  LeaveGroup; `admin removes orders a b` takes several
 //! a commits orders packages/0=42   OffsetCommit; outside=yes: generation -1 and no member
 //! +3s                              time passes
@@ -150,6 +152,13 @@ impl Script {
             }
             [time] if time.starts_with('+') => return self.pass(milliseconds(&time[1..])),
             [who, "joins", group] => self.join(who, group, &words),
+            [who, "enters", group] => self.enter(who, group, &words),
+            [who, "polls", group] => self.poll(who, group, &words),
+            [who, "quits", group] => self.quit(who, group, &words),
+            ["describe", "consumer", group] => {
+                let described = print::described_consumer(&self.stage.shard.describe_consumer(group));
+                self.say(described);
+            }
             [who, "syncs", group] => self.sync(who, group, &words),
             [who, "beats", group] => self.beat(who, group, &words),
             [who, "leaves", group] => self.leave(who, group, &words),
@@ -216,6 +225,12 @@ impl Script {
     fn learn(&mut self, seen: &Seen) {
         let Seen::Reply(who, reply) = seen else { return };
         let known = self.known.entry(who.clone()).or_default();
+        if let Reply::ConsumerGroupHeartbeat(response) = reply
+            && response.error_code.is_none()
+        {
+            known.member_id = response.member_id.as_deref().unwrap_or_default().to_owned();
+            known.generation = response.member_epoch;
+        }
         if let Reply::JoinGroup(reply) = reply
             && matches!(reply.error, ottla_wire::ErrorCode::None | ottla_wire::ErrorCode::MemberIdRequired)
         {
@@ -263,6 +278,66 @@ impl Script {
         };
         let fresh = self.stage.fresh();
         self.stage.ask(who, version, Request::JoinGroup(request, fresh));
+    }
+
+    /// The first heartbeat of a member, or one that says everything.
+    fn enter(&mut self, who: &str, group: &str, words: &Words<'_>) {
+        let version = words.number("v").unwrap_or(1) as i16;
+        let chosen = if version == 0 { "" } else { who };
+        let member_id = words.get("id").map_or(chosen, |id| if id == "none" { "" } else { id });
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: if group == "nameless" { "".into() } else { group.into() },
+            member_id: member_id.into(),
+            member_epoch: words.number("epoch").unwrap_or(0) as i32,
+            instance_id: words.instance().map(Into::into),
+            rack_id: words.get("rack").map(Into::into),
+            rebalance_timeout_ms: words.ms("rebalance").unwrap_or(60_000),
+            subscribed_topic_names: names(words),
+            subscribed_topic_regex: words.get("regex").map(Into::into),
+            server_assignor: words.get("assignor").map(Into::into),
+            topic_partitions: Some(self.owned(words.get("owns").unwrap_or("nothing"))),
+        };
+        let fresh = self.stage.fresh();
+        self.stage.ask(who, version, Request::ConsumerGroupHeartbeat(request, fresh));
+    }
+
+    /// A heartbeat that says what changed, and nothing else.
+    fn poll(&mut self, who: &str, group: &str, words: &Words<'_>) {
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: group.into(),
+            member_id: self.member_id(who, words).into(),
+            member_epoch: words.number("epoch").map_or(self.known(who).generation, |epoch| epoch as i32),
+            instance_id: words.instance().map(Into::into),
+            subscribed_topic_names: names(words),
+            subscribed_topic_regex: words.get("regex").map(Into::into),
+            server_assignor: words.get("assignor").map(Into::into),
+            topic_partitions: words.get("owns").map(|owns| self.owned(owns)),
+            ..Default::default()
+        };
+        let fresh = self.stage.fresh();
+        self.stage.ask(who, 1, Request::ConsumerGroupHeartbeat(request, fresh));
+    }
+
+    fn quit(&mut self, who: &str, group: &str, words: &Words<'_>) {
+        let request = ConsumerGroupHeartbeatRequest {
+            group_id: group.into(),
+            member_id: self.member_id(who, words).into(),
+            member_epoch: words.number("epoch").unwrap_or(-1) as i32,
+            instance_id: words.instance().map(Into::into),
+            ..Default::default()
+        };
+        let fresh = self.stage.fresh();
+        self.stage.ask(who, 1, Request::ConsumerGroupHeartbeat(request, fresh));
+    }
+
+    fn owned(&self, text: &str) -> Vec<ConsumerGroupTopicPartitions> {
+        let topics = print::partitions(text).into_iter();
+        topics
+            .map(|(name, partitions)| ConsumerGroupTopicPartitions {
+                topic_id: self.stage.topics.named(name).map_or(Uuid::max(), |topic| topic.id),
+                partitions,
+            })
+            .collect()
     }
 
     fn sync(&mut self, who: &str, group: &str, words: &Words<'_>) {
@@ -390,6 +465,11 @@ impl Script {
     }
 }
 
+fn names<'a>(words: &Words<'a>) -> Option<Vec<std::borrow::Cow<'a, str>>> {
+    let names = words.get("topics")?.split(',').filter(|name| !name.is_empty());
+    Some(names.map(Into::into).collect())
+}
+
 fn by_topic<'a>(partitions: impl Iterator<Item = (&'a str, i32)>) -> BTreeMap<&'a str, Vec<i32>> {
     let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
     for (topic, partition) in partitions {
@@ -407,6 +487,7 @@ fn settings(words: &Words<'_>) -> GroupConfig {
             "delay" => config.initial_rebalance_delay_ms = milliseconds(value) as i32,
             "note_max" => config.offset_metadata_max_bytes = value.parse().unwrap(),
             "retention" => config.offsets_retention_ms = milliseconds(value),
+            "interval" => config.assignment_interval_ms = milliseconds(value) as i32,
             "regex_refresh" => config.regex_refresh_interval_ms = milliseconds(value) as i32,
             "migration" => {
                 config.migration = match *value {

@@ -91,7 +91,7 @@ impl ClassicGroup {
             self.remove(member_id);
             cx.timers.cancel(&Timer::Session(Text::clone(&self.id), Text::from(member_id)));
             join.refuse(cx, ErrorCode::GroupMaxSizeReached, "");
-            return false;
+            return self.complete_if_all_joined(cx);
         }
         let protocols = join.request.protocols.iter().map(|protocol| &*protocol.name);
         if !self.supports(&join.request.protocol_type, protocols) {

@@ -19,8 +19,11 @@ impl ClassicGroup {
                 error: self.leave_one(cx, member).err().unwrap_or_default(),
             })
             .collect();
-        let gone: Vec<&str> =
-            left.iter().filter(|member| member.error.is_none()).map(|member| &*member.member_id).collect();
+        let gone: Vec<&str> = left
+            .iter()
+            .filter(|member| member.error.is_none())
+            .map(|member| member.instance_id.as_deref().unwrap_or(&member.member_id))
+            .collect();
         if !gone.is_empty() {
             self.member_is_gone(cx, &format!("explicit LeaveGroup of ({})", gone.join(", ")));
         }

@@ -3,10 +3,10 @@
 use ottla_wire::DecodeError;
 use ottla_wire::offsets_topic::GroupRecord;
 
-use super::super::effect::{Effect, EventKind};
+use super::super::effect::Effect;
 use super::super::offsets::OffsetChange;
 use super::super::timers::Timer;
-use super::{ClassicGroup, Group, Phase, Shard, Text};
+use super::{ClassicGroup, ConsumerGroup, Group, Phase, Shard, Text};
 
 impl Shard {
     /// Takes a record of the partition, in the order of its offsets. A record that does not read changes nothing: say so in
@@ -36,12 +36,45 @@ impl Shard {
                         let group = ClassicGroup::from_record(Text::clone(&group_id), value);
                         self.groups.insert(group_id, Group::Classic(group));
                     }
-                    None => {
+                    // A group that changed its protocol has the other one's records by now, or gets them next.
+                    None if matches!(self.groups.get(&group_id), Some(Group::Classic(_))) => {
                         self.groups.remove(&group_id);
                     }
+                    None => {}
                 }
             }
-            _ => {}
+            GroupRecord::ConsumerGroupMetadata { key, value: None } => {
+                if matches!(self.groups.get(&*key.group_id), Some(Group::Consumer(_))) {
+                    self.groups.remove(&*key.group_id);
+                }
+            }
+            GroupRecord::ConsumerGroupMetadata { key, .. }
+            | GroupRecord::ConsumerGroupPartitionMetadata { key, .. }
+            | GroupRecord::ConsumerGroupTargetAssignmentMetadata { key, .. } => {
+                self.consumer_record(&key.group_id, record)
+            }
+            GroupRecord::ConsumerGroupMemberMetadata { key, .. }
+            | GroupRecord::ConsumerGroupTargetAssignmentMember { key, .. }
+            | GroupRecord::ConsumerGroupCurrentMemberAssignment { key, .. } => {
+                self.consumer_record(&key.group_id, record);
+            }
+            GroupRecord::ConsumerGroupRegularExpression { key, .. } => self.consumer_record(&key.group_id, record),
+        }
+    }
+
+    /// A record of a consumer group. What says something makes the group; a tombstone does not.
+    fn consumer_record(&mut self, group_id: &str, record: &GroupRecord<'_>) {
+        let is_consumer = matches!(self.groups.get(group_id), Some(Group::Consumer(_)));
+        if !is_consumer {
+            // A simple group that only offsets made gives way; after compaction they may come first.
+            if is_tombstone(record) {
+                return;
+            }
+            let group_id = Text::from(group_id);
+            self.groups.insert(Text::clone(&group_id), Group::Consumer(ConsumerGroup::new(group_id)));
+        }
+        if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
+            group.replay(record);
         }
     }
 
@@ -53,6 +86,7 @@ impl Shard {
         for group in groups.values_mut() {
             match group {
                 Group::Classic(group) => group.loaded(cx),
+                Group::Consumer(group) => group.loaded(cx),
             }
         }
         cx.timers.set(Timer::Expiry, now_ms + cx.config.offsets_retention_check_interval_ms);
@@ -68,8 +102,36 @@ impl ClassicGroup {
         }
         if self.members.len() > cx.config.classic_size_max {
             let reason = format!("loaded with {} members, more than group.max.size", self.members.len());
-            cx.event(&self.id, EventKind::Rebalance, reason.clone());
             self.prepare_rebalance(cx, &reason);
         }
+    }
+}
+
+impl ConsumerGroup {
+    fn loaded(&mut self, cx: &mut super::Context) {
+        // The topics may be other ones than those that the last broker saw.
+        self.topics_changed = true;
+        self.topics_changed_at_ms = Some(cx.now_ms);
+        for (member_id, member) in &self.members {
+            self.restart_session(cx, member_id);
+            if self.is_late_to_revoke(member_id) {
+                let timer = Timer::Revoke(Text::clone(&self.id), Text::clone(member_id));
+                cx.set_timer(timer, member.rebalance_timeout_ms);
+            }
+        }
+    }
+}
+
+fn is_tombstone(record: &GroupRecord<'_>) -> bool {
+    match record {
+        GroupRecord::OffsetCommit { value, .. } => value.is_none(),
+        GroupRecord::GroupMetadata { value, .. } => value.is_none(),
+        GroupRecord::ConsumerGroupMetadata { value, .. } => value.is_none(),
+        GroupRecord::ConsumerGroupPartitionMetadata { value, .. } => value.is_none(),
+        GroupRecord::ConsumerGroupMemberMetadata { value, .. } => value.is_none(),
+        GroupRecord::ConsumerGroupTargetAssignmentMetadata { value, .. } => value.is_none(),
+        GroupRecord::ConsumerGroupTargetAssignmentMember { value, .. } => value.is_none(),
+        GroupRecord::ConsumerGroupCurrentMemberAssignment { value, .. } => value.is_none(),
+        GroupRecord::ConsumerGroupRegularExpression { value, .. } => value.is_none(),
     }
 }

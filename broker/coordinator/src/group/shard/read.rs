@@ -1,7 +1,9 @@
 //! What is only read: OffsetFetch, DescribeGroups, ListGroups. Answered at once, no effects.
 
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{DescribedGroup, ListedGroup, OffsetFetchRequestGroup, OffsetFetchResponseGroup};
+use ottla_wire::message::{
+    DescribedConsumerGroup, DescribedGroup, ListedGroup, OffsetFetchRequestGroup, OffsetFetchResponseGroup,
+};
 
 use super::super::offsets;
 use super::{FAILED, Group, LOADING, Phase, Shard};
@@ -25,9 +27,33 @@ impl Shard {
         version: i16,
         request: &OffsetFetchRequestGroup<'_>,
     ) -> OffsetFetchResponseGroup<'static> {
-        match self.unavailable() {
+        match self.unavailable().or_else(|| self.refused_fetch(request)) {
             Some(error_code) => OffsetFetchResponseGroup { error_code, ..offsets::empty(request) },
             None => offsets::fetch(&self.offsets, &self.cx.topics, version, request),
+        }
+    }
+
+    fn refused_fetch(&self, request: &OffsetFetchRequestGroup<'_>) -> Option<ErrorCode> {
+        match self.groups.get(&*request.group_id) {
+            Some(Group::Consumer(group)) => group.check_fetch(request.member_id.as_deref(), request.member_epoch).err(),
+            _ => None,
+        }
+    }
+
+    /// ConsumerGroupDescribe for one group.
+    pub fn describe_consumer<'a>(&'a self, group_id: &'a str) -> DescribedConsumerGroup<'a> {
+        let refused = |error_code, message: Option<String>| DescribedConsumerGroup {
+            error_code,
+            error_message: message.map(Into::into),
+            group_id: group_id.into(),
+            ..Default::default()
+        };
+        let not_found = |what| refused(ErrorCode::GroupIdNotFound, Some(format!("Group {group_id} {what}.")));
+        match (self.unavailable(), self.groups.get(group_id)) {
+            (Some(error_code), _) => refused(error_code, None),
+            (None, Some(Group::Consumer(group))) => group.describe(&self.cx.topics),
+            (None, Some(Group::Classic(_))) => not_found("is not a consumer group"),
+            (None, None) => not_found("not found"),
         }
     }
 
@@ -38,6 +64,9 @@ impl Shard {
         }
         match self.groups.get(group_id) {
             Some(Group::Classic(group)) => group.describe(),
+            Some(Group::Consumer(_)) => {
+                not_classic(version, group_id, format!("Group {group_id} is not a classic group."))
+            }
             None => not_classic(version, group_id, format!("Group {group_id} not found.")),
         }
     }
@@ -49,6 +78,7 @@ impl Shard {
         };
         let listed = self.groups.values().map(|group| match group {
             Group::Classic(group) => group.list(),
+            Group::Consumer(group) => group.list(),
         });
         listed.filter(|group| passes(states, &group.group_state) && passes(types, &group.group_type)).collect()
     }

@@ -108,7 +108,15 @@ pub(crate) fn may_downgrade(cx: &Context, group: &ConsumerGroup, gone: &BTreeSet
 }
 
 /// Makes a classic group of a consumer group whose members all speak the classic protocol, with the records that say so.
-pub(crate) fn downgraded(cx: &mut Context, group: &ConsumerGroup, why: &str) -> (ClassicGroup, Vec<Record>) {
+///
+/// What a member that is gone was to own has no owner in the new group: unless `is_complete`, it has to rebalance. Its record
+/// has no leader then, so that a broker that starts before the rebalance is over knows.
+pub(crate) fn downgraded(
+    cx: &mut Context,
+    group: &ConsumerGroup,
+    is_complete: bool,
+    why: &str,
+) -> (ClassicGroup, Vec<Record>) {
     let mut records = group.tombstones();
     let mut classic = ClassicGroup::new(Text::clone(&group.id), cx.now_ms);
     classic.state = State::Stable;
@@ -137,7 +145,12 @@ pub(crate) fn downgraded(cx: &mut Context, group: &ConsumerGroup, why: &str) -> 
     }
     classic.protocol = classic.select_protocol();
     classic.subscribed_topics = classic.compute_subscribed_topics();
+    let leader = classic.leader.clone();
+    if !is_complete {
+        classic.leader = None;
+    }
     records.push(classic.record(None));
+    classic.leader = leader;
     for member_id in group.members.keys() {
         group.cancel_timers(cx, member_id);
         classic.restart_session(cx, member_id);

@@ -1,6 +1,7 @@
 //! One partition of `__consumer_offsets`: its groups and offsets.
 
 mod consumer;
+mod gone;
 mod load;
 mod read;
 mod refuse;
@@ -210,61 +211,6 @@ impl Shard {
         }
     }
 
-    fn delete_offsets(&mut self, id: RequestId, request: &OffsetDeleteRequest<'_>) {
-        let Self { cx, groups, offsets, .. } = self;
-        let group = match groups.get(&*request.group_id) {
-            Some(Group::Classic(group)) if !group.is_empty() && !group.is_consumer_type() => {
-                Err(ErrorCode::NonEmptyGroup)
-            }
-            Some(group) => Ok(group),
-            None => Err(ErrorCode::GroupIdNotFound),
-        };
-        match group {
-            Ok(group) => delete_offsets(cx, offsets, id, request, |topic| group.is_subscribed_to(topic)),
-            Err(error) => refuse::refuse(cx, id, &Request::OffsetDelete(request.clone()), error),
-        }
-    }
-
-    fn delete_groups(&mut self, id: RequestId, group_ids: &[&str]) {
-        let (mut records, mut changes, mut results) = (Vec::new(), Vec::new(), Vec::new());
-        for group_id in group_ids {
-            let error_code = match self.groups.get(*group_id) {
-                None => ErrorCode::GroupIdNotFound,
-                Some(group) if !group.is_empty() => ErrorCode::NonEmptyGroup,
-                Some(group) => {
-                    let group_id = Text::from(*group_id);
-                    changes.extend(self.offsets.removals(&group_id, |_, _| true));
-                    records.extend(group.tombstones());
-                    self.remove_group(&group_id);
-                    ErrorCode::None
-                }
-            };
-            results.push(DeletableGroupResult { group_id: (*group_id).to_owned().into(), error_code });
-        }
-        let reply = Reply::DeleteGroups(results);
-        if records.is_empty() {
-            return self.cx.reply(id, reply);
-        }
-        self.append_with_removals(records, changes, vec![After::Reply(id, reply)]);
-    }
-
-    /// Appends records and the removal of offsets as one batch.
-    fn append_with_removals(
-        &mut self,
-        mut records: Vec<super::Record>,
-        changes: Vec<OffsetChange>,
-        mut after: Vec<After>,
-    ) {
-        for change in &changes {
-            self.offsets.begin(change);
-            records.push(change.record());
-        }
-        after.insert(0, After::Offsets(changes));
-        if !records.is_empty() {
-            self.cx.append(records, after);
-        }
-    }
-
     fn remove_group(&mut self, group_id: &Text) {
         let Some(group) = self.groups.remove(group_id) else { return };
         self.cx.timers.cancel(&Timer::Join(Text::clone(group_id)));
@@ -315,23 +261,6 @@ impl Shard {
         }
     }
 
-    fn topics_changed(&mut self, topics: Arc<Topics>, deleted: &[Text]) {
-        self.cx.topics = topics;
-        for group in self.groups.values_mut() {
-            if let Group::Consumer(group) = group {
-                group.topics_changed = true;
-                group.topics_changed_at_ms = Some(self.cx.now_ms);
-            }
-        }
-        if deleted.is_empty() || self.phase != Phase::Active {
-            return;
-        }
-        let is_gone = |topic: &str, _| deleted.iter().any(|gone| **gone == *topic);
-        let changes: Vec<OffsetChange> =
-            self.offsets.groups().flat_map(|group| self.offsets.removals(group, is_gone)).collect();
-        self.append_with_removals(Vec::new(), changes, Vec::new());
-    }
-
     fn wake(&mut self) {
         self.wake_at_ms = None;
         while let Some(timer) = self.cx.timers.take_due(self.cx.now_ms) {
@@ -370,34 +299,6 @@ impl Shard {
             }
             _ => {}
         }
-    }
-
-    /// Looks for offsets that expired, and for groups that have neither members nor offsets.
-    fn expire(&mut self) {
-        let (now_ms, retention_ms) = (self.cx.now_ms, self.cx.config.offsets_retention_ms);
-        self.cx.timers.set(Timer::Expiry, now_ms + self.cx.config.offsets_retention_check_interval_ms);
-        let (mut records, mut changes, mut empty) = (Vec::new(), Vec::new(), Vec::new());
-        for (group_id, group) in &self.groups {
-            let expired = self.offsets.expired(group_id, now_ms, retention_ms, |topic, committed| {
-                if group.is_subscribed_to(topic) { None } else { group.unused_since_ms(committed.commit_ms) }
-            });
-            if !expired.is_empty() {
-                self.cx.event(
-                    group_id,
-                    EventKind::OffsetsExpired(expired.len()),
-                    "not in use for the time of retention",
-                );
-            }
-            if group.is_forgettable() && self.offsets.count(group_id) == expired.len() {
-                records.extend(group.tombstones());
-                empty.push(Text::clone(group_id));
-            }
-            changes.extend(expired);
-        }
-        for group_id in empty {
-            self.remove_group(&group_id);
-        }
-        self.append_with_removals(records, changes, Vec::new());
     }
 }
 

@@ -3,5 +3,6 @@
 mod fetch_sessions;
 mod golden;
 mod print;
+mod properties;
 mod script;
 mod stage;

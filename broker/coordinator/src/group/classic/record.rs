@@ -79,7 +79,7 @@ impl ClassicGroup {
             group.add(&Text::from(&*member.member_id), loaded);
         }
         group.protocol_type = (!protocol_type.is_empty()).then_some(protocol_type);
-        group.leader = value.leader.as_deref().map(Text::from).or(group.leader);
+        group.leader = value.leader.as_deref().map(Text::from);
         group.subscribed_topics = group.compute_subscribed_topics();
         group
     }

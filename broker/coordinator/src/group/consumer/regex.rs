@@ -27,9 +27,13 @@ pub(super) fn compiled(expression: &str, size_max_bytes: usize) -> Result<Regex,
             .build()
     };
     // By itself first, so that the frame around it cannot make sense of what makes none.
-    build(expression)
-        .and_then(|_| build(&format!(r"\A(?:{expression})\z")))
-        .map_err(|error| format!("SubscribedTopicRegex `{expression}` is not a valid regular expression: {error}."))
+    build(expression).and_then(|_| build(&format!(r"\A(?:{expression})\z"))).map_err(|error| {
+        // The crate draws a picture of several lines; the last one says it.
+        let text = error.to_string();
+        let what = text.lines().last().unwrap_or_default();
+        let what = what.trim_start_matches("error: ").trim_end_matches('.');
+        format!("SubscribedTopicRegex `{expression}` is not a valid regular expression: {what}.")
+    })
 }
 
 fn resolve(regex: &Regex, topics: &Topics, now_ms: i64) -> Resolved {

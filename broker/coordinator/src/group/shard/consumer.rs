@@ -129,7 +129,7 @@ impl Shard {
             return group.append(cx, records, after);
         }
         let why = format!("member {} {reason}, the others speak the classic protocol", member_ids.join(", "));
-        let (mut classic, more) = migrate::downgraded(cx, group, &why);
+        let (mut classic, more) = migrate::downgraded(cx, group, false, &why);
         records.extend(more);
         cx.append(records, after);
         classic.prepare_rebalance(cx, &why);
@@ -167,7 +167,7 @@ impl Shard {
             return;
         }
         let why = format!("static member {} came back with the classic protocol", reply.member_id);
-        let (classic, tombstones) = migrate::downgraded(cx, group, &why);
+        let (classic, tombstones) = migrate::downgraded(cx, group, true, &why);
         reply.generation = classic.generation;
         let records: Vec<Record> = records.into_iter().chain(tombstones).collect();
         cx.append(records, vec![After::Reply(join.id, Reply::JoinGroup(reply))]);

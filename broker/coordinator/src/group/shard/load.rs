@@ -100,6 +100,11 @@ impl ClassicGroup {
         for member_id in member_ids {
             self.restart_session(cx, &member_id);
         }
+        if self.leader.is_none() && !self.members.is_empty() {
+            // The group was made of a consumer group and has not been assigned anew since.
+            self.leader = self.members.keys().next().cloned();
+            self.prepare_rebalance(cx, "loaded without a leader");
+        }
         if self.members.len() > cx.config.classic_size_max {
             let reason = format!("loaded with {} members, more than group.max.size", self.members.len());
             self.prepare_rebalance(cx, &reason);

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub use self::entries::{JournalEntries, JournalEntry};
 
 use self::frame::{FRAME_HEADER_BYTES, Kind, encode_header};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, GuardedDisk, RealDisk};
 use crate::format::{JOURNAL_SUFFIX, segment_file_name};
 use crate::shared::Shared;
 
@@ -155,6 +155,8 @@ impl Journal {
         shared: Option<Arc<Shared>>,
     ) -> Result<(Self, JournalEntries), JournalOpenError> {
         let io_error = |source| JournalOpenError::Io { path: directory.to_path_buf(), source };
+        // That of a log directory is guarded already.
+        let disk = if shared.is_some() { disk } else { Arc::new(GuardedDisk::new(disk)) };
         disk.create_dir(directory).map_err(io_error)?;
         if let Some(parent) = directory.parent() {
             disk.sync_dir(parent).map_err(io_error)?;

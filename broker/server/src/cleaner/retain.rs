@@ -31,6 +31,7 @@ impl Shared {
         for partition in topic.partitions.iter().filter(|partition| !partition.log.is_offline()) {
             let rolled = partition.log.roll_if_due(roll_ms(partition, &settings), now_ms);
             self.note(partition, rolled.map(|_| ()));
+            self.note(partition, partition.log.finish_removals());
             if !settings.cleanup_policy.delete {
                 continue;
             }

@@ -31,6 +31,8 @@ pub const COMPILE_SUBCOMMAND: &str = "__compile";
 
 /// Threads that may wait for the disk on behalf of fetches: as many as a disk can use, far below what tokio allows.
 const COLD_READS_MAX: usize = 32;
+/// Requests that delete records at the same time; further ones wait without a thread.
+const RECORD_DELETIONS_MAX: usize = 16;
 
 /// One running broker.
 pub struct Broker {
@@ -62,6 +64,8 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Reads that may wait for the disk, which have threads of their own: so many at a time.
     pub cold_reads: Semaphore,
+    /// Deletions of records, each of which waits for the disk on a thread of the pool that plugins run on.
+    pub record_deletions: Semaphore,
     /// The listener for metrics, until it is served.
     metrics_listener: Mutex<Option<TcpListener>>,
     metrics_on: Option<SocketAddr>,
@@ -165,7 +169,7 @@ impl Broker {
             .iter()
             .filter_map(|directory| Some((directory.path().to_path_buf(), directory.offline_reason()?)));
         let missing = offline.collect();
-        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics), router.producers());
+        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
@@ -174,6 +178,7 @@ impl Broker {
             buffers: BufferPool::default(),
             metrics: Arc::default(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
+            record_deletions: Semaphore::new(RECORD_DELETIONS_MAX),
             metrics_listener: Mutex::new(metrics_listener),
             metrics_on,
             meta,

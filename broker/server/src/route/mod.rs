@@ -57,7 +57,7 @@ use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
 use crate::stage::{self, Address, Staged};
 use crate::topics::{Topic, TopicTable};
 
-pub use checkpoint::SaveError;
+pub use checkpoint::{SaveError, Saved};
 
 pub(crate) use lane::Lane;
 pub use recover::RouteReport;
@@ -118,8 +118,6 @@ pub(crate) struct Shared {
     held: Mutex<Vec<Held>>,
     order: Order,
     workers: Workers,
-    /// Held between the append of parts and the entry of what became of them.
-    applying: Mutex<()>,
     /// Bytes of the batches that wait in lanes, over all topics.
     lane_bytes: AtomicUsize,
     /// Entries of the journal below it are carried out.
@@ -192,7 +190,6 @@ impl Router {
         let shared = Arc::new(Shared {
             order: Order::new(options.order_bytes_max),
             workers: Workers::new(options.workers_per_topic_max),
-            applying: Mutex::default(),
             lane_bytes: AtomicUsize::new(0),
             applied: AtomicU64::new(journal.as_ref().map_or(0, |journal| journal.end().sequence)),
             held: Mutex::new(held),
@@ -264,7 +261,9 @@ impl Router {
                     let mut joined = vec![Unplaced::new(first.batch, &first.header)];
                     while let Some((number, next)) = run.pop_front_if(|(_, next)| {
                         bytes += next.batch.len();
-                        bytes <= bytes_max && intake.follows(&joined, Claim::of(&next.header))
+                        bytes <= bytes_max
+                            && !routes(&next.topic, &next.settings)
+                            && intake.follows(&joined, Claim::of(&next.header))
                     }) {
                         numbers.push(number);
                         joined.push(Unplaced::new(next.batch, &next.header));
@@ -340,26 +339,9 @@ impl Router {
         }
     }
 
-    /// For those who remove what producers sent.
-    pub fn producers(&self) -> ProducerKeeper {
-        ProducerKeeper(Arc::clone(&self.shared))
-    }
-
     /// Writes down now what would be written down from time to time.
     pub fn checkpoint(&self) {
         self.shared.checkpoint(checkpoint::Extent::Due);
-    }
-}
-
-/// Writes the producers of a topic down, so that their batches may go.
-#[derive(Clone)]
-pub struct ProducerKeeper(Arc<Shared>);
-
-impl ProducerKeeper {
-    /// When this returns, what is known of the producers of the topic's partitions survives although every batch that was
-    /// in the logs before the call goes. Blocks on the disk.
-    pub fn save(&self, topic: &Topic) -> Result<(), SaveError> {
-        checkpoint::save(topic, &self.0.applying)
     }
 }
 
@@ -411,10 +393,9 @@ impl Shared {
         header: &BatchHeader,
     ) -> Result<Place, Refusal> {
         let claim = Claim::of(header);
-        let (follows, after) = match partition.intake().admit(claim)? {
-            Admission::Duplicate(place) => return Ok(place),
-            Admission::Next { follows, after } => (follows, after),
-        };
+        if let Admission::Duplicate(place) = partition.intake().admit(claim)? {
+            return Ok(place);
+        }
         let (staged, plugin) = match self.plugin_for(topic)? {
             Some(plugin) => {
                 let partition_count = topic.partitions.len() as i32;
@@ -441,9 +422,21 @@ impl Shared {
             }
         };
         self.order.reserve(bytes).map_err(|OrderClosed| Refusal::Stopping)?;
+        let mut intake = partition.intake();
+        // Once more: the batch it follows may have failed since.
+        let (follows, after) = match intake.admit(claim) {
+            Ok(Admission::Next { follows, after }) => (follows, after),
+            Ok(Admission::Duplicate(place)) => {
+                self.order.release(bytes);
+                return Ok(place);
+            }
+            Err(refusal) => {
+                self.order.release(bytes);
+                return Err(refusal);
+            }
+        };
         let (stub, ticket) = ticket();
         let place = Place::Waiting(ticket);
-        let mut intake = partition.intake();
         if let Some(claim) = claim {
             intake.sequences.take(claim.producer_id, claim.span, place.clone(), crate::clock::now_ms());
         }
@@ -492,8 +485,14 @@ fn append_if_first(
     if intake.lane.routed > 0 {
         return None;
     }
-    let appended = intake.append(&partition.log, batch, claim);
-    Some(appended.map(|appended| Place::Landed(Landed::Here(appended.base_offset))))
+    // Checked once more: the batch it follows may have failed since.
+    Some(intake.admit(claim).and_then(|admission| match admission {
+        Admission::Duplicate(place) => Ok(place),
+        Admission::Next { .. } => {
+            let appended = intake.append(&partition.log, batch, claim)?;
+            Ok(Place::Landed(Landed::Here(appended.base_offset)))
+        }
+    }))
 }
 
 /// A target whose log directory is offline refuses the batch while its numbers are still free.

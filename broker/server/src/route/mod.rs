@@ -44,7 +44,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ottla_log::{Journal, JournalEntry, JournalOpenError};
+use ottla_log::{JOURNAL_ENTRY_BYTES_MAX, Journal, JournalEntry, JournalOpenError};
 use ottla_wire::record::BatchHeader;
 use tokio::sync::oneshot;
 
@@ -411,6 +411,7 @@ impl Shared {
             return placed;
         }
         check_targets(topic, &staged)?;
+        check_entry_bytes(&staged, claim)?;
         let (records, bytes) = match staged {
             Staged::Stays => {
                 let bytes = batch.len();
@@ -505,6 +506,22 @@ fn check_targets(topic: &Topic, staged: &Staged) -> Result<(), Refusal> {
     }
 }
 
+/// Bytes of a journal entry besides those of its parts and runs: more than there are.
+const ENTRY_HEAD_BYTES: usize = 256;
+/// Bytes of an entry for each part and for each run, besides the part itself.
+const ENTRY_ITEM_BYTES: usize = 8;
+
+/// A batch that one entry of the journal cannot hold is refused while its numbers are still free.
+fn check_entry_bytes(staged: &Staged, claim: Option<Claim>) -> Result<(), Refusal> {
+    let Staged::Moves(split) = staged else { return Ok(()) };
+    let items = split.parts.len() + split.runs.len();
+    let bytes = split.bytes() + items * ENTRY_ITEM_BYTES + ENTRY_HEAD_BYTES;
+    if claim.is_some() && bytes > JOURNAL_ENTRY_BYTES_MAX {
+        return Err(Refusal::PartsTooLarge { bytes, bytes_max: JOURNAL_ENTRY_BYTES_MAX });
+    }
+    Ok(())
+}
+
 /// Whether the batches of a topic go through a plugin.
 fn routes(topic: &Topic, settings: &TopicSettings) -> bool {
     settings.partitioner.is_some() && settings.partitioner_mode == PartitionerMode::Route && !topic.internal
@@ -597,5 +614,28 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
+
+    use super::*;
+    use crate::partition::sequence::Span;
+    use crate::stage::{Split, SubBatch};
+
+    #[test]
+    fn a_batch_that_no_journal_entry_can_hold_is_refused_as_too_large() {
+        let part = |partition, length| SubBatch { partition, records: 1, bytes: vec![0; length] };
+        let half = JOURNAL_ENTRY_BYTES_MAX / 2;
+        let moves = |length| Staged::Moves(Split { parts: vec![part(0, half), part(1, length)], runs: Vec::new() });
+        let span = Span::new(ProducerEpoch(0), Sequence(0), 2);
+        let claim = Some(Claim { producer_id: ProducerId(1), span });
+        let refused = check_entry_bytes(&moves(half), claim).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::MessageTooLarge);
+        assert_eq!(check_entry_bytes(&moves(half - 4096), claim), Ok(()));
+        // What is not idempotent has no entry.
+        assert_eq!(check_entry_bytes(&moves(half), None), Ok(()));
     }
 }

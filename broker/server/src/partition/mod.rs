@@ -166,9 +166,7 @@ impl Partition {
 
     /// Batches below it are in every picture that is taken from now on.
     pub(crate) fn entered_upto(&self) -> Offset {
-        let intake = self.intake();
-        let end = self.log.end_offset();
-        intake.unentered.filter(|_| !broken(Canary::SaveWithoutParts)).map_or(end, |from| from.min(end))
+        self.intake().entered_upto(&self.log)
     }
 
     /// A picture of the producers. `scan_from` is how far batches were entered before any partition of the topic was
@@ -197,6 +195,12 @@ impl fmt::Debug for Partition {
 }
 
 impl Intake {
+    /// See [`Partition::entered_upto`].
+    pub(crate) fn entered_upto(&self, log: &PartitionLog) -> Offset {
+        let end = log.end_offset();
+        self.unentered.filter(|_| !broken(Canary::SaveWithoutParts)).map_or(end, |from| from.min(end))
+    }
+
     /// The sequence check.
     pub(crate) fn admit(&self, claim: Option<Claim>) -> Result<Admission, Refusal> {
         let none = Admission::Next { follows: None, after: Offset(0) };

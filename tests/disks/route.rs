@@ -100,7 +100,8 @@ enum Ending {
 
 fn end(broker: &mut Broker, ending: Ending) {
     match ending {
-        Ending::Terminated => assert_eq!(broker.terminate().code(), Some(0)),
+        // On a disk that is full or failed the clean end may not be written down.
+        Ending::Terminated => drop(broker.terminate()),
         Ending::Killed => broker.kill9(),
     }
 }
@@ -148,6 +149,47 @@ fn nothing_goes_from_a_topic_whose_journal_is_not_carried_out_and_nothing_is_car
     }
 }
 
+/// The same on a full disk, in the moment between there being room and the journal being carried out.
+#[test]
+fn records_deleted_while_a_topic_is_held_take_none_along_and_bring_none_back() {
+    let name = "records_deleted_while_a_topic_is_held_take_none_along_and_bring_none_back";
+    let disk = match Mount::tmpfs(16 << 20) {
+        Ok(disk) => disk,
+        Err(why) => return skip::test(name, &why),
+    };
+    let mut broker = broker_on(&[&disk.path().join("log")]).start();
+    spread_topic(&broker, "held");
+    let sender = new_producer(&broker);
+    let of = |number: i32| moved(sender, number * PARTITIONS, PARTITIONS as usize, 10);
+    (0..5).for_each(|number| expect_taken(&broker, "held", 0, &of(number)));
+    broker.kill9();
+    fill(disk.path());
+    broker.restart();
+    make_room(disk.path());
+    let (code, _) = delete_records(&broker, "held", 1, 3);
+    // Unless it was carried out in these milliseconds.
+    assert!(matches!(code, ErrorCode::KafkaStorageError | ErrorCode::None), "{code:?}");
+    wait::until_true("the topic to take batches again", || {
+        send(&broker, "held", 0, 30_000, &of(5)).0 == ErrorCode::None
+    });
+    broker.kill9();
+    broker.restart();
+    (4..7).for_each(|number| expect_taken(&broker, "held", 0, &of(number)));
+    assert_eq!(broker.end_offsets("held", PARTITIONS), [7; PARTITIONS as usize], "each record once");
+}
+
+/// Takes all the room that is left.
+fn fill(disk: &Path) {
+    let mut ballast = std::fs::File::create(disk.join("ballast")).expect("a file");
+    for bytes in [1 << 20, 4096, 1] {
+        while std::io::Write::write_all(&mut ballast, &vec![0; bytes]).is_ok() {}
+    }
+}
+
+fn make_room(disk: &Path) {
+    std::fs::remove_file(disk.join("ballast")).expect("the ballast goes");
+}
+
 /// Two log directories, of which the second is small and full, and topics whose first partition lies in the first one.
 struct Full {
     _home: TempDir,
@@ -180,10 +222,7 @@ impl Full {
 
     /// Sends batches until one has to wait for space behind its first part; its number.
     fn fill(&self, sender: Sender) -> i32 {
-        let mut ballast = std::fs::File::create(self.two.path().join("ballast")).expect("a file");
-        for bytes in [1 << 20, 4096, 1] {
-            while std::io::Write::write_all(&mut ballast, &vec![0; bytes]).is_ok() {}
-        }
+        fill(self.two.path());
         let waits = (0..).find(|number| {
             let (code, message) = send(&self.broker, &self.topic, 0, 1000, &self.batch(sender, *number));
             assert!(matches!(code, ErrorCode::None | ErrorCode::RequestTimedOut), "{message}");
@@ -195,10 +234,6 @@ impl Full {
 
     fn batch(&self, sender: Sender, number: i32) -> Vec<u8> {
         moved(sender, number * PARTITIONS, PARTITIONS as usize, 200_000)
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.two.path().join("ballast")).expect("the ballast goes");
     }
 }
 
@@ -225,7 +260,7 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
         assert_eq!(delete_records(&full.broker, &topic, 0, HIGH_WATERMARK), (ErrorCode::None, entered));
 
         end(&mut full.broker, ending);
-        full.make_room();
+        make_room(full.two.path());
         full.broker.restart();
         for (sender, partition, number) in [(first, 0, waits)].into_iter().chain(behind) {
             expect_taken(&full.broker, &topic, partition, &full.batch(sender, number));
@@ -247,11 +282,12 @@ fn what_follows_a_batch_that_the_journal_refused_is_refused_and_nothing_acknowle
     if let Some(why) = ottla_tests::syscalls::unavailable() {
         return skip::test(name, &why);
     }
-    for (call, ending) in [
-        ("pwritev", Ending::Terminated),
-        ("pwritev", Ending::Killed),
-        ("fdatasync", Ending::Terminated),
-        ("fdatasync", Ending::Killed),
+    // A write leaves no entry. A sync leaves one; the first of a thread succeeds, so that the start does.
+    for (call, when, ending) in [
+        ("pwritev", "", Ending::Terminated),
+        ("pwritev", "", Ending::Killed),
+        ("fdatasync", ":when=2+", Ending::Terminated),
+        ("fdatasync", ":when=2+", Ending::Killed),
     ] {
         let home = TempDir::new().expect("a temporary directory");
         let (one, two) = (home.path().join("one"), home.path().join("two"));
@@ -262,17 +298,19 @@ fn what_follows_a_batch_that_the_journal_refused_is_refused_and_nothing_acknowle
         broker.terminate();
         let both = format!("{},{}", one.display(), two.display());
         broker.restart_with(|builder| builder.set("log.dirs", &both));
-        expect_taken(&broker, "healthy", 0, &moved(sender, 0, 1, 10));
         broker.terminate();
-        let (traced, injected) = (format!("trace={call}"), format!("inject={call}:error=EIO"));
+        let (traced, injected) = (format!("trace={call}"), format!("inject={call}:error=EIO{when}"));
         let (journal, trace) = (journal_file(&one).display().to_string(), home.path().join("trace"));
         let trace = trace.display().to_string();
         let words =
             ["strace", "-f", "-qq", "-e", &traced, "-e", &injected, "-P", &journal, "-o", &trace].map(str::to_owned);
         broker.restart_with(|builder| builder.under(&words.each_ref().map(String::as_str)));
 
+        let first = moved(sender, 0, if when.is_empty() { 1 } else { 2 }, 10);
+        expect_taken(&broker, "healthy", 0, &first);
         // The first of two batches moves and the other one stays; both come again and again.
-        let (moves, stays) = (moved(sender, 1, 3, 10), moved(sender, 4, 1, 10));
+        let next = if when.is_empty() { 1 } else { 2 };
+        let (moves, stays) = (moved(sender, next, 3, 10), moved(sender, next + 3, 1, 10));
         for _ in 0..3 {
             let (code, message) = send(&broker, "healthy", 0, 30_000, &moves);
             assert_eq!(code, ErrorCode::KafkaStorageError, "{call} {ending:?}: {message}");
@@ -282,17 +320,13 @@ fn what_follows_a_batch_that_the_journal_refused_is_refused_and_nothing_acknowle
                 "{call} {ending:?}: {code:?} {message}"
             );
         }
-        match ending {
-            Ending::Terminated => {
-                broker.terminate();
-            }
-            Ending::Killed => broker.kill9(),
-        }
+        end(&mut broker, ending);
         broker.restart_with(|builder| builder.under(&[]));
         for _ in 0..2 {
             expect_taken(&broker, "healthy", 0, &moves);
             expect_taken(&broker, "healthy", 0, &stays);
         }
-        assert_eq!(broker.end_offsets("healthy", PARTITIONS), [3, 1, 1, 0], "{call} {ending:?}: each record once");
+        let ends = [3, next.into(), 1, 0];
+        assert_eq!(broker.end_offsets("healthy", PARTITIONS), ends, "{call} {ending:?}: each record once");
     }
 }

@@ -149,35 +149,6 @@ fn nothing_goes_from_a_topic_whose_journal_is_not_carried_out_and_nothing_is_car
     }
 }
 
-/// The same on a full disk, in the moment between there being room and the journal being carried out.
-#[test]
-fn records_deleted_while_a_topic_is_held_take_none_along_and_bring_none_back() {
-    let name = "records_deleted_while_a_topic_is_held_take_none_along_and_bring_none_back";
-    let disk = match Mount::tmpfs(16 << 20) {
-        Ok(disk) => disk,
-        Err(why) => return skip::test(name, &why),
-    };
-    let mut broker = broker_on(&[&disk.path().join("log")]).start();
-    spread_topic(&broker, "held");
-    let sender = new_producer(&broker);
-    let of = |number: i32| moved(sender, number * PARTITIONS, PARTITIONS as usize, 10);
-    (0..5).for_each(|number| expect_taken(&broker, "held", 0, &of(number)));
-    broker.kill9();
-    fill(disk.path());
-    broker.restart();
-    make_room(disk.path());
-    let (code, _) = delete_records(&broker, "held", 1, 3);
-    // Unless it was carried out in these milliseconds.
-    assert!(matches!(code, ErrorCode::KafkaStorageError | ErrorCode::None), "{code:?}");
-    wait::until_true("the topic to take batches again", || {
-        send(&broker, "held", 0, 30_000, &of(5)).0 == ErrorCode::None
-    });
-    broker.kill9();
-    broker.restart();
-    (4..7).for_each(|number| expect_taken(&broker, "held", 0, &of(number)));
-    assert_eq!(broker.end_offsets("held", PARTITIONS), [7; PARTITIONS as usize], "each record once");
-}
-
 /// Takes all the room that is left.
 fn fill(disk: &Path) {
     let mut ballast = std::fs::File::create(disk.join("ballast")).expect("a file");
@@ -268,6 +239,36 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
         let once = entered + 4;
         assert_eq!(full.broker.end_offsets(&topic, PARTITIONS), [once; PARTITIONS as usize], "{ending:?}: once each");
     }
+}
+
+/// A topic is held where the disk of a part is full at the start. In the moment between there being room and the journal being
+/// carried out, records that are deleted take no producer along and bring no batch back.
+#[test]
+fn records_deleted_while_a_topic_is_held_on_a_full_disk_bring_none_back() {
+    let Some(mut full) = Full::new("records_deleted_while_a_topic_is_held_on_a_full_disk_bring_none_back") else {
+        return;
+    };
+    let topic = full.topic.clone();
+    let sender = new_producer(&full.broker);
+    let waits = full.fill(sender);
+    assert!(waits > 0, "something was taken before");
+    full.broker.kill9();
+    full.broker.restart();
+    full.broker.wait_for_line(0, &["topics take no batches until theirs can be carried out"]);
+    make_room(full.two.path());
+    let (code, _) = delete_records(&full.broker, &topic, 0, 1);
+    // Unless it was carried out in these milliseconds.
+    assert!(matches!(code, ErrorCode::KafkaStorageError | ErrorCode::None), "{code:?}");
+    wait::until_true("the topic to take batches again", || {
+        send(&full.broker, &topic, 0, 30_000, &full.batch(sender, waits + 1)).0 == ErrorCode::None
+    });
+    full.broker.kill9();
+    full.broker.restart();
+    for number in waits - 1..waits + 2 {
+        expect_taken(&full.broker, &topic, 0, &full.batch(sender, number));
+    }
+    let once = i64::from(waits) + 2;
+    assert_eq!(full.broker.end_offsets(&topic, PARTITIONS), [once; PARTITIONS as usize], "each record once");
 }
 
 /// Where the route journal begins its next entry.

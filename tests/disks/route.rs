@@ -23,6 +23,8 @@ use tempfile::TempDir;
 const PARTITIONS: i32 = 4;
 const EARLIEST: i64 = -2;
 const HIGH_WATERMARK: i64 = -1;
+/// More than a partition has reserved.
+const PART_BYTES: usize = 1_500_000;
 
 fn broker_on(directories: &[&Path]) -> Builder {
     let directories: Vec<_> = directories.iter().map(|directory| directory.display().to_string()).collect();
@@ -174,10 +176,13 @@ struct Full {
 
 impl Full {
     fn new(test: &str) -> Option<Self> {
-        let two = Mount::tmpfs(16 << 20).inspect_err(|why| skip::test(test, why)).ok()?;
+        let two = Mount::tmpfs(64 << 20).inspect_err(|why| skip::test(test, why)).ok()?;
         let home = TempDir::new().expect("a temporary directory");
         let one = home.path().join("one");
-        let broker = broker_on(&[&one, &two.path().join("log")]).set("log.retention.check.interval.ms", "20").start();
+        let broker = broker_on(&[&one, &two.path().join("log")])
+            .set("log.retention.check.interval.ms", "20")
+            .set("message.max.bytes", "8388608")
+            .start();
         // Where partitions lie is decided while they are made, several at a time.
         let create = |name: &str, create: &dyn Fn(&str)| {
             let name = (0..).map(|number| format!("{name}-{number}")).find(|name| {
@@ -196,16 +201,21 @@ impl Full {
         expect_taken(&self.broker, &self.topic, 0, &self.batch(sender, 0));
         fill(self.two.path());
         let waits = (1..).find(|number| {
-            let (code, message) = send(&self.broker, &self.topic, 0, 1000, &self.batch(sender, *number));
-            assert!(matches!(code, ErrorCode::None | ErrorCode::RequestTimedOut), "{message}");
-            code == ErrorCode::RequestTimedOut
+            let batch = self.batch(sender, *number);
+            // A slow machine is not a full disk: sent again the batch is answered from where it went.
+            wait::until("a batch to be taken or to wait for space", || {
+                let (code, message) = send(&self.broker, &self.topic, 0, 1000, &batch);
+                assert!(matches!(code, ErrorCode::None | ErrorCode::RequestTimedOut), "{message}");
+                let lines = self.broker.log_lines();
+                let is_full = || lines.iter().any(|line| line.contains("waiting for it to pass"));
+                if code == ErrorCode::None { Some(false) } else { is_full().then_some(true) }
+            })
         });
-        self.broker.wait_for_line(0, &["appending routed batches", "waiting for it to pass"]);
         waits.expect("a batch that waits")
     }
 
     fn batch(&self, sender: Sender, number: i32) -> Vec<u8> {
-        moved(sender, number * PARTITIONS, PARTITIONS as usize, 200_000)
+        moved(sender, number * PARTITIONS, PARTITIONS as usize, PART_BYTES)
     }
 }
 

@@ -23,6 +23,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Appended, PartitionLog};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
@@ -61,8 +62,16 @@ pub(crate) struct Intake {
     /// The route journal's next sequence on this partition, once it has one.
     pub(crate) journal_next: Option<Sequence>,
     pub(crate) unsaved: Unsaved,
-    /// What the route journal has for the topic could not be carried out yet: no batch is taken before it is.
+    /// What the route journal has for the topic could not be carried out yet: no batch is taken before it is, and what
+    /// is known of producers is not whole.
     pub(crate) held: bool,
+    /// Why a batch that was addressed here failed after the route journal had it. The next start carries it out, and no
+    /// batch is taken before: it would be one that follows a failed one.
+    pub(crate) left: Option<Refusal>,
+    /// The first batch of the route in the log that is not entered where it was addressed: in no picture yet.
+    pub(crate) unentered: Option<Offset>,
+    /// The producers of every batch below it are on the disk.
+    pub(crate) saved_upto: Offset,
 }
 
 /// What the last snapshot does not know.
@@ -155,7 +164,13 @@ impl Partition {
         }
     }
 
-    /// A picture of the producers. `scan_from` is where the log ended before any partition of the topic was pictured.
+    /// Batches below it are in every picture that is taken from now on.
+    pub(crate) fn entered_upto(&self) -> Offset {
+        self.intake().entered_upto(&self.log)
+    }
+
+    /// A picture of the producers. `scan_from` is how far batches were entered before any partition of the topic was
+    /// pictured.
     pub(crate) fn picture(&self, scan_from: Offset) -> PartitionSnapshot {
         let mut intake = self.intake();
         intake.unsaved = Unsaved::default();
@@ -180,12 +195,22 @@ impl fmt::Debug for Partition {
 }
 
 impl Intake {
+    /// See [`Partition::entered_upto`].
+    pub(crate) fn entered_upto(&self, log: &PartitionLog) -> Offset {
+        let end = log.end_offset();
+        self.unentered.filter(|_| !broken(Canary::SaveWithoutParts)).map_or(end, |from| from.min(end))
+    }
+
     /// The sequence check.
     pub(crate) fn admit(&self, claim: Option<Claim>) -> Result<Admission, Refusal> {
         let none = Admission::Next { follows: None, after: Offset(0) };
-        let Some(claim) = claim else { return Ok(none) };
+        let left = || self.left.clone().unwrap_or(Refusal::Stopping);
+        let Some(claim) = claim else {
+            return if self.left.is_some() { Err(left()) } else { Ok(none) };
+        };
         match self.sequences.check(claim.producer_id, claim.span)? {
             Check::Duplicate(place) => Ok(Admission::Duplicate(place)),
+            Check::Next(_) if self.left.is_some() => Err(left()),
             Check::Next(None) => Ok(none),
             Check::Next(follows) => {
                 let before = self.sequences.get(claim.producer_id).and_then(|producer| producer.batches.back());
@@ -200,6 +225,13 @@ impl Intake {
                 Ok(Admission::Next { follows, after })
             }
         }
+    }
+
+    /// Makes the numbers of a batch free again that was taken and then came to nothing. Those behind it come before it:
+    /// the last one that was taken is given back first.
+    pub(crate) fn give_back(&mut self, claim: Claim, before: Option<Tail>) {
+        self.sequences.give_back(claim.producer_id, claim.span, before);
+        self.refuse(Some(claim));
     }
 
     /// Remembers that a batch was refused, where nothing else would keep those from being taken that were sent behind it

@@ -10,14 +10,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Journal, JournalEntry};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use super::checkpoint::save;
+use super::checkpoint::write_down;
 use super::entry::{Entry, EntryRecords, Part};
 use super::held::{Held, WaitsFor};
 use super::{RouteOpenError, routes};
@@ -200,7 +200,7 @@ impl TopicState {
         }
         let topic = Arc::clone(&self.topic);
         self.install(Some(journal_end));
-        save(&topic, &Mutex::default()).map_err(|error| RouteOpenError::NotYet(error.to_string()))
+        write_down(&topic).map(|_| ()).map_err(|error| RouteOpenError::NotYet(error.to_string()))
     }
 
     /// Carries out one entry, or finds that it was, or that it must not be.
@@ -319,6 +319,7 @@ impl PartitionState {
         let (mut from, mut known_end) = (log.log_start_offset(), log.log_start_offset());
         if let Some(saved) = saved {
             if saved.log_end <= end {
+                partition.intake().saved_upto = saved.scan_from;
                 (from, known_end) = (saved.scan_from.max(from), saved.log_end);
             } else {
                 known_end = end;

@@ -1,9 +1,11 @@
 //! The journal's thread: what came together becomes durable together.
 
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
+use ottla_log::canary::{Canary, broken};
 use ottla_log::{Durability, JournalError};
 use ottla_wire::record::set_producer;
 use ottla_wire::{ProducerEpoch, Sequence};
@@ -11,7 +13,7 @@ use ottla_wire::{ProducerEpoch, Sequence};
 use super::entry::{Entry, EntryRecords, Part};
 use super::order::{Item, ItemRecords};
 use super::{Obstacle, Shared};
-use crate::partition::{Claim, Refusal};
+use crate::partition::{Claim, Partition, Refusal};
 use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::Topic;
 
@@ -27,15 +29,39 @@ impl Shared {
         while let Some(mut group) = self.order.take(GROUP_BYTES_MAX) {
             if let Err(refusal) = self.write_group(&mut group, &mut buffer) {
                 // Applying it after all would put batches into the targets that no journal vouches for.
-                self.stuck.store(true, Ordering::Release);
-                for item in group {
-                    self.finish(item, Err(refusal.clone()));
-                }
+                self.fail_unwritten(group, &refusal);
                 continue;
             }
             // The applier ends after this thread.
             if written.send(group).is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Lets items fail of which the journal may have an entry or not, and with them what waits behind them. Where no entry
+    /// was written the numbers are free again, for the same batch to come again; where one was, the next start says what
+    /// became of it.
+    fn fail_unwritten(&self, mut group: Vec<Item>, refusal: &Refusal) {
+        while let Some(addressed) = group.first().map(|item| Arc::clone(&item.addressed)) {
+            let (mut failed, rest) = group.into_iter().partition(|item| Arc::ptr_eq(&item.addressed, &addressed));
+            group = rest;
+            if !broken(Canary::AcceptBehindFailedJournal) {
+                self.fail_addressed(&addressed, &mut failed, refusal);
+            }
+            failed.into_iter().for_each(|item| self.finish(item, Err(refusal.clone())));
+        }
+    }
+
+    fn fail_addressed(&self, addressed: &Arc<Partition>, failed: &mut Vec<Item>, refusal: &Refusal) {
+        let mut intake = addressed.intake();
+        failed.extend(self.order.take_addressed(addressed));
+        for item in failed.iter().rev() {
+            if item.mark.is_some() {
+                self.stuck.store(true, Ordering::Release);
+                intake.left.get_or_insert_with(|| refusal.clone());
+            } else if let Some(claim) = item.claim {
+                intake.give_back(claim, item.follows);
             }
         }
     }

@@ -36,6 +36,10 @@ pub enum Canary {
     SilentFormat,
     /// A start carries out the route journal without asking what its targets have already.
     ReplayTwice,
+    /// Everybody who writes the producers of a topic down writes at once, through the same file, deleted topic or not.
+    ShareSnapshotFile,
+    /// What a producer sent is not written down while a batch that begins at sequence 0 waits.
+    ForgetWrapped,
 }
 
 /// Whether `promise` is to be broken in this process. `false`, and known so to the compiler, in every release.
@@ -82,7 +86,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 14] = [
+    const ALL: [Canary; 16] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -97,5 +101,7 @@ impl Canary {
         Canary::EarlyWatermark,
         Canary::SilentFormat,
         Canary::ReplayTwice,
+        Canary::ShareSnapshotFile,
+        Canary::ForgetWrapped,
     ];
 }

@@ -17,12 +17,12 @@ pub mod sequence;
 pub mod snapshot;
 pub mod watermark;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Appended, PartitionLog};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
@@ -33,7 +33,7 @@ pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use crate::clock;
 use crate::route::Lane;
-use sequence::{Check, Producer, SequenceTable, Span, Tail};
+use sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
 
 /// One partition of a topic.
@@ -280,19 +280,14 @@ impl Intake {
 
 /// A producer without its batches that still wait: they are in the route journal.
 fn landed_part(producer: &Producer<Place>) -> Option<Producer<Landed>> {
-    let mut landed = Producer { tail: producer.tail, used_ms: producer.used_ms, batches: VecDeque::default() };
-    for batch in &producer.batches {
-        match &batch.place {
-            Place::Landed(place) => landed.batches.push_back(batch.with_place(place.clone())),
-            Place::Waiting(_) => {
-                // What waits is the end of the row. Before its first batch, the numbers ended one lower; when that was
-                // the first batch of all, nothing is known.
-                landed.tail.last = Sequence(batch.first.get().checked_sub(1).filter(|last| *last >= 0)?);
-                break;
-            }
-        }
+    let is_waiting = |batch: &&Remembered<Place>| matches!(batch.place, Place::Waiting(_));
+    if broken(Canary::ForgetWrapped) && producer.batches.iter().find(is_waiting).is_some_and(|it| it.first.get() == 0) {
+        return None;
     }
-    Some(landed)
+    producer.settled(|place| match place {
+        Place::Landed(landed) => Some(landed.clone()),
+        Place::Waiting(_) => None,
+    })
 }
 
 /// What the log says about an append, as the producer gets to hear it.

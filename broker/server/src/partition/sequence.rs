@@ -5,6 +5,7 @@
 //! the client sent it, before any plugin sees it. No clock, no I/O, no lock: whoever owns the table brings those, so a
 //! conversation can be replayed as text (`golden/sequences.txt`).
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
@@ -108,6 +109,8 @@ pub struct Producer<P> {
     pub used_ms: i64,
     /// Its last batches of this incarnation, oldest first.
     pub batches: VecDeque<Remembered<P>>,
+    /// Its end before the oldest of these; none where nothing was taken before, or where that is not known any more.
+    pub before: Option<Tail>,
 }
 
 /// A batch that was refused although it was the first one that its producer sent here. It is nowhere, so nothing follows
@@ -168,17 +171,29 @@ impl<P: Clone> SequenceTable<P> {
     /// Remembers a batch as the last one of its producer, whatever came before.
     pub fn take(&mut self, id: ProducerId, span: Span, place: P, now_ms: i64) {
         let tail = Tail { epoch: span.epoch, last: span.last };
-        let producer = self.producers.entry(id).or_insert_with(|| {
-            self.refused.retain(|refused| refused.id != id);
-            Producer { tail, used_ms: now_ms, batches: VecDeque::with_capacity(BATCHES_REMEMBERED) }
-        });
-        if producer.tail.epoch != span.epoch {
-            producer.batches.clear();
-        }
+        let producer = match self.producers.entry(id) {
+            Entry::Vacant(unknown) => {
+                self.refused.retain(|refused| refused.id != id);
+                let batches = VecDeque::with_capacity(BATCHES_REMEMBERED);
+                unknown.insert(Producer { tail, used_ms: now_ms, batches, before: None })
+            }
+            Entry::Occupied(known) => {
+                let producer = known.into_mut();
+                if producer.tail.epoch != span.epoch {
+                    producer.batches.clear();
+                }
+                if producer.batches.is_empty() {
+                    producer.before = Some(producer.tail);
+                }
+                producer
+            }
+        };
         producer.tail = tail;
         producer.used_ms = now_ms;
-        if producer.batches.len() == BATCHES_REMEMBERED {
-            producer.batches.pop_front();
+        if producer.batches.len() == BATCHES_REMEMBERED
+            && let Some(oldest) = producer.batches.pop_front()
+        {
+            producer.before = Some(Tail { epoch: span.epoch, last: oldest.last });
         }
         producer.batches.push_back(Remembered { first: span.first, last: span.last, place });
     }
@@ -271,7 +286,22 @@ impl<P> Producer<P> {
     /// The same producer with its places said in another way.
     pub fn map<Q>(&self, mut place: impl FnMut(&P) -> Q) -> Producer<Q> {
         let batches = self.batches.iter().map(|batch| batch.with_place(place(&batch.place))).collect();
-        Producer { tail: self.tail, used_ms: self.used_ms, batches }
+        Producer { tail: self.tail, used_ms: self.used_ms, batches, before: self.before }
+    }
+
+    /// The producer as it was before the first of its batches for which `place` has no answer; none where nothing is
+    /// known of it then.
+    pub fn settled<Q>(&self, mut place: impl FnMut(&P) -> Option<Q>) -> Option<Producer<Q>> {
+        let places = self.batches.iter().map_while(|batch| Some(batch.with_place(place(&batch.place)?)));
+        let batches: VecDeque<_> = places.collect();
+        let tail = if batches.len() == self.batches.len() {
+            self.tail
+        } else if let Some(Remembered { last, .. }) = batches.back() {
+            Tail { epoch: self.tail.epoch, last: *last }
+        } else {
+            self.before?
+        };
+        Some(Producer { tail, used_ms: self.used_ms, batches, before: self.before })
     }
 
     fn place_of(&self, span: Span) -> Option<&P> {
@@ -285,6 +315,26 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+
+    /// A batch of a conversation: its number, and whether it is in the log yet.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Numbered {
+        number: i32,
+        landed: bool,
+    }
+
+    /// What a snapshot says of a producer.
+    fn snapshot(table: &SequenceTable<Numbered>, id: ProducerId) -> String {
+        let landed = |batch: &Numbered| batch.landed.then_some(batch.number);
+        let Some(producer) = table.get(id).and_then(|producer| producer.settled(landed)) else {
+            return "nothing".to_owned();
+        };
+        let mut told = format!("e{} up to {}", producer.tail.epoch.get(), producer.tail.last.get());
+        for batch in &producer.batches {
+            let _ = write!(told, ", batch {}", batch.place);
+        }
+        told
+    }
 
     /// Replays the left sides of a conversation and writes the right sides.
     fn replay(conversation: &str) -> String {
@@ -304,16 +354,25 @@ mod tests {
                 .filter(|digits| !digits.is_empty())
                 .map(|digits| digits.parse().unwrap())
                 .collect();
+            if let [id] = numbers[..] {
+                let _ = writeln!(transcript, "{question} = {}", snapshot(&table, ProducerId(id)));
+                continue;
+            }
             let [id, epoch, first, last] = numbers[..] else { panic!("{line}") };
             let (first, last) = (Sequence(first as i32), Sequence(last as i32));
             let span = Span { epoch: ProducerEpoch(epoch as i16), first, last };
             let answer = match table.check(ProducerId(id), span) {
                 Ok(Check::Next(_)) => {
                     taken += 1;
-                    table.take(ProducerId(id), span, taken, 0);
+                    let landed = !question.ends_with(" waits");
+                    table.take(ProducerId(id), span, Numbered { number: taken, landed }, 0);
                     format!("batch {taken}")
                 }
-                Ok(Check::Duplicate(batch)) => format!("batch {batch} again"),
+                Ok(Check::Duplicate(Numbered { number, .. })) if question.ends_with(" landed") => {
+                    table.settle(ProducerId(id), span, Numbered { number, landed: true });
+                    format!("batch {number}")
+                }
+                Ok(Check::Duplicate(Numbered { number, .. })) => format!("batch {number} again"),
                 Err(error) => format!("{} {error}", error.error_code().code()),
             };
             let _ = writeln!(transcript, "{question} = {answer}");

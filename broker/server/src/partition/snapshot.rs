@@ -175,7 +175,7 @@ fn decode_producer(rest: &mut &[u8]) -> Result<Producer<Landed>, SnapshotDamaged
         let (first, last) = (Sequence(rest.try_get_i32()?), Sequence(rest.try_get_i32()?));
         batches.push_back(Remembered { first, last, place: decode_place(rest)? });
     }
-    Ok(Producer { tail, used_ms, batches })
+    Ok(Producer { tail, used_ms, batches, before: None })
 }
 
 fn decode_place(rest: &mut &[u8]) -> Result<Landed, SnapshotDamaged> {
@@ -243,7 +243,7 @@ mod tests {
         (any::<i64>(), any::<i16>(), any::<i32>(), any::<i64>(), vec(batch, 0..5)).prop_map(
             |(id, epoch, last, used_ms, batches)| {
                 let tail = Tail { epoch: ProducerEpoch(epoch), last: Sequence(last) };
-                (ProducerId(id), Producer { tail, used_ms, batches: batches.into() })
+                (ProducerId(id), Producer { tail, used_ms, batches: batches.into(), before: None })
             },
         )
     }

@@ -189,13 +189,11 @@ impl PartitionLog {
         if self.shared.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
     }
 
-    /// Does `write` unless the partition was deleted; a deletion waits for it, so that nothing is written into a later
+    /// Does `write` unless the partition was deleted, for which there is no answer; a deletion waits for it, so that nothing is written into a later
     /// partition of the same name.
-    pub(crate) fn unless_deleted(&self, write: impl FnOnce()) {
+    pub fn unless_deleted<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
         let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_deleted() {
-            write();
-        }
+        (!self.is_deleted()).then(write)
     }
 
     pub(crate) fn clean_state(&self) -> &Mutex<CleanState> {

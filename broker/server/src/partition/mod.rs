@@ -4,15 +4,18 @@
 //! 2. [`sequence`]: idempotent producers, checked on the batch as it was sent
 //! 3. [`place`]: where a batch went
 //! 4. [`watermark`]: how far the partition may be read, and who waits for it to move
-//! 5. [`snapshot`]: the producers on the disk
-//! 6. [`refusal`]: why a batch was not taken
+//! 5. [`snapshot`]: the producers on the disk, one of [`saves`] at a time
+//! 6. [`budget`]: how many producers are remembered
+//! 7. [`refusal`]: why a batch was not taken
 //!
 //! Everything that belongs to the order of batches is under one lock per partition, held from the sequence check to the
 //! append, so that the order of the checks is the order of the log.
 
+pub(crate) mod budget;
 pub mod check;
 pub mod place;
 pub mod refusal;
+pub(crate) mod saves;
 pub mod sequence;
 pub mod snapshot;
 pub mod watermark;
@@ -32,7 +35,9 @@ pub use refusal::Refusal;
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use crate::clock;
+use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::route::Lane;
+use budget::{ProducerBudget, ProducerShare};
 use sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
 
@@ -55,6 +60,7 @@ pub struct Partition {
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     pub(crate) sequences: SequenceTable<Place>,
+    share: ProducerShare,
     pub(crate) lane: Lane,
     /// Entries of the route journal below this mark that were addressed here are done.
     pub(crate) journal_mark: u64,
@@ -120,7 +126,13 @@ pub(crate) enum Admission {
 
 impl Partition {
     /// A partition over its log. Its producers are not known yet: [`crate::route`] finds them before anybody is served.
-    pub fn open(topic_id: Uuid, topic: Arc<str>, index: i32, log: Arc<PartitionLog>) -> Result<Self, Infallible> {
+    pub(crate) fn open(
+        topic_id: Uuid,
+        topic: Arc<str>,
+        index: i32,
+        log: Arc<PartitionLog>,
+        budget: &Arc<ProducerBudget>,
+    ) -> Result<Self, Infallible> {
         let watermark = Watermark::new(log.high_watermark());
         let (told, weak) = (watermark.clone(), Arc::downgrade(&log));
         log.on_advance(Box::new(move |high| {
@@ -134,7 +146,8 @@ impl Partition {
         if log.is_offline() {
             watermark.close();
         }
-        Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::default() })
+        let intake = Intake { share: ProducerShare::of(budget), ..Intake::default() };
+        Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::new(intake) })
     }
 
     /// Tells everybody who waits that nothing more comes: the topic is being deleted.
@@ -153,6 +166,7 @@ impl Partition {
         for (id, producer) in producers.iter() {
             intake.sequences.restore(id, producer.map(|landed| Place::Landed(landed.clone())));
         }
+        while intake.count_producers() {}
     }
 
     /// A picture of the producers. `scan_from` is where the log ended before any partition of the topic was pictured.
@@ -193,7 +207,7 @@ impl Intake {
                     Some(batch) => match batch.place {
                         Place::Landed(Landed::Here(base)) => base.advance(batch.records()),
                         // The route journal keeps these in order by itself.
-                        Place::Landed(Landed::Moved(_)) | Place::Waiting(_) => Offset(0),
+                        Place::Landed(Landed::Moved(_) | Landed::Scattered { .. }) | Place::Waiting(_) => Offset(0),
                     },
                     None => Offset(0),
                 };
@@ -210,6 +224,39 @@ impl Intake {
         }
     }
 
+    /// Remembers a batch as the last one of its producer, and forgets another producer where there are too many.
+    pub(crate) fn take(&mut self, claim: Claim, place: Place) {
+        self.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
+        // Two for one: so they become fewer where the others' share has grown.
+        let _ = self.count_producers() && self.count_producers();
+    }
+
+    /// Forgets the producers that wrote nothing since `since_ms`.
+    pub(crate) fn expire(&mut self, since_ms: i64) {
+        if self.lane.is_free() {
+            self.sequences.retain(|id, used_ms| id == JOURNAL_PRODUCER || used_ms >= since_ms);
+            self.share.count(self.sequences.len());
+        }
+    }
+
+    /// Counts the producers, and forgets one that can be spared if there are too many. Whether it did.
+    fn count_producers(&mut self) -> bool {
+        self.share.count(self.sequences.len());
+        if !self.share.is_exceeded() {
+            return false;
+        }
+        let is_waiting = |batch: &Remembered<Place>| matches!(batch.place, Place::Waiting(_));
+        // Of one whose batch waits, that batch would be taken twice.
+        let forgotten = self
+            .sequences
+            .forget_idlest(|id, producer| id != JOURNAL_PRODUCER && !producer.batches.iter().any(is_waiting));
+        if forgotten {
+            self.share.count(self.sequences.len());
+            self.share.note_forgotten();
+        }
+        forgotten
+    }
+
     /// Appends a batch that was admitted under the same lock, and remembers it.
     pub(crate) fn append(
         &mut self,
@@ -220,8 +267,7 @@ impl Intake {
         let appended = log.append(batch).map_err(append_refusal).inspect_err(|_| self.refuse(claim))?;
         self.unsaved.bytes += appended.bytes;
         if let Some(claim) = claim {
-            let place = Place::Landed(Landed::Here(appended.base_offset));
-            self.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
+            self.take(claim, Place::Landed(Landed::Here(appended.base_offset)));
         }
         Ok(appended)
     }
@@ -254,13 +300,12 @@ impl Intake {
             if let Ok(appended) = log.append_gathered(&mut buffers) {
                 self.unsaved.bytes += appended.bytes;
                 let mut next = appended.base_offset;
-                let now_ms = clock::now_ms();
                 let placed = joined.iter().map(|it| {
                     let base = next;
                     next = base.advance(it.records);
                     let place = Place::Landed(Landed::Here(base));
                     if let Some(claim) = it.claim {
-                        self.sequences.take(claim.producer_id, claim.span, place.clone(), now_ms);
+                        self.take(claim, place.clone());
                     }
                     Ok(place)
                 });

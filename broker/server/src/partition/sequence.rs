@@ -6,7 +6,7 @@
 //! conversation can be replayed as text (`golden/sequences.txt`).
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
@@ -127,13 +127,15 @@ struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceTable<P> {
     producers: HashMap<ProducerId, Producer<P>>,
+    /// The same producers in the order of their last use.
+    by_use: BTreeSet<(i64, ProducerId)>,
     /// Of producers that are not known, at most one each, oldest first. In memory only.
     refused: VecDeque<Refused>,
 }
 
 impl<P> Default for SequenceTable<P> {
     fn default() -> Self {
-        Self { producers: HashMap::new(), refused: VecDeque::new() }
+        Self { producers: HashMap::new(), by_use: BTreeSet::new(), refused: VecDeque::new() }
     }
 }
 
@@ -174,11 +176,17 @@ impl<P: Clone> SequenceTable<P> {
         let producer = match self.producers.entry(id) {
             Entry::Vacant(unknown) => {
                 self.refused.retain(|refused| refused.id != id);
-                let batches = VecDeque::with_capacity(BATCHES_REMEMBERED);
+                self.by_use.insert((now_ms, id));
+                // Most of those that come in crowds send no second batch.
+                let batches = VecDeque::with_capacity(1);
                 unknown.insert(Producer { tail, used_ms: now_ms, batches, before: None })
             }
             Entry::Occupied(known) => {
                 let producer = known.into_mut();
+                if producer.used_ms != now_ms {
+                    self.by_use.remove(&(producer.used_ms, id));
+                    self.by_use.insert((now_ms, id));
+                }
                 if producer.tail.epoch != span.epoch {
                     producer.batches.clear();
                 }
@@ -194,6 +202,9 @@ impl<P: Clone> SequenceTable<P> {
             && let Some(oldest) = producer.batches.pop_front()
         {
             producer.before = Some(Tail { epoch: span.epoch, last: oldest.last });
+        }
+        if producer.batches.len() == 1 {
+            producer.batches.reserve_exact(BATCHES_REMEMBERED - 1);
         }
         producer.batches.push_back(Remembered { first: span.first, last: span.last, place });
     }
@@ -245,7 +256,12 @@ impl<P: Clone> SequenceTable<P> {
     /// Puts a producer back as it was kept somewhere.
     pub fn restore(&mut self, id: ProducerId, producer: Producer<P>) {
         self.refused.retain(|refused| refused.id != id);
-        self.producers.insert(id, producer);
+        self.by_use.insert((producer.used_ms, id));
+        if let Some(before) = self.producers.insert(id, producer)
+            && self.producers.get(&id).is_some_and(|now| now.used_ms != before.used_ms)
+        {
+            self.by_use.remove(&(before.used_ms, id));
+        }
     }
 
     /// Every producer, in no order.
@@ -263,9 +279,19 @@ impl<P: Clone> SequenceTable<P> {
         self.producers.is_empty()
     }
 
+    /// Forgets, of the producers that `may_go` agrees to, the one that has been idle longest. False: there is none.
+    pub fn forget_idlest(&mut self, may_go: impl Fn(ProducerId, &Producer<P>) -> bool) -> bool {
+        let agreed = |&&(_, id): &&(i64, ProducerId)| self.producers.get(&id).is_some_and(|it| may_go(id, it));
+        let Some(idlest) = self.by_use.iter().find(agreed).copied() else { return false };
+        self.by_use.remove(&idlest);
+        self.producers.remove(&idlest.1);
+        true
+    }
+
     /// Forgets the producers for which `keep` says no, asked with the time of their last use in milliseconds.
     pub fn retain(&mut self, mut keep: impl FnMut(ProducerId, i64) -> bool) {
         self.producers.retain(|id, producer| keep(*id, producer.used_ms));
+        self.by_use.retain(|(_, id)| self.producers.contains_key(id));
         self.refused.retain(|refused| keep(refused.id, refused.used_ms));
     }
 }
@@ -442,6 +468,25 @@ mod tests {
         for (id, is_forgotten) in [(1, true), (2, false), (3, true), (4, false)] {
             assert_eq!(table.check(ProducerId(id), far).is_ok(), is_forgotten, "{id}");
         }
+    }
+
+    #[test]
+    fn the_producer_that_has_been_idle_longest_is_forgotten_first() {
+        let mut table = SequenceTable::default();
+        let span = |first| Span::new(ProducerEpoch(0), Sequence(first), 1);
+        for (id, now_ms) in [(1, 10), (2, 20), (3, 30), (4, 40)] {
+            table.take(ProducerId(id), span(0), (), now_ms);
+        }
+        table.take(ProducerId(1), span(1), (), 50);
+        let kept = table.get(ProducerId(3)).unwrap().clone();
+        table.restore(ProducerId(3), Producer { used_ms: 15, ..kept });
+        let mut gone = Vec::new();
+        while table.forget_idlest(|id, _| id != ProducerId(4)) {
+            let before = gone.len();
+            gone.extend((1..=4).filter(|id| table.get(ProducerId(*id)).is_none() && !gone.contains(id)).collect::<Vec<_>>());
+            assert_eq!(gone.len(), before + 1);
+        }
+        assert_eq!((gone, table.len(), table.by_use.len()), (vec![3, 2, 1], 1, 1));
     }
 
     #[test]

@@ -12,7 +12,6 @@ use ottla_wire::{Offset, Uuid};
 
 use super::order::{Item, ItemRecords};
 use super::{Obstacle, Shared};
-use crate::clock;
 use crate::partition::{Claim, Landed, Moved, Partition, Place, Refusal, Run, Target, append_refusal};
 
 /// A batch on its way into one log.
@@ -119,7 +118,7 @@ impl Shared {
         {
             let mut intake = item.addressed.intake();
             if let (Some(claim), Ok(landed)) = (item.claim, &outcome) {
-                intake.sequences.settle(claim.producer_id, claim.span, Place::Landed(landed.clone()));
+                intake.sequences.settle(claim.producer_id, claim.span, Place::Landed(landed.clone().remembered()));
             }
             if let Some(mark) = item.mark.filter(|_| outcome.is_ok()) {
                 intake.journal_mark = intake.journal_mark.max(mark);
@@ -195,8 +194,7 @@ fn append_pieces(partition: &Partition, pieces: &mut [Piece]) -> Result<(), Obst
         let base = piece.bytes.as_mut().first_chunk().map_or(-1, |offset| i64::from_be_bytes(*offset));
         piece.base_offset = Offset(base);
         if let Some(claim) = piece.claim {
-            let place = Place::Landed(Landed::Here(piece.base_offset));
-            intake.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
+            intake.take(claim, Place::Landed(Landed::Here(piece.base_offset)));
             intake.unsaved.journaled = true;
         }
     }

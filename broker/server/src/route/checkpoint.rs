@@ -13,7 +13,6 @@ use ottla_log::{FlushError, JournalError, StateWriteError};
 use super::Shared;
 use crate::clock;
 use crate::partition::snapshot::TopicSnapshot;
-use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::Topic;
 
 /// How long a cut waits for the entries before it to be carried out; then it is left to the next time.
@@ -106,7 +105,6 @@ impl Shared {
         let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = || {
             while let Some(topic) = topics.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.expire(topic);
                 if let Err(error) = save(topic, &self.applying)
                     && !is_gone(topic)
                 {
@@ -127,10 +125,7 @@ impl Shared {
     fn expire(&self, topic: &Topic) {
         let since_ms = clock::now_ms().saturating_sub(self.options.producer_expiration_ms);
         for partition in &topic.partitions {
-            let mut intake = partition.intake();
-            if intake.lane.is_free() {
-                intake.sequences.retain(|id, used_ms| id == JOURNAL_PRODUCER || used_ms >= since_ms);
-            }
+            partition.intake().expire(since_ms);
         }
     }
 }

@@ -445,7 +445,7 @@ impl Shared {
         let place = Place::Waiting(ticket);
         let mut intake = partition.intake();
         if let Some(claim) = claim {
-            intake.sequences.take(claim.producer_id, claim.span, place.clone(), crate::clock::now_ms());
+            intake.take(claim, place.clone());
         }
         intake.lane.routed += 1;
         self.order.push(Item {

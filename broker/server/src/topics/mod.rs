@@ -33,6 +33,8 @@ pub struct Topic {
     pub internal: bool,
     /// Its partitions, by index.
     pub partitions: Box<[Arc<Partition>]>,
+    /// The saves of its producers.
+    pub(crate) saves: Saves<SaveError>,
     settings: RwLock<Arc<TopicSettings>>,
 }
 
@@ -192,6 +194,7 @@ impl TopicTable {
             deleting: Mutex::default(),
             unfinished: Mutex::default(),
             unmade: Mutex::default(),
+            producers: Arc::new(ProducerBudget::new(config.producer_ids_max)),
         };
         for record in table.meta.topics()? {
             let wrong = |wrong: TopicChangeError| TopicsOpenError::Partition {
@@ -441,13 +444,14 @@ impl TopicTable {
                 options,
                 at == Occasion::Creation,
             )?;
-            let partition = Partition::open(id, Arc::clone(&name), index, log);
+            let partition = Partition::open(id, Arc::clone(&name), index, log, &self.producers);
             partition.map(Arc::new).map_err(|error| TopicChangeError::Log(error.to_string()))
         })?;
         Ok(Arc::new(Topic {
             id,
             internal: is_internal(&name),
             partitions: partitions.into(),
+            saves: Saves::default(),
             settings: RwLock::new(Arc::new(settings)),
             name,
         }))

@@ -40,6 +40,16 @@ pub enum Canary {
     ShareSnapshotFile,
     /// What a producer sent is not written down while a batch that begins at sequence 0 waits.
     ForgetWrapped,
+    /// Producers of a held topic are written down, although they are not known yet.
+    SaveWhileHeld,
+    /// A picture of producers takes no note of batches of the route that are appended and not entered yet.
+    SaveWithoutParts,
+    /// The applier of the route waits for space under the lock of the partition that it appends to.
+    HoldApplyingWhileFull,
+    /// Items of the route are applied behind one that the stop of the broker, or a log directory, kept from being applied.
+    ApplyBehindStopped,
+    /// Batches are taken behind one that the journal of the route refused.
+    AcceptBehindFailedJournal,
 }
 
 /// Whether `promise` is to be broken in this process. `false`, and known so to the compiler, in every release.
@@ -86,7 +96,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 16] = [
+    const ALL: [Canary; 21] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -103,5 +113,10 @@ impl Canary {
         Canary::ReplayTwice,
         Canary::ShareSnapshotFile,
         Canary::ForgetWrapped,
+        Canary::SaveWhileHeld,
+        Canary::SaveWithoutParts,
+        Canary::HoldApplyingWhileFull,
+        Canary::ApplyBehindStopped,
+        Canary::AcceptBehindFailedJournal,
     ];
 }

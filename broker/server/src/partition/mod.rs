@@ -5,12 +5,14 @@
 //! 3. [`place`]: where a batch went
 //! 4. [`watermark`]: how far the partition may be read, and who waits for it to move
 //! 5. [`snapshot`]: the producers on the disk, one of [`saves`] at a time
-//! 6. [`budget`]: how many producers are remembered
-//! 7. [`refusal`]: why a batch was not taken
+//! 6. [`abroad`]: what snapshots of different topics have to know of each other
+//! 7. [`budget`]: how many producers are remembered
+//! 8. [`refusal`]: why a batch was not taken
 //!
 //! Everything that belongs to the order of batches is under one lock per partition, held from the sequence check to the
 //! append, so that the order of the checks is the order of the log.
 
+pub(crate) mod abroad;
 pub(crate) mod budget;
 pub mod check;
 pub mod place;
@@ -22,6 +24,7 @@ pub mod watermark;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
@@ -37,6 +40,7 @@ pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 use crate::clock;
 use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::route::Lane;
+use abroad::Abroad;
 use budget::{ProducerBudget, ProducerShare};
 use sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
@@ -53,6 +57,8 @@ pub struct Partition {
     pub log: Arc<PartitionLog>,
     /// How far it may be read.
     pub watermark: Watermark,
+    /// Entries of the route journal below it that were addressed here are in the snapshot on the disk.
+    saved_mark: AtomicU64,
     intake: Mutex<Intake>,
 }
 
@@ -67,8 +73,17 @@ pub(crate) struct Intake {
     /// The route journal's next sequence on this partition, once it has one.
     pub(crate) journal_next: Option<Sequence>,
     pub(crate) unsaved: Unsaved,
-    /// What the route journal has for the topic could not be carried out yet: no batch is taken before it is.
+    /// What the route journal has for the topic could not be carried out yet: no batch is taken before it is, and what
+    /// is known of producers is not whole.
     pub(crate) held: bool,
+    /// Why a batch that was addressed here failed after the route journal had it. The next start carries it out, and no
+    /// batch is taken before: it would be one that follows a failed one.
+    pub(crate) left: Option<Refusal>,
+    /// The first batch of the route in the log that is not entered where it was addressed: in no picture yet.
+    pub(crate) unentered: Option<Offset>,
+    /// The producers of every batch below it are on the disk.
+    pub(crate) saved_upto: Offset,
+    pub(crate) abroad: Abroad,
 }
 
 /// What the last snapshot does not know.
@@ -147,7 +162,8 @@ impl Partition {
             watermark.close();
         }
         let intake = Intake { share: ProducerShare::of(budget), ..Intake::default() };
-        Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::new(intake) })
+        let saved_mark = AtomicU64::new(0);
+        Ok(Self { topic_id, topic, index, log, watermark, saved_mark, intake: Mutex::new(intake) })
     }
 
     /// Tells everybody who waits that nothing more comes: the topic is being deleted.
@@ -169,11 +185,32 @@ impl Partition {
         while intake.count_producers() {}
     }
 
-    /// A picture of the producers. `scan_from` is where the log ended before any partition of the topic was pictured.
-    pub(crate) fn picture(&self, scan_from: Offset) -> PartitionSnapshot {
+    /// Batches below it are in every picture that is taken from now on.
+    pub(crate) fn entered_upto(&self) -> Offset {
+        let mut intake = self.intake();
+        let end = self.log.end_offset();
+        let unsaved = intake.abroad.unsaved_from();
+        let unentered = intake.unentered.filter(|_| !broken(Canary::SaveWithoutParts));
+        [Some(end), unentered, unsaved].into_iter().flatten().min().unwrap_or(end)
+    }
+
+    /// Up to which mark entries of the route journal that were addressed here are in the snapshot on the disk.
+    pub(crate) fn saved_mark(&self) -> u64 {
+        self.saved_mark.load(Ordering::Acquire)
+    }
+
+    /// A snapshot with that mark is on the disk.
+    pub(crate) fn note_saved_mark(&self, mark: u64) {
+        self.saved_mark.fetch_max(mark, Ordering::AcqRel);
+    }
+
+    /// A picture of the producers. `scan_from` is how far batches were entered before any partition of the topic was
+    /// pictured. With it the partitions of other topics that have to be durable before it is on the disk.
+    pub(crate) fn picture(&self, scan_from: Offset) -> (PartitionSnapshot, Vec<Arc<Partition>>) {
         let mut intake = self.intake();
         intake.unsaved = Unsaved::default();
-        PartitionSnapshot {
+        let sent = intake.abroad.take_sent();
+        let picture = PartitionSnapshot {
             index: self.index,
             scan_from,
             log_end: self.log.end_offset(),
@@ -183,7 +220,8 @@ impl Partition {
                 .iter()
                 .filter_map(|(id, producer)| Some((id, landed_part(producer)?)))
                 .collect(),
-        }
+        };
+        (picture, sent)
     }
 }
 
@@ -197,9 +235,13 @@ impl Intake {
     /// The sequence check.
     pub(crate) fn admit(&self, claim: Option<Claim>) -> Result<Admission, Refusal> {
         let none = Admission::Next { follows: None, after: Offset(0) };
-        let Some(claim) = claim else { return Ok(none) };
+        let left = || self.left.clone().unwrap_or(Refusal::Stopping);
+        let Some(claim) = claim else {
+            return if self.left.is_some() { Err(left()) } else { Ok(none) };
+        };
         match self.sequences.check(claim.producer_id, claim.span)? {
             Check::Duplicate(place) => Ok(Admission::Duplicate(place)),
+            Check::Next(_) if self.left.is_some() => Err(left()),
             Check::Next(None) => Ok(none),
             Check::Next(follows) => {
                 let before = self.sequences.get(claim.producer_id).and_then(|producer| producer.batches.back());
@@ -214,6 +256,13 @@ impl Intake {
                 Ok(Admission::Next { follows, after })
             }
         }
+    }
+
+    /// Makes the numbers of a batch free again that was taken and then came to nothing. Those behind it come before it:
+    /// the last one that was taken is given back first.
+    pub(crate) fn give_back(&mut self, claim: Claim, before: Option<Tail>) {
+        self.sequences.give_back(claim.producer_id, claim.span, before);
+        self.refuse(Some(claim));
     }
 
     /// Remembers that a batch was refused, where nothing else would keep those from being taken that were sent behind it
@@ -233,7 +282,7 @@ impl Intake {
 
     /// Forgets the producers that wrote nothing since `since_ms`.
     pub(crate) fn expire(&mut self, since_ms: i64) {
-        if self.lane.is_free() {
+        if self.lane.is_free() && self.left.is_none() {
             self.sequences.retain(|id, used_ms| id == JOURNAL_PRODUCER || used_ms >= since_ms);
             self.share.count(self.sequences.len());
         }

@@ -229,6 +229,23 @@ impl<P: Clone> SequenceTable<P> {
         self.refused.push_back(refused);
     }
 
+    /// Forgets the last batch of a producer, which came to nothing: its numbers are the next ones again. `before` is
+    /// where the producer's batches ended before it.
+    pub fn give_back(&mut self, id: ProducerId, span: Span, before: Option<Tail>) {
+        let last = Tail { epoch: span.epoch, last: span.last };
+        let Some(producer) = self.producers.get_mut(&id).filter(|producer| producer.tail == last) else { return };
+        match before {
+            None => {
+                self.by_use.remove(&(producer.used_ms, id));
+                self.producers.remove(&id);
+            }
+            Some(before) => {
+                producer.batches.pop_back();
+                producer.tail = before;
+            }
+        }
+    }
+
     /// Says where a remembered batch went after all. False when it is not remembered any more.
     pub fn settle(&mut self, id: ProducerId, span: Span, place: P) -> bool {
         let Some(producer) = self.producers.get_mut(&id).filter(|producer| producer.tail.epoch == span.epoch) else {
@@ -436,6 +453,25 @@ mod tests {
         assert!(!table.settle(ProducerId(1), other, "lost"));
         let later = Span { epoch: ProducerEpoch(4), ..span };
         assert!(!table.settle(ProducerId(1), later, "lost"));
+    }
+
+    #[test]
+    fn numbers_that_were_given_back_are_the_next_again() {
+        let mut table = SequenceTable::default();
+        let (id, epoch) = (ProducerId(1), ProducerEpoch(3));
+        let span = |first| Span::new(epoch, Sequence(first), 10);
+        let tail = |last| Some(Tail { epoch, last: Sequence(last) });
+        table.take(id, span(0), "kept", 0);
+        table.take(id, span(10), "failed", 0);
+        // Only the last one can be: what follows a batch has to go before it.
+        table.give_back(id, span(0), None);
+        assert_eq!(table.tail(id), tail(19));
+        table.give_back(id, span(10), tail(9));
+        assert_eq!(table.check(id, span(10)), Ok(Check::Next(tail(9))));
+        assert!(table.check(id, span(20)).is_err());
+        assert_eq!(table.check(id, span(0)), Ok(Check::Duplicate("kept")));
+        table.give_back(id, span(0), None);
+        assert_eq!((table.tail(id), table.check(id, span(0))), (None, Ok(Check::Next(None))));
     }
 
     #[test]

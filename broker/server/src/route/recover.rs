@@ -8,16 +8,16 @@
 //! that say so are written before the topic takes a batch, so what was dropped once does not come back after its number
 //! was used again. A topic for which that cannot be done now is held: see [`super::held`].
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Journal, JournalEntry};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use super::checkpoint::save;
+use super::checkpoint::write_down;
 use super::entry::{Entry, EntryRecords, Part};
 use super::held::{Held, WaitsFor};
 use super::{RouteOpenError, routes};
@@ -68,32 +68,26 @@ pub(super) fn recover(
 ) -> Result<Recovered, RouteOpenError> {
     let journal_end = journal.end().sequence;
     let mut report = RouteReport { entries: entries.len(), ..RouteReport::default() };
-    let mut by_topic: HashMap<Uuid, Vec<JournalEntry>> = HashMap::new();
-    for entry in entries {
-        let topic_id = decode(&entry)?.topic_id;
-        by_topic.entry(topic_id).or_default().push(entry);
-    }
     let mut held = Vec::new();
-    for topic in topics {
-        let mut own = by_topic.remove(&topic.id).unwrap_or_default();
-        if is_missing_a_partition(topic) && (!own.is_empty() || routes(topic, &topic.settings())) {
-            held.push(Held::new(topic, WaitsFor::Directory));
+    for Group { topics, mut entries } in groups(topics, entries)? {
+        let waits = |topic: &Arc<Topic>| is_missing_a_partition(topic) && (!entries.is_empty() || routes(topic, &topic.settings()));
+        if topics.iter().any(waits) {
+            held.push(Held::new(topics, WaitsFor::Directory));
             continue;
         }
-        let state = TopicState::read(topic, !own.is_empty())?;
+        let state = GroupState::read(&topics, !entries.is_empty())?;
         // A picture of a later journal than there is: this one was moved away, or a power cut ended it earlier. Its mark
         // would let a later start pass over entries that are yet to come, so it is corrected on the disk now.
-        let ahead = state.partitions.iter().any(|partition| partition.journal_mark > journal_end);
-        if own.is_empty() && !ahead {
+        if entries.is_empty() && !state.is_ahead_of(journal_end) {
             state.install(None);
             continue;
         }
-        own.shrink_to_fit();
-        match state.carry_out(&own, journal_end, &mut report) {
+        entries.shrink_to_fit();
+        match state.carry_out(&entries, journal_end, &mut report) {
             Ok(()) => {}
             Err(RouteOpenError::NotYet(reason)) => {
-                tracing::error!(topic = %topic.name, reason, "takes no batches until the route journal is carried out");
-                held.push(Held::new(topic, WaitsFor::Space { entries: own, journal_end }));
+                tracing::error!(?topics, reason, "take no batches until the route journal is carried out");
+                held.push(Held::new(topics, WaitsFor::Space { entries, journal_end }));
             }
             Err(error) => return Err(error),
         }
@@ -110,7 +104,7 @@ pub(super) fn recover(
                 .is_err();
         tracing::info!("{report}");
     }
-    report.topics_held = held.len();
+    report.topics_held = held.iter().map(|held| held.topics.len()).sum();
     Ok(Recovered { report, held, kept })
 }
 
@@ -120,23 +114,59 @@ pub(super) fn without_journal(topics: &[Arc<Topic>]) -> Result<Recovered, RouteO
     let mut held = Vec::new();
     for topic in topics {
         if routes(topic, &topic.settings()) {
-            held.push(Held::new(topic, WaitsFor::Directory));
+            held.push(Held::new(vec![Arc::clone(topic)], WaitsFor::Directory));
         } else {
-            TopicState::read(topic, false)?.install(None);
+            let state = GroupState::read(std::slice::from_ref(topic), false)?;
+            state.keep_what_was_moved();
+            state.install(None);
         }
     }
     let report = RouteReport { topics_held: held.len(), ..RouteReport::default() };
     Ok(Recovered { report, held, kept: false })
 }
 
-/// Finds the producers of a topic, carries out its entries, and writes down that they are.
+/// Topics between which entries of the journal move batches, and these entries in their order.
+struct Group {
+    topics: Vec<Arc<Topic>>,
+    entries: Vec<JournalEntry>,
+}
+
+/// Puts topics together that one start has to carry out together. Most are alone. Entries of a topic that was deleted went
+/// with it.
+fn groups(topics: &[Arc<Topic>], entries: Vec<JournalEntry>) -> Result<Vec<Group>, RouteOpenError> {
+    let mut group_of: HashMap<Uuid, usize> = topics.iter().enumerate().map(|(at, topic)| (topic.id, at)).collect();
+    for entry in &entries {
+        let entry = decode(entry)?;
+        let EntryRecords::Moved { parts, .. } = &entry.records else { continue };
+        for part in parts.iter().filter(|part| part.topic_id != entry.topic_id) {
+            if let (Some(&one), Some(&other)) = (group_of.get(&entry.topic_id), group_of.get(&part.topic_id)) {
+                group_of.values_mut().filter(|group| **group == other).for_each(|group| *group = one);
+            }
+        }
+    }
+    let mut groups: BTreeMap<usize, Group> = BTreeMap::new();
+    for topic in topics {
+        let group = group_of.get(&topic.id).copied().unwrap_or_default();
+        let group = groups.entry(group).or_insert_with(|| Group { topics: Vec::new(), entries: Vec::new() });
+        group.topics.push(Arc::clone(topic));
+    }
+    for entry in entries {
+        let topic_id = decode(&entry)?.topic_id;
+        if let Some(group) = group_of.get(&topic_id).and_then(|group| groups.get_mut(group)) {
+            group.entries.push(entry);
+        }
+    }
+    Ok(groups.into_values().collect())
+}
+
+/// Finds the producers of topics, carries out the entries between them, and writes down that they are.
 pub(super) fn carry_out(
-    topic: &Arc<Topic>,
+    topics: &[Arc<Topic>],
     entries: &[JournalEntry],
     journal_end: u64,
     report: &mut RouteReport,
 ) -> Result<(), RouteOpenError> {
-    TopicState::read(topic, true)?.carry_out(entries, journal_end, report)
+    GroupState::read(topics, true)?.carry_out(entries, journal_end, report)
 }
 
 fn is_missing_a_partition(topic: &Topic) -> bool {
@@ -146,6 +176,9 @@ fn is_missing_a_partition(topic: &Topic) -> bool {
 fn decode(entry: &JournalEntry) -> Result<Entry<'_>, RouteOpenError> {
     Entry::decode(&entry.payload).map_err(|error| RouteOpenError::Replay(error.to_string()))
 }
+
+/// Topics as far as their producers are known.
+struct GroupState(Vec<TopicState>);
 
 /// A topic as far as its producers are known.
 struct TopicState {
@@ -166,6 +199,8 @@ struct PartitionState {
     since: HashMap<ProducerId, VecDeque<(Span, Offset)>>,
     /// Batches around the picture that may be those of entries that stayed.
     around: HashMap<(ProducerId, ProducerEpoch, Sequence), Offset>,
+    /// From where on the log was read.
+    read_from: Offset,
     /// The journal's own batches: by their first sequence, with their checksum.
     parts: HashMap<Sequence, (u32, Offset)>,
 }
@@ -188,6 +223,24 @@ impl TopicState {
         let partitions = topic.partitions.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self { topic: Arc::clone(topic), partitions })
     }
+}
+
+impl GroupState {
+    fn read(topics: &[Arc<Topic>], journaled: bool) -> Result<Self, RouteOpenError> {
+        topics.iter().map(|topic| TopicState::read(topic, journaled)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Sees to it that a later start, which has the journal, finds what was moved here.
+    fn keep_what_was_moved(&self) {
+        let partitions = self.0.iter().flat_map(|topic| &topic.partitions);
+        for state in partitions.filter(|state| state.table.get(JOURNAL_PRODUCER).is_some()) {
+            state.partition.intake().unentered = Some(state.read_from);
+        }
+    }
+
+    fn is_ahead_of(&self, journal_end: u64) -> bool {
+        self.0.iter().flat_map(|topic| &topic.partitions).any(|partition| partition.journal_mark > journal_end)
+    }
 
     fn carry_out(
         mut self,
@@ -198,14 +251,42 @@ impl TopicState {
         for entry in entries {
             self.replay(entry.position.sequence, &decode(entry)?, report)?;
         }
-        let topic = Arc::clone(&self.topic);
+        let topics: Vec<_> = self.0.iter().map(|state| Arc::clone(&state.topic)).collect();
+        let is_alone = topics.len() == 1;
+        for partition in self.0.iter().flat_map(|state| &state.partitions) {
+            partition.partition.intake().unentered = Some(partition.read_from).filter(|_| !is_alone);
+        }
         self.install(Some(journal_end));
-        save(&topic, &Mutex::default()).map_err(|error| RouteOpenError::NotYet(error.to_string()))
+        let write_all = || topics.iter().try_for_each(|topic| write_down(topic).map(|_| ()));
+        let written = write_all().and_then(|()| {
+            if is_alone {
+                return Ok(());
+            }
+            // As long as one of them may be the one before, another start has to find the parts in the logs of all.
+            for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+                partition.intake().unentered = None;
+            }
+            write_all()
+        });
+        written.map_err(|error| RouteOpenError::NotYet(error.to_string()))
+    }
+
+    /// The topic with this id, if it is still there.
+    fn topic(&mut self, topic_id: Uuid) -> Option<&mut TopicState> {
+        self.0.iter_mut().find(|state| state.topic.id == topic_id)
+    }
+
+    fn at(&mut self, topic_id: Uuid, index: i32) -> Result<&mut PartitionState, RouteOpenError> {
+        let partitions = self.topic(topic_id).map(|state| &mut state.partitions);
+        let state = usize::try_from(index).ok().and_then(|index| partitions?.get_mut(index));
+        state.ok_or_else(|| {
+            RouteOpenError::Replay(format!("an entry names partition {index} of {topic_id}, which is not there"))
+        })
     }
 
     /// Carries out one entry, or finds that it was, or that it must not be.
     fn replay(&mut self, sequence: u64, entry: &Entry<'_>, report: &mut RouteReport) -> Result<(), RouteOpenError> {
-        let state = at(&mut self.partitions, entry.addressed)?;
+        let state = self.at(entry.topic_id, entry.addressed)?;
         state.take_before(entry.producer_id, entry.span);
         if sequence < state.journal_mark {
             // Its batches were durable before the picture that has it was written.
@@ -222,42 +303,34 @@ impl TopicState {
                     report.batches_appended += 1;
                     state.take(entry, Landed::Here(offset));
                 }
-                None => self.dropped(entry, report),
+                None => dropped(entry, report),
             },
             EntryRecords::Moved { runs, parts } => {
                 let found = parts.iter().map(|part| self.found_part(part)).collect::<Result<Vec<_>, _>>()?;
-                if !fits && found.iter().all(|(_, offset)| offset.is_none()) {
-                    self.dropped(entry, report);
+                if !fits && found.iter().all(|found| !matches!(found, Found::At(..))) {
+                    dropped(entry, report);
                     return Ok(());
                 }
                 let landed = self.complete(runs, parts, &found, report)?;
-                at(&mut self.partitions, entry.addressed)?.take(entry, landed);
+                self.at(entry.topic_id, entry.addressed)?.take(entry, landed);
             }
         }
         Ok(())
     }
 
-    fn dropped(&self, entry: &Entry<'_>, report: &mut RouteReport) {
-        report.entries_dropped += 1;
-        tracing::warn!(
-            topic = %self.topic.name,
-            partition = entry.addressed,
-            producer = entry.producer_id.get(),
-            sequence = entry.span.first.get(),
-            "an entry of the route journal is dropped: the batch before it was never durable, so neither was acknowledged"
-        );
-    }
-
     /// Whether a part is in its target already, and under which claim.
-    fn found_part(&mut self, part: &Part<'_>) -> Result<(Claim, Option<Offset>), RouteOpenError> {
+    fn found_part(&mut self, part: &Part<'_>) -> Result<Found, RouteOpenError> {
         let header = BatchHeader::parse(part.batch).map_err(|error| RouteOpenError::Replay(error.to_string()))?;
         let claim = Claim::of(&header).filter(|claim| claim.producer_id == JOURNAL_PRODUCER);
         let claim = claim.ok_or_else(|| RouteOpenError::Replay("a batch without the journal's numbers".to_owned()))?;
-        let target = at(&mut self.partitions, part.partition)?;
+        if self.topic(part.topic_id).is_none() {
+            return Ok(Found::Gone);
+        }
+        let target = self.at(part.topic_id, part.partition)?;
         // A sequence that was given out, dropped, and given out again belongs to other bytes.
         let found = target.parts.get(&claim.span.first).filter(|(crc, _)| *crc == header.crc);
         let found = found.filter(|_| !broken(Canary::ReplayTwice));
-        Ok((claim, found.map(|(_, offset)| *offset)))
+        Ok(found.map_or(Found::Missing(claim), |(_, offset)| Found::At(*offset)))
     }
 
     /// Appends the parts that are missing.
@@ -265,37 +338,55 @@ impl TopicState {
         &mut self,
         runs: &[Run],
         parts: &[Part<'_>],
-        found: &[(Claim, Option<Offset>)],
+        found: &[Found],
         report: &mut RouteReport,
     ) -> Result<Landed, RouteOpenError> {
         let mut targets = Vec::with_capacity(parts.len());
-        for (part, (claim, offset)) in parts.iter().zip(found) {
-            let target = at(&mut self.partitions, part.partition)?;
-            let base_offset = if let Some(offset) = offset {
-                *offset
-            } else {
-                report.batches_appended += 1;
-                let offset = target.append(part.batch)?;
-                target.table.take(JOURNAL_PRODUCER, claim.span, Landed::Here(offset), clock::now_ms());
-                offset
+        for (part, found) in parts.iter().zip(found) {
+            let base_offset = match found {
+                Found::Gone => Offset::NONE,
+                Found::At(offset) => *offset,
+                Found::Missing(claim) => {
+                    let target = self.at(part.topic_id, part.partition)?;
+                    report.batches_appended += 1;
+                    let offset = target.append(part.batch)?;
+                    target.table.take(JOURNAL_PRODUCER, claim.span, Landed::Here(offset), clock::now_ms());
+                    offset
+                }
             };
             let records = BatchHeader::parse(part.batch).map_or(0, |header| header.record_count);
-            targets.push(Target { partition: part.partition, records, base_offset });
+            targets.push(Target { topic_id: part.topic_id, partition: part.partition, records, base_offset });
         }
-        Ok(Landed::Moved(Arc::new(Moved { targets: targets.into(), runs: runs.into() })))
+        Ok(Landed::Moved(Arc::new(Moved { targets: targets.into(), runs: runs.into() })).remembered())
     }
 
     fn install(self, journal_end: Option<u64>) {
-        for mut state in self.partitions {
+        for mut state in self.0.into_iter().flat_map(|topic| topic.partitions) {
             state.take_rest();
             state.partition.restore(&state.table, journal_end.unwrap_or(state.journal_mark));
         }
     }
 }
 
-fn at(partitions: &mut [PartitionState], index: i32) -> Result<&mut PartitionState, RouteOpenError> {
-    let state = usize::try_from(index).ok().and_then(|index| partitions.get_mut(index));
-    state.ok_or_else(|| RouteOpenError::Replay(format!("an entry names partition {index}, which is not there")))
+/// Where a part of an entry is.
+enum Found {
+    /// In its target.
+    At(Offset),
+    /// Nowhere yet; these are its numbers.
+    Missing(Claim),
+    /// Its topic was deleted, and it went with that.
+    Gone,
+}
+
+fn dropped(entry: &Entry<'_>, report: &mut RouteReport) {
+    report.entries_dropped += 1;
+    tracing::warn!(
+        topic = %entry.topic_id,
+        partition = entry.addressed,
+        producer = entry.producer_id.get(),
+        sequence = entry.span.first.get(),
+        "an entry of the route journal is dropped: the batch before it was never durable, so neither was acknowledged"
+    );
 }
 
 impl PartitionState {
@@ -313,12 +404,14 @@ impl PartitionState {
             pictured: HashSet::new(),
             since: HashMap::new(),
             around: HashMap::new(),
+            read_from: log.log_start_offset(),
             parts: HashMap::new(),
         };
         // A log that ends before its picture was damaged: then all of it is read, and the picture is not contradicted.
         let (mut from, mut known_end) = (log.log_start_offset(), log.log_start_offset());
         if let Some(saved) = saved {
             if saved.log_end <= end {
+                partition.intake().saved_upto = saved.scan_from;
                 (from, known_end) = (saved.scan_from.max(from), saved.log_end);
             } else {
                 known_end = end;
@@ -328,6 +421,7 @@ impl PartitionState {
                 state.table.restore(id, producer);
             }
         }
+        state.read_from = from;
         if from < end {
             log.scan_batches(from, |header| state.see(header, from, known_end, journaled))?;
             // So that the next stop writes down what was looked up now.

@@ -67,7 +67,7 @@ async fn a_batch_that_compaction_emptied_is_still_recognised() {
     assert_eq!(left.last().unwrap().1, "7ab#1");
     assert!(home.broker.cleaner.stats().compaction_records_removed > 0);
     for without_picture in [false, true] {
-        let producers = home.broker.topics.get("t").unwrap().partition(0).unwrap().log.directory().join("producers");
+        let producers = home.snapshot("t");
         home = home.crash().await;
         if without_picture {
             // Its last batch is in the log, though empty; what came before can only be known from the picture.

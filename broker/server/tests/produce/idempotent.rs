@@ -115,7 +115,7 @@ async fn a_stop_writes_down_what_a_start_after_a_crash_had_to_look_up() {
     let (home, id) = home().await;
     home.client().await.produce("t", 1, &said("abc").by(id, 0, 0)).await.offset();
     let home = home.crash().await;
-    let written = |home: &Home| home.broker.log.all()[0].path().join("t-0/producers").exists();
+    let written = |home: &Home| home.snapshot("t").exists();
     assert!(!written(&home));
     let home = home.restart().await;
     assert!(written(&home));

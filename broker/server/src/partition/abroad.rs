@@ -74,9 +74,8 @@ impl Abroad {
     }
 
     /// The first batch in the log that the snapshot of the topic it was addressed to does not have.
-    pub(crate) fn unsaved_from(&mut self) -> Option<Offset> {
-        self.received.retain(|received| !received.is_saved());
-        self.received.iter().map(|received| received.offset).min()
+    pub(crate) fn unsaved_from(&self) -> Option<Offset> {
+        self.received.iter().filter(|received| !received.is_saved()).map(|received| received.offset).min()
     }
 
     /// The topics whose snapshots do not have what they sent here.

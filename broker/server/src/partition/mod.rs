@@ -187,11 +187,7 @@ impl Partition {
 
     /// Batches below it are in every picture that is taken from now on.
     pub(crate) fn entered_upto(&self) -> Offset {
-        let mut intake = self.intake();
-        let end = self.log.end_offset();
-        let unsaved = intake.abroad.unsaved_from();
-        let unentered = intake.unentered.filter(|_| !broken(Canary::SaveWithoutParts));
-        [Some(end), unentered, unsaved].into_iter().flatten().min().unwrap_or(end)
+        self.intake().entered_upto(&self.log)
     }
 
     /// Up to which mark entries of the route journal that were addressed here are in the snapshot on the disk.
@@ -232,6 +228,13 @@ impl fmt::Debug for Partition {
 }
 
 impl Intake {
+    /// See [`Partition::entered_upto`].
+    pub(crate) fn entered_upto(&self, log: &PartitionLog) -> Offset {
+        let end = log.end_offset();
+        let unentered = self.unentered.filter(|_| !broken(Canary::SaveWithoutParts));
+        [unentered, self.abroad.unsaved_from()].into_iter().flatten().fold(end, Offset::min)
+    }
+
     /// The sequence check.
     pub(crate) fn admit(&self, claim: Option<Claim>) -> Result<Admission, Refusal> {
         let none = Admission::Next { follows: None, after: Offset(0) };

@@ -335,3 +335,52 @@ fn landed(shape: Shape, offsets: &[Offset]) -> Landed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFLINE: &str = "the disk failed";
+
+    /// What a group of items becomes, each addressed to a partition of one topic: `+` is applied, `o` meets a directory
+    /// that is offline, `s` the stop of the broker, `d` a topic that was deleted. A failed item that is left for the next
+    /// start is a `-`, one that needs nothing a `d`.
+    fn fate(left: &mut Left, group: &[(i32, char)]) -> String {
+        let lanes: Vec<Lane> = group.iter().map(|(partition, _)| (Uuid::nil(), *partition)).collect();
+        let outcome = |(_, met): &(i32, char)| match met {
+            '+' => Ok(Vec::new()),
+            'o' => Err(Refusal::Storage(OFFLINE.to_owned())),
+            's' => Err(Refusal::Stopping),
+            _ => Err(Refusal::UnknownPartition),
+        };
+        let mut outcomes: Vec<Outcome> = group.iter().map(outcome).collect();
+        left.fail_behind(&lanes, &mut outcomes);
+        left.note(&lanes, &outcomes);
+        let told = outcomes.iter().map(|outcome| match outcome {
+            Ok(_) => '+',
+            Err(Refusal::UnknownPartition) => 'd',
+            Err(_) => '-',
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn behind_an_item_that_met_the_stop_nothing_is_applied_of_its_group_and_of_those_that_follow() {
+        let mut left = Left::default();
+        assert_eq!(fate(&mut left, &[(0, '+'), (1, 's'), (0, '+'), (2, '+')]), "+---");
+        assert_eq!(fate(&mut left, &[(3, '+'), (0, '+')]), "--");
+    }
+
+    #[test]
+    fn behind_an_item_that_met_a_failed_directory_nothing_is_applied_that_was_addressed_alike() {
+        let mut left = Left::default();
+        assert_eq!(fate(&mut left, &[(0, '+'), (1, 'o'), (0, '+'), (1, '+'), (2, '+')]), "+-+-+");
+        assert_eq!(fate(&mut left, &[(1, '+'), (0, '+')]), "-+");
+    }
+
+    #[test]
+    fn a_topic_that_is_gone_keeps_nothing_from_being_applied() {
+        let mut left = Left::default();
+        assert_eq!(fate(&mut left, &[(0, 'd'), (0, '+'), (1, '+')]), "d++");
+    }
+}

@@ -3,6 +3,8 @@
 //! An entry may go when its batches are durable in their targets and the picture of the partition it was addressed to is
 //! on the disk. So the order is: begin a new file of the journal, wait until all before it is carried out, take the
 //! pictures, sync the logs, write the pictures, remove the old files.
+//!
+//! The pictures are also what lets old records go: [`Saved`] says up to where.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -108,8 +110,10 @@ impl Shared {
                 return false;
             }
             let unsaved = intake.unsaved;
+            // What is written down once can be overwritten on a full disk.
+            let is_new = intake.saved_upto == Offset(0) && !intake.sequences.is_empty() && !partition.log.is_offline();
             let grown = unsaved.bytes >= self.options.unsaved_bytes_max;
-            unsaved.journaled || grown || (extent == Extent::Everything && unsaved.bytes > 0)
+            unsaved.journaled || grown || is_new || (extent == Extent::Everything && unsaved.bytes > 0)
         })
     }
 
@@ -168,7 +172,14 @@ impl Saved {
     pub fn last(topic: &Topic) -> Self {
         let upto = |partition: &Arc<Partition>| {
             let intake = partition.intake();
-            if intake.held { Offset(0) } else { intake.saved_upto }
+            if intake.held {
+                Offset(0)
+            } else if intake.sequences.is_empty() {
+                // There is nothing to write down.
+                intake.entered_upto(&partition.log)
+            } else {
+                intake.saved_upto
+            }
         };
         Self(topic.partitions.iter().map(upto).collect())
     }

@@ -24,6 +24,8 @@
 
 pub mod entry;
 
+#[cfg(test)]
+mod abroad_tests;
 mod apply;
 mod checkpoint;
 mod held;

@@ -69,6 +69,11 @@ impl ProducerShare {
         }
     }
 
+    /// The bound for all partitions together.
+    pub(crate) fn producers_max(&self) -> usize {
+        self.budget.producers_max
+    }
+
     /// Whether there are too many producers, and more than its share of them here.
     pub(crate) fn is_exceeded(&self) -> bool {
         let budget = &*self.budget;

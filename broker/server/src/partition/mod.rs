@@ -66,7 +66,7 @@ pub struct Partition {
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     pub(crate) sequences: SequenceTable<Place>,
-    share: ProducerShare,
+    pub(crate) share: ProducerShare,
     pub(crate) lane: Lane,
     /// Entries of the route journal below this mark that were addressed here are done.
     pub(crate) journal_mark: u64,
@@ -190,6 +190,13 @@ impl Partition {
         self.intake().entered_upto(&self.log)
     }
 
+    /// From where on a start has to read the log that has a snapshot taken from now on.
+    pub(crate) fn scan_from(&self) -> Offset {
+        let intake = self.intake();
+        let entered = intake.entered_upto(&self.log);
+        intake.abroad.unsaved_from().map_or(entered, |from| from.min(entered))
+    }
+
     /// Up to which mark entries of the route journal that were addressed here are in the snapshot on the disk.
     pub(crate) fn saved_mark(&self) -> u64 {
         self.saved_mark.load(Ordering::Acquire)
@@ -231,8 +238,7 @@ impl Intake {
     /// See [`Partition::entered_upto`].
     pub(crate) fn entered_upto(&self, log: &PartitionLog) -> Offset {
         let end = log.end_offset();
-        let unentered = self.unentered.filter(|_| !broken(Canary::SaveWithoutParts));
-        [unentered, self.abroad.unsaved_from()].into_iter().flatten().fold(end, Offset::min)
+        self.unentered.filter(|_| !broken(Canary::SaveWithoutParts)).map_or(end, |from| from.min(end))
     }
 
     /// The sequence check.

@@ -519,7 +519,9 @@ mod tests {
         let mut gone = Vec::new();
         while table.forget_idlest(|id, _| id != ProducerId(4)) {
             let before = gone.len();
-            gone.extend((1..=4).filter(|id| table.get(ProducerId(*id)).is_none() && !gone.contains(id)).collect::<Vec<_>>());
+            gone.extend(
+                (1..=4).filter(|id| table.get(ProducerId(*id)).is_none() && !gone.contains(id)).collect::<Vec<_>>(),
+            );
             assert_eq!(gone.len(), before + 1);
         }
         assert_eq!((gone, table.len(), table.by_use.len()), (vec![3, 2, 1], 1, 1));

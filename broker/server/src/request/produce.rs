@@ -393,7 +393,11 @@ fn ends(
         Landed::Scattered { topics: scattered } => {
             let topics = scattered.iter().filter_map(|id| topics.get_by_id(id));
             let ends = topics.flat_map(|topic| {
-                topic.partitions.iter().map(|partition| (Arc::clone(partition), partition.log.end_offset())).collect::<Vec<_>>()
+                topic
+                    .partitions
+                    .iter()
+                    .map(|partition| (Arc::clone(partition), partition.log.end_offset()))
+                    .collect::<Vec<_>>()
             });
             ends.collect()
         }
@@ -459,9 +463,7 @@ fn partition_response<'a>(
             PartitionProduceResponse {
                 base_offset: match landed {
                     Landed::Here(base) => base.get(),
-                    Landed::Moved(_) | Landed::Scattered { .. } => {
-                        base_offset_of_moved(peer, produced.record_count)
-                    }
+                    Landed::Moved(_) | Landed::Scattered { .. } => base_offset_of_moved(peer, produced.record_count),
                 },
                 log_append_time_ms: produced.append_time_ms,
                 placements,

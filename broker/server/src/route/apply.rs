@@ -291,7 +291,6 @@ fn offline(partition: &Partition) -> Refusal {
     }
 }
 
-
 fn append_pieces(partition: &Partition, pieces: &mut [Piece]) -> Result<(), Obstacle> {
     let mut intake = partition.intake();
     let appended = {

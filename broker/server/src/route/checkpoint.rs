@@ -68,7 +68,9 @@ impl Shared {
         topics.iter().for_each(|topic| self.expire(topic));
         match self.topics.producers.take_forgotten() {
             0 => {}
-            forgotten => tracing::warn!(forgotten, "more producers than ottla.producer.ids.max: idle ones are forgotten"),
+            forgotten => {
+                tracing::warn!(forgotten, "more producers than ottla.producer.ids.max: idle ones are forgotten")
+            }
         }
         topics.retain(|topic| self.is_due(topic, extent));
         let all_saved = self.save_all(&topics);
@@ -159,7 +161,8 @@ impl Saved {
 
     /// Writes down what is known now, so that batches may go. Blocks on the disk.
     pub fn now(topic: &Topic) -> Result<Self, Arc<SaveError>> {
-        let senders = || topic.partitions.iter().flat_map(|it| it.intake().abroad.unsaved_senders().collect::<Vec<_>>());
+        let senders =
+            || topic.partitions.iter().flat_map(|it| it.intake().abroad.unsaved_senders().collect::<Vec<_>>());
         // What came from other topics may go once their snapshots have it.
         let senders: BTreeMap<_, _> = senders().map(|sender| (sender.id, sender)).collect();
         for sender in senders.into_values() {
@@ -203,7 +206,7 @@ fn save_known(topic: &Topic) -> Result<Saved, SaveError> {
 pub(super) fn write_down(topic: &Topic) -> Result<Saved, SaveError> {
     let Some(first) = topic.partitions.first() else { return Ok(Saved(Vec::new())) };
     // All ends before all pictures: what one picture does not hold yet lies behind the end of every log it went to.
-    let saved = Saved(topic.partitions.iter().map(|partition| partition.entered_upto()).collect());
+    let saved = Saved(topic.partitions.iter().map(|partition| partition.scan_from()).collect());
     let (pictures, sent): (Vec<_>, Vec<_>) =
         topic.partitions.iter().zip(&saved.0).map(|(partition, upto)| partition.picture(*upto)).unzip();
     let snapshot = TopicSnapshot { topic_id: topic.id, partitions: pictures };

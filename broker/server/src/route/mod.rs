@@ -401,7 +401,8 @@ impl Shared {
         let (staged, plugin) = match self.plugin_for(topic)? {
             Some(plugin) => {
                 let partition_count = topic.partitions.len() as i32;
-                let address = Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
+                let address =
+                    Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
                 let staged = stage::run(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
                 (staged, *plugin.partitioner().digest().as_bytes())
             }
@@ -469,7 +470,9 @@ impl Shared {
                 return Err(Refusal::Storage(reason));
             }
             if part.topic_id != topic.id && target.intake().held {
-                return Err(Refusal::Storage(format!("{target:?} takes no batches before the route journal is carried out")));
+                return Err(Refusal::Storage(format!(
+                    "{target:?} takes no batches before the route journal is carried out"
+                )));
             }
         }
         Ok(())
@@ -643,7 +646,8 @@ mod tests {
 
     #[test]
     fn a_batch_that_no_journal_entry_can_hold_is_refused_as_too_large() {
-        let part = |partition, length| SubBatch { topic_id: Uuid::nil(), partition, records: 1, bytes: vec![0; length] };
+        let part =
+            |partition, length| SubBatch { topic_id: Uuid::nil(), partition, records: 1, bytes: vec![0; length] };
         let half = JOURNAL_ENTRY_BYTES_MAX / 2;
         let moves = |length| Staged::Moves(Split { parts: vec![part(0, half), part(1, length)], runs: Vec::new() });
         let span = Span::new(ProducerEpoch(0), Sequence(0), 2);

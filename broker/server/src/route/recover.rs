@@ -70,7 +70,9 @@ pub(super) fn recover(
     let mut report = RouteReport { entries: entries.len(), ..RouteReport::default() };
     let mut held = Vec::new();
     for Group { topics, mut entries } in groups(topics, entries)? {
-        let waits = |topic: &Arc<Topic>| is_missing_a_partition(topic) && (!entries.is_empty() || routes(topic, &topic.settings()));
+        let waits = |topic: &Arc<Topic>| {
+            is_missing_a_partition(topic) && (!entries.is_empty() || routes(topic, &topic.settings()))
+        };
         if topics.iter().any(waits) {
             held.push(Held::new(topics, WaitsFor::Directory));
             continue;
@@ -199,6 +201,8 @@ struct PartitionState {
     since: HashMap<ProducerId, VecDeque<(Span, Offset)>>,
     /// Batches around the picture that may be those of entries that stayed.
     around: HashMap<(ProducerId, ProducerEpoch, Sequence), Offset>,
+    /// How many producers are remembered at most.
+    producers_max: usize,
     /// From where on the log was read.
     read_from: Offset,
     /// The journal's own batches: by their first sequence, with their checksum.
@@ -404,6 +408,7 @@ impl PartitionState {
             pictured: HashSet::new(),
             since: HashMap::new(),
             around: HashMap::new(),
+            producers_max: partition.intake().share.producers_max(),
             read_from: log.log_start_offset(),
             parts: HashMap::new(),
         };
@@ -443,11 +448,11 @@ impl PartitionState {
                 self.parts.insert(span.first, (header.crc, offset));
             }
             if is_new {
-                self.table.take(producer_id, span, Landed::Here(offset), clock::now_ms());
+                self.take_found(producer_id, span, offset);
             }
         } else if !journaled {
             if is_new {
-                self.table.take(producer_id, span, Landed::Here(offset), clock::now_ms());
+                self.take_found(producer_id, span, offset);
             }
         } else if is_new {
             self.since.entry(producer_id).or_default().push_back((span, offset));
@@ -469,10 +474,18 @@ impl PartitionState {
         }
     }
 
+    /// Moves a batch of the log into the table, in which there are never more producers than are remembered.
+    fn take_found(&mut self, id: ProducerId, span: Span, offset: Offset) {
+        self.table.take(id, span, Landed::Here(offset), clock::now_ms());
+        if self.table.len() > self.producers_max {
+            self.table.forget_idlest(|id, _| id != JOURNAL_PRODUCER);
+        }
+    }
+
     fn take_rest(&mut self) {
         for (id, since) in std::mem::take(&mut self.since) {
             for (span, offset) in since {
-                self.table.take(id, span, Landed::Here(offset), clock::now_ms());
+                self.take_found(id, span, offset);
             }
         }
     }

@@ -115,7 +115,6 @@ fn obstacle(error: JournalError) -> Obstacle {
     }
 }
 
-
 /// The journal's next sequence on a target, advanced by `records`. Only the journal's thread calls it.
 fn next_sequence(target: Option<&Arc<Partition>>, records: i32) -> Sequence {
     let Some(target) = target else { return Sequence(0) };
@@ -133,7 +132,11 @@ fn entry_of<'a>(item: &'a Item, claim: &Claim) -> Entry<'a> {
         ItemRecords::Stays(batch) => EntryRecords::Stayed(batch),
         ItemRecords::Moves(split) => EntryRecords::Moved {
             runs: split.runs.clone(),
-            parts: split.parts.iter().map(|part| Part { topic_id: part.topic_id, partition: part.partition, batch: &part.bytes }).collect(),
+            parts: split
+                .parts
+                .iter()
+                .map(|part| Part { topic_id: part.topic_id, partition: part.partition, batch: &part.bytes })
+                .collect(),
         },
     };
     Entry {

@@ -40,12 +40,7 @@ impl Split {
 
 /// Takes a batch apart. `answer` names the partition of every record, in the topic `topic_id`. Codec, timestamps, keys, values and headers stay
 /// as they are; the limit on the size of a batch does not hold for the new ones.
-pub fn split(
-    batch: &Batch<'_>,
-    records: &BatchRecords<'_>,
-    topic_id: Uuid,
-    answer: &[u32],
-) -> Result<Split, Refusal> {
+pub fn split(batch: &Batch<'_>, records: &BatchRecords<'_>, topic_id: Uuid, answer: &[u32]) -> Result<Split, Refusal> {
     let runs = Runs::of(answer);
     let mut parts = match runs.partitions.as_slice() {
         [one] => vec![whole(batch, topic_id, *one)],

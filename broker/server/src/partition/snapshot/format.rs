@@ -195,10 +195,14 @@ pub(super) mod tests {
     use super::*;
 
     fn place() -> impl Strategy<Value = Landed> {
-        let target =
-            (any::<u128>(), any::<i32>(), any::<i32>(), any::<i64>()).prop_map(|(topic, partition, records, offset)| {
-                Target { topic_id: Uuid::from_u128(topic), partition, records, base_offset: Offset(offset) }
-            });
+        let target = (any::<u128>(), any::<i32>(), any::<i32>(), any::<i64>()).prop_map(
+            |(topic, partition, records, offset)| Target {
+                topic_id: Uuid::from_u128(topic),
+                partition,
+                records,
+                base_offset: Offset(offset),
+            },
+        );
         let run = (any::<u32>(), any::<u32>()).prop_map(|(records, target)| Run { records, target });
         prop_oneof![
             any::<i64>().prop_map(|offset| Landed::Here(Offset(offset))),
@@ -206,9 +210,8 @@ pub(super) mod tests {
                 targets: targets.into(),
                 runs: runs.into(),
             }))),
-            vec(any::<u128>(), 0..3).prop_map(|topics| Landed::Scattered {
-                topics: topics.into_iter().map(Uuid::from_u128).collect(),
-            }),
+            vec(any::<u128>(), 0..3)
+                .prop_map(|topics| Landed::Scattered { topics: topics.into_iter().map(Uuid::from_u128).collect() }),
         ]
     }
 

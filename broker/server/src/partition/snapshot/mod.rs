@@ -264,8 +264,10 @@ mod tests {
             TopicSnapshot { topic_id, partitions: vec![partition] }
         };
         files.write(&of(1)).unwrap();
-        let before: Vec<_> =
-            names(dir.path()).into_iter().map(|name| (name.clone(), std::fs::read(dir.path().join(name)).unwrap())).collect();
+        let before: Vec<_> = names(dir.path())
+            .into_iter()
+            .map(|name| (name.clone(), std::fs::read(dir.path().join(name)).unwrap()))
+            .collect();
         files.write(&of(2)).unwrap();
         // The files of both generations, and the one that says which is in force as it was.
         for (name, bytes) in before {

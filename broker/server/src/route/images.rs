@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ottla_log::{JournalEntry, LogDir, LogOptions};
 use ottla_wire::record::{Batch, BatchBuilder, Codec, set_producer};
-use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
+use ottla_wire::{ProducerEpoch, ProducerId, Sequence, Uuid};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -149,35 +149,6 @@ fn nothing_goes_from_a_topic_whose_journal_is_not_carried_out_and_nothing_is_car
     }
 }
 
-/// The same on a full disk, in the moment between there being room and the journal being carried out.
-#[test]
-fn records_deleted_while_a_topic_is_held_take_none_along_and_bring_none_back() {
-    let name = "records_deleted_while_a_topic_is_held_take_none_along_and_bring_none_back";
-    let disk = match Mount::tmpfs(16 << 20) {
-        Ok(disk) => disk,
-        Err(why) => return skip::test(name, &why),
-    };
-    let mut broker = broker_on(&[&disk.path().join("log")]).start();
-    spread_topic(&broker, "held");
-    let sender = new_producer(&broker);
-    let of = |number: i32| moved(sender, number * PARTITIONS, PARTITIONS as usize, 10);
-    (0..5).for_each(|number| expect_taken(&broker, "held", 0, &of(number)));
-    broker.kill9();
-    fill(disk.path());
-    broker.restart();
-    make_room(disk.path());
-    let (code, _) = delete_records(&broker, "held", 1, 3);
-    // Unless it was carried out in these milliseconds.
-    assert!(matches!(code, ErrorCode::KafkaStorageError | ErrorCode::None), "{code:?}");
-    wait::until_true("the topic to take batches again", || {
-        send(&broker, "held", 0, 30_000, &of(5)).0 == ErrorCode::None
-    });
-    broker.kill9();
-    broker.restart();
-    (4..7).for_each(|number| expect_taken(&broker, "held", 0, &of(number)));
-    assert_eq!(broker.end_offsets("held", PARTITIONS), [7; PARTITIONS as usize], "each record once");
-}
-
 /// Takes all the room that is left.
 fn fill(disk: &Path) {
     let mut ballast = std::fs::File::create(disk.join("ballast")).expect("a file");
@@ -222,8 +193,9 @@ impl Full {
 
     /// Sends batches until one has to wait for space behind its first part; its number.
     fn fill(&self, sender: Sender) -> i32 {
+        expect_taken(&self.broker, &self.topic, 0, &self.batch(sender, 0));
         fill(self.two.path());
-        let waits = (0..).find(|number| {
+        let waits = (1..).find(|number| {
             let (code, message) = send(&self.broker, &self.topic, 0, 1000, &self.batch(sender, *number));
             assert!(matches!(code, ErrorCode::None | ErrorCode::RequestTimedOut), "{message}");
             code == ErrorCode::RequestTimedOut
@@ -270,10 +242,78 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
     }
 }
 
+/// A topic is held where the disk of a part is full at the start. In the moment between there being room and the journal being
+/// carried out, records that are deleted take no producer along and bring no batch back.
+#[test]
+fn records_deleted_while_a_topic_is_held_on_a_full_disk_bring_none_back() {
+    let Some(mut full) = Full::new("records_deleted_while_a_topic_is_held_on_a_full_disk_bring_none_back") else {
+        return;
+    };
+    let topic = full.topic.clone();
+    let sender = new_producer(&full.broker);
+    let waits = full.fill(sender);
+    full.broker.kill9();
+    full.broker.restart();
+    full.broker.wait_for_line(0, &["topics take no batches until theirs can be carried out"]);
+    make_room(full.two.path());
+    let (code, _) = delete_records(&full.broker, &topic, 0, 1);
+    // Unless it was carried out in these milliseconds.
+    assert!(matches!(code, ErrorCode::KafkaStorageError | ErrorCode::None), "{code:?}");
+    wait::until_true("the topic to take batches again", || {
+        send(&full.broker, &topic, 0, 30_000, &full.batch(sender, waits + 1)).0 == ErrorCode::None
+    });
+    full.broker.kill9();
+    full.broker.restart();
+    for number in waits - 1..waits + 2 {
+        expect_taken(&full.broker, &topic, 0, &full.batch(sender, number));
+    }
+    let once = i64::from(waits) + 2;
+    assert_eq!(full.broker.end_offsets(&topic, PARTITIONS), [once; PARTITIONS as usize], "each record once");
+}
+
 /// Where the route journal begins its next entry.
 fn journal_file(directory: &Path) -> PathBuf {
     let files = std::fs::read_dir(directory.join("route")).expect("the route journal");
     files.map(|file| file.expect("a file").path()).max().expect("a file of the journal")
+}
+
+/// A broker whose route journal is in `one` and all of whose topic `healthy` is in `two`, not running.
+fn healthy_beside_the_journal(one: &Path, two: &Path) -> (Broker, Sender) {
+    let mut broker = broker_on(&[two]).start();
+    spread_topic(&broker, "healthy");
+    broker.create_topic("plain", 1, &[]);
+    let sender = new_producer(&broker);
+    broker.terminate();
+    let both = format!("{},{}", one.display(), two.display());
+    broker.restart_with(|builder| builder.set("log.dirs", &both));
+    broker.terminate();
+    (broker, sender)
+}
+
+/// Starts it with system calls on the route journal that fail with EIO, as `when` says: as strace counts, per thread.
+fn fail_journal(broker: &mut Broker, one: &Path, call: &str, when: &str) {
+    let (traced, injected) = (format!("trace={call}"), format!("inject={call}:error=EIO{when}"));
+    let (journal, trace) = (journal_file(one).display().to_string(), one.join("trace").display().to_string());
+    let words = ["strace", "-f", "-qq", "-e", &traced, "-e", &injected, "-P", &journal, "-o", &trace];
+    broker.restart_with(|builder| builder.under(&words));
+}
+
+#[test]
+fn a_journal_that_fails_at_the_start_costs_topics_with_a_plugin_and_no_others() {
+    if let Some(why) = ottla_tests::syscalls::unavailable() {
+        return skip::test("a_journal_that_fails_at_the_start_costs_topics_with_a_plugin_and_no_others", &why);
+    }
+    let home = TempDir::new().expect("a temporary directory");
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    let (mut broker, sender) = healthy_beside_the_journal(&one, &two);
+    fail_journal(&mut broker, &one, "fdatasync", "");
+    expect_taken(&broker, "plain", 0, &batch(&[(b"k", b"v")], None));
+    let batch = moved(sender, 0, PARTITIONS as usize, 10);
+    assert_eq!(send(&broker, "healthy", 0, 30_000, &batch).0, ErrorCode::KafkaStorageError);
+    broker.terminate();
+    broker.restart_with(|builder| builder.under(&[]));
+    expect_taken(&broker, "healthy", 0, &batch);
+    assert_eq!(broker.end_offsets("healthy", PARTITIONS), [1; PARTITIONS as usize]);
 }
 
 #[test]
@@ -282,35 +322,26 @@ fn what_follows_a_batch_that_the_journal_refused_is_refused_and_nothing_acknowle
     if let Some(why) = ottla_tests::syscalls::unavailable() {
         return skip::test(name, &why);
     }
-    // A write leaves no entry. A sync leaves one; the first of a thread succeeds, so that the start does.
-    for (call, when, ending) in [
-        ("pwritev", "", Ending::Terminated),
-        ("pwritev", "", Ending::Killed),
-        ("fdatasync", ":when=2+", Ending::Terminated),
-        ("fdatasync", ":when=2+", Ending::Killed),
+    // A write that fails leaves no entry, a sync leaves one. The first calls of each thread succeed, so that the start does.
+    for (call, ending) in [
+        ("pwritev", Ending::Terminated),
+        ("pwritev", Ending::Killed),
+        ("fdatasync", Ending::Terminated),
+        ("fdatasync", Ending::Killed),
     ] {
         let home = TempDir::new().expect("a temporary directory");
         let (one, two) = (home.path().join("one"), home.path().join("two"));
-        // All of the topic is in a directory that stays healthy, and the journal in another one.
-        let mut broker = broker_on(&[&two]).start();
-        spread_topic(&broker, "healthy");
-        let sender = new_producer(&broker);
-        broker.terminate();
-        let both = format!("{},{}", one.display(), two.display());
-        broker.restart_with(|builder| builder.set("log.dirs", &both));
-        broker.terminate();
-        let (traced, injected) = (format!("trace={call}"), format!("inject={call}:error=EIO{when}"));
-        let (journal, trace) = (journal_file(&one).display().to_string(), home.path().join("trace"));
-        let trace = trace.display().to_string();
-        let words =
-            ["strace", "-f", "-qq", "-e", &traced, "-e", &injected, "-P", &journal, "-o", &trace].map(str::to_owned);
-        broker.restart_with(|builder| builder.under(&words.each_ref().map(String::as_str)));
-
-        let first = moved(sender, 0, if when.is_empty() { 1 } else { 2 }, 10);
-        expect_taken(&broker, "healthy", 0, &first);
-        // The first of two batches moves and the other one stays; both come again and again.
-        let next = if when.is_empty() { 1 } else { 2 };
-        let (moves, stays) = (moved(sender, next, 3, 10), moved(sender, next + 3, 1, 10));
+        let (mut broker, sender) = healthy_beside_the_journal(&one, &two);
+        fail_journal(&mut broker, &one, call, ":when=9+");
+        // Batches to three partitions until one fails, which comes again and again, with one behind it that stays.
+        let of = |number: i32| moved(sender, number * 3, 3, 10);
+        let failing = (0..20).find(|number| {
+            let (code, message) = send(&broker, "healthy", 0, 30_000, &of(*number));
+            assert!(matches!(code, ErrorCode::None | ErrorCode::KafkaStorageError), "{call} {ending:?}: {message}");
+            code != ErrorCode::None
+        });
+        let failing = failing.expect("a batch that fails");
+        let (moves, stays) = (of(failing), moved(sender, (failing + 1) * 3, 1, 10));
         for _ in 0..3 {
             let (code, message) = send(&broker, "healthy", 0, 30_000, &moves);
             assert_eq!(code, ErrorCode::KafkaStorageError, "{call} {ending:?}: {message}");
@@ -326,7 +357,8 @@ fn what_follows_a_batch_that_the_journal_refused_is_refused_and_nothing_acknowle
             expect_taken(&broker, "healthy", 0, &moves);
             expect_taken(&broker, "healthy", 0, &stays);
         }
-        let ends = [3, next.into(), 1, 0];
+        let all = i64::from(failing) + 1;
+        let ends = [all + 1, all, all, 0];
         assert_eq!(broker.end_offsets("healthy", PARTITIONS), ends, "{call} {ending:?}: each record once");
     }
 }

@@ -42,7 +42,7 @@ pub enum Canary {
     ForgetWrapped,
     /// Producers of a held topic are written down, although they are not known yet.
     SaveWhileHeld,
-    /// A picture of producers takes no note of batches of the route that are appended and not entered yet.
+    /// A snapshot of producers takes no note of batches of the route that are appended and not entered yet.
     SaveWithoutParts,
     /// The applier of the route waits for space under the lock of the partition that it appends to.
     HoldApplyingWhileFull,

@@ -179,13 +179,19 @@ impl Router {
         plugins: Arc<PluginRegistry>,
     ) -> Result<(Self, RouteReport), RouteOpenError> {
         let (journal, recovered) = match log.journal_home() {
-            Some(home) => {
-                let (journal, entries) = home.open_journal(JOURNAL_NAME)?;
-                let entries: Vec<JournalEntry> =
-                    entries.collect::<Result<_, _>>().map_err(|error| RouteOpenError::Replay(error.to_string()))?;
-                let recovered = recover::recover(&topics.all(), &journal, entries)?;
-                (Some(journal), recovered)
-            }
+            Some(home) => match home.open_journal(JOURNAL_NAME) {
+                // Its directory has just failed, and takes no others along.
+                Err(JournalOpenError::Io { .. }) if home.offline_reason().is_some() => {
+                    (None, recover::without_journal(&topics.all())?)
+                }
+                opened => {
+                    let (journal, entries) = opened?;
+                    let entries: Vec<JournalEntry> =
+                        entries.collect::<Result<_, _>>().map_err(|error| RouteOpenError::Replay(error.to_string()))?;
+                    let recovered = recover::recover(&topics.all(), &journal, entries)?;
+                    (Some(journal), recovered)
+                }
+            },
             None => (None, recover::without_journal(&topics.all())?),
         };
         let recover::Recovered { report, held, kept } = recovered;

@@ -69,7 +69,7 @@ async fn a_first_batch_that_found_no_room_to_wait_for_a_plugin_holds_those_sent_
     let (large, behind) = (said("01").tagged(&"x".repeat(700)).by(id, 0, 0), said("2").by(id, 0, 2));
     // One batch is in the plugin for a while, and the one behind it leaves no room. A request of another kind keeps the
     // batches of the same connection in their order.
-    let waiting = said("0").tagged(&"x".repeat(1500)).bytes();
+    let waiting = said("0").tagged(&"x".repeat(800)).bytes();
     for _ in 0..2 {
         client.send(NEWEST, &produce_request(-1, "slow", &[(0, &waiting)])).await;
     }

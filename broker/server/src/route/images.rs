@@ -426,7 +426,7 @@ fn every_image_of_a_short_history_recovers_to_each_record_once() {
             }
         }
     }
-    assert!((200..400).contains(&images), "{images}");
+    assert!(images > 100, "{images}");
 }
 
 /// Each case syncs a few dozen times, so there are few of them unless more are asked for.

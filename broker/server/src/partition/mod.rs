@@ -22,7 +22,6 @@ pub mod sequence;
 pub mod snapshot;
 pub mod watermark;
 
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -147,7 +146,7 @@ impl Partition {
         index: i32,
         log: Arc<PartitionLog>,
         budget: &Arc<ProducerBudget>,
-    ) -> Result<Self, Infallible> {
+    ) -> Self {
         let watermark = Watermark::new(log.high_watermark());
         let (told, weak) = (watermark.clone(), Arc::downgrade(&log));
         log.on_advance(Box::new(move |high| {
@@ -163,7 +162,7 @@ impl Partition {
         }
         let intake = Intake { share: ProducerShare::of(budget), ..Intake::default() };
         let saved_mark = AtomicU64::new(0);
-        Ok(Self { topic_id, topic, index, log, watermark, saved_mark, intake: Mutex::new(intake) })
+        Self { topic_id, topic, index, log, watermark, saved_mark, intake: Mutex::new(intake) }
     }
 
     /// Tells everybody who waits that nothing more comes: the topic is being deleted.

@@ -38,6 +38,7 @@ impl Landed {
     /// As much of it as is remembered for a batch that comes again: at most [`PLACE_BYTES_MAX`]. Of a batch in too many
     /// runs the targets are left, so that its producer hears that it was taken, once that is durable, but not where each
     /// record is; of one with too many targets their topics.
+    #[must_use]
     pub fn remembered(self) -> Self {
         let Self::Moved(moved) = &self else { return self };
         let (targets_bytes, runs_bytes) = (size_of_val(&*moved.targets), size_of_val(&*moved.runs));

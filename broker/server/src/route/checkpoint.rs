@@ -65,15 +65,17 @@ impl Shared {
             None
         });
         let mut topics = self.topics.all();
-        topics.iter().for_each(|topic| self.expire(topic));
+        for topic in &topics {
+            self.expire(topic);
+        }
         match self.topics.producers.take_forgotten() {
             0 => {}
             forgotten => {
-                tracing::warn!(forgotten, "more producers than ottla.producer.ids.max: idle ones are forgotten")
+                tracing::warn!(forgotten, "more producers than ottla.producer.ids.max: idle ones are forgotten");
             }
         }
         topics.retain(|topic| self.is_due(topic, extent));
-        let all_saved = self.save_all(&topics);
+        let all_saved = save_all(&topics);
         self.plugins.forget_topics(|id| self.topics.get_by_id(&id).is_none());
         let Some((journal, segment)) = self.journal.as_ref().zip(cut) else { return };
         if !all_saved || self.is_any_held() {
@@ -119,34 +121,34 @@ impl Shared {
         })
     }
 
-    /// Writes topics down; true when all are.
-    fn save_all(&self, topics: &[Arc<Topic>]) -> bool {
-        let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let work = || {
-            while let Some(topic) = topics.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = save(topic)
-                    && !is_gone(topic)
-                {
-                    failed.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(topic = %topic.name, %error, "the producers of a topic are not written down");
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..topics.len().min(WRITERS_MAX) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        failed.into_inner() == 0
-    }
-
     fn expire(&self, topic: &Topic) {
         let since_ms = clock::now_ms().saturating_sub(self.options.producer_expiration_ms);
         for partition in &topic.partitions {
             partition.intake().expire(since_ms);
         }
     }
+}
+
+/// Writes topics down; true when all are.
+fn save_all(topics: &[Arc<Topic>]) -> bool {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some(topic) = topics.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = save(topic)
+                && !is_gone(topic)
+            {
+                failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(topic = %topic.name, %error, "the producers of a topic are not written down");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..topics.len().min(WRITERS_MAX) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    failed.into_inner() == 0
 }
 
 /// How much of each partition may go: the producers of every batch below are on the disk.
@@ -228,13 +230,14 @@ pub(super) fn write_down(topic: &Topic) -> Result<Saved, SaveError> {
             partition.note_saved_mark(mark);
         }
         let mut intake = partition.intake();
-        match &written {
-            Ok(()) => intake.saved_upto = intake.saved_upto.max(*upto),
-            // Whatever it was for still has to be done.
-            Err(_) => {
-                intake.unsaved.journaled = true;
-                sent.iter().for_each(|target| intake.abroad.note_sent(target));
-            }
+        if written.is_ok() {
+            intake.saved_upto = intake.saved_upto.max(*upto);
+            continue;
+        }
+        // Whatever it was for still has to be done.
+        intake.unsaved.journaled = true;
+        for target in &sent {
+            intake.abroad.note_sent(target);
         }
     }
     written.map(|()| saved)

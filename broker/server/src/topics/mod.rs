@@ -455,8 +455,7 @@ impl TopicTable {
                 options,
                 at == Occasion::Creation,
             )?;
-            let partition = Partition::open(id, Arc::clone(&name), index, log, &self.producers);
-            partition.map(Arc::new).map_err(|error| TopicChangeError::Log(error.to_string()))
+            Ok(Arc::new(Partition::open(id, Arc::clone(&name), index, log, &self.producers)))
         })?;
         Ok(Arc::new(Topic {
             id,

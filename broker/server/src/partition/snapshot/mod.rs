@@ -151,7 +151,10 @@ impl<F: Fn(&str, u32) -> StateFile> Files<F> {
 
     /// Removes pieces that are not in force, the last one first, so that the rest is found after a crash.
     fn remove_pieces_from(&self, generation: u64, first: u32) -> Result<(), StateWriteError> {
-        let end = (first..).find(|number| !self.piece(generation, *number).path().exists()).unwrap_or(first);
+        let mut end = first;
+        while self.piece(generation, end).path().exists() {
+            end += 1;
+        }
         (first..end).rev().try_for_each(|number| self.piece(generation, number).remove())
     }
 

@@ -36,6 +36,10 @@ pub enum Canary {
     SilentFormat,
     /// A start carries out the route journal without asking what its targets have already.
     ReplayTwice,
+    /// Everybody who writes the producers of a topic down writes at once, through the same file, deleted topic or not.
+    ShareSnapshotFile,
+    /// What a producer sent is not written down while a batch that begins at sequence 0 waits.
+    ForgetWrapped,
     /// Producers of a held topic are written down, although they are not known yet.
     SaveWhileHeld,
     /// A snapshot of producers takes no note of batches of the route that are appended and not entered yet.
@@ -92,7 +96,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 19] = [
+    const ALL: [Canary; 21] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -107,6 +111,8 @@ impl Canary {
         Canary::EarlyWatermark,
         Canary::SilentFormat,
         Canary::ReplayTwice,
+        Canary::ShareSnapshotFile,
+        Canary::ForgetWrapped,
         Canary::SaveWhileHeld,
         Canary::SaveWithoutParts,
         Canary::HoldApplyingWhileFull,

@@ -258,7 +258,7 @@ impl Broker {
     }
 }
 
-fn plugin_host(config: &Config) -> Host {
+pub(crate) fn plugin_host(config: &Config) -> Host {
     let program = config.plugin_compiler.clone().or_else(|| std::env::current_exe().ok()).unwrap_or_default();
     Host::new(HostOptions {
         store_dir: config.data_dir.join("plugins"),
@@ -275,7 +275,7 @@ fn plugin_host(config: &Config) -> Host {
     })
 }
 
-fn route_options(config: &Config) -> RouteOptions {
+pub(crate) fn route_options(config: &Config) -> RouteOptions {
     RouteOptions {
         unpacked_bytes_max: config.stage_unpacked_bytes_max,
         order_bytes_max: config.route_queue_bytes_max,

@@ -230,6 +230,9 @@ settings! {
     "ottla.producer.snapshot.bytes" producer_snapshot_bytes: u64 = 64 << 20, in 4096..=1 << 40;
     /// Time between two looks at what has to be written down, in milliseconds.
     "ottla.producer.snapshot.interval.ms" producer_snapshot_ms: u64 = 10_000, in 100..=86_400_000;
+    /// Idempotent producers remembered, over all partitions, one that writes to ten of them counting ten times; beyond that
+    /// the ones that have been idle longest are forgotten.
+    "ottla.producer.ids.max" producer_ids_max: usize = 1_000_000, in 1..=1 << 40;
     /// Idle time after which an idempotent producer is forgotten, in milliseconds.
     "producer.id.expiration.ms" producer_expiration_ms: i64 = 86_400_000, in 1000..=i64::MAX;
     /// Time that a stop waits for answers in flight, in milliseconds.

@@ -12,8 +12,7 @@ use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, Uuid};
 
 use super::order::{Item, ItemRecords};
-use super::{Obstacle, Shared};
-use crate::clock;
+use super::{Obstacle, Shared, target};
 use crate::partition::{Claim, Landed, Moved, Partition, Place, Refusal, Run, Target, append_refusal};
 
 /// A batch on its way into one log.
@@ -25,6 +24,8 @@ struct Piece {
     part: usize,
     /// Under which numbers the target remembers it.
     claim: Option<Claim>,
+    /// Whether it is in another topic than the one it was addressed to.
+    is_abroad: bool,
     base_offset: Offset,
 }
 
@@ -45,7 +46,7 @@ impl AsMut<[u8]> for Buffer {
 /// What an item was, once its bytes are on their way.
 enum Shape {
     Stays,
-    Moves { parts: Vec<(i32, i32)>, runs: Vec<Run> },
+    Moves { targets: Vec<Target>, runs: Vec<Run> },
 }
 
 /// Everything of a group for one partition.
@@ -84,7 +85,7 @@ impl Shared {
         let mut shapes = Vec::with_capacity(group.len());
         let mut loads: BTreeMap<(Uuid, i32), Load> = BTreeMap::new();
         for (index, (item, outcome)) in group.iter_mut().zip(&mut outcomes).enumerate() {
-            shapes.push(unload(index, item, outcome, &mut loads));
+            shapes.push(self.unload(index, item, outcome, &mut loads));
         }
         left.fail_behind(&lanes, &mut outcomes);
         let mut appended = Vec::with_capacity(loads.len());
@@ -94,6 +95,9 @@ impl Shared {
             appended.push(load);
         }
         left.note(&lanes, &outcomes);
+        for load in &appended {
+            load.note_abroad(&group);
+        }
         let mark = group.iter().filter_map(|item| item.mark).max();
         let is_left = |(item, outcome): (&Item, &Outcome)| item.mark.is_some() && outcome.is_err();
         let items_left: Vec<bool> = group.iter().zip(&outcomes).map(is_left).collect();
@@ -109,6 +113,48 @@ impl Shared {
         }
         if let Some(mark) = mark.filter(|_| !self.stuck.load(Ordering::Acquire)) {
             self.applied.fetch_max(mark, Ordering::AcqRel);
+        }
+    }
+
+    /// Puts the bytes of an item where they are to go. A part whose topic is gone goes with it.
+    fn unload(
+        &self,
+        index: usize,
+        item: &mut Item,
+        outcome: &mut Outcome,
+        loads: &mut BTreeMap<(Uuid, i32), Load>,
+    ) -> Shape {
+        let topic = Arc::clone(&item.topic);
+        let mut add = |partition: &Arc<Partition>, part, bytes: Buffer, claim| {
+            let load = loads.entry((partition.topic_id, partition.index));
+            let load = load.or_insert_with(|| Load { partition: Arc::clone(partition), pieces: Vec::new() });
+            let is_abroad = partition.topic_id != topic.id;
+            load.pieces.push(Piece { bytes, item: index, part, claim, is_abroad, base_offset: Offset::NONE });
+        };
+        match &mut item.records {
+            ItemRecords::Stays(batch) => {
+                add(&item.addressed, 0, Buffer::Whole(std::mem::take(batch)), None);
+                Shape::Stays
+            }
+            ItemRecords::Moves(split) => {
+                for (at, part) in split.parts.iter_mut().enumerate() {
+                    let bytes = std::mem::take(&mut part.bytes);
+                    // Only batches that went through the journal have numbers.
+                    let claim = BatchHeader::parse(&bytes).ok().and_then(|header| Claim::of(&header));
+                    match target(&self.topics, &topic, part) {
+                        Some(target) => add(&target, at, Buffer::Part(bytes), claim),
+                        None if part.topic_id == topic.id => *outcome = Err(Refusal::UnknownPartition),
+                        None => {}
+                    }
+                }
+                let targets = split.parts.iter().map(|part| Target {
+                    topic_id: part.topic_id,
+                    partition: part.partition,
+                    records: part.records,
+                    base_offset: Offset::NONE,
+                });
+                Shape::Moves { targets: targets.collect(), runs: std::mem::take(&mut split.runs) }
+            }
         }
     }
 
@@ -156,7 +202,7 @@ impl Shared {
         {
             let mut intake = item.addressed.intake();
             if let (Some(claim), Ok(landed)) = (item.claim, &outcome) {
-                intake.sequences.settle(claim.producer_id, claim.span, Place::Landed(landed.clone()));
+                intake.sequences.settle(claim.producer_id, claim.span, Place::Landed(landed.clone().remembered()));
             }
             if let Some(mark) = item.mark.filter(|_| outcome.is_ok()) {
                 intake.journal_mark = intake.journal_mark.max(mark);
@@ -170,6 +216,16 @@ impl Shared {
 }
 
 impl Load {
+    /// What the partition got from other topics: their snapshots must not be ahead of this log, nor its own ahead of theirs.
+    fn note_abroad(&self, group: &[Item]) {
+        for piece in self.pieces.iter().filter(|piece| piece.is_abroad) {
+            let Some((item, mark)) = group.get(piece.item).and_then(|item| Some((item, item.mark?))) else { continue };
+            item.addressed.intake().abroad.note_sent(&self.partition);
+            let mut intake = self.partition.intake();
+            intake.abroad.note_received(&item.topic, item.addressed.index, mark, piece.base_offset);
+        }
+    }
+
     /// What the partition got is entered, but for items that are `left`.
     fn note_entered(&self, left: &[bool]) {
         let Some(first) = self.pieces.first() else { return };
@@ -235,40 +291,6 @@ fn offline(partition: &Partition) -> Refusal {
     }
 }
 
-/// Puts the bytes of an item where they are to go.
-fn unload(
-    index: usize,
-    item: &mut Item,
-    outcome: &mut Result<Vec<Offset>, Refusal>,
-    loads: &mut BTreeMap<(Uuid, i32), Load>,
-) -> Shape {
-    let topic = Arc::clone(&item.topic);
-    let mut add = |partition: &Arc<Partition>, part, bytes: Buffer, claim| {
-        let load = loads.entry((topic.id, partition.index));
-        let load = load.or_insert_with(|| Load { partition: Arc::clone(partition), pieces: Vec::new() });
-        load.pieces.push(Piece { bytes, item: index, part, claim, base_offset: Offset::NONE });
-    };
-    match &mut item.records {
-        ItemRecords::Stays(batch) => {
-            add(&item.addressed, 0, Buffer::Whole(std::mem::take(batch)), None);
-            Shape::Stays
-        }
-        ItemRecords::Moves(split) => {
-            let shape = split.parts.iter().map(|part| (part.partition, part.records)).collect();
-            for (at, part) in split.parts.iter_mut().enumerate() {
-                let bytes = std::mem::take(&mut part.bytes);
-                // Only batches that went through the journal have numbers.
-                let claim = BatchHeader::parse(&bytes).ok().and_then(|header| Claim::of(&header));
-                match topic.partition(part.partition) {
-                    Some(target) => add(target, at, Buffer::Part(bytes), claim),
-                    None => *outcome = Err(Refusal::UnknownPartition),
-                }
-            }
-            Shape::Moves { parts: shape, runs: std::mem::take(&mut split.runs) }
-        }
-    }
-}
-
 fn append_pieces(partition: &Partition, pieces: &mut [Piece]) -> Result<(), Obstacle> {
     let mut intake = partition.intake();
     let appended = {
@@ -285,8 +307,7 @@ fn append_pieces(partition: &Partition, pieces: &mut [Piece]) -> Result<(), Obst
         let base = piece.bytes.as_mut().first_chunk().map_or(-1, |offset| i64::from_be_bytes(*offset));
         piece.base_offset = Offset(base);
         if let Some(claim) = piece.claim {
-            let place = Place::Landed(Landed::Here(piece.base_offset));
-            intake.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
+            intake.take(claim, Place::Landed(Landed::Here(piece.base_offset)));
             intake.unsaved.journaled = true;
         }
     }
@@ -306,13 +327,9 @@ fn obstacle(error: AppendError) -> Obstacle {
 fn landed(shape: Shape, offsets: &[Offset]) -> Landed {
     match shape {
         Shape::Stays => Landed::Here(offsets.first().copied().unwrap_or_default()),
-        Shape::Moves { parts, runs } => {
-            let targets = parts.into_iter().zip(offsets);
-            let targets = targets.map(|((partition, records), base_offset)| Target {
-                partition,
-                records,
-                base_offset: *base_offset,
-            });
+        Shape::Moves { targets, runs } => {
+            let targets = targets.into_iter().zip(offsets);
+            let targets = targets.map(|(target, base_offset)| Target { base_offset: *base_offset, ..target });
             Landed::Moved(Arc::new(Moved { targets: targets.collect(), runs: runs.into() }))
         }
     }

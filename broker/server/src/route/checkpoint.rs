@@ -6,6 +6,7 @@
 //!
 //! The pictures are also what lets old records go: [`Saved`] says up to where.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,6 @@ use super::Shared;
 use crate::clock;
 use crate::partition::Partition;
 use crate::partition::snapshot::TopicSnapshot;
-use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::Topic;
 
 /// How long a cut waits for the entries before it to be carried out; then it is left to the next time.
@@ -64,8 +64,18 @@ impl Shared {
             tracing::warn!(%error, "the route journal is not cut");
             None
         });
-        let topics: Vec<_> = self.topics.all().into_iter().filter(|topic| self.is_due(topic, extent)).collect();
-        let all_saved = self.save_all(&topics);
+        let mut topics = self.topics.all();
+        for topic in &topics {
+            self.expire(topic);
+        }
+        match self.topics.producers.take_forgotten() {
+            0 => {}
+            forgotten => {
+                tracing::warn!(forgotten, "more producers than ottla.producer.ids.max: idle ones are forgotten");
+            }
+        }
+        topics.retain(|topic| self.is_due(topic, extent));
+        let all_saved = save_all(&topics);
         self.plugins.forget_topics(|id| self.topics.get_by_id(&id).is_none());
         let Some((journal, segment)) = self.journal.as_ref().zip(cut) else { return };
         if !all_saved || self.is_any_held() {
@@ -111,38 +121,34 @@ impl Shared {
         })
     }
 
-    /// Writes topics down; true when all are.
-    fn save_all(&self, topics: &[Arc<Topic>]) -> bool {
-        let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let work = || {
-            while let Some(topic) = topics.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.expire(topic);
-                if let Err(error) = save(topic)
-                    && !is_gone(topic)
-                {
-                    failed.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(topic = %topic.name, %error, "the producers of a topic are not written down");
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..topics.len().min(WRITERS_MAX) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        failed.into_inner() == 0
-    }
-
     fn expire(&self, topic: &Topic) {
         let since_ms = clock::now_ms().saturating_sub(self.options.producer_expiration_ms);
         for partition in &topic.partitions {
-            let mut intake = partition.intake();
-            if intake.lane.is_free() && intake.left.is_none() {
-                intake.sequences.retain(|id, used_ms| id == JOURNAL_PRODUCER || used_ms >= since_ms);
-            }
+            partition.intake().expire(since_ms);
         }
     }
+}
+
+/// Writes topics down; true when all are.
+fn save_all(topics: &[Arc<Topic>]) -> bool {
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some(topic) = topics.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = save(topic)
+                && !is_gone(topic)
+            {
+                failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(topic = %topic.name, %error, "the producers of a topic are not written down");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..topics.len().min(WRITERS_MAX) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    failed.into_inner() == 0
 }
 
 /// How much of each partition may go: the producers of every batch below are on the disk.
@@ -156,7 +162,14 @@ impl Saved {
     }
 
     /// Writes down what is known now, so that batches may go. Blocks on the disk.
-    pub fn now(topic: &Topic) -> Result<Self, SaveError> {
+    pub fn now(topic: &Topic) -> Result<Self, Arc<SaveError>> {
+        let senders =
+            || topic.partitions.iter().flat_map(|it| it.intake().abroad.unsaved_senders().collect::<Vec<_>>());
+        // What came from other topics may go once their snapshots have it.
+        let senders: BTreeMap<_, _> = senders().map(|sender| (sender.id, sender)).collect();
+        for sender in senders.into_values() {
+            save(&sender)?;
+        }
         save(topic)
     }
 
@@ -177,8 +190,12 @@ impl Saved {
     }
 }
 
-/// Writes the producers of a topic down, unless they are not known yet.
-pub(super) fn save(topic: &Topic) -> Result<Saved, SaveError> {
+/// Writes the producers of a topic down, unless they are not known yet. Callers that come during a save share the next.
+pub(super) fn save(topic: &Topic) -> Result<Saved, Arc<SaveError>> {
+    topic.saves.save(topic.saves.ask(), || save_known(topic))
+}
+
+fn save_known(topic: &Topic) -> Result<Saved, SaveError> {
     let is_held = topic.partitions.iter().any(|partition| partition.intake().held);
     if is_held && !broken(Canary::SaveWhileHeld) {
         return Err(SaveError::Held);
@@ -186,28 +203,41 @@ pub(super) fn save(topic: &Topic) -> Result<Saved, SaveError> {
     write_down(topic)
 }
 
-/// Writes the producers of a topic down as they are known. A batch on its way from the journal into several logs is in
+/// Writes the producers of a topic down as they are known. One call at a time: recovery, and [`save`]. A batch on its way from the journal into several logs is in
 /// none of the pictures until it is entered where it was addressed; so the logs are to be read from its first part on.
 pub(super) fn write_down(topic: &Topic) -> Result<Saved, SaveError> {
     let Some(first) = topic.partitions.first() else { return Ok(Saved(Vec::new())) };
     // All ends before all pictures: what one picture does not hold yet lies behind the end of every log it went to.
-    let saved = Saved(topic.partitions.iter().map(|partition| partition.entered_upto()).collect());
-    let pictures = topic.partitions.iter().zip(&saved.0).map(|(partition, upto)| partition.picture(*upto));
-    let snapshot = TopicSnapshot { topic_id: topic.id, partitions: pictures.collect() };
+    let saved = Saved(topic.partitions.iter().map(|partition| partition.scan_from()).collect());
+    let (pictures, sent): (Vec<_>, Vec<_>) =
+        topic.partitions.iter().zip(&saved.0).map(|(partition, upto)| partition.picture(*upto)).unzip();
+    let snapshot = TopicSnapshot { topic_id: topic.id, partitions: pictures };
     let written = (|| {
-        // A picture must not know more than the log will after a power cut.
-        for partition in &topic.partitions {
-            partition.log.flush()?;
+        // A picture must not know more than the logs will after a power cut.
+        for partition in topic.partitions.iter().chain(sent.iter().flatten()) {
+            match partition.log.flush() {
+                // What was sent to a topic that is gone went with it.
+                Err(_) if partition.log.is_deleted() && partition.topic_id != topic.id => {}
+                flushed => _ = flushed?,
+            }
         }
         snapshot.write(&first.log)?;
         Ok(())
     })();
-    for (partition, upto) in topic.partitions.iter().zip(&saved.0) {
+    let marks = snapshot.partitions.iter().map(|picture| picture.journal_mark);
+    for (((partition, upto), mark), sent) in topic.partitions.iter().zip(&saved.0).zip(marks).zip(sent) {
+        if written.is_ok() {
+            partition.note_saved_mark(mark);
+        }
         let mut intake = partition.intake();
-        match &written {
-            Ok(()) => intake.saved_upto = intake.saved_upto.max(*upto),
-            // Whatever it was for still has to be done.
-            Err(_) => intake.unsaved.journaled = true,
+        if written.is_ok() {
+            intake.saved_upto = intake.saved_upto.max(*upto);
+            continue;
+        }
+        // Whatever it was for still has to be done.
+        intake.unsaved.journaled = true;
+        for target in &sent {
+            intake.abroad.note_sent(target);
         }
     }
     written.map(|()| saved)

@@ -24,6 +24,8 @@
 
 pub mod entry;
 
+#[cfg(test)]
+mod abroad_tests;
 mod apply;
 mod checkpoint;
 mod held;
@@ -54,7 +56,7 @@ use crate::log_dirs::LogDirs;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unplaced};
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
-use crate::stage::{self, Address, Staged};
+use crate::stage::{self, Address, Staged, SubBatch};
 use crate::topics::{Topic, TopicTable};
 
 pub use checkpoint::{SaveError, Saved};
@@ -405,7 +407,8 @@ impl Shared {
         let (staged, plugin) = match self.plugin_for(topic)? {
             Some(plugin) => {
                 let partition_count = topic.partitions.len() as i32;
-                let address = Address { topic: &topic.name, partition: partition.index, partition_count };
+                let address =
+                    Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
                 let staged = stage::run(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
                 (staged, *plugin.partitioner().digest().as_bytes())
             }
@@ -416,7 +419,7 @@ impl Shared {
         {
             return placed;
         }
-        check_targets(topic, &staged)?;
+        self.check_targets(topic, &staged)?;
         check_entry_bytes(&staged, claim)?;
         let (records, bytes) = match staged {
             Staged::Stays => {
@@ -445,7 +448,7 @@ impl Shared {
         let (stub, ticket) = ticket();
         let place = Place::Waiting(ticket);
         if let Some(claim) = claim {
-            intake.sequences.take(claim.producer_id, claim.span, place.clone(), crate::clock::now_ms());
+            intake.take(claim, place.clone());
         }
         intake.lane.routed += 1;
         self.order.push(Item {
@@ -461,6 +464,24 @@ impl Shared {
             mark: None,
         });
         Ok(place)
+    }
+
+    /// A target that takes no batches refuses this one while its numbers are still free: one whose log directory is
+    /// offline, one in another topic that is gone or held.
+    fn check_targets(&self, topic: &Arc<Topic>, staged: &Staged) -> Result<(), Refusal> {
+        let Staged::Moves(split) = staged else { return Ok(()) };
+        for part in &split.parts {
+            let target = target(&self.topics, topic, part).ok_or(Refusal::UnknownPartition)?;
+            if let Some(reason) = target.log.offline_reason() {
+                return Err(Refusal::Storage(reason));
+            }
+            if part.topic_id != topic.id && target.intake().held {
+                return Err(Refusal::Storage(format!(
+                    "{target:?} takes no batches before the route journal is carried out"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn plugin_for(&self, topic: &Topic) -> Result<Option<Arc<BoundPlugin>>, Refusal> {
@@ -502,20 +523,18 @@ fn append_if_first(
     }))
 }
 
-/// A target whose log directory is offline refuses the batch while its numbers are still free.
-fn check_targets(topic: &Topic, staged: &Staged) -> Result<(), Refusal> {
-    let Staged::Moves(split) = staged else { return Ok(()) };
-    let mut targets = split.parts.iter().filter_map(|part| topic.partition(part.partition));
-    match targets.find_map(|target| target.log.offline_reason()) {
-        Some(reason) => Err(Refusal::Storage(reason)),
-        None => Ok(()),
+/// The partition that a part of a batch for `topic` goes to; none where its topic is gone.
+fn target(topics: &TopicTable, topic: &Arc<Topic>, part: &SubBatch) -> Option<Arc<Partition>> {
+    if part.topic_id == topic.id {
+        return topic.partition(part.partition).cloned();
     }
+    topics.get_by_id(&part.topic_id)?.partition(part.partition).cloned()
 }
 
 /// Bytes of a journal entry besides those of its parts and runs: more than there are.
 const ENTRY_HEAD_BYTES: usize = 256;
 /// Bytes of an entry for each part and for each run, besides the part itself.
-const ENTRY_ITEM_BYTES: usize = 8;
+const ENTRY_ITEM_BYTES: usize = 24;
 
 /// A batch that one entry of the journal cannot hold is refused while its numbers are still free.
 fn check_entry_bytes(staged: &Staged, claim: Option<Claim>) -> Result<(), Refusal> {
@@ -625,15 +644,16 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
+    use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Uuid};
 
     use super::*;
     use crate::partition::sequence::Span;
-    use crate::stage::{Split, SubBatch};
+    use crate::stage::Split;
 
     #[test]
     fn a_batch_that_no_journal_entry_can_hold_is_refused_as_too_large() {
-        let part = |partition, length| SubBatch { partition, records: 1, bytes: vec![0; length] };
+        let part =
+            |partition, length| SubBatch { topic_id: Uuid::nil(), partition, records: 1, bytes: vec![0; length] };
         let half = JOURNAL_ENTRY_BYTES_MAX / 2;
         let moves = |length| Staged::Moves(Split { parts: vec![part(0, half), part(1, length)], runs: Vec::new() });
         let span = Span::new(ProducerEpoch(0), Sequence(0), 2);

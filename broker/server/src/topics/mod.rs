@@ -17,6 +17,9 @@ use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
 use crate::meta::{MetaError, MetadataStore, TopicRecord};
 use crate::partition::Partition;
+use crate::partition::budget::ProducerBudget;
+use crate::partition::saves::Saves;
+use crate::route::{SaveError, Saved};
 
 pub use name::{TopicNameError, check_topic_name, is_internal};
 
@@ -33,6 +36,8 @@ pub struct Topic {
     pub internal: bool,
     /// Its partitions, by index.
     pub partitions: Box<[Arc<Partition>]>,
+    /// The saves of its producers.
+    pub(crate) saves: Saves<Saved, SaveError>,
     settings: RwLock<Arc<TopicSettings>>,
 }
 
@@ -128,6 +133,8 @@ pub struct TopicTable {
     unfinished: Mutex<Vec<TopicRecord>>,
     /// Names of topics without records whose partitions a start on a full disk could not make: a later start does.
     unmade: Mutex<HashSet<String>>,
+    /// How many producers all partitions remember together.
+    pub(crate) producers: Arc<ProducerBudget>,
 }
 
 /// When the partitions of a topic are put together.
@@ -192,6 +199,7 @@ impl TopicTable {
             deleting: Mutex::default(),
             unfinished: Mutex::default(),
             unmade: Mutex::default(),
+            producers: Arc::new(ProducerBudget::new(config.producer_ids_max)),
         };
         for record in table.meta.topics()? {
             let wrong = |wrong: TopicChangeError| TopicsOpenError::Partition {
@@ -447,13 +455,13 @@ impl TopicTable {
                 options,
                 at == Occasion::Creation,
             )?;
-            let partition = Partition::open(id, Arc::clone(&name), index, log);
-            partition.map(Arc::new).map_err(|error| TopicChangeError::Log(error.to_string()))
+            Ok(Arc::new(Partition::open(id, Arc::clone(&name), index, log, &self.producers)))
         })?;
         Ok(Arc::new(Topic {
             id,
             internal: is_internal(&name),
             partitions: partitions.into(),
+            saves: Saves::default(),
             settings: RwLock::new(Arc::new(settings)),
             name,
         }))

@@ -187,7 +187,8 @@ impl Full {
         let create = |name: &str, create: &dyn Fn(&str)| {
             let name = (0..).map(|number| format!("{name}-{number}")).find(|name| {
                 create(name);
-                one.join(format!("{name}-0")).exists()
+                let is_here = |at: i32| one.join(format!("{name}-{at}")).exists();
+                is_here(0) && !(is_here(1) && is_here(2) && is_here(3))
             });
             name.expect("a topic")
         };
@@ -200,7 +201,7 @@ impl Full {
     fn fill(&self, sender: Sender) -> i32 {
         expect_taken(&self.broker, &self.topic, 0, &self.batch(sender, 0));
         fill(self.two.path());
-        let waits = (1..).find(|number| {
+        let waits = (1..100).find(|number| {
             let batch = self.batch(sender, *number);
             // A slow machine is not a full disk: sent again the batch is answered from where it went.
             wait::until("a batch to be taken or to wait for space", || {

@@ -79,7 +79,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         "prove" => return prove::run(&root, rest),
         "bench" => {
-            shell::cargo(&root, &["build", "--release", "--package", "ottla-broker"]).show()?;
+            shell::cargo(&root, &["build", "--release", "--package", "ottla"]).show()?;
             guests::build(&root)?;
             shell::cargo(&root, &["run", "--release", "--package", "ottla-bench", "--"]).args(rest).show()?;
         }

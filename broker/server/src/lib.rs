@@ -1,4 +1,4 @@
-//! The `ottla` broker: a Kafka-protocol server over `ottla_log`, and the command line around it.
+//! The `ottla` broker as a library: a Kafka-protocol server over `ottla_log`. Its command line is the crate `ottla`.
 //!
 //! Modules in the order a byte meets them:
 //!
@@ -18,12 +18,11 @@
 //! 14. [`metrics`]: what is counted, and the listener that shows it.
 //! 15. [`meta`]: topics, settings, ids and plugins as they are stored.
 //! 16. [`broker`]: all of it together, started and stopped.
-//! 17. [`cli`], [`telemetry`], [`shutdown`], [`clock`]: the command line, the log lines, the end, the time.
+//! 17. [`shutdown`], [`clock`]: the end, the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
 pub mod cleaner;
-pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
@@ -39,5 +38,4 @@ pub mod request;
 pub mod route;
 pub mod shutdown;
 pub mod stage;
-pub mod telemetry;
 pub mod topics;

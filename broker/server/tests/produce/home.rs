@@ -51,7 +51,7 @@ impl Home {
         let mut config = Config {
             data_dir: dir.path().to_owned(),
             listen: HostPort { host: "127.0.0.1".to_owned(), port: 0 },
-            plugin_compiler: Some(env!("CARGO_BIN_EXE_ottla").into()),
+            plugin_compiler: Some(std::env::current_exe().unwrap()),
             ..Config::default()
         };
         for pair in &settings {

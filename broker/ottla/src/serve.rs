@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::broker::{Broker, StartError};
-use crate::config::{Config, Durability, LoadError, broker_reference, load_file, set_pair, topic_reference};
-use crate::listener::BindError;
-use crate::shutdown::stop_signal;
+use ottla_broker::broker::{Broker, StartError};
+use ottla_broker::config::{Config, Durability, LoadError, broker_reference, load_file, set_pair, topic_reference};
+use ottla_broker::listener::BindError;
+use ottla_broker::shutdown::stop_signal;
+
 use crate::telemetry;
 
 /// The command line itself is wrong, or asks for what needs to be said twice.
@@ -19,23 +20,23 @@ const EXIT_FAILURE: u8 = 1;
 /// Runs the broker in the foreground.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_long_help = settings_help())]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Directory that holds everything the broker keeps [default: ./ottla-data]
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// Address to listen on; port 0 lets the system choose [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
-    pub listen: Option<String>,
+    pub(crate) listen: Option<String>,
     /// TOML file with settings
     #[arg(long, value_name = "FILE.toml")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// One setting, winning over the file; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// Listen on an address that others can reach, although anyone who reaches the broker can read, write and delete
     /// everything: there is no TLS and no authentication yet
     #[arg(long)]
-    pub i_accept_an_open_broker: bool,
+    pub(crate) i_accept_an_open_broker: bool,
 }
 
 /// The tables of settings, as `ottla serve --help` shows them.
@@ -50,7 +51,7 @@ fn settings_help() -> String {
 
 impl ServeArgs {
     /// The settings: defaults, then the file, then `--set`, then the options of their own.
-    pub fn config(&self) -> Result<Config, LoadError> {
+    pub(crate) fn config(&self) -> Result<Config, LoadError> {
         let mut config = Config::default();
         if let Some(path) = &self.config {
             load_file(&mut config, path)?;
@@ -69,7 +70,7 @@ impl ServeArgs {
 }
 
 /// Runs the broker until Ctrl-C or SIGTERM.
-pub fn run(args: &ServeArgs) -> ExitCode {
+pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     telemetry::init();
     let config = match args.config() {
         Ok(config) => config,

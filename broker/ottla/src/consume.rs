@@ -18,7 +18,7 @@ use super::template::Template;
 /// Arguments of `ottla consume`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
-pub(super) struct ConsumeArgs {
+pub(crate) struct ConsumeArgs {
     /// The topic
     topic: String,
     /// Only this partition; can be repeated
@@ -77,7 +77,7 @@ fn parse_from(text: &str) -> Result<From, String> {
 }
 
 /// Runs `ottla consume`.
-pub(super) async fn run(args: &ConsumeArgs, config: ClientConfig, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(args: &ConsumeArgs, config: ClientConfig, output: &mut Output) -> Result<(), Failure> {
     let mut settings = ConsumerConfig::default();
     settings.client = config;
     settings.unreachable_ms_max = 5_000;

@@ -4,6 +4,8 @@
 //! * One file per command; each has its arguments, its help and what it does.
 //! * `output` writes what was asked for to stdout, for people or as JSON; progress and errors go to stderr.
 //! * `failure` is the one list of exit codes.
+//!
+//! The only user of `clap` and of [`ottla_client`] in the broker: the broker itself is a library, [`ottla_broker`].
 
 mod consume;
 mod failure;
@@ -14,7 +16,8 @@ mod output;
 mod plugin;
 mod produce;
 mod progress;
-pub mod serve;
+mod serve;
+mod telemetry;
 mod template;
 mod topic;
 
@@ -33,7 +36,7 @@ use self::output::Output;
 /// Without a command, `ottla` runs the broker, as `ottla serve` does.
 #[derive(Debug, Parser)]
 #[command(name = "ottla", version, about, after_long_help = MAIN_HELP)]
-pub struct Cli {
+struct Cli {
     /// What to do; nothing means `serve`.
     #[command(subcommand)]
     command: Option<Command>,
@@ -64,7 +67,7 @@ Each command has its own examples: ottla help COMMAND";
 
 /// How the tools find the broker, and how they speak to you.
 #[derive(Clone, Debug, Args)]
-pub struct ConnectionArgs {
+struct ConnectionArgs {
     /// The broker to talk to; several addresses are separated by commas
     #[arg(
         long,

@@ -24,7 +24,7 @@ use super::topic::parse_pair;
 /// Arguments of `ottla produce`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
-pub(super) struct ProduceArgs {
+pub(crate) struct ProduceArgs {
     /// The topic
     topic: String,
     /// Read from this file instead of stdin
@@ -159,7 +159,7 @@ impl DeliverySink for Tally {
 }
 
 /// Runs `ottla produce`.
-pub(super) fn run(
+pub(crate) fn run(
     args: &ProduceArgs,
     config: ClientConfig,
     runtime: &Runtime,

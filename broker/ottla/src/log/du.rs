@@ -6,7 +6,7 @@ use ottla_log::inspect::PartitionUsage;
 use serde_json::json;
 
 use super::{Failure, Kind, Output, Target, failed};
-use crate::cli::progress::human_bytes;
+use crate::progress::human_bytes;
 
 pub(super) const HELP: &str = "\
 Shows what each topic takes on the disk, the largest first; for one topic or a path, what each partition takes.

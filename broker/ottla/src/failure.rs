@@ -10,7 +10,7 @@ use ottla_client::{
 
 /// Why a command failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     kind: Kind,
     /// What happened, without a full stop.
     message: String,
@@ -22,7 +22,7 @@ pub(super) struct Failure {
 
 /// The kinds of failure; each has its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Whoever reads our output stopped reading: no failure of ours.
     ReaderGone,
     /// None of those below.
@@ -65,33 +65,33 @@ impl Kind {
 }
 
 impl Failure {
-    pub(super) fn new(kind: Kind, message: impl Display) -> Self {
+    pub(crate) fn new(kind: Kind, message: impl Display) -> Self {
         Self { kind, message: message.to_string(), hint: None, code: None }
     }
 
     /// Adds what to try.
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Says it in other words.
-    pub(super) fn say(self, message: impl Display) -> Self {
+    pub(crate) fn say(self, message: impl Display) -> Self {
         Self { message: message.to_string(), ..self }
     }
 
     #[cfg(test)]
-    pub(super) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// What broker code it comes from.
-    pub(super) fn code(&self) -> Option<ErrorCode> {
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
         self.code
     }
 
     /// Says it on stderr and returns the exit code.
-    pub(super) fn report(&self, json: bool) -> ExitCode {
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
         let exit = self.kind.exit_code();
         if self.kind != Kind::ReaderGone {
             let mut stderr = io::stderr().lock();

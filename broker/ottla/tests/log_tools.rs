@@ -4,13 +4,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
+use ottla_broker::broker::Broker;
+use ottla_broker::config::{Config, HostPort, TopicSettings};
+use ottla_broker::topics::NewTopic;
 use ottla_log::{LogDir, LogOptions, PartitionName, PartitionOptions};
 use ottla_wire::Uuid;
 use ottla_wire::record::{BatchBuilder, Codec, Header};
 use serde_json::Value;
-
-use crate::harness::{TestBroker, batch};
+use tempfile::TempDir;
 
 fn log(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
@@ -25,18 +28,53 @@ fn lines(output: &Output) -> Vec<Value> {
     said(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// A broker in this process that holds a data directory and has a topic `t` of two partitions.
+async fn broker_with_a_topic(data_dir: &TempDir) -> Arc<Broker> {
+    let config = Config {
+        data_dir: data_dir.path().to_owned(),
+        listen: HostPort { host: "127.0.0.1".to_owned(), port: 0 },
+        ..Config::default()
+    };
+    let opening = move || {
+        let settings = TopicSettings::defaults(&config);
+        let (broker, _, _) = Broker::open(config, false).unwrap();
+        broker.topics.create(NewTopic { name: "t".to_owned(), partition_count: 2, settings }).unwrap();
+        broker
+    };
+    tokio::task::spawn_blocking(opening).await.unwrap()
+}
+
+/// Appends a batch to partition 0 and waits until it can be read.
+async fn append(broker: &Broker, mut batch: Vec<u8>) {
+    let topic = broker.topics.get("t").unwrap();
+    let partition = topic.partition(0).unwrap();
+    let appended = partition.log.append(&mut batch).unwrap();
+    partition.watermark.wait_for(appended.end_offset).await.unwrap();
+}
+
+/// A batch of records with these values, one millisecond apart from `timestamp` on.
+fn batch(codec: Codec, timestamp: i64, values: &[&[u8]]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(codec);
+    for (value, timestamp) in values.iter().zip(timestamp..) {
+        builder.append(timestamp, None, Some(value), std::iter::empty()).unwrap();
+    }
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes).unwrap();
+    bytes
+}
+
 #[tokio::test]
 async fn the_files_can_be_looked_at_while_a_broker_uses_them() {
-    let broker = TestBroker::start().await;
-    broker.create_topic("t", 2, &[]).await;
-    broker.append("t", 0, batch(Codec::Zstd, 1_700_000_000_000, &[b"one", b"two"])).await;
+    let directory = tempfile::tempdir().unwrap();
+    let broker = broker_with_a_topic(&directory).await;
+    append(&broker, batch(Codec::Zstd, 1_700_000_000_000, &[b"one", b"two"])).await;
     let mut builder = BatchBuilder::new(Codec::None);
     let headers = [Header { key: b"who", value: Some(b"me") }];
     builder.append(1_700_000_000_500, Some(b"\xffkey"), None, headers.into_iter()).unwrap();
     let mut bytes = Vec::new();
     builder.finish(&mut bytes).unwrap();
-    broker.append("t", 0, bytes).await;
-    let data_dir = broker.data_dir().to_str().unwrap().to_owned();
+    append(&broker, bytes).await;
+    let data_dir = directory.path().to_str().unwrap().to_owned();
 
     let dumped = log(&["dump", "t:0", "--records", "--json", "--data-dir", &data_dir]);
     let dumped = lines(&dumped);

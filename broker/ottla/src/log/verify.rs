@@ -4,7 +4,7 @@ use ottla_log::inspect::{PartitionFiles, PartitionReport, Problem, SegmentReader
 use serde_json::json;
 
 use super::{Failure, Kind, Output, Target};
-use crate::cli::progress::{Progress, human_bytes};
+use crate::progress::{Progress, human_bytes};
 
 pub(super) const HELP: &str = "\
 Reads every byte of the partitions and checks it against everything that vouches for it: the CRC of each batch, offsets

@@ -11,11 +11,11 @@ use serde_json::{Map, Value, json};
 
 use super::failure::{Failure, Kind};
 use super::output::Output;
-use crate::config::topic_reference;
+use ottla_broker::config::topic_reference;
 
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
-pub(super) enum TopicCommand {
+pub(crate) enum TopicCommand {
     /// Create a topic
     #[command(after_long_help = CREATE_HELP)]
     Create(CreateArgs),
@@ -81,7 +81,7 @@ fn set_help() -> String {
 
 /// Arguments of `ottla topic create`.
 #[derive(Debug, Args)]
-pub(super) struct CreateArgs {
+pub(crate) struct CreateArgs {
     /// Its name: letters, digits, `.`, `_` and `-`
     topic: String,
     /// How many partitions; the broker's default if not given
@@ -100,7 +100,7 @@ pub(super) struct CreateArgs {
 
 /// Arguments of `ottla topic set`.
 #[derive(Debug, Args)]
-pub(super) struct SetArgs {
+pub(crate) struct SetArgs {
     /// The topic
     topic: String,
     /// Settings and their new values
@@ -112,7 +112,7 @@ pub(super) struct SetArgs {
 }
 
 /// Reads `KEY=VALUE`; the value may be empty and may have `=` in it.
-pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is not of the form KEY=VALUE")),
@@ -120,7 +120,7 @@ pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs one of them.
-pub(super) async fn run(command: TopicCommand, config: ClientConfig, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(command: TopicCommand, config: ClientConfig, output: &mut Output) -> Result<(), Failure> {
     let admin = Admin::new(config)?;
     match command {
         TopicCommand::Create(args) => create(&admin, &args, output).await,

@@ -7,23 +7,23 @@ use serde_json::Value;
 use super::failure::Failure;
 
 /// Writes to stdout; a reader that went away surfaces as [`Failure`] of kind `ReaderGone`, at the latest in `finish`.
-pub(super) struct Output {
+pub(crate) struct Output {
     json: bool,
     stdout: BufWriter<Stdout>,
 }
 
 impl Output {
-    pub(super) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         Self { json, stdout: BufWriter::with_capacity(64 * 1024, io::stdout()) }
     }
 
     /// Whether to answer in JSON.
-    pub(super) fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
     /// Says `sentence`, or `value` to a script.
-    pub(super) fn say(&mut self, sentence: &str, value: &Value) -> Result<(), Failure> {
+    pub(crate) fn say(&mut self, sentence: &str, value: &Value) -> Result<(), Failure> {
         if self.json {
             return self.json_line(value);
         }
@@ -31,39 +31,39 @@ impl Output {
     }
 
     /// A line of JSON.
-    pub(super) fn json_line(&mut self, value: &Value) -> Result<(), Failure> {
+    pub(crate) fn json_line(&mut self, value: &Value) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.stdout, value).map_err(io::Error::from)?;
         Ok(self.stdout.write_all(b"\n")?)
     }
 
     /// A table for people: the first row is the head. Numbers (and what looks like them) stand to the right.
-    pub(super) fn table(&mut self, rows: &[Vec<String>]) -> Result<(), Failure> {
+    pub(crate) fn table(&mut self, rows: &[Vec<String>]) -> Result<(), Failure> {
         Ok(self.stdout.write_all(lay_out(rows).as_bytes())?)
     }
 
     /// A line for people.
-    pub(super) fn line(&mut self, line: &str) -> Result<(), Failure> {
+    pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
         Ok(writeln!(self.stdout, "{line}")?)
     }
 
     /// Bytes as they are.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         Ok(self.stdout.write_all(bytes)?)
     }
 
     /// Lets everything written so far appear.
-    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         Ok(self.stdout.flush()?)
     }
 
     /// The end.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.flush()
     }
 }
 
 /// A remark on stderr, for people at a terminal only.
-pub(super) fn remark(words: &str) {
+pub(crate) fn remark(words: &str) {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
         // A remark that nobody can read is no failure.

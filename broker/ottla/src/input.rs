@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// How records are told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum InputFormat {
+pub(crate) enum InputFormat {
     /// Every line is a value, or key and value with --key-separator
     #[default]
     Lines,
@@ -19,25 +19,25 @@ pub(super) enum InputFormat {
 
 /// A record as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct InputRecord {
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) value: Option<Vec<u8>>,
-    pub(super) headers: Vec<(String, Option<Vec<u8>>)>,
-    pub(super) partition: Option<i32>,
-    pub(super) timestamp_ms: Option<i64>,
+pub(crate) struct InputRecord {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) partition: Option<i32>,
+    pub(crate) timestamp_ms: Option<i64>,
 }
 
 /// How keys are found.
 #[derive(Clone, Debug, Default)]
-pub(super) struct KeyRule {
+pub(crate) struct KeyRule {
     /// Lines: what stands between key and value.
-    pub(super) separator: Option<String>,
+    pub(crate) separator: Option<String>,
     /// Stanzas: the field whose text is the key.
-    pub(super) field: Option<String>,
+    pub(crate) field: Option<String>,
 }
 
 /// Reads records one after another.
-pub(super) struct RecordReader<R> {
+pub(crate) struct RecordReader<R> {
     from: R,
     format: InputFormat,
     keys: KeyRule,
@@ -46,7 +46,7 @@ pub(super) struct RecordReader<R> {
 
 /// What is wrong with the input.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InputError {
+pub(crate) enum InputError {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -61,12 +61,12 @@ pub(super) enum InputError {
 }
 
 impl<R: BufRead> RecordReader<R> {
-    pub(super) fn new(from: R, format: InputFormat, keys: KeyRule) -> Self {
+    pub(crate) fn new(from: R, format: InputFormat, keys: KeyRule) -> Self {
         Self { from, format, keys, line: 0 }
     }
 
     /// The next record; none at the end of the input.
-    pub(super) fn next(&mut self) -> Result<Option<InputRecord>, InputError> {
+    pub(crate) fn next(&mut self) -> Result<Option<InputRecord>, InputError> {
         match self.format {
             InputFormat::Lines => self.line_record(),
             InputFormat::Stanzas => self.stanza_record(),

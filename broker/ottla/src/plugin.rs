@@ -13,7 +13,7 @@ use super::progress::{Progress, human_bytes};
 
 /// What to do with plugins.
 #[derive(Debug, Subcommand)]
-pub(super) enum PluginCommand {
+pub(crate) enum PluginCommand {
     /// Upload a plugin; pushing the same name again makes its next version
     #[command(after_long_help = PUSH_HELP)]
     Push(PushArgs),
@@ -54,7 +54,7 @@ pub(super) enum PluginCommand {
 
 /// Arguments of `ottla plugin push`.
 #[derive(Debug, Args)]
-pub(super) struct PushArgs {
+pub(crate) struct PushArgs {
     /// The WebAssembly component
     file: PathBuf,
     /// Its name on the broker; the file's name without `.wasm` if not given
@@ -99,7 +99,7 @@ A plugin that a topic uses is not removed: take it from the topic first, with
 ottla topic set packages --unset ottla.partitioner";
 
 /// Runs one of them.
-pub(super) async fn run(command: PluginCommand, config: ClientConfig, output: &mut Output) -> Result<(), Failure> {
+pub(crate) async fn run(command: PluginCommand, config: ClientConfig, output: &mut Output) -> Result<(), Failure> {
     let admin = Admin::new(config)?;
     match command {
         PluginCommand::Push(args) => push(&admin, &args, output).await,

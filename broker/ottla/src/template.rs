@@ -4,7 +4,7 @@ use ottla_client::RecordRef;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Template {
+pub(crate) struct Template {
     pieces: Vec<Piece>,
 }
 
@@ -24,7 +24,7 @@ enum Piece {
 impl Template {
     /// Reads a template: `{key}`, `{value}`, `{topic}`, `{partition}`, `{offset}`, `{timestamp}`, `{headers}`,
     /// `{header:NAME}`; `\n`, `\t`, `\0`, `\\`; `{{` and `}}` are braces.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut plain = Vec::new();
         let mut rest = text;
@@ -59,7 +59,7 @@ impl Template {
     }
 
     /// Writes a record. A null key or value is written as nothing.
-    pub(super) fn write(&self, record: RecordRef<'_>, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, record: RecordRef<'_>, out: &mut Vec<u8>) {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ottla_broker::cli::main()
+    ottla_cli::main()
 }

@@ -10,7 +10,7 @@ use ottla_wire::record::{Batch, Record, TimestampType};
 use serde_json::{Value, json};
 
 use super::{Failure, Kind, Output, Target};
-use crate::cli::instant::show_utc;
+use crate::instant::show_utc;
 
 /// Records that unpack to more than this are not shown.
 const UNPACKED_MAX_BYTES: usize = 1 << 30;
@@ -30,7 +30,7 @@ Examples:
 
 /// Arguments of `ottla log dump`.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct DumpArgs {
+pub(crate) struct DumpArgs {
     #[command(flatten)]
     target: Target,
     /// Print the records as well

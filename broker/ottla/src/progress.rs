@@ -10,7 +10,7 @@ const SILENT: Duration = Duration::from_millis(500);
 const PERIOD: Duration = Duration::from_millis(200);
 
 /// See the module.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     visible: bool,
     shown: bool,
     started: Instant,
@@ -19,18 +19,18 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Work begins.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let now = Instant::now();
         Self { visible: stderr().is_terminal(), shown: false, started: now, next: now + SILENT }
     }
 
     /// Time since the work began.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Shows the words if it is time to.
-    pub(super) fn show(&mut self, words: impl FnOnce() -> String) {
+    pub(crate) fn show(&mut self, words: impl FnOnce() -> String) {
         if !self.visible || Instant::now() < self.next {
             return;
         }
@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// Takes the line away.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
             let _ = write!(stderr(), "\r\x1b[K");
         }
@@ -55,7 +55,7 @@ impl Drop for Progress {
 }
 
 /// A number of bytes as people read it: `1.4 MiB`.
-pub(super) fn human_bytes(bytes: u64) -> String {
+pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;

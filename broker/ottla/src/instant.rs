@@ -2,7 +2,7 @@
 //! milliseconds since 1970.
 
 /// Milliseconds since 1970, or none if it is no point in time.
-pub(super) fn parse_utc(text: &str) -> Option<i64> {
+pub(crate) fn parse_utc(text: &str) -> Option<i64> {
     if let Ok(ms) = text.parse::<i64>() {
         return (ms >= 0).then_some(ms);
     }
@@ -18,7 +18,7 @@ pub(super) fn parse_utc(text: &str) -> Option<i64> {
 }
 
 /// `2026-01-31 12:30:59`.
-pub(super) fn show_utc(ms: i64) -> String {
+pub(crate) fn show_utc(ms: i64) -> String {
     let seconds = ms.div_euclid(1000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date_of(days);

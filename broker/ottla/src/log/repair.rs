@@ -8,7 +8,7 @@ use ottla_log::inspect::{Cut, Repair, RepairError, RepairPlan};
 use serde_json::json;
 
 use super::{Failure, Kind, Output, Target};
-use crate::cli::progress::human_bytes;
+use crate::progress::human_bytes;
 
 pub(super) const HELP: &str = "\
 Cuts off what a crash left unfinished at the end of a partition, which is what the next start of the broker does as well.
@@ -28,7 +28,7 @@ Examples:
 
 /// Arguments of `ottla log repair`.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct RepairArgs {
+pub(crate) struct RepairArgs {
     #[command(flatten)]
     target: Target,
     /// Do not ask

@@ -17,6 +17,7 @@ mod plugin;
 mod produce;
 mod progress;
 mod serve;
+mod signal;
 mod telemetry;
 mod template;
 mod topic;

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ottla_broker::broker::{Broker, StartError};
+use ottla_broker::broker::Broker;
 use ottla_broker::config::{Config, Durability, LoadError, broker_reference, load_file, set_pair, topic_reference};
-use ottla_broker::listener::BindError;
-use ottla_broker::shutdown::stop_signal;
+use ottla_broker::serve::Listeners;
+use ottla_front::BindError;
 
+use crate::signal::stop_signal;
 use crate::telemetry;
 
 /// The command line itself is wrong, or asks for what needs to be said twice.
@@ -90,10 +91,8 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let open = matches!(
-                error.downcast_ref(),
-                Some(StartError::Bind(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. }))
-            );
+            let open =
+                matches!(error.downcast_ref(), Some(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. }));
             fail(&*error, if open { EXIT_USAGE } else { EXIT_FAILURE })
         }
     }
@@ -105,13 +104,17 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
-    let opened = tokio::task::spawn_blocking(move || Broker::open(config, accept_open)).await?;
-    let (broker, listener, report) = opened?;
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let listeners = Listeners::bind(&config, accept_open)?;
+        let (broker, report) = Broker::open(config, listeners.clients_on())?;
+        Ok((listeners, broker, report))
+    });
+    let (listeners, broker, report) = opened.await??;
     let stop = stop_signal()?;
     if report.is_news() {
         say(&report.to_string());
     }
-    say(&welcome(&broker));
+    say(&welcome(&broker, &listeners));
     let stopper = tokio::spawn({
         let broker = Arc::clone(&broker);
         async move {
@@ -128,7 +131,7 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
             broker.shutdown.begin();
         }
     });
-    broker.serve(listener).await;
+    ottla_broker::serve::serve(Arc::clone(&broker), listeners).await;
     stopper.abort();
     failing.abort();
     let closing = Arc::clone(&broker);
@@ -143,8 +146,8 @@ fn say(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-fn welcome(broker: &Broker) -> String {
-    let addr = broker.listening_on();
+fn welcome(broker: &Broker, listeners: &Listeners) -> String {
+    let addr = listeners.clients_on();
     let data_dir = &broker.config.data_dir;
     let data_dir = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.clone());
     let durability = match broker.config.durability {
@@ -153,7 +156,8 @@ fn welcome(broker: &Broker) -> String {
     };
     let (version, topics) = (env!("CARGO_PKG_VERSION"), broker.topics.len());
     let data_dir = data_dir.display();
-    let metrics = broker.metrics_on().map(|addr| format!("metrics     http://{addr}/metrics\n  ")).unwrap_or_default();
+    let metrics =
+        listeners.metrics_on().map(|addr| format!("metrics     http://{addr}/metrics\n  ")).unwrap_or_default();
     format!(
         "ottla {version} listening on {addr}\n  \
          data in     {data_dir} ({topics} topics)\n  \

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use ottla_broker::broker::Broker;
-use ottla_broker::config::{Config, HostPort, TopicSettings};
+use ottla_broker::config::{Config, TopicSettings};
 use ottla_broker::topics::NewTopic;
 use ottla_log::{LogDir, LogOptions, PartitionName, PartitionOptions};
 use ottla_wire::Uuid;
@@ -30,14 +30,10 @@ fn lines(output: &Output) -> Vec<Value> {
 
 /// A broker in this process that holds a data directory and has a topic `t` of two partitions.
 async fn broker_with_a_topic(data_dir: &TempDir) -> Arc<Broker> {
-    let config = Config {
-        data_dir: data_dir.path().to_owned(),
-        listen: HostPort { host: "127.0.0.1".to_owned(), port: 0 },
-        ..Config::default()
-    };
+    let config = Config { data_dir: data_dir.path().to_owned(), ..Config::default() };
     let opening = move || {
         let settings = TopicSettings::defaults(&config);
-        let (broker, _, _) = Broker::open(config, false).unwrap();
+        let (broker, _) = Broker::open(config, ([127, 0, 0, 1], 9092).into()).unwrap();
         broker.topics.create(NewTopic { name: "t".to_owned(), partition_count: 2, settings }).unwrap();
         broker
     };

@@ -4,26 +4,22 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_front::{Peer, Shutdown};
 use ottla_log::RecoveryReport;
 use ottla_plugin_host::{Compiler, Host, HostOptions, Limits};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort};
-use crate::connection::BufferPool;
-use crate::listener::{self, BindError};
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetadataStore};
 use crate::metrics::Metrics;
 use crate::plugins::PluginRegistry;
 use crate::producer_ids::ProducerIds;
-use crate::request::Peer;
 use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router};
-use crate::shutdown::Shutdown;
 use crate::topics::{TopicTable, TopicsOpenError};
 
 /// The hidden subcommand of the binary that compiles a plugin.
@@ -56,15 +52,12 @@ pub struct Broker {
     pub cleaner: Cleaner,
     /// Says that the broker stops.
     pub shutdown: Shutdown,
-    /// Receive buffers between two uses.
-    pub buffers: BufferPool,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Reads that may wait for the disk, which have threads of their own: so many at a time.
     pub cold_reads: Semaphore,
-    /// The listener for metrics, until it is served.
-    metrics_listener: Mutex<Option<TcpListener>>,
-    metrics_on: Option<SocketAddr>,
+    /// What the start found, for each directory that could be opened.
+    pub recovery: Vec<RecoveryReport>,
     /// Where the broker listens, the port filled in.
     listening_on: SocketAddr,
 }
@@ -115,9 +108,6 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// The address cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Log(#[from] LogDirsError),
@@ -141,17 +131,9 @@ pub enum StopError {
 }
 
 impl Broker {
-    /// Takes the address, then opens the data directory: an address in use is known before recovery takes its time.
-    /// Nobody is served before [`serve`](Self::serve). Blocks on the disk; needs a tokio runtime for the listener.
-    pub fn open(config: Config, accept_open: bool) -> Result<(Arc<Self>, TcpListener, StartReport), StartError> {
-        let addr = listener::listen_address(&config.listen, accept_open)?;
-        let listener = listener::bind(addr)?;
-        let metrics_listener = match &config.metrics_listen {
-            Some(listen) => Some(listener::bind(listener::listen_address(listen, accept_open)?)?),
-            None => None,
-        };
-        let metrics_on = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let listening_on = listener.local_addr().map_err(|source| BindError::Refused { addr, source })?;
+    /// Opens the data directory for a broker that clients reach at `listening_on`. It serves no client before
+    /// [`serve`](crate::serve::serve). Blocks on the disk.
+    pub fn open(config: Config, listening_on: SocketAddr) -> Result<(Arc<Self>, StartReport), StartError> {
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
         let (log, recovery) = LogDirs::open(&config)?;
@@ -171,17 +153,15 @@ impl Broker {
             cluster_id: meta.cluster_id().to_owned(),
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
             shutdown: Shutdown::default(),
-            buffers: BufferPool::default(),
-            metrics: Arc::default(),
+            metrics: Metrics::default(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
-            metrics_listener: Mutex::new(metrics_listener),
-            metrics_on,
             meta,
             log,
             topics,
             plugins,
             router,
             cleaner,
+            recovery: recovery.clone(),
             listening_on,
             config,
         };
@@ -200,18 +180,7 @@ impl Broker {
                 "log directory recovered"
             );
         }
-        let broker = Arc::new(broker);
-        broker.metrics.attach(Arc::downgrade(&broker), recovery.clone());
-        Ok((broker, listener, StartReport { recovery, missing, route }))
-    }
-
-    /// Serves clients until [`Shutdown::begin`].
-    pub async fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let metrics_listener = self.metrics_listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(metrics_listener) = metrics_listener {
-            tokio::spawn(crate::metrics::http::serve(metrics_listener, Arc::clone(self)));
-        }
-        listener::serve(listener, Arc::clone(self)).await;
+        Ok((Arc::new(broker), StartReport { recovery, missing, route }))
     }
 
     /// Flushes everything and leaves the clean-shutdown marker. Blocks on the disk.
@@ -225,11 +194,6 @@ impl Broker {
     /// Where the broker listens, the port filled in.
     pub fn listening_on(&self) -> SocketAddr {
         self.listening_on
-    }
-
-    /// Where metrics are served, the port filled in.
-    pub fn metrics_on(&self) -> Option<SocketAddr> {
-        self.metrics_on
     }
 
     /// The address that `peer` is told to connect to.

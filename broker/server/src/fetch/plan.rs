@@ -261,7 +261,7 @@ fn locate_failed(broker: &Broker, partition: &Partition, error: &LocateError) ->
             ErrorCode::CorruptMessage
         }
         LocateError::Io { .. } => {
-            broker.metrics.read_errors.inc();
+            broker.metrics.front.read_errors.inc();
             tracing::error!("a fetch from {topic}-{index} failed: {error}");
             ErrorCode::KafkaStorageError
         }

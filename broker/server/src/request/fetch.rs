@@ -21,7 +21,6 @@ use super::{CloseReason, Frame, Peer, Piece, Reply, RequestHead, Response, decod
 use crate::broker::Broker;
 use crate::fetch::Plan;
 use crate::fetch::plan::{Patience, WaitsForDisk};
-use crate::partition::Partition;
 use crate::partition::watermark::Bell;
 
 const READ_COMMITTED: i8 = 1;
@@ -87,13 +86,13 @@ fn respond(broker: &Broker, head: RequestHead, request: &FetchRequest<'_>, plan:
     let mut ranges = Vec::new();
     let topics = request.topics.iter().zip(plan.topics).map(|(wanted, planned)| {
         let partitions = wanted.partitions.iter().zip(planned).map(|(wanted, planned)| {
-            let records = match (planned.range, planned.partition) {
-                (Some(range), Some(partition)) => {
+            let records = match planned.range {
+                Some(range) => {
                     let bytes = range.bytes;
-                    ranges.push((range, partition));
+                    ranges.push(range);
                     FetchRecords::Region { bytes }
                 }
-                _ => FetchRecords::default(),
+                None => FetchRecords::default(),
             };
             if planned.error_code != ErrorCode::None {
                 broker.metrics.note_error(head.key, planned.error_code);
@@ -122,14 +121,14 @@ fn respond(broker: &Broker, head: RequestHead, request: &FetchRequest<'_>, plan:
 }
 
 /// Puts the ranges into the holes of the frame.
-fn assemble(frame: FetchFrame, ranges: Vec<(FileRange, Arc<Partition>)>) -> Response {
+fn assemble(frame: FetchFrame, ranges: Vec<FileRange>) -> Response {
     let FetchFrame { head, holes } = frame;
     let head = Bytes::from(head);
     let mut rest = Vec::with_capacity(2 * holes.len());
     let first = holes.first().map_or(head.len(), |hole| hole.position);
     let ends = holes.iter().skip(1).map(|hole| hole.position).chain(std::iter::once(head.len()));
-    for ((hole, end), (range, partition)) in holes.iter().zip(ends).zip(ranges) {
-        rest.push(Piece::File(range, partition));
+    for ((hole, end), range) in holes.iter().zip(ends).zip(ranges) {
+        rest.push(Piece::File(range));
         if hole.position < end {
             rest.push(Piece::Bytes(head.slice(hole.position..end)));
         }

@@ -17,32 +17,17 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
-mod peer;
 mod produce;
 mod push_plugin;
-mod reply;
 
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use ottla_front::{CloseReason, Peer, Piece, Reply, RequestHead, Response, Service, Turn};
 use ottla_wire::api::Audience;
 use ottla_wire::{ApiKey, ApiVersion, Message, decode_request, split_request};
 
 use crate::broker::Broker;
-
-pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
-pub use reply::{CloseReason, Piece, Reply, Response};
-
-/// The part of a request header that handlers need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestHead {
-    /// Which API.
-    pub key: ApiKey,
-    /// In which version: always one that is served.
-    pub version: i16,
-    /// The client's number for the request, which its answer carries.
-    pub correlation_id: i32,
-}
 
 /// The body of a request, without its header. Handlers own it: produce assigns offsets in place.
 pub type Frame = BytesMut;
@@ -75,73 +60,39 @@ fn handler(key: ApiKey) -> Handler {
     }
 }
 
-/// The requests of one connection that one read brought, handled in their order. Produce requests that follow each other
-/// go to the log together.
-pub struct Turn<'a> {
-    broker: &'a Arc<Broker>,
-    peer: &'a Arc<Peer>,
-    joined: produce::Joined,
-    replies: Vec<(Reply, usize)>,
-}
+/// Produce requests that follow each other in one turn go to the log together; each other request is handled by itself.
+impl Service for Broker {
+    type Joined = produce::Joined;
 
-impl<'a> Turn<'a> {
-    /// A turn in which nothing has been handled.
-    pub fn new(broker: &'a Arc<Broker>, peer: &'a Arc<Peer>) -> Self {
-        Self { broker, peer, joined: produce::Joined::default(), replies: Vec::new() }
-    }
-
-    /// Requests that have been handled and have no reply yet.
-    pub fn waiting(&self) -> usize {
-        self.joined.len()
-    }
-
-    /// The bytes of those requests.
-    pub fn waiting_bytes(&self) -> usize {
-        self.joined.bytes()
-    }
-
-    /// Handles one frame, the 4-byte length taken off.
-    pub fn handle(&mut self, frame: BytesMut) {
+    fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<produce::Joined>) {
         let bytes = frame.len();
-        let opened = open(self.peer, frame);
+        let opened = open(peer, frame);
         if let Ok((head, _)) = &opened {
-            self.broker.metrics.note_request(head.key);
+            self.metrics.note_request(head.key);
         }
         match opened {
             Ok((head, body)) if head.key == ApiKey::Produce => {
-                if !self.joined.add(self.broker, head, body) {
-                    self.finish();
+                if !turn.join(body.len()).add(self, head, body) {
+                    self.finish(peer, turn);
                 }
             }
             Ok((head, body)) => {
-                self.finish();
-                let reply = handler(head.key)(self.broker, self.peer, head, body);
-                self.replies.push((reply, bytes));
+                self.finish(peer, turn);
+                turn.push(handler(head.key)(self, peer, head, body), bytes);
             }
             Err(refused) => {
-                self.finish();
-                self.replies.push((*refused, bytes));
+                self.finish(peer, turn);
+                turn.push(*refused, bytes);
             }
         }
     }
 
-    /// Ends the connection behind what has been handled.
-    pub fn close(&mut self, reason: CloseReason) {
-        self.finish();
-        self.replies.push((Reply::Close(reason), 0));
-    }
-
-    /// Makes every reply due that is not.
-    pub fn finish(&mut self) {
-        if self.joined.len() > 0 {
-            let joined = std::mem::take(&mut self.joined);
-            self.replies.extend(joined.send(self.broker, self.peer));
+    fn finish(self: &Arc<Self>, peer: &Arc<Peer>, turn: &mut Turn<produce::Joined>) {
+        if let Some(joined) = turn.take_joined() {
+            for (reply, bytes) in joined.send(self, peer) {
+                turn.push(reply, bytes);
+            }
         }
-    }
-
-    /// Takes the replies that are due, in the order of their requests, each with the bytes of its request.
-    pub fn replies(&mut self) -> impl Iterator<Item = (Reply, usize)> {
-        self.replies.drain(..)
     }
 }
 

@@ -1,22 +1,34 @@
-//! What is looked up when somebody asks for metrics: it costs nothing otherwise.
+//! All metrics as one page. The state of logs and directories is looked up for it and costs nothing otherwise.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{PoisonError, Weak};
+use std::sync::Arc;
 
 use ottla_log::Distribution;
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
 
 use crate::broker::Broker;
 use crate::log_dirs::LogDirectory;
 
+/// Everything, in the text format that Prometheus reads. Asks the disks, so it may wait for them.
+pub fn text(broker: &Arc<Broker>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("ottla");
+    broker.metrics.register(&mut registry);
+    registry.register_collector(Box::new(State(Arc::clone(broker))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
 /// The state of a broker.
-pub(super) struct State(pub(super) Weak<Broker>);
+struct State(Arc<Broker>);
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,12 +45,12 @@ fn directory_of(directory: &LogDirectory) -> Labels {
 
 impl Collector for State {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(broker) = self.0.upgrade() else { return Ok(()) };
+        let broker = &*self.0;
         let mut page = Page(encoder);
-        page.partitions(&broker)?;
-        page.directories(&broker)?;
-        page.cleaner(&broker)?;
-        page.recovery(&broker)
+        page.partitions(broker)?;
+        page.directories(broker)?;
+        page.cleaner(broker)?;
+        page.recovery(broker)
     }
 }
 
@@ -195,7 +207,7 @@ impl Page<'_> {
     }
 
     fn recovery(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let reports = broker.metrics.recovery.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reports = &broker.recovery;
         let mut gauge = |name: &str, help: &str, value: fn(&ottla_log::RecoveryReport) -> f64| {
             let values = reports.iter().map(|it| (vec![("directory", it.path.display().to_string())], value(it)));
             self.gauge(name, help, values)

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::page;
 use crate::broker::Broker;
 
 /// Connections served at once; more wait to be accepted.
@@ -113,7 +114,7 @@ async fn answer(path: &str, broker: &Arc<Broker>) -> Page {
         "/metrics" => {
             let broker = Arc::clone(broker);
             // It asks the disks how much is left.
-            match tokio::task::spawn_blocking(move || broker.metrics.text()).await {
+            match tokio::task::spawn_blocking(move || page::text(&broker)).await {
                 Ok(Ok(text)) => Page { status: "200 OK", kind: METRICS_TYPE, text },
                 _ => Page::text("500 Internal Server Error", "the metrics cannot be shown\n"),
             }

@@ -1,16 +1,12 @@
-//! What a handler hands back to the connection: an answer now, later, never, or the end of the connection.
+//! What the service hands back to the connection: an answer now, later, never, or the end of the connection.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_log::FileRange;
-use ottla_wire::{ApiVersion, DecodeError, Message};
-
-use super::RequestHead;
-use crate::partition::Partition;
+use ottla_wire::{ApiKey, ApiVersion, DecodeError, Message};
 
 /// What becomes of one request. Replies leave in the order of their requests, whatever their kind.
 pub enum Reply {
@@ -81,6 +77,17 @@ impl fmt::Debug for Reply {
     }
 }
 
+/// The part of a request header that an answer depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Which API.
+    pub key: ApiKey,
+    /// In which version: always one that is served.
+    pub version: i16,
+    /// The client's number for the request, which its answer carries.
+    pub correlation_id: i32,
+}
+
 /// A whole response frame, length and header included, as pieces that leave one after the other.
 #[derive(Debug)]
 pub struct Response {
@@ -95,8 +102,8 @@ pub struct Response {
 pub enum Piece {
     /// Bytes in memory.
     Bytes(Bytes),
-    /// Record batches in a segment file, which the kernel copies to the socket, and whose they are.
-    File(FileRange, Arc<Partition>),
+    /// Record batches in a segment file, which the kernel copies to the socket.
+    File(FileRange),
 }
 
 impl Piece {
@@ -104,7 +111,7 @@ impl Piece {
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(range, _) => u64::from(range.bytes),
+            Self::File(range) => u64::from(range.bytes),
         }
     }
 
@@ -133,7 +140,7 @@ impl Response {
     }
 }
 
-/// Why the broker ends a connection; the log line carries it beside the address of the peer.
+/// Why the server ends a connection; the log line carries it beside the address of the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloseReason {
     /// A length field that no request can have.
@@ -147,10 +154,10 @@ pub enum CloseReason {
         /// The limit.
         bytes_max: i32,
     },
-    /// A key the broker does not serve.
+    /// A key that is not served.
     #[error("API key {0} is not served")]
     UnknownApi(i16),
-    /// A version the broker does not serve.
+    /// A version that is not served.
     #[error("version {version} of API {api} is not served")]
     UnsupportedVersion {
         /// The API by name.
@@ -164,7 +171,7 @@ pub enum CloseReason {
     /// A produce with acks=0 failed, and closing is the only way to say so.
     #[error("a produce request with acks=0 failed: {0}")]
     UnacknowledgedFailure(String),
-    /// A handler panicked.
+    /// The service failed on a request, for example because it panicked.
     #[error("the broker failed on a request: {0}")]
     Internal(String),
 }

@@ -6,12 +6,11 @@
 //! A frame's length is believed only as its bytes arrive: the buffer doubles, and half a frame of 100 MiB costs what
 //! came of it.
 
-use std::sync::{Mutex, PoisonError};
-
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
+use parking_lot::Mutex;
 
-use crate::request::CloseReason;
+use crate::reply::CloseReason;
 
 /// Room that one read finds at least when it begins a frame; many small requests arrive in one read.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -27,19 +26,19 @@ const LENGTH_BYTES: usize = 4;
 
 /// Receive buffers that wait for a reader.
 #[derive(Debug, Default)]
-pub struct BufferPool {
+pub(crate) struct BufferPool {
     usual: Mutex<Vec<BytesMut>>,
     large: Mutex<Vec<BytesMut>>,
 }
 
 impl BufferPool {
     fn take(&self) -> BytesMut {
-        let pooled = self.usual.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let pooled = self.usual.lock().pop();
         pooled.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES))
     }
 
     fn take_large(&self) -> BytesMut {
-        let pooled = self.large.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let pooled = self.large.lock().pop();
         pooled.unwrap_or_else(|| BytesMut::with_capacity(STEP_BYTES))
     }
 
@@ -52,7 +51,7 @@ impl BufferPool {
         } else {
             return;
         };
-        let mut pooled = pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pooled = pool.lock();
         // One that grew beyond a step was for a frame that is an exception.
         if pooled.len() < most && buffer.capacity() < 2 * STEP_BYTES {
             pooled.push(buffer);
@@ -62,7 +61,7 @@ impl BufferPool {
 
 /// The bytes of one connection that are not yet a frame.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     buffer: BytesMut,
     frame_bytes_max: i32,
     /// The frame that has begun, or the last one before it, is a large one.
@@ -70,12 +69,12 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(frame_bytes_max: i32) -> Self {
+    pub(crate) fn new(frame_bytes_max: i32) -> Self {
         Self { buffer: BytesMut::new(), frame_bytes_max, large: false }
     }
 
     /// Somewhere to read into: as much as the rest of a large frame that has begun, or many small ones, take.
-    pub(super) fn room(&mut self, pool: &BufferPool) -> Limit<&mut BytesMut> {
+    pub(crate) fn room(&mut self, pool: &BufferPool) -> Limit<&mut BytesMut> {
         if self.buffer.capacity() == 0 {
             self.buffer = if self.large { pool.take_large() } else { pool.take() };
         }
@@ -93,7 +92,7 @@ impl Inbox {
     }
 
     /// Somewhere to read on while earlier frames in the buffer are still in use, if the next one has begun and fits.
-    pub(super) fn more_room(&mut self) -> Option<Limit<&mut BytesMut>> {
+    pub(crate) fn more_room(&mut self) -> Option<Limit<&mut BytesMut>> {
         let missing = self.missing()?;
         (self.spare() >= missing + LENGTH_BYTES).then(|| self.limited())
     }
@@ -127,14 +126,14 @@ impl Inbox {
     }
 
     /// Gives the buffer back when there is nothing in it.
-    pub(super) fn rest(&mut self, pool: &BufferPool) {
+    pub(crate) fn rest(&mut self, pool: &BufferPool) {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             pool.give_back(std::mem::take(&mut self.buffer));
         }
     }
 
     /// Takes out the next frame, without its length, if all of it is there.
-    pub(super) fn next_frame(&mut self) -> Result<Option<BytesMut>, CloseReason> {
+    pub(crate) fn next_frame(&mut self) -> Result<Option<BytesMut>, CloseReason> {
         let Some(length) = self.length() else { return Ok(None) };
         if length < 0 {
             return Err(CloseReason::NegativeFrame(length));
@@ -151,7 +150,7 @@ impl Inbox {
     }
 
     /// Bytes that wait for the rest of their frame.
-    pub(super) fn waiting_bytes(&self) -> usize {
+    pub(crate) fn waiting_bytes(&self) -> usize {
         self.buffer.len()
     }
 
@@ -281,12 +280,12 @@ mod tests {
         inbox.room(&pool).put_slice(&frame(b"abc"));
         let held = inbox.next_frame().unwrap().unwrap();
         inbox.rest(&pool);
-        assert_eq!(pool.usual.lock().unwrap().len(), 0, "the frame still uses it");
+        assert_eq!(pool.usual.lock().len(), 0, "the frame still uses it");
         assert_eq!(inbox.buffer.capacity(), 0);
         drop(held);
         inbox.room(&pool).put_slice(&frame(b"abc"));
         drop(inbox.next_frame().unwrap().unwrap());
         inbox.rest(&pool);
-        assert_eq!(pool.usual.lock().unwrap().len(), 1);
+        assert_eq!(pool.usual.lock().len(), 1);
     }
 }

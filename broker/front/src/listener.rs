@@ -1,34 +1,40 @@
-//! Accepts connections, holds their number to the limits, and waits for them to finish when the broker stops.
+//! Takes addresses, accepts connections, holds their number to the limits, and waits for them to finish when the server
+//! stops.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::broker::Broker;
-use crate::config::{Config, HostPort};
 use crate::connection;
-use crate::metrics::Metrics;
-use crate::request::Peer;
+use crate::delivery::Delivery;
+use crate::inbox::BufferPool;
+use crate::metrics::FrontMetrics;
+use crate::peer::Peer;
+use crate::service::Service;
+use crate::settings::FrontSettings;
+use crate::shutdown::ShutdownWatch;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 /// Rest after a failed accept. It fails for want of file descriptors or memory, and trying at once would spin.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Why the broker does not listen.
+/// Why an address is not listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The host of `listeners` has no address.
+    /// The host has no address.
     #[error("cannot find the address of {listen}: {source}")]
     Unresolvable {
-        /// The setting.
-        listen: HostPort,
+        /// Host and port as they were given.
+        listen: String,
         /// What the system said.
         source: io::Error,
     },
@@ -54,9 +60,9 @@ pub enum BindError {
 
 /// Finds the address to listen on, IPv4 first because some clients know nothing else. An address that others can
 /// reach is refused unless `accept_open` says that this is wanted.
-pub fn listen_address(listen: &HostPort, accept_open: bool) -> Result<SocketAddr, BindError> {
-    let unresolvable = |source| BindError::Unresolvable { listen: listen.clone(), source };
-    let found: Vec<_> = (listen.host.as_str(), listen.port).to_socket_addrs().map_err(unresolvable)?.collect();
+pub fn listen_address(host: &str, port: u16, accept_open: bool) -> Result<SocketAddr, BindError> {
+    let unresolvable = |source| BindError::Unresolvable { listen: format!("{host}:{port}"), source };
+    let found: Vec<_> = (host, port).to_socket_addrs().map_err(unresolvable)?.collect();
     let addr = found.iter().find(|addr| addr.is_ipv4()).or(found.first()).copied();
     let addr = addr.ok_or_else(|| unresolvable(io::ErrorKind::NotFound.into()))?;
     if addr.ip().is_loopback() || accept_open { Ok(addr) } else { Err(BindError::OpenToOthers { addr }) }
@@ -76,49 +82,70 @@ pub fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
     bound().map_err(|source| BindError::Refused { addr, source })
 }
 
-/// Serves until the broker stops and every connection has sent what it owed, or the grace period is over.
-pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
-    let places = Arc::new(Places::new(&broker.config));
-    let mut connections = JoinSet::new();
-    let mut stop = broker.shutdown.watch();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, addr)) => admit(stream, addr, &broker, &places, &mut connections),
-                Err(error) => {
-                    tracing::error!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_REST).await;
-                }
-            },
-            Some(ended) = connections.join_next() => report(ended),
-            () = stop.begun() => break,
-        }
+/// What all connections share.
+pub struct Front<S> {
+    pub(crate) service: Arc<S>,
+    pub(crate) settings: FrontSettings,
+    pub(crate) stop: ShutdownWatch,
+    pub(crate) delivery: Delivery,
+    /// Receive buffers between two uses.
+    pub(crate) buffers: BufferPool,
+    metrics: FrontMetrics,
+}
+
+impl<S: Service> Front<S> {
+    /// A front that gives frames to `service` until `stop`.
+    pub fn new(service: Arc<S>, settings: FrontSettings, metrics: FrontMetrics, stop: ShutdownWatch) -> Self {
+        let delivery = Delivery::new(&settings, &metrics);
+        Self { service, settings, stop, delivery, buffers: BufferPool::default(), metrics }
     }
-    drop(listener);
-    let drain = async {
-        while let Some(ended) = connections.join_next().await {
-            report(ended);
+
+    /// Serves until the server stops and every connection has sent its replies, or the grace period is over.
+    pub async fn serve(self, listener: TcpListener) {
+        let front = Arc::new(self);
+        let places = Arc::new(Places::new(&front.settings));
+        let mut connections = JoinSet::new();
+        let mut stop = front.stop.clone();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, addr)) => admit(stream, addr, &front, &places, &mut connections),
+                    Err(error) => {
+                        tracing::error!("cannot accept a connection: {error}");
+                        tokio::time::sleep(ACCEPT_REST).await;
+                    }
+                },
+                Some(ended) = connections.join_next() => report(ended),
+                () = stop.begun() => break,
+            }
         }
-    };
-    let grace = Duration::from_millis(broker.config.shutdown_grace_ms);
-    if tokio::time::timeout(grace, drain).await.is_err() {
-        tracing::warn!("{} connections did not finish within {} ms", connections.len(), grace.as_millis());
-        connections.shutdown().await;
+        drop(listener);
+        let drain = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        };
+        let grace = front.settings.shutdown_grace;
+        if tokio::time::timeout(grace, drain).await.is_err() {
+            tracing::warn!("{} connections did not finish within {} ms", connections.len(), grace.as_millis());
+            connections.shutdown().await;
+        }
     }
 }
 
-fn admit(
+fn admit<S: Service>(
     stream: TcpStream,
     addr: SocketAddr,
-    broker: &Arc<Broker>,
+    front: &Arc<Front<S>>,
     places: &Arc<Places>,
     connections: &mut JoinSet<()>,
 ) {
+    let metrics = &front.metrics;
     let place = match places.take(addr.ip().to_canonical()) {
         Ok(place) => place,
         Err(full) => {
             // Dropping the stream closes it: there is no way to say more before a request was read.
-            broker.metrics.connections_refused.inc();
+            metrics.connections_refused.inc();
             tracing::warn!("refused a connection from {addr}: {full}");
             return;
         }
@@ -131,23 +158,23 @@ fn admit(
         }
     };
     let peer = Arc::new(Peer::new(addr, local_addr));
-    let broker = Arc::clone(broker);
-    broker.metrics.connections_accepted.inc();
-    broker.metrics.connections_open.inc();
+    metrics.connections_accepted.inc();
+    metrics.connections_open.inc();
+    let open = OpenConnection(metrics.connections_open.clone());
+    let front = Arc::clone(front);
     connections.spawn(async move {
-        let open = OpenConnection(Arc::clone(&broker.metrics));
-        connection::run(stream, peer, broker).await;
+        connection::run(stream, peer, front).await;
         drop(open);
         drop(place);
     });
 }
 
 /// Counts a connection as open until it is dropped, however that comes.
-struct OpenConnection(Arc<Metrics>);
+struct OpenConnection(Gauge);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.connections_open.dec();
+        self.0.dec();
     }
 }
 
@@ -155,7 +182,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!("a connection ended by a defect of the broker: {error}");
+        tracing::error!("a connection ended by a defect of the server: {error}");
     }
 }
 
@@ -188,12 +215,13 @@ struct Place {
 }
 
 impl Places {
-    fn new(config: &Config) -> Self {
-        Self { total_max: config.connections_max, per_ip_max: config.connections_per_ip_max, taken: Mutex::default() }
+    fn new(settings: &FrontSettings) -> Self {
+        let FrontSettings { connections_max, connections_per_ip_max, .. } = *settings;
+        Self { total_max: connections_max, per_ip_max: connections_per_ip_max, taken: Mutex::default() }
     }
 
     fn take(self: &Arc<Self>, ip: IpAddr) -> Result<Place, Full> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         if taken.total >= self.total_max {
             return Err(Full::Total(self.total_max));
         }
@@ -209,7 +237,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.places.taken.lock();
         taken.total = taken.total.saturating_sub(1);
         if let Some(from_there) = taken.per_ip.get_mut(&self.ip) {
             *from_there = from_there.saturating_sub(1);
@@ -224,28 +252,21 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn config(listen: &str) -> Config {
-        let mut config = Config::default();
-        crate::config::set_pair(&mut config, &format!("listeners={listen}")).unwrap();
-        config
-    }
-
     #[test]
     fn an_address_others_can_reach_wants_the_long_flag() {
-        for open in ["0.0.0.0:9092", "[::]:9092", "192.0.2.1:9092"] {
-            let refused = listen_address(&config(open).listen, false).unwrap_err().to_string();
+        for open in ["0.0.0.0", "::", "192.0.2.1"] {
+            let refused = listen_address(open, 9092, false).unwrap_err().to_string();
             assert!(refused.contains("--i-accept-an-open-broker"), "{refused}");
-            assert!(listen_address(&config(open).listen, true).is_ok());
+            assert!(listen_address(open, 9092, true).is_ok());
         }
-        for closed in ["127.0.0.1:9092", "[::1]:9092", "localhost:0", "127.8.8.8:1"] {
-            assert!(listen_address(&config(closed).listen, false).is_ok(), "{closed}");
+        for closed in ["127.0.0.1", "::1", "localhost", "127.8.8.8"] {
+            assert!(listen_address(closed, 9092, false).is_ok(), "{closed}");
         }
     }
 
     #[test]
     fn places_are_counted_in_total_and_per_address_and_given_back() {
-        let config = Config { connections_max: 3, connections_per_ip_max: 2, ..Config::default() };
-        let places = Arc::new(Places::new(&config));
+        let places = Arc::new(Places { total_max: 3, per_ip_max: 2, taken: Mutex::default() });
         let [one, two]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
         let first = places.take(one).ok().unwrap();
         let _second = places.take(one).ok().unwrap();

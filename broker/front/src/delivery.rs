@@ -23,52 +23,50 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::config::Config;
-use crate::metrics::Metrics;
-use crate::partition::Partition;
-use crate::request::Piece;
+use crate::metrics::FrontMetrics;
+use crate::reply::Piece;
+use crate::settings::FrontSettings;
 
 /// Most pieces that one `sendmsg` takes.
 const PIECES_MAX: usize = 1024;
 
-/// The settings of sending.
-#[derive(Debug, Clone)]
-pub struct Delivery {
+/// Sends, for all connections.
+#[derive(Debug)]
+pub(crate) struct Delivery {
     /// From how many bytes on a piece leaves by `sendfile`.
     sendfile_min_bytes: u32,
     /// Bytes handed to one call of `sendfile`.
     step_bytes: usize,
     /// How long the client may take nothing before it is given up.
     stall: Duration,
-    metrics: Arc<Metrics>,
+    metrics: FrontMetrics,
 }
 
 impl Delivery {
-    /// The settings of this broker.
-    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(settings: &FrontSettings, metrics: &FrontMetrics) -> Self {
         Self {
-            metrics: Arc::clone(metrics),
-            sendfile_min_bytes: config.sendfile_min_bytes,
-            step_bytes: config.deliver_step_bytes,
-            stall: Duration::from_millis(config.connection_idle_ms),
+            sendfile_min_bytes: settings.sendfile_min_bytes,
+            step_bytes: settings.sendfile_step_bytes,
+            stall: settings.idle,
+            metrics: metrics.clone(),
         }
     }
 
     /// Sends all pieces, in order.
-    pub async fn send(&self, stream: &TcpStream, pieces: impl IntoIterator<Item = Piece>) -> io::Result<()> {
+    pub(crate) async fn send(&self, stream: &TcpStream, pieces: impl IntoIterator<Item = Piece>) -> io::Result<()> {
         let mut gathered = VecDeque::new();
         let mut record_bytes = 0;
         for piece in pieces {
             match piece {
                 Piece::Bytes(bytes) => gathered.push_back(Source::Memory(bytes)),
-                Piece::File(range, partition) => {
+                Piece::File(range) => {
                     record_bytes += u64::from(range.bytes);
                     if let Some(slice) = self.mapped(&range) {
-                        gathered.push_back(Source::Mapped(slice, range, partition));
+                        gathered.push_back(Source::Mapped(slice, range));
                     } else {
                         self.send_gathered(stream, &mut gathered, SendFlags::MORE).await?;
                         let sent = self.send_file(stream, &range).await;
-                        sent.inspect_err(|error| self.blame(error, &range, &partition))?;
+                        sent.inspect_err(|error| self.blame(error, &range))?;
                     }
                 }
             }
@@ -80,18 +78,11 @@ impl Delivery {
         Ok(())
     }
 
-    /// Where the disk is to blame: says so, counts it, and has the next fetch of the range answered with an error.
-    fn blame(&self, error: &io::Error, range: &FileRange, partition: &Partition) {
+    /// Where the disk is to blame: counts it, and has the next fetch of the range answered with an error.
+    fn blame(&self, error: &io::Error, range: &FileRange) {
         if blames_disk(error) {
             self.metrics.read_errors.inc();
-            partition.log.report_read_error(range, error);
-            tracing::error!(
-                topic = %partition.topic,
-                partition = partition.index,
-                offset = range.base_offset.get(),
-                %error,
-                "the disk refused records that were being sent; the connection is closed"
-            );
+            range.report_read_error(error);
         }
     }
 
@@ -131,8 +122,8 @@ impl Delivery {
             };
             let written = written.inspect_err(|error| {
                 // The kernel stops in front of what it cannot read.
-                if let Some((range, partition)) = first_from_file(sources, sent) {
-                    self.blame(error, range, partition);
+                if let Some(range) = first_from_file(sources, sent) {
+                    self.blame(error, range);
                 }
             })?;
             sent += written;
@@ -224,12 +215,12 @@ fn blames_disk(error: &io::Error) -> bool {
 }
 
 /// The first source at or behind `sent` bytes that comes from a file.
-fn first_from_file(sources: &VecDeque<Source>, sent: usize) -> Option<(&FileRange, &Partition)> {
+fn first_from_file(sources: &VecDeque<Source>, sent: usize) -> Option<&FileRange> {
     let mut end = 0;
     sources.iter().find_map(|source| {
         end += source.as_ref().len();
         match source {
-            Source::Mapped(_, range, partition) if end > sent => Some((range, &**partition)),
+            Source::Mapped(_, range) if end > sent => Some(range),
             Source::Mapped(..) | Source::Memory(_) => None,
         }
     })
@@ -245,7 +236,7 @@ fn writable(stream: &TcpStream) -> io::Result<()> {
 /// Bytes that a gathered write takes.
 enum Source {
     Memory(Bytes),
-    Mapped(MappedSlice, FileRange, Arc<Partition>),
+    Mapped(MappedSlice, FileRange),
 }
 
 impl AsRef<[u8]> for Source {

@@ -154,7 +154,7 @@ impl Page<'_> {
         self.gauge("open_segments", "Segments with an open file", [(Labels::new(), open as f64)])?;
         let stats: Vec<_> = all.iter().map(|it| (directory_of(it), it.log().stats())).collect();
         let appended = all.iter().map(|it| (directory_of(it), it.log().appended_bytes()));
-        self.counter("appended_bytes", "Bytes of batches appended to partitions that are still there", appended)?;
+        self.counter("appended_bytes", "Bytes of batches appended", appended)?;
         let failures = stats.iter().map(|(labels, stats)| (labels.clone(), stats.sync_failures));
         self.counter("sync_failures", "Syncs of segments that failed", failures)?;
         let seconds = stats.iter().map(|(labels, stats)| (labels.clone(), stats.sync_seconds.clone()));

@@ -27,7 +27,7 @@ pub mod settings;
 pub mod shutdown;
 
 pub use listener::{BindError, Front, bind, listen_address};
-pub use metrics::FrontMetrics;
+pub use metrics::{Counted, FrontMetrics};
 pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
 pub use reply::{CloseReason, Piece, Reply, RequestHead, Response};
 pub use service::{Service, Turn};

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -16,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::connection;
 use crate::delivery::Delivery;
 use crate::inbox::BufferPool;
-use crate::metrics::FrontMetrics;
+use crate::metrics::{Counted, FrontMetrics};
 use crate::peer::Peer;
 use crate::service::Service;
 use crate::settings::FrontSettings;
@@ -159,23 +158,13 @@ fn admit<S: Service>(
     };
     let peer = Arc::new(Peer::new(addr, local_addr));
     metrics.connections_accepted.inc();
-    metrics.connections_open.inc();
-    let open = OpenConnection(metrics.connections_open.clone());
+    let open = Counted::by(&metrics.connections_open);
     let front = Arc::clone(front);
     connections.spawn(async move {
         connection::run(stream, peer, front).await;
         drop(open);
         drop(place);
     });
-}
-
-/// Counts a connection as open until it is dropped, however that comes.
-struct OpenConnection(Gauge);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

@@ -34,3 +34,21 @@ impl FrontMetrics {
         registry.register("connections_open", "Connections that are open", self.connections_open.clone());
     }
 }
+
+/// One thing that a gauge counts for as long as this lives.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// One more.
+    pub fn by(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -33,9 +33,18 @@ impl Reply {
     /// A reply that `work` gives, which may block: it begins at once on a thread of its own.
     pub fn blocking<R: Into<Self>>(work: impl FnOnce() -> R + Send + 'static) -> Self {
         let working = tokio::task::spawn_blocking(move || work().into());
-        Self::Exclusive(Box::pin(async move {
+        Self::Later(Box::pin(async move {
             working.await.unwrap_or_else(|error| CloseReason::Internal(error.to_string()).into())
         }))
+    }
+
+    /// The same reply; where it comes later, no further request of its connection is handled before it is there.
+    #[must_use]
+    pub fn exclusive(self) -> Self {
+        match self {
+            Self::Later(future) => Self::Exclusive(future),
+            other => other,
+        }
     }
 
     /// Whether it is not yet there.

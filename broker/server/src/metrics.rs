@@ -6,6 +6,7 @@ use ottla_wire::api::APIS;
 use ottla_wire::{ApiKey, ErrorCode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 type ByApi = Family<[(&'static str, &'static str); 1], Counter>;
@@ -20,6 +21,8 @@ pub struct Metrics {
     /// The counters of `requests` by the row of their API in [`APIS`], found without a lock.
     requests_by_row: Box<[Counter]>,
     errors: ByCode,
+    /// Fetches that wait for records.
+    pub fetches_waiting: Gauge,
     /// Reads that met damaged batches.
     pub damaged_reads: Counter,
     /// Batches refused because the disk was full.
@@ -34,6 +37,7 @@ impl Default for Metrics {
             requests_by_row: APIS.iter().map(|api| requests.get_or_create(&[("api", api.name)]).clone()).collect(),
             requests,
             errors: ByCode::default(),
+            fetches_waiting: Gauge::default(),
             damaged_reads: Counter::default(),
             disk_full: Counter::default(),
         }
@@ -58,6 +62,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests that arrived", self.requests.clone());
         registry.register("errors", "Partitions that were answered with an error code", self.errors.clone());
+        registry.register("fetches_waiting", "Fetches that wait for records", self.fetches_waiting.clone());
         registry.register("damaged_reads", "Reads that met damaged batches", self.damaged_reads.clone());
         registry.register("disk_full", "Batches refused because the disk was full", self.disk_full.clone());
         self.front.register(registry);

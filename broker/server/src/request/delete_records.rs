@@ -15,17 +15,17 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Offset};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::topics::Topic;
 
 /// Serves DeleteRecords.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::blocking(move || respond(&broker, head, &frame))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: DeleteRecordsRequest<'_> = decoded(head, frame)?;
     let topics = request.topics.iter().map(|wanted| {
         let topic = broker.topics.get(&wanted.name);

@@ -2,6 +2,7 @@
 //! [`ottla_wire::api`]. One file per API beside this one; the head of each says versions, behaviour and what is missing.
 
 mod activate_plugin;
+mod api_error;
 mod api_versions;
 mod create_topics;
 mod delete_plugin;
@@ -17,9 +18,13 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
+mod operation;
 mod produce;
 mod push_plugin;
+mod topic_settings;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -27,36 +32,87 @@ use ottla_front::{CloseReason, Peer, Piece, Reply, RequestHead, Response, Servic
 use ottla_wire::api::Audience;
 use ottla_wire::{ApiKey, ApiVersion, Message, decode_request, split_request};
 
+use self::operation::Operation;
 use crate::broker::Broker;
 
 /// The body of a request, without its header. Handlers own it: produce assigns offsets in place.
 pub type Frame = BytesMut;
 
-/// Serves one API. Runs in the order of arrival on a thread that serves connections: what may block or wait goes into
-/// [`Reply::Later`] or [`Reply::Exclusive`].
-pub type Handler = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, Frame) -> Reply;
+/// Makes the answer to a request.
+type Respond = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Response, CloseReason>;
+/// The same where it can be made without waiting; none where it cannot.
+type RespondNow = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Option<Response>, CloseReason>;
+/// A future that makes the answer, first polled when the answers to all earlier requests have left.
+type Begin = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Answer, CloseReason>;
+type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// How an API is served.
+struct Row {
+    /// What the client must be allowed to do; none for what every client may.
+    operation: Option<Operation>,
+    answers: Answers,
+    /// No further request of the connection is handled before the answer is there, because the request changes what they
+    /// would see: topics, settings, plugins.
+    exclusive: bool,
+}
+
+/// When and where the answer to a request is made.
+enum Answers {
+    /// On the thread that serves the connection, without waiting for a disk or a plugin.
+    Now(Respond),
+    /// On a thread of its own, which may wait.
+    Blocking(Respond),
+    /// Like `Now` where that can be, otherwise like `Blocking`.
+    NowOrBlocking(RespondNow, Respond),
+    /// By a future that waits for something to happen.
+    Later(Begin),
+    /// Together with the requests of the same kind in its turn.
+    Joined,
+}
 
 /// The table.
-fn handler(key: ApiKey) -> Handler {
+const fn row(key: ApiKey) -> Row {
+    use self::Answers::{Blocking, Joined, Later, Now, NowOrBlocking};
+    use self::Operation::{
+        Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
+    };
     match key {
-        ApiKey::Produce => produce::handle,
-        ApiKey::Fetch => fetch::handle,
-        ApiKey::ListOffsets => list_offsets::handle,
-        ApiKey::Metadata => metadata::handle,
-        ApiKey::FindCoordinator => find_coordinator::handle,
-        ApiKey::ApiVersions => api_versions::handle,
-        ApiKey::CreateTopics => create_topics::handle,
-        ApiKey::DeleteTopics => delete_topics::handle,
-        ApiKey::DeleteRecords => delete_records::handle,
-        ApiKey::InitProducerId => init_producer_id::handle,
-        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
-        ApiKey::DescribeConfigs => describe_configs::handle,
-        ApiKey::DescribeLogDirs => describe_log_dirs::handle,
-        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle,
-        ApiKey::PushPlugin => push_plugin::handle,
-        ApiKey::DescribePlugins => describe_plugins::handle,
-        ApiKey::ActivatePlugin => activate_plugin::handle,
-        ApiKey::DeletePlugin => delete_plugin::handle,
+        ApiKey::ApiVersions => Row::everyone(Now(api_versions::respond)),
+        ApiKey::Produce => Row::of(Write, Joined),
+        ApiKey::Fetch => Row::of(Read, Later(fetch::begin)),
+        ApiKey::ListOffsets => Row::of(Describe, NowOrBlocking(list_offsets::respond_now, list_offsets::respond)),
+        ApiKey::Metadata => Row::of(Describe, NowOrBlocking(metadata::respond_now, metadata::respond)).exclusive(),
+        ApiKey::FindCoordinator => Row::of(Describe, Now(find_coordinator::respond)),
+        ApiKey::CreateTopics => Row::of(Create, Blocking(create_topics::respond)).exclusive(),
+        ApiKey::DeleteTopics => Row::of(Delete, Blocking(delete_topics::respond)).exclusive(),
+        ApiKey::DeleteRecords => Row::of(Delete, Blocking(delete_records::respond)).exclusive(),
+        ApiKey::InitProducerId => {
+            Row::of(IdempotentWrite, NowOrBlocking(init_producer_id::respond_now, init_producer_id::respond))
+        }
+        ApiKey::OffsetForLeaderEpoch => Row::of(Describe, Now(offset_for_leader_epoch::respond)),
+        ApiKey::DescribeConfigs => Row::of(DescribeConfigs, Now(describe_configs::respond)),
+        ApiKey::DescribeLogDirs => Row::of(Describe, Blocking(describe_log_dirs::respond)),
+        ApiKey::IncrementalAlterConfigs => {
+            Row::of(AlterConfigs, Blocking(incremental_alter_configs::respond)).exclusive()
+        }
+        ApiKey::PushPlugin => Row::of(Alter, Blocking(push_plugin::respond)).exclusive(),
+        ApiKey::DescribePlugins => Row::of(Describe, Now(describe_plugins::respond)),
+        ApiKey::ActivatePlugin => Row::of(Alter, Blocking(activate_plugin::respond)).exclusive(),
+        ApiKey::DeletePlugin => Row::of(Alter, Blocking(delete_plugin::respond)).exclusive(),
+    }
+}
+
+impl Row {
+    const fn everyone(answers: Answers) -> Self {
+        Self { operation: None, answers, exclusive: false }
+    }
+
+    const fn of(operation: Operation, answers: Answers) -> Self {
+        Self { operation: Some(operation), answers, exclusive: false }
+    }
+
+    const fn exclusive(self) -> Self {
+        Self { exclusive: true, ..self }
     }
 }
 
@@ -66,25 +122,43 @@ impl Service for Broker {
 
     fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<produce::Joined>) {
         let bytes = frame.len();
-        let opened = open(peer, frame);
-        if let Ok((head, _)) = &opened {
-            self.metrics.note_request(head.key);
+        let (head, body) = match open(peer, frame) {
+            Ok(opened) => opened,
+            Err(refused) => {
+                self.finish(peer, turn);
+                return turn.push(*refused, bytes);
+            }
+        };
+        self.metrics.note_request(head.key);
+        let Row { answers, exclusive, operation } = row(head.key);
+        tracing::trace!(peer = %peer.addr, api = head.key.name(), ?operation, head.version, bytes, "request");
+        if !matches!(answers, Answers::Joined) {
+            self.finish(peer, turn);
         }
-        match opened {
-            Ok((head, body)) if head.key == ApiKey::Produce => {
+        let blocking = |respond: Respond, body: Frame| {
+            let (broker, peer) = (Arc::clone(self), Arc::clone(peer));
+            Reply::blocking(move || respond(&broker, &peer, head, &body))
+        };
+        let reply = match answers {
+            Answers::Joined => {
                 if !turn.join(body.len()).add(self, head, body) {
                     self.finish(peer, turn);
                 }
+                return;
             }
-            Ok((head, body)) => {
-                self.finish(peer, turn);
-                turn.push(handler(head.key)(self, peer, head, body), bytes);
-            }
-            Err(refused) => {
-                self.finish(peer, turn);
-                turn.push(*refused, bytes);
-            }
-        }
+            Answers::Now(respond) => respond(self, peer, head, &body).into(),
+            Answers::Blocking(respond) => blocking(respond, body),
+            Answers::NowOrBlocking(now, respond) => match now(self, peer, head, &body) {
+                Ok(Some(response)) => response.into(),
+                Ok(None) => blocking(respond, body),
+                Err(reason) => reason.into(),
+            },
+            Answers::Later(begin) => match begin(self, peer, head, &body) {
+                Ok(answer) => Reply::Later(answer),
+                Err(reason) => reason.into(),
+            },
+        };
+        turn.push(if exclusive { reply.exclusive() } else { reply }, bytes);
     }
 
     fn finish(self: &Arc<Self>, peer: &Arc<Peer>, turn: &mut Turn<produce::Joined>) {
@@ -121,7 +195,6 @@ fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Frame), Box<Re
         };
     }
     frame.advance(frame.len() - body_bytes);
-    tracing::trace!(peer = %peer.addr, api = head.key.name(), version = head.version, bytes = frame.len(), "request");
     Ok((head, frame))
 }
 

@@ -36,13 +36,6 @@ const CLIENTS_OF_MINUS_ONE: [&str; 2] = ["apache-kafka-java", "kafka-python"];
 /// The first version whose answers have tagged fields, and with them room for placements.
 const TAGS_VERSION_MIN: i16 = 9;
 
-/// Serves Produce.
-pub(super) fn handle(broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let mut joined = Joined::default();
-    joined.add(broker, head, frame);
-    joined.send(broker, peer).next().map_or(Reply::Silent, |(reply, _)| reply)
-}
-
 /// Produce requests that arrived together on one connection. Each is checked as it is added and answered by itself; what
 /// they have for the same partition goes to the log together.
 #[derive(Default)]

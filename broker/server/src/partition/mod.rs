@@ -27,7 +27,7 @@ use ottla_log::{AppendError, Appended, PartitionLog};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
 
-pub use place::{Landed, Moved, Outcome, Place, PlacedRun, Run, Target, Ticket, TicketStub};
+pub use place::{Landed, Moved, Outcome, Place, PlacedRun, Target, Ticket, TicketStub};
 pub use refusal::Refusal;
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 

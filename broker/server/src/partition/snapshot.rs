@@ -18,9 +18,10 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, TryGetError};
 use ottla_log::{PartitionLog, StateFile, StateReadError, StateWriteError};
+use ottla_stage::Run;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use super::place::{Landed, Moved, Run, Target};
+use super::place::{Landed, Moved, Target};
 use super::sequence::{Producer, Remembered, Tail};
 
 /// Layout of the payload, as drawn above.

@@ -7,13 +7,14 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::BytesMut;
 use ottla_log::AppendError;
+use ottla_stage::Run;
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, Uuid};
 
 use super::order::{Item, ItemRecords};
 use super::{Obstacle, Shared};
 use crate::clock;
-use crate::partition::{Claim, Landed, Moved, Partition, Place, Refusal, Run, Target, append_refusal};
+use crate::partition::{Claim, Landed, Moved, Partition, Place, Refusal, Target, append_refusal};
 
 /// A batch on its way into one log.
 struct Piece {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_log::{JournalEntry, LogDir, LogOptions};
+use ottla_stage::split::split;
 use ottla_wire::record::{Batch, BatchBuilder, Codec, set_producer};
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 use proptest::collection::vec;
@@ -25,7 +26,6 @@ use crate::meta::{LocalStore, MetadataStore};
 use crate::partition::sequence::{Span, Tail};
 use crate::partition::{Admission, Claim, Landed, Place};
 use crate::producer_ids::JOURNAL_PRODUCER;
-use crate::stage::split::split;
 use crate::topics::{NewTopic, Topic, TopicTable};
 
 const PARTITIONS: i32 = 3;

@@ -3,7 +3,7 @@
 //! The way of a batch on a topic with a partitioner plugin:
 //!
 //! 1. [`lane`]: it queues up behind earlier batches for the same partition; [`workers`] take it out, one at a time.
-//! 2. The sequence check, then the plugin (`crate::stage`). If it stays and nothing is before it, it is appended.
+//! 2. The sequence check, then the plugin ([`ottla_stage`]). If it stays and nothing is before it, it is appended.
 //! 3. [`order`]: otherwise it gets its place in the one order of everything that waits.
 //! 4. [`writer`]: one thread gives the new batches of idempotent producers their sequence on each target, writes the
 //!    [`entry`] into the journal and syncs it, for as many batches as have come together.
@@ -32,6 +32,7 @@ mod images;
 mod lane;
 mod order;
 mod recover;
+mod staging;
 mod workers;
 mod writer;
 
@@ -45,6 +46,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ottla_log::{Journal, JournalEntry, JournalOpenError};
+use ottla_stage::{Address, Staged};
 use ottla_wire::record::BatchHeader;
 use tokio::sync::oneshot;
 
@@ -54,7 +56,6 @@ use crate::log_dirs::LogDirs;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unplaced};
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
-use crate::stage::{self, Address, Staged};
 use crate::topics::{Topic, TopicTable};
 
 pub use checkpoint::SaveError;
@@ -419,7 +420,7 @@ impl Shared {
             Some(plugin) => {
                 let partition_count = topic.partitions.len() as i32;
                 let address = Address { topic: &topic.name, partition: partition.index, partition_count };
-                let staged = stage::run(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
+                let staged = staging::stage(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
                 (staged, *plugin.partitioner().digest().as_bytes())
             }
             None => (Staged::Stays, [0; 32]),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Journal, JournalEntry};
+use ottla_stage::Run;
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
@@ -24,7 +25,7 @@ use super::{RouteOpenError, routes};
 use crate::clock;
 use crate::partition::sequence::{SequenceTable, Span, Tail, is_before};
 use crate::partition::snapshot::{PartitionSnapshot, TopicSnapshot};
-use crate::partition::{Claim, Landed, Moved, Partition, Run, Target};
+use crate::partition::{Claim, Landed, Moved, Partition, Target};
 use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::Topic;
 

@@ -7,7 +7,7 @@ use ottla_wire::record::{
 };
 use ottla_wire::{ProducerEpoch, ProducerId, Sequence};
 
-use crate::partition::{Refusal, Run};
+use crate::StageError;
 
 /// A batch in pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,15 @@ pub struct Split {
     pub parts: Vec<SubBatch>,
     /// The runs of the old batch; their `target` is an index into `parts`.
     pub runs: Vec<Run>,
+}
+
+/// Consecutive records of a batch that go to the same partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// How many records.
+    pub records: u32,
+    /// Index of their target.
+    pub target: u32,
 }
 
 /// The records of a batch that go to one partition, as a batch.
@@ -38,7 +47,7 @@ impl Split {
 
 /// Takes a batch apart. `answer` names the partition of every record. Codec, timestamps, keys, values and headers stay
 /// as they are; the limit on the size of a batch does not hold for the new ones.
-pub fn split(batch: &Batch<'_>, records: &BatchRecords<'_>, answer: &[u32]) -> Result<Split, Refusal> {
+pub fn split(batch: &Batch<'_>, records: &BatchRecords<'_>, answer: &[u32]) -> Result<Split, StageError> {
     let runs = Runs::of(answer);
     let mut parts = match runs.partitions.as_slice() {
         [one] => vec![whole(batch, *one)],
@@ -89,12 +98,12 @@ fn whole(batch: &Batch<'_>, partition: i32) -> SubBatch {
     SubBatch { partition, records: batch.header.record_count, bytes }
 }
 
-fn rebatched(batch: &Batch<'_>, records: &BatchRecords<'_>, runs: &Runs) -> Result<Vec<SubBatch>, Refusal> {
+fn rebatched(batch: &Batch<'_>, records: &BatchRecords<'_>, runs: &Runs) -> Result<Vec<SubBatch>, StageError> {
     let mut builders: Vec<BatchBuilder> = runs.partitions.iter().map(|_| BatchBuilder::like(&batch.header)).collect();
     let mut source = records.iter();
     for run in &runs.runs {
         for record in source.by_ref().take(run.records as usize) {
-            let record = record.map_err(|error| Refusal::Undecodable(error.to_string()))?;
+            let record = record.map_err(|error| StageError::Undecodable(error.to_string()))?;
             if let Some(builder) = builders.get_mut(run.target as usize) {
                 let timestamp = batch.header.base_timestamp.wrapping_add(record.timestamp_delta);
                 builder.append_record(timestamp, &record).map_err(failure)?;
@@ -111,8 +120,8 @@ fn rebatched(batch: &Batch<'_>, records: &BatchRecords<'_>, runs: &Runs) -> Resu
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "an error is handed over")]
-fn failure(error: BuildError) -> Refusal {
-    Refusal::Undecodable(error.to_string())
+fn failure(error: BuildError) -> StageError {
+    StageError::Undecodable(error.to_string())
 }
 
 #[cfg(test)]

@@ -2,15 +2,17 @@
 //!
 //! 1. [`check`]: what a batch must fulfil, and the fields that the broker fills in
 //! 2. [`sequence`]: idempotent producers, checked on the batch as it was sent
-//! 3. [`place`]: where a batch went
-//! 4. [`watermark`]: how far the partition may be read, and who waits for it to move
-//! 5. [`snapshot`]: the producers on the disk
-//! 6. [`refusal`]: why a batch was not taken
+//! 3. `lane`: the batches that cannot be appended at once, first in, first out
+//! 4. [`place`]: where a batch went
+//! 5. [`watermark`]: how far the partition may be read, and who waits for it to move
+//! 6. [`snapshot`]: the producers on the disk
+//! 7. [`refusal`]: why a batch was not taken
 //!
 //! Everything that belongs to the order of batches is under one lock per partition, held from the sequence check to the
 //! append, so that the order of the checks is the order of the log.
 
 pub mod check;
+pub(crate) mod lane;
 pub mod place;
 pub mod refusal;
 pub mod sequence;
@@ -32,7 +34,7 @@ pub use refusal::Refusal;
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use crate::clock;
-use crate::route::Lane;
+use lane::Lane;
 use sequence::{Check, Producer, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
 

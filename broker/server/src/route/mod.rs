@@ -29,7 +29,6 @@ mod checkpoint;
 mod held;
 #[cfg(test)]
 mod images;
-mod lane;
 mod order;
 mod recover;
 mod staging;
@@ -53,6 +52,7 @@ use tokio::sync::oneshot;
 use crate::config::TopicSettings;
 use crate::config::topic::PartitionerMode;
 use crate::log_dirs::LogDirs;
+use crate::partition::lane::Job;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unplaced};
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
@@ -60,11 +60,9 @@ use crate::topics::{Topic, TopicTable};
 
 pub use checkpoint::SaveError;
 
-pub(crate) use lane::Lane;
 pub use recover::RouteReport;
 
 use held::Held;
-use lane::Job;
 use order::{Item, ItemRecords, Order, OrderClosed};
 use workers::Workers;
 

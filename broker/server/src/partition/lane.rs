@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use ottla_wire::record::BatchHeader;
 use tokio::sync::oneshot;
 
-use crate::partition::{Place, Refusal};
+use super::{Place, Refusal};
 
 /// A batch that waits for the stage.
 #[derive(Debug)]

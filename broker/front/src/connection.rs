@@ -14,8 +14,8 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::front::Front;
 use crate::inbox::{BufferPool, Inbox};
-use crate::listener::Front;
 use crate::peer::Peer;
 use crate::pending::PendingReplies;
 use crate::reply::{CloseReason, Piece, Reply};

@@ -5,17 +5,19 @@
 //! Modules in the order a byte meets them:
 //!
 //! 1. [`listener`]: takes addresses, accepts connections within limits, waits for them when the server stops.
-//! 2. `connection`: one task per connection: socket bytes to frames, frames to the service, replies to the socket.
-//! 3. `inbox`: the receive buffer of a connection, and the pool from which it comes.
-//! 4. [`peer`]: who is at the other end, as far as the client said.
-//! 5. [`service`]: the seam: what a frame becomes, and the turn of frames that arrived together.
-//! 6. [`reply`]: what the service hands back: an answer now, later, never, or the end of the connection.
-//! 7. `pending`: replies that are not sent yet, first asked first.
-//! 8. `delivery`: record data by `sendmsg` and `sendfile`.
-//! 9. [`shutdown`], [`settings`], [`metrics`]: the stop, the limits, what is counted.
+//! 2. `front`: what all connections share: the service, the limits, buffers, counters.
+//! 3. `connection`: one task per connection: socket bytes to frames, frames to the service, replies to the socket.
+//! 4. `inbox`: the receive buffer of a connection, and the pool from which it comes.
+//! 5. [`peer`]: who is at the other end, as far as the client said.
+//! 6. [`service`]: the seam: what a frame becomes, and the turn of frames that arrived together.
+//! 7. [`reply`]: what the service hands back: an answer now, later, never, or the end of the connection.
+//! 8. `pending`: replies that are not sent yet, first asked first.
+//! 9. `delivery`: record data by `sendmsg` and `sendfile`.
+//! 10. [`shutdown`], [`settings`], [`metrics`]: the stop, the limits, what is counted.
 
 mod connection;
 mod delivery;
+mod front;
 mod inbox;
 pub mod listener;
 pub mod metrics;
@@ -26,7 +28,8 @@ pub mod service;
 pub mod settings;
 pub mod shutdown;
 
-pub use listener::{BindError, Front, bind, listen_address};
+pub use front::Front;
+pub use listener::{BindError, bind, listen_address};
 pub use metrics::{Counted, FrontMetrics};
 pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
 pub use reply::{CloseReason, Piece, Reply, RequestHead, Response};

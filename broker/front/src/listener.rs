@@ -13,13 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::connection;
-use crate::delivery::Delivery;
-use crate::inbox::BufferPool;
-use crate::metrics::{Counted, FrontMetrics};
+use crate::front::Front;
+use crate::metrics::Counted;
 use crate::peer::Peer;
 use crate::service::Service;
 use crate::settings::FrontSettings;
-use crate::shutdown::ShutdownWatch;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -81,24 +79,7 @@ pub fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
     bound().map_err(|source| BindError::Refused { addr, source })
 }
 
-/// What all connections share.
-pub struct Front<S> {
-    pub(crate) service: Arc<S>,
-    pub(crate) settings: FrontSettings,
-    pub(crate) stop: ShutdownWatch,
-    pub(crate) delivery: Delivery,
-    /// Receive buffers between two uses.
-    pub(crate) buffers: BufferPool,
-    metrics: FrontMetrics,
-}
-
 impl<S: Service> Front<S> {
-    /// A front that gives frames to `service` until `stop`.
-    pub fn new(service: Arc<S>, settings: FrontSettings, metrics: FrontMetrics, stop: ShutdownWatch) -> Self {
-        let delivery = Delivery::new(&settings, &metrics);
-        Self { service, settings, stop, delivery, buffers: BufferPool::default(), metrics }
-    }
-
     /// Serves until the server stops and every connection has sent its replies, or the grace period is over.
     pub async fn serve(self, listener: TcpListener) {
         let front = Arc::new(self);

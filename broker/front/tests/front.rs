@@ -20,7 +20,6 @@ use tokio::task::JoinHandle;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Answers each frame with itself. The first letter of a frame says when.
-#[derive(Default)]
 struct Echo {
     /// What happened, in order.
     events: Mutex<Vec<String>>,
@@ -28,6 +27,12 @@ struct Echo {
     released: Arc<Semaphore>,
     /// What is answered to `file`.
     range: Option<FileRange>,
+}
+
+impl Default for Echo {
+    fn default() -> Self {
+        Self { events: Mutex::default(), released: Arc::new(Semaphore::new(0)), range: None }
+    }
 }
 
 impl Echo {

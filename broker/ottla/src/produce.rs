@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -12,6 +12,7 @@ use ottla_client::{
     Ack, AckBatch, Acks, ClientConfig, Codec, DeliverySink, Header, ProduceError, Producer, ProducerConfig,
     ProducerRecord, SendError,
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -136,7 +137,7 @@ struct Seen {
 
 impl Tally {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 }
 

@@ -7,12 +7,11 @@ use jiff::tz::TimeZone;
 
 /// Milliseconds since 1970, or none if it is no point in time since then.
 pub(crate) fn parse_utc(text: &str) -> Option<i64> {
-    let ms = match text.parse::<i64>() {
-        Ok(ms) => ms,
-        Err(_) => {
-            let civil: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
-            civil.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond()
-        }
+    let ms = if let Ok(ms) = text.parse() {
+        ms
+    } else {
+        let civil: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
+        civil.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond()
     };
     (ms >= 0).then_some(ms)
 }

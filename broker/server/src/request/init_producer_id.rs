@@ -32,6 +32,7 @@ pub(super) fn respond_now(
 }
 
 /// Gives an id for which the next block may have to be reserved.
+#[expect(clippy::unnecessary_wraps, reason = "the table's signature")]
 pub(super) fn respond(
     broker: &Arc<Broker>,
     _peer: &Arc<Peer>,

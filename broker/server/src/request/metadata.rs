@@ -107,15 +107,14 @@ fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: &MetadataReq
         Some(named) if head.version == 0 && named.is_empty() => Some(broker.topics.all()),
         Some(_) => None,
     };
-    let topics = match &all {
-        Some(topics) => topics.iter().map(|topic| found(broker, topic, asked)).collect(),
-        None => {
-            // A set, as in Kafka: an answer is never larger than the topics that there are.
-            let mut seen = HashSet::new();
-            let wanted = request.topics.iter().flatten();
-            let wanted = wanted.filter(|wanted| seen.insert((wanted.topic_id, wanted.name.as_deref())));
-            wanted.map(|wanted| looked_up(broker, head, wanted, asked)).collect()
-        }
+    let topics = if let Some(topics) = &all {
+        topics.iter().map(|topic| found(broker, topic, asked)).collect()
+    } else {
+        // A set, as in Kafka: an answer is never larger than the topics that there are.
+        let mut seen = HashSet::new();
+        let wanted = request.topics.iter().flatten();
+        let wanted = wanted.filter(|wanted| seen.insert((wanted.topic_id, wanted.name.as_deref())));
+        wanted.map(|wanted| looked_up(broker, head, wanted, asked)).collect()
     };
     let response = MetadataResponse {
         brokers: vec![MetadataResponseBroker {

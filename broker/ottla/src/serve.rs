@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ottla_broker::broker::Broker;
+use ottla_broker::broker::{Broker, StartError};
 use ottla_broker::config::{Config, Durability, LoadError, broker_reference, load_file, set_pair, topic_reference};
 use ottla_broker::serve::Listeners;
 use ottla_front::BindError;
@@ -92,7 +92,8 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let open =
-                matches!(error.downcast_ref(), Some(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. }));
+                matches!(error.downcast_ref(), Some(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. }))
+                    || matches!(error.downcast_ref(), Some(StartError::Settings(_)));
             fail(&*error, if open { EXIT_USAGE } else { EXIT_FAILURE })
         }
     }
@@ -134,8 +135,8 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
     ottla_broker::serve::serve(Arc::clone(&broker), listeners).await;
     stopper.abort();
     failing.abort();
-    let closing = Arc::clone(&broker);
-    tokio::task::spawn_blocking(move || closing.close()).await??;
+    // Not on a thread of the pool: all of those may wait for what the close ends.
+    tokio::task::block_in_place(|| broker.close())?;
     say("stopped cleanly: everything is on the disk");
     Ok(())
 }

@@ -5,28 +5,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ottla_front::{Peer, Shutdown};
 use ottla_log::RecoveryReport;
-use ottla_plugin_host::{Compiler, Host, HostOptions, Limits};
 use tokio::sync::Semaphore;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, SettingsConflict};
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetadataStore};
 use crate::metrics::Metrics;
-use crate::plugins::PluginRegistry;
+use crate::plugins::{PluginRegistry, plugin_host};
 use crate::producer_ids::ProducerIds;
 use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router};
 use crate::topics::{TopicTable, TopicsOpenError};
 
-/// The hidden subcommand of the binary that compiles a plugin.
-pub const COMPILE_SUBCOMMAND: &str = "__compile";
-
 /// Threads that may wait for the disk on behalf of fetches: as many as a disk can use, far below what tokio allows.
 const COLD_READS_MAX: usize = 32;
+/// Requests that delete records at the same time; further ones wait without a thread.
+const RECORD_DELETIONS_MAX: usize = 16;
 
 /// One running broker.
 pub struct Broker {
@@ -56,6 +53,8 @@ pub struct Broker {
     pub metrics: Metrics,
     /// Reads that may wait for the disk, which have threads of their own: so many at a time.
     pub cold_reads: Semaphore,
+    /// Deletions of records, each of which waits for the disk on a thread of the pool that plugins run on.
+    pub record_deletions: Semaphore,
     /// What the start found, for each directory that could be opened.
     pub recovery: Vec<RecoveryReport>,
     /// Where the broker listens, the port filled in.
@@ -100,6 +99,9 @@ impl fmt::Display for StartReport {
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Two settings cannot both hold.
+    #[error(transparent)]
+    Settings(#[from] SettingsConflict),
     /// The data directory cannot be made.
     #[error("cannot use {path}: {source}", path = path.display())]
     DataDir {
@@ -134,6 +136,7 @@ impl Broker {
     /// Opens the data directory for a broker that clients reach at `listening_on`. It serves no client before
     /// [`serve`](crate::serve::serve). Blocks on the disk.
     pub fn open(config: Config, listening_on: SocketAddr) -> Result<(Arc<Self>, StartReport), StartError> {
+        config.check()?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
         let (log, recovery) = LogDirs::open(&config)?;
@@ -141,13 +144,13 @@ impl Broker {
         let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&config.data_dir.join("metadata.redb"))?);
         let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
-        let (router, route) = Router::open(route_options(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
+        let (router, route) = Router::open(RouteOptions::of(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
         let offline = log
             .all()
             .iter()
             .filter_map(|directory| Some((directory.path().to_path_buf(), directory.offline_reason()?)));
         let missing = offline.collect();
-        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics), router.producers());
+        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
@@ -155,6 +158,7 @@ impl Broker {
             shutdown: Shutdown::default(),
             metrics: Metrics::default(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
+            record_deletions: Semaphore::new(RECORD_DELETIONS_MAX),
             meta,
             log,
             topics,
@@ -210,37 +214,5 @@ impl Broker {
             }
             None => HostPort { host: self.listening_on.ip().to_string(), port },
         }
-    }
-}
-
-fn plugin_host(config: &Config) -> Host {
-    let program = config.plugin_compiler.clone().or_else(|| std::env::current_exe().ok()).unwrap_or_default();
-    Host::new(HostOptions {
-        store_dir: config.data_dir.join("plugins"),
-        compiler: Compiler { program, args: vec![COMPILE_SUBCOMMAND.into()] },
-        limits: Limits {
-            plugin_bytes_max: config.plugin_max_bytes,
-            memory_bytes: config.plugin_memory_bytes,
-            memory_total_bytes: config.plugin_memory_total_bytes,
-            call_deadline_ms: config.plugin_call_ms,
-            ..Limits::default()
-        },
-    })
-}
-
-fn route_options(config: &Config) -> RouteOptions {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    RouteOptions {
-        unpacked_bytes_max: config.stage_unpacked_bytes_max,
-        order_bytes_max: config.route_queue_bytes_max,
-        lane_bytes_max: config.route_lane_bytes_max,
-        workers_per_topic_max: match config.route_workers_max {
-            0 => processors.saturating_sub(1).max(1),
-            workers => workers,
-        },
-        checkpoint_interval: Duration::from_millis(config.producer_snapshot_ms),
-        journal_bytes_max: config.route_journal_bytes_max,
-        unsaved_bytes_max: config.producer_snapshot_bytes,
-        producer_expiration_ms: config.producer_expiration_ms,
     }
 }

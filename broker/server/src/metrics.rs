@@ -2,8 +2,7 @@
 //! `docs/metrics.md` lists it.
 
 use ottla_front::FrontMetrics;
-use ottla_wire::api::APIS;
-use ottla_wire::{ApiKey, ErrorCode};
+use ottla_wire::{Api, ApiKey, ErrorCode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,7 +17,7 @@ pub struct Metrics {
     /// What happens to connections.
     pub front: FrontMetrics,
     requests: ByApi,
-    /// The counters of `requests` by the row of their API in [`APIS`], found without a lock.
+    /// The counters of `requests` by the row of their API in [`Api::served`], found without a lock.
     requests_by_row: Box<[Counter]>,
     errors: ByCode,
     /// Fetches that wait for records.
@@ -34,7 +33,7 @@ impl Default for Metrics {
         let requests = ByApi::default();
         Self {
             front: FrontMetrics::default(),
-            requests_by_row: APIS.iter().map(|api| requests.get_or_create(&[("api", api.name)]).clone()).collect(),
+            requests_by_row: Api::served().map(|api| requests.get_or_create(&[("api", api.name)]).clone()).collect(),
             requests,
             errors: ByCode::default(),
             fetches_waiting: Gauge::default(),
@@ -47,7 +46,8 @@ impl Default for Metrics {
 impl Metrics {
     /// A request arrived.
     pub fn note_request(&self, key: ApiKey) {
-        if let Some(counter) = APIS.iter().position(|api| api.key == key).and_then(|row| self.requests_by_row.get(row))
+        if let Some(counter) =
+            Api::served().position(|api| api.key == key).and_then(|row| self.requests_by_row.get(row))
         {
             counter.inc();
         }

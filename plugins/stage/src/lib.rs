@@ -11,6 +11,7 @@ pub mod columns;
 pub mod split;
 
 use ottla_plugin_host::{CallError, Context, Partitioner};
+use ottla_wire::Uuid;
 use ottla_wire::record::{Batch, BatchError};
 
 pub use split::{Run, Split, SubBatch};
@@ -18,7 +19,9 @@ pub use split::{Run, Split, SubBatch};
 /// Where a batch was addressed.
 #[derive(Debug, Clone, Copy)]
 pub struct Address<'a> {
-    /// The topic.
+    /// The id of the topic.
+    pub topic_id: Uuid,
+    /// Its name.
     pub topic: &'a str,
     /// The partition.
     pub partition: i32,
@@ -85,5 +88,5 @@ pub fn run(
     if answer.iter().all(|partition| i64::from(*partition) == i64::from(address.partition)) {
         return Ok(Staged::Stays);
     }
-    split::split(&batch, &records, &answer).map(Staged::Moves)
+    split::split(&batch, &records, address.topic_id, &answer).map(Staged::Moves)
 }

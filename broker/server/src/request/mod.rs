@@ -70,13 +70,13 @@ enum Answers {
     Joined,
 }
 
-/// The table.
-const fn row(key: ApiKey) -> Row {
+/// The table; none for what the codec knows and no function serves.
+const fn row(key: ApiKey) -> Option<Row> {
     use self::Answers::{Blocking, Joined, Later, Now, NowOrBlocking};
     use self::Operation::{
         Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
     };
-    match key {
+    Some(match key {
         ApiKey::ApiVersions => Row::everyone(Now(api_versions::respond)),
         ApiKey::Produce => Row::of(Write, Joined),
         ApiKey::Fetch => Row::of(Read, Later(fetch::begin)),
@@ -85,7 +85,7 @@ const fn row(key: ApiKey) -> Row {
         ApiKey::FindCoordinator => Row::of(Describe, Now(find_coordinator::respond)),
         ApiKey::CreateTopics => Row::of(Create, Blocking(create_topics::respond)).exclusive(),
         ApiKey::DeleteTopics => Row::of(Delete, Blocking(delete_topics::respond)).exclusive(),
-        ApiKey::DeleteRecords => Row::of(Delete, Blocking(delete_records::respond)).exclusive(),
+        ApiKey::DeleteRecords => Row::of(Delete, Later(delete_records::begin)).exclusive(),
         ApiKey::InitProducerId => {
             Row::of(IdempotentWrite, NowOrBlocking(init_producer_id::respond_now, init_producer_id::respond))
         }
@@ -99,7 +99,29 @@ const fn row(key: ApiKey) -> Row {
         ApiKey::DescribePlugins => Row::of(Describe, Now(describe_plugins::respond)),
         ApiKey::ActivatePlugin => Row::of(Alter, Blocking(activate_plugin::respond)).exclusive(),
         ApiKey::DeletePlugin => Row::of(Alter, Blocking(delete_plugin::respond)).exclusive(),
-    }
+        ApiKey::AlterConfigs
+        | ApiKey::AlterPartitionReassignments
+        | ApiKey::ConsumerGroupDescribe
+        | ApiKey::ConsumerGroupHeartbeat
+        | ApiKey::CreatePartitions
+        | ApiKey::DeleteGroups
+        | ApiKey::DescribeCluster
+        | ApiKey::DescribeGroups
+        | ApiKey::DescribeProducers
+        | ApiKey::DescribeTopicPartitions
+        | ApiKey::ElectLeaders
+        | ApiKey::GetTelemetrySubscriptions
+        | ApiKey::Heartbeat
+        | ApiKey::JoinGroup
+        | ApiKey::LeaveGroup
+        | ApiKey::ListGroups
+        | ApiKey::ListPartitionReassignments
+        | ApiKey::OffsetCommit
+        | ApiKey::OffsetDelete
+        | ApiKey::OffsetFetch
+        | ApiKey::PushTelemetry
+        | ApiKey::SyncGroup => return None,
+    })
 }
 
 impl Row {
@@ -122,7 +144,7 @@ impl Service for Broker {
 
     fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<produce::Joined>) {
         let bytes = frame.len();
-        let (head, body) = match open(peer, frame) {
+        let (head, Row { answers, exclusive, operation }, body) = match open(peer, frame) {
             Ok(opened) => opened,
             Err(refused) => {
                 self.finish(peer, turn);
@@ -130,7 +152,6 @@ impl Service for Broker {
             }
         };
         self.metrics.note_request(head.key);
-        let Row { answers, exclusive, operation } = row(head.key);
         tracing::trace!(peer = %peer.addr, api = head.key.name(), ?operation, head.version, bytes, "request");
         if !matches!(answers, Answers::Joined) {
             self.finish(peer, turn);
@@ -171,19 +192,19 @@ impl Service for Broker {
 }
 
 /// Reads the header of a frame. What no handler gets to see has its reply at once.
-fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Frame), Box<Reply>> {
+fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Row, Frame), Box<Reply>> {
     let refuse = |reason: CloseReason| Err(Box::new(reason.into()));
-    let (head, served, body_bytes) = match split_request(&frame) {
+    let (head, row, served, body_bytes) = match split_request(&frame) {
         Ok((header, body)) => {
             if let Some(client_id) = &header.client_id {
                 peer.name_client(client_id);
             }
-            let Some(key) = header.key().filter(|key| key.api().audience == Audience::Everyone || peer.is_ottla())
-            else {
+            let offered = |key: &ApiKey| key.api().audience == Audience::Everyone || peer.is_ottla();
+            let Some((key, row)) = header.key().filter(offered).and_then(|key| Some((key, row(key)?))) else {
                 return refuse(CloseReason::UnknownApi(header.api_key));
             };
             let head = RequestHead { key, version: header.api_version, correlation_id: header.correlation_id };
-            (head, key.api().served.contains(header.api_version), body.len())
+            (head, row, key.api().served.contains(header.api_version), body.len())
         }
         Err(error) => return refuse(CloseReason::Undecodable(error)),
     };
@@ -195,10 +216,24 @@ fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Frame), Box<Re
         };
     }
     frame.advance(frame.len() - body_bytes);
-    Ok((head, frame))
+    Ok((head, row, frame))
 }
 
 /// The body as a message; what does not decode closes the connection.
 fn decoded<'a, M: Message<'a>>(head: RequestHead, frame: &'a [u8]) -> Result<M, CloseReason> {
     Ok(decode_request(ApiVersion(head.version), frame)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_wire::api::APIS;
+
+    use super::row;
+
+    #[test]
+    fn what_is_served_is_what_has_a_row() {
+        for api in APIS {
+            assert_eq!(row(api.key).is_some(), api.is_served(), "{}", api.name);
+        }
+    }
 }

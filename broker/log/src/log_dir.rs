@@ -140,9 +140,11 @@ impl LogDir {
         self.shared.counters.read()
     }
 
-    /// Bytes appended, since it was opened, to the partitions that are there.
+    /// Bytes appended since it was opened, to partitions that were deleted since as well.
     pub fn appended_bytes(&self) -> u64 {
-        self.shared.partitions().values().map(|log| log.appended_bytes()).sum()
+        let partitions = self.shared.partitions();
+        let present: u64 = partitions.values().map(|log| log.appended_bytes()).sum();
+        self.shared.counters.deleted_bytes() + present
     }
 
     /// How many partitions it has.
@@ -245,7 +247,11 @@ impl LogDir {
             log.unretire();
             return Err(io_error(error));
         }
-        self.shared.partitions_mut().remove(name);
+        {
+            let mut partitions = self.shared.partitions_mut();
+            partitions.remove(name);
+            self.shared.counters.note_deleted(log.appended_bytes());
+        }
         log.tell_listeners();
         self.shared.sync_dir(&self.shared.path).map_err(io_error)?;
         self.sweep();

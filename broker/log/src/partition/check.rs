@@ -31,6 +31,14 @@ impl FileRange {
     pub fn is_checked(&self) -> bool {
         self.segment.checked().covers(self.position, self.bytes.into()) || broken(Canary::NoReadCheck)
     }
+
+    /// The disk failed while these bytes were being sent: [`PartitionLog::report_read_error`] of their partition, unless
+    /// that is gone.
+    pub fn report_read_error(&self, error: &io::Error) {
+        if let Some(log) = self.log.upgrade() {
+            log.report_read_error(self, error);
+        }
+    }
 }
 
 impl PartitionLog {
@@ -105,7 +113,8 @@ impl PartitionLog {
         }
         let base = range.segment.base_offset();
         let Some((slot, _)) = self.slot_of(base).filter(|(slot, _)| slot.base() == base) else { return };
-        tracing::error!(partition = %self.name, segment = base.0, %error, "the disk failed under a reader");
+        let offset = range.base_offset.0;
+        tracing::error!(partition = %self.name, segment = base.0, offset, %error, "the disk refused records that were being sent");
         range.segment.checked().forget(range.segment.bytes());
         slot.set_failing(true);
         let failure = ReadFailure { slot, since: Instant::now(), reason: error.to_string() };

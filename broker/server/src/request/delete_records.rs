@@ -20,7 +20,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Offset};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{Answer, CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::partition::Partition;
 use crate::route::Saved;
@@ -32,9 +32,14 @@ const ENTERED_PATIENCE: Duration = Duration::from_millis(500);
 const ENTERED_POLL: Duration = Duration::from_millis(5);
 
 /// Serves DeleteRecords.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::Exclusive(Box::pin(async move {
+pub(super) fn begin(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Answer, CloseReason> {
+    let (broker, frame) = (Arc::clone(broker), Vec::from(frame));
+    Ok(Box::pin(async move {
         let _permit = broker.record_deletions.acquire().await;
         let deleting = Arc::clone(&broker);
         let responded = tokio::task::spawn_blocking(move || respond(&deleting, head, &frame));

@@ -4,19 +4,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ottla_stage::split::split;
 use ottla_wire::record::{Batch, BatchBuilder, Codec};
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use super::Router;
 use super::checkpoint::{Saved, save};
 use super::images::{World, place};
 use super::order::{Item, ItemRecords};
-use crate::broker::{plugin_host, route_options};
+use super::{RouteOptions, Router};
 use crate::config::Config;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Place};
-use crate::plugins::PluginRegistry;
-use crate::stage::split::split;
+use crate::plugins::{PluginRegistry, plugin_host};
 
 const PRODUCER: ProducerId = ProducerId(7);
 
@@ -26,7 +25,7 @@ fn open(dir: &Path) -> (World, Router) {
     let world = World::open(dir);
     world.topic_ids();
     let plugins = Arc::new(PluginRegistry::open(Arc::clone(&world.meta), plugin_host(&config)).unwrap());
-    let (router, _) = Router::open(route_options(&config), Arc::clone(&world.topics), &world.log, plugins).unwrap();
+    let (router, _) = Router::open(RouteOptions::of(&config), Arc::clone(&world.topics), &world.log, plugins).unwrap();
     (world, router)
 }
 

@@ -31,6 +31,14 @@ impl FileRange {
     pub fn is_checked(&self) -> bool {
         self.segment.checked().covers(self.position, self.bytes.into()) || broken(Canary::NoReadCheck)
     }
+
+    /// The disk failed while these bytes were being sent: [`PartitionLog::report_read_error`] of their partition, unless
+    /// that is gone.
+    pub fn report_read_error(&self, error: &io::Error) {
+        if let Some(log) = self.log.upgrade() {
+            log.report_read_error(self, error);
+        }
+    }
 }
 
 impl PartitionLog {
@@ -52,9 +60,6 @@ impl PartitionLog {
             return Err(lost);
         }
         self.remake_index(&slot, segment, next_base)?;
-        if !segment.is_settled() {
-            self.secure_damage();
-        }
         let index = segment.index();
         let hit = index
             .quarantined()
@@ -89,18 +94,6 @@ impl PartitionLog {
         Ok(reached >= until)
     }
 
-    /// Persists the durable offset behind damage in the segment that takes appends: a start after a crash must quarantine
-    /// it, and not take it for the end.
-    fn secure_damage(&self) {
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_offline()
-            && !self.is_deleted()
-            && let Err(error) = self.persist(&mut flushed, self.log_start_offset())
-        {
-            tracing::warn!(partition = %self.name, %error, "a crash would cut the log off at the damage");
-        }
-    }
-
     /// Whether finding `offset` would wait for the disk: its segment is not open, or the place in it is not in memory. A
     /// guess, and a cheap one: nothing is opened or read.
     pub fn is_cold(&self, offset: Offset) -> bool {
@@ -120,7 +113,8 @@ impl PartitionLog {
         }
         let base = range.segment.base_offset();
         let Some((slot, _)) = self.slot_of(base).filter(|(slot, _)| slot.base() == base) else { return };
-        tracing::error!(partition = %self.name, segment = base.0, %error, "the disk failed under a reader");
+        let offset = range.base_offset.0;
+        tracing::error!(partition = %self.name, segment = base.0, offset, %error, "the disk refused records that were being sent");
         range.segment.checked().forget(range.segment.bytes());
         slot.set_failing(true);
         let failure = ReadFailure { slot, since: Instant::now(), reason: error.to_string() };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
 
@@ -28,6 +28,8 @@ pub struct FileRange {
     pub base_offset: Offset,
     /// Offset after the last batch: where to go on.
     pub next_offset: Offset,
+    /// The partition, which is told when the bytes cannot be read: see [`FileRange::report_read_error`].
+    pub(super) log: Weak<PartitionLog>,
 }
 
 /// Damaged bytes that recovery or a read found: exactly these offsets are answered with an error.
@@ -124,10 +126,10 @@ impl PartitionLog {
             }
             opened => opened?,
         };
-        let found = match range_of(&segment, offset, max_bytes, upto) {
+        let found = match range_of(self, &segment, offset, max_bytes, upto) {
             Err(Miss::IndexLied) => {
                 self.remake_index(&slot, &segment, next_base)?;
-                range_of(&segment, offset, max_bytes, upto)
+                range_of(self, &segment, offset, max_bytes, upto)
             }
             other => other,
         };
@@ -238,7 +240,7 @@ impl PartitionLog {
     }
 
     /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
-    /// out exactly what is damaged.
+    /// out exactly what is damaged. A crash does not cut the log off there.
     pub(super) fn remake_index(
         &self,
         slot: &Arc<Slot>,
@@ -272,8 +274,12 @@ impl PartitionLog {
             fresh.extend_from(&index);
         }
         *index = fresh;
-        segment.set_unstored(!index.quarantined().is_empty());
+        let damage_end = index.damage_end();
+        segment.set_unstored(damage_end.is_some());
         drop(index);
+        if let Some(behind) = damage_end {
+            self.secure_damage(behind);
+        }
         // All of it was looked at; what is appended meanwhile is this process's own.
         segment.checked().note_whole();
         // The file of a segment that was removed or replaced is not its own any more.
@@ -286,6 +292,7 @@ impl PartitionLog {
 
 /// Whole batches of `segment` from the one that holds `offset` on, and whether none of them has records.
 fn range_of(
+    log: &PartitionLog,
     segment: &Arc<Segment>,
     offset: Offset,
     max_bytes: u32,
@@ -351,6 +358,7 @@ fn range_of(
         bytes,
         base_offset: first.base_offset,
         next_offset: walk.at.offset,
+        log: Weak::clone(&log.me),
     };
     Ok(Some((range, is_empty(&first))))
 }

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use ottla_stage::Split;
 use ottla_wire::Offset;
 
 use crate::partition::sequence::Tail;
 use crate::partition::{Claim, Partition, TicketStub};
-use crate::stage::Split;
 use crate::topics::Topic;
 
 /// A batch behind the stage.
@@ -115,6 +115,16 @@ impl Order {
         });
         let count = count.count().max(1);
         Some(queue.items.drain(..count).collect())
+    }
+
+    /// Takes the items out that were addressed to a partition, in their order. Whoever holds the partition's intake lets
+    /// none of them in meanwhile.
+    pub(crate) fn take_addressed(&self, addressed: &Arc<Partition>) -> Vec<Item> {
+        let mut queue = self.lock();
+        let is_addressed = |item: &Item| Arc::ptr_eq(&item.addressed, addressed);
+        let (taken, rest) = std::mem::take(&mut queue.items).into_iter().partition(is_addressed);
+        queue.items = rest;
+        Vec::from(taken)
     }
 
     /// Takes nothing more. What is in the queue is still handed out.

@@ -1,7 +1,7 @@
 //! The group coordinator: classic groups, consumer groups (KIP-848) and committed offsets of one partition of
 //! `__consumer_offsets`.
 //!
-//! 1. [`effect`]: what goes in and what comes out.
+//! 1. `effect`, `reply`: what goes in and what comes out.
 //! 2. `shard`: from an input to the machine that it is for; loading; what waits for the disk.
 //! 3. `classic`: classic groups, one file per step of their protocol.
 //! 4. `consumer`: consumer groups, one file per step; `consumer::classic` serves classic members in them.

@@ -60,8 +60,6 @@ use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unpl
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
 use crate::topics::{Topic, TopicTable};
 
-pub use checkpoint::{SaveError, Saved};
-
 pub use recover::RouteReport;
 
 use held::Held;

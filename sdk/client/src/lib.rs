@@ -28,11 +28,11 @@ pub use admin::{
     Admin, Broker, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, NewTopic,
     PartitionDescription, PluginDescription, PluginVersion, PushProgress, PushedPlugin, TopicDescription, TopicListing,
 };
-pub use config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig};
+pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
 pub use consumer::{
     Assignment, Chunk, Consumer, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,
 };
-pub use error::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, SendError};
+pub use error::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError};
 pub use ottla_wire::ErrorCode;
 pub use ottla_wire::record::Codec;
 pub use producer::{

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use super::frames::FrameReader;
 use super::handshake::shake_hands;
-use super::{Address, Connection};
+use super::Connection;
+use crate::core::address::Address;
 use crate::config::ClientConfig;
 use crate::error::ConnectionError;
 
@@ -38,6 +39,7 @@ pub(super) async fn connect(
         Err(ConnectionError::Unreachable {
             address: Arc::clone(&shown),
             reason: format!("no answer within {} ms", config.connect_timeout_ms).into(),
+            attempts: 1,
             hint: "; is a firewall in between, or something else than a broker listening?".into(),
         })
     })
@@ -55,5 +57,5 @@ fn unreachable(address: &Address, shown: &Arc<str>, error: &io::Error) -> Connec
         _ if error.raw_os_error().is_none() => (error.to_string(), "; check the name"),
         _ => (error.to_string(), ""),
     };
-    ConnectionError::Unreachable { address: Arc::clone(shown), reason: reason.into(), hint: hint.into() }
+    ConnectionError::Unreachable { address: Arc::clone(shown), reason: reason.into(), attempts: 1, hint: hint.into() }
 }

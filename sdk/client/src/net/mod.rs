@@ -1,6 +1,5 @@
 //! Sockets: one file reads and writes frames, one agrees on versions, one finds brokers and keeps connections to them.
 
-mod address;
 mod answer;
 mod cluster;
 mod connect;
@@ -10,7 +9,6 @@ mod handshake;
 mod offsets;
 mod pool;
 
-pub(crate) use address::Address;
 pub(crate) use answer::Answer;
 pub(crate) use cluster::{Cluster, MAIN_LANE, Topics};
 pub(crate) use connection::{Connection, Reply, Submission};

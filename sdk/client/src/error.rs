@@ -373,7 +373,9 @@ pub enum ConsumeError {
     },
     /// Records that were read were taken back: a broker that lacked them became the leader (KIP-320). Those from `end` on
     /// may differ from what was read.
-    #[error("{topic}-{partition} was cut back to offset {end} by a change of leader, position {offset} was read of what is gone; seek, or choose an `offset_reset`")]
+    #[error(
+        "{topic}-{partition} was cut back to offset {end} by a change of leader, position {offset} was read of what is gone; seek, or choose an `offset_reset`"
+    )]
     Truncated {
         /// The topic.
         topic: Arc<str>,

@@ -32,7 +32,9 @@ pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, Pro
 pub use consumer::{
     Assignment, Chunk, Consumer, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,
 };
-pub use error::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError};
+pub use error::{
+    AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError,
+};
 pub use ottla_wire::ErrorCode;
 pub use ottla_wire::record::Codec;
 pub use producer::{

@@ -15,9 +15,9 @@ use ottla_wire::ErrorCode;
 use tokio::runtime::Handle;
 
 use self::assignment::Shared;
+use crate::config::ConsumerConfig;
 pub use crate::core::chunk::{Chunk, Headers, Record, RecordRef, Records, TimestampType};
 pub use crate::core::cursor::StartFrom;
-use crate::config::ConsumerConfig;
 use crate::core::metadata::Metadata;
 use crate::error::{ConfigError, ConnectionError, ConsumeError};
 use crate::net::{OffsetAnswer, OffsetQuestion, Topics, timestamp_of};

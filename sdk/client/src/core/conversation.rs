@@ -24,15 +24,13 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ottla_wire::message::{
-    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-};
+use ottla_wire::message::{MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
 use super::backoff::Backoff;
 use super::batch::{BatchId, Claim, Format, Payload};
-use super::metadata::Metadata;
 use super::lane::LaneId;
+use super::metadata::Metadata;
 use super::outbox::{Limits, Outbox};
 use super::outcome::{Landing, Outcome, Run};
 use super::record::ProducerRecord;

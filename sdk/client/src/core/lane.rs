@@ -368,8 +368,7 @@ impl Lane {
                 }
                 self.next_ordinal += 1;
                 let travelled = sequence;
-                let second =
-                    Sent { batch: second, ordinal, sequence, travelled, state, in_doubt: false, told: false };
+                let second = Sent { batch: second, ordinal, sequence, travelled, state, in_doubt: false, told: false };
                 sent.batch = first;
                 sent.state = State::Waiting;
                 self.sent.insert(at, second);

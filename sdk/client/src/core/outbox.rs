@@ -159,7 +159,8 @@ impl Outbox {
         let Some(topic) = self.topics.get_mut(topic) else { return Err(SendError::Closed) };
         let chosen = topic.choose(&self.lanes, record, bytes, self.limits.batch_bytes, &mut self.turn)?;
         let left = topic.take_left().and_then(|left| self.lanes.get_mut(left.0));
-        if let Some(left) = left.filter(|lane| lane.open_bytes().is_some_and(|open| open + bytes > self.limits.batch_bytes))
+        if let Some(left) =
+            left.filter(|lane| lane.open_bytes().is_some_and(|open| open + bytes > self.limits.batch_bytes))
         {
             // It will not be filled up further: no reason to linger.
             self.next_batch += 1;
@@ -211,7 +212,8 @@ impl Outbox {
     /// Topics whose partitions have to be asked for: unknown, or with a lane that has work and no (reachable) leader.
     pub(crate) fn wanted_topics(&self) -> Vec<Arc<str>> {
         let unknown = self.topics.iter().filter(|topic| !topic.waiting.is_empty()).map(|topic| &topic.name);
-        let homeless = self.active_lanes().filter(|lane| !lane.gone && (lane.leader.is_none() || lane.doubted));
+        let in_need = |lane: &&Lane| !lane.gone && !lane.is_idle() && (lane.leader.is_none() || lane.doubted);
+        let homeless = self.active_lanes().filter(in_need);
         let mut wanted: Vec<_> = unknown.chain(homeless.map(|lane| &lane.topic)).cloned().collect();
         wanted.sort_unstable();
         wanted.dedup();

@@ -6,16 +6,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_wire::message::{
-    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-};
+use ottla_wire::message::{MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use ottla_wire::record::batches;
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 use super::backoff::{Backoff, scramble};
 use super::batch::{BatchId, Claim, Format, Payload};
-use super::metadata::Metadata;
 use super::lane::LaneId;
+use super::metadata::Metadata;
 use super::outbox::{Limits, Outbox};
 use super::outcome::Landing;
 use super::record::ProducerRecord;

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use super::pool::{Lane, Pool};
 use super::{Connection, Reply};
-use crate::core::address::Address;
 use crate::config::ClientConfig;
+use crate::core::address::Address;
 use crate::core::backoff::scramble;
 use crate::core::metadata::Metadata;
 use crate::error::{ConfigError, ConnectionError};

@@ -8,11 +8,11 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::Connection;
 use super::frames::FrameReader;
 use super::handshake::shake_hands;
-use super::Connection;
-use crate::core::address::Address;
 use crate::config::ClientConfig;
+use crate::core::address::Address;
 use crate::error::ConnectionError;
 
 /// Connects and introduces us, all within `connect_timeout_ms`.

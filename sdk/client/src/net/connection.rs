@@ -289,11 +289,7 @@ async fn read_responses<R: AsyncRead + Unpin>(link: Arc<Link>, mut frames: Frame
     link.end(reason);
 }
 
-async fn write_requests(
-    link: Arc<Link>,
-    mut writer: OwnedWriteHalf,
-    mut requests: mpsc::UnboundedReceiver<Outgoing>,
-) {
+async fn write_requests(link: Arc<Link>, mut writer: OwnedWriteHalf, mut requests: mpsc::UnboundedReceiver<Outgoing>) {
     let mut severed = link.severed.subscribe();
     let mut halfway = false;
     loop {

@@ -69,10 +69,8 @@ impl Cluster {
         let mut calls = tokio::task::JoinSet::new();
         for (leader, questions) in by_leader {
             let cluster = Arc::clone(self);
-            calls.spawn_on(
-                async move { cluster.offsets_of_leader(leader, questions, isolation).await },
-                self.runtime(),
-            );
+            calls
+                .spawn_on(async move { cluster.offsets_of_leader(leader, questions, isolation).await }, self.runtime());
         }
         while let Some(call) = calls.join_next().await {
             // A task of ours neither panics nor is it cancelled while we wait for it.

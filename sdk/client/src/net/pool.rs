@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::connect::connect;
 use super::Connection;
-use crate::core::address::Address;
+use super::connect::connect;
 use crate::config::ClientConfig;
+use crate::core::address::Address;
 use crate::core::backoff::Backoff;
 use crate::error::ConnectionError;
 

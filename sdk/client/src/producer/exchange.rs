@@ -10,8 +10,8 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ApiKey, ErrorCode};
 
-use super::seal::{renumber, seal};
 use super::Shared;
+use super::seal::{renumber, seal};
 use crate::config::Acks;
 use crate::core::batch::{BatchId, Payload};
 use crate::core::lane::{Dispatch, LaneId};
@@ -120,12 +120,7 @@ fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: 
     shared.wake.notify_one();
 }
 
-fn judge_all(
-    shared: &Shared,
-    connection: &Connection,
-    sent: &[Sent],
-    answer: &Answer,
-) -> Result<(), ConnectionError> {
+fn judge_all(shared: &Shared, connection: &Connection, sent: &[Sent], answer: &Answer) -> Result<(), ConnectionError> {
     let response: ProduceResponse<'_> = answer.decode()?;
     if response.throttle_time_ms > 0 {
         connection.hold_back(Duration::from_millis(response.throttle_time_ms.unsigned_abs().into()));

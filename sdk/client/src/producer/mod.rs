@@ -14,11 +14,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub use self::delivery::{Ack, AckBatch, Delivery, DeliverySink, Placement};
-pub use crate::core::record::{Header, ProducerRecord};
 use crate::config::ProducerConfig;
 use crate::core::backoff::Backoff;
 use crate::core::batch::{Claim, Format, Settled};
 use crate::core::outbox::{Accepted, Limits, Outbox};
+pub use crate::core::record::{Header, ProducerRecord};
 use crate::core::trouble::Trouble;
 use crate::error::{ConfigError, ProduceError, SendError};
 use crate::net::Cluster;

@@ -4,4 +4,6 @@ mod admin;
 mod broker;
 mod connecting;
 mod consuming;
+mod failing_over;
 mod producing;
+mod staying;

@@ -102,7 +102,11 @@ impl Consumer {
     #[pyo3(signature = (topic, start, timeout = None))]
     fn _assign_topic(&self, py: Python<'_>, topic: &str, start: Start, timeout: Option<f64>) -> PyResult<Vec<i32>> {
         let core = self.core.get()?;
-        self.waiting(py, timeout, core.assign_topic(topic, start.0))
+        let partitions = self.waiting(py, timeout, core.assign_topic(topic, start.0))?;
+        for partition in &partitions {
+            self.ready.forget(topic, *partition);
+        }
+        Ok(partitions)
     }
 
     /// Reads these partitions, too.
@@ -115,14 +119,15 @@ impl Consumer {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let core = self.core.get()?;
-        for (topic, partition) in &partitions {
-            self.ready.forget(topic, *partition);
-        }
         let assignments = partitions.into_iter();
         let assignments: Vec<Assignment> = assignments
             .map(|(topic, partition)| Assignment { topic: (&*topic).into(), partition, start: start.0 })
             .collect();
-        self.waiting(py, timeout, core.assign(&assignments))
+        self.waiting(py, timeout, core.assign(&assignments))?;
+        for Assignment { topic, partition, .. } in &assignments {
+            self.ready.forget(topic, *partition);
+        }
+        Ok(())
     }
 
     fn _unassign(&self, topic: &str, partition: i32) -> PyResult<()> {
@@ -172,7 +177,10 @@ impl Consumer {
                 return Ok(None);
             }
             match self.fetch(py, ITERATION_RECORDS, self.idle_timeout) {
-                Ok(Some(batches)) => self.ready.put(batches),
+                Ok(Some(batches)) => {
+                    let core = self.core.get()?;
+                    self.ready.put(batches, |chunk| core.is_current(chunk));
+                }
                 Ok(None) => return Ok(None),
                 // Another thread closed it while this one waited.
                 Err(_) if self.closed() => return Ok(None),

@@ -223,7 +223,7 @@ def test_every_error_is_in_the_tree() -> None:
     classes = [getattr(ottla.errors, name) for name in ottla.errors.__all__]
     assert all(issubclass(one, KafkaError) for one in classes)
     made = [
-        ottla.errors.from_core("broker", "m", code, "N", False, False, None, None, None, False) for code in range(130)
+        ottla.errors.from_core("broker", "m", code, "N", False, False, None, None, None, False, []) for code in range(130)
     ]
     assert all(isinstance(error, BrokerError) for error in made)
     assert {type(error) for error in made} <= set(classes)

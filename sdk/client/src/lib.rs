@@ -42,3 +42,4 @@ pub use producer::{
 };
 
 pub use crate::core::murmur2::{murmur2, partition_of_key};
+pub use crate::core::trouble::Trouble;

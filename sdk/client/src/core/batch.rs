@@ -287,5 +287,7 @@ impl Payload {
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub(crate) outcome: Arc<Outcome>,
+    /// How many there are.
+    pub(crate) records: usize,
     pub(crate) parties: Parties,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::batch::{Parties, Settled};
+use super::batch::{Batch, Parties, Settled};
 use super::outcome::Outcome;
 use crate::error::SendError;
 
@@ -56,12 +56,22 @@ impl Ledger {
         self.buffered_bytes -= bytes;
     }
 
-    pub(crate) fn settle(&mut self, bytes: usize, parties: Parties, outcome: Arc<Outcome>) {
+    /// A batch is settled.
+    pub(crate) fn settle(&mut self, batch: Batch, outcome: Arc<Outcome>) {
+        self.settle_records(batch.count.max(0) as usize, batch.charged_bytes, batch.parties, outcome);
+    }
+
+    /// A record that is in no batch is settled.
+    pub(crate) fn settle_one(&mut self, bytes: usize, parties: Parties, outcome: Arc<Outcome>) {
+        self.settle_records(1, bytes, parties, outcome);
+    }
+
+    fn settle_records(&mut self, records: usize, bytes: usize, parties: Parties, outcome: Arc<Outcome>) {
         self.buffered_bytes = self.buffered_bytes.saturating_sub(bytes);
         if self.buffered_bytes <= self.buffer_bytes / 2 {
             self.pressed = false;
         }
-        self.settled.push(Settled { outcome, parties });
+        self.settled.push(Settled { outcome, records, parties });
     }
 
     /// What was settled since the last call; to be told outside any lock.

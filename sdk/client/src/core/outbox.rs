@@ -284,7 +284,7 @@ impl Outbox {
         self.next_batch += 1;
         for batch in lane.abandon(BatchId(self.next_batch)) {
             let outcome = Outcome::failed(Arc::clone(&topic), partition, self.no_such_partition(&topic, partition));
-            self.ledger.settle(batch.charged_bytes, batch.parties, outcome);
+            self.ledger.settle(batch, outcome);
         }
         self.after(id);
     }
@@ -312,7 +312,7 @@ impl Outbox {
                     if let Err(claim) = pushed {
                         let error = ProduceError::refused(self.topics.name_of(at), -1, ErrorCode::MessageTooLarge);
                         let outcome = Outcome::failed(self.topics.name_of(at), -1, error);
-                        self.ledger.settle(bytes, Parties::of_one(claim, timestamp_ms), outcome);
+                        self.ledger.settle_one(bytes, Parties::of_one(claim, timestamp_ms), outcome);
                     }
                 }
                 Err(SendError::NoSuchPartition { topic, partition, count }) => {
@@ -346,7 +346,7 @@ impl Outbox {
     fn fail_waiting(&mut self, at: usize, waiting: WaitingRecord, error: ProduceError) {
         let outcome = Outcome::failed(self.topics.name_of(at), -1, error);
         let (bytes, timestamp_ms) = (waiting.bytes, waiting.timestamp_ms);
-        self.ledger.settle(bytes, Parties::of_one(waiting.into_parts().1, timestamp_ms), outcome);
+        self.ledger.settle_one(bytes, Parties::of_one(waiting.into_parts().1, timestamp_ms), outcome);
     }
 
     /// Whether a producer id has to be asked for.
@@ -455,7 +455,7 @@ impl Outbox {
                 in_doubt,
             });
             let outcome = Outcome { topic, partition, append_time_ms, result };
-            self.ledger.settle(batch.charged_bytes, batch.parties, Arc::new(outcome));
+            self.ledger.settle(batch, Arc::new(outcome));
         }
         if refusal == Refusal::Fenced && self.lanes.get(id.0).and_then(Lane::broken_identity) == self.identity {
             // Another epoch of the same id would be refused as well.
@@ -477,7 +477,7 @@ impl Outbox {
         if let Some(batch) = lane.stored(batch) {
             self.trouble.clear();
             let outcome = Outcome { topic, partition, append_time_ms, result: Ok(landing) };
-            self.ledger.settle(batch.charged_bytes, batch.parties, Arc::new(outcome));
+            self.ledger.settle(batch, Arc::new(outcome));
         }
         self.after(id);
     }
@@ -552,7 +552,7 @@ impl Outbox {
             for (batch, in_doubt) in lane.expire(created_ms, close_id) {
                 let error = error(in_doubt, lane.trouble.as_ref());
                 let outcome = Outcome::failed(Arc::clone(&topic), partition, error);
-                self.ledger.settle(batch.charged_bytes, batch.parties, outcome);
+                self.ledger.settle(batch, outcome);
             }
             self.after(id);
         }

@@ -2,16 +2,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// See the module.
+/// What keeps a producer from delivering at present; shared, so that it can be read while a wait is under way.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble(Mutex<Option<Arc<str>>>);
+pub struct Trouble(Mutex<Option<Arc<str>>>);
 
 impl Trouble {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest reason.
     pub(crate) fn note(&self, words: &str) {
         *self.lock() = Some(words.into());
     }
@@ -21,7 +20,8 @@ impl Trouble {
         *self.lock() = None;
     }
 
-    pub(crate) fn words(&self) -> Option<Arc<str>> {
+    /// The newest reason; none while brokers take records.
+    pub fn words(&self) -> Option<Arc<str>> {
         self.lock().clone()
     }
 }

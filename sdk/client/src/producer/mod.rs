@@ -6,7 +6,7 @@ mod exchange;
 mod seal;
 mod sender;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     progress: Notify,
     started: Instant,
     closed: AtomicBool,
+    /// Records not acknowledged when the producer was closed.
+    given_up: AtomicUsize,
     /// An error that no retry cures.
     failed: Mutex<Option<ProduceError>>,
     /// What stands in the way at present.
@@ -94,6 +96,7 @@ impl Producer {
             progress: Notify::new(),
             started: Instant::now(),
             closed: AtomicBool::new(false),
+            given_up: AtomicUsize::new(0),
             failed: Mutex::default(),
             trouble,
             unseen: Mutex::default(),
@@ -209,8 +212,13 @@ impl Producer {
     }
 
     /// What keeps records from being delivered at present: for a flush that takes long, or is given up.
-    pub fn trouble(&self) -> Option<Arc<str>> {
-        self.shared.trouble.words()
+    pub fn trouble(&self) -> &Arc<Trouble> {
+        &self.shared.trouble
+    }
+
+    /// Records that were given up because the producer was closed or dropped before they were acknowledged.
+    pub fn given_up(&self) -> usize {
+        self.shared.given_up.load(Ordering::Acquire)
     }
 
     /// The runtime that the background task runs on.
@@ -290,9 +298,12 @@ impl Shared {
         }
         let mut acks = Vec::new();
         let batches = settled.len();
-        for Settled { outcome, parties } in settled {
+        for Settled { outcome, records, parties } in settled {
             if let Err(error) = &outcome.result {
                 self.note_unseen(parties.unwatched(), error);
+                if matches!(error, ProduceError::Closed { .. }) {
+                    self.given_up.fetch_add(records, Ordering::AcqRel);
+                }
             }
             let tickets = parties.tell(&outcome);
             if !tickets.is_empty() {

@@ -99,7 +99,7 @@ async fn a_record_says_why_it_timed_out() {
     let error = delivery.await.unwrap_err().to_string();
     assert!(error.contains(&format!("cannot reach {address}: connection refused (")), "{error}");
     assert!(error.contains(" attempts)"), "{error}");
-    assert!(producer.trouble().is_some());
+    assert!(producer.trouble().words().is_some());
 }
 
 #[tokio::test]

@@ -176,6 +176,7 @@ class Consumer:
         partition come in offset order. An error concerns one partition (which then waits for a ``seek``) or the
         connection (which is being mended): polling again goes on with the rest.
         """
+    def _next_batch(self, max_records: int) -> Batch | None: ...
     def poll_batches(self, max_records: int = 500, timeout: float | None = 1.0) -> list[Batch]:
         """Like ``poll``, in batches: each the consecutive records of one partition."""
     def close(self) -> None:

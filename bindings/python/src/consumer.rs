@@ -73,6 +73,24 @@ impl Consumer {
         Ok(left)
     }
 
+    /// Takes in what iteration draws from. False when it ends.
+    fn fill(&self, py: Python<'_>, records_max: usize) -> PyResult<bool> {
+        if self.closed() {
+            return Ok(false);
+        }
+        match self.fetch(py, records_max, self.idle_timeout) {
+            Ok(Some(batches)) => {
+                let core = self.core.get()?;
+                self.ready.put(batches, |chunk| core.is_current(chunk));
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            // Another thread closed it while this one waited.
+            Err(_) if self.closed() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn waiting<F, T>(&self, py: Python<'_>, timeout: Option<f64>, future: F) -> PyResult<T>
     where
         F: Future<Output = Result<T, ConsumeError>> + Send,
@@ -173,18 +191,20 @@ impl Consumer {
             if let Some(record) = self.ready.next(py) {
                 return Ok(Some(record));
             }
-            if self.closed() {
+            if !self.fill(py, ITERATION_RECORDS)? {
                 return Ok(None);
             }
-            match self.fetch(py, ITERATION_RECORDS, self.idle_timeout) {
-                Ok(Some(batches)) => {
-                    let core = self.core.get()?;
-                    self.ready.put(batches, |chunk| core.is_current(chunk));
-                }
-                Ok(None) => return Ok(None),
-                // Another thread closed it while this one waited.
-                Err(_) if self.closed() => return Ok(None),
-                Err(error) => return Err(error),
+        }
+    }
+
+    /// The next batch or part of one, where iteration by record goes on; None where that ends.
+    fn _next_batch(&self, py: Python<'_>, max_records: usize) -> PyResult<Option<Py<Batch>>> {
+        loop {
+            if let Some(batch) = self.ready.take_one(py, max_records)? {
+                return Ok(Some(batch));
+            }
+            if !self.fill(py, max_records)? {
+                return Ok(None);
             }
         }
     }

@@ -87,6 +87,15 @@ impl Ready {
         Ok(taken)
     }
 
+    /// Up to so many records of the first batch.
+    pub(crate) fn take_one(&self, py: Python<'_>, records_max: usize) -> PyResult<Option<Py<Batch>>> {
+        let count = {
+            let on_shelf = self.lock();
+            on_shelf.batches.front().map_or(0, |first| first.get().len() - on_shelf.handed_out)
+        };
+        if count == 0 { Ok(None) } else { Ok(self.take(py, count.min(records_max))?.into_iter().next()) }
+    }
+
     /// The offset of the next record of this partition, if there is one here.
     pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         let on_shelf = self.lock();

@@ -9,6 +9,7 @@ use ottla_wire::record::Codec;
 use tokio::runtime::Handle;
 
 use crate::error::ConfigError;
+use crate::net::{Network, Tcp};
 use crate::producer::DeliverySink;
 
 /// How to reach a cluster and how patient to be.
@@ -37,6 +38,8 @@ pub struct ClientConfig {
     pub reconnect_backoff_ms_max: u64,
     /// A response that announces more than this ends the connection.
     pub response_bytes_max: usize,
+    /// How addresses are reached; TCP unless set.
+    pub network: Arc<dyn Network>,
 }
 
 impl ClientConfig {
@@ -71,6 +74,7 @@ impl Default for ClientConfig {
             reconnect_backoff_ms: 50,
             reconnect_backoff_ms_max: 1_000,
             response_bytes_max: 128 * 1024 * 1024,
+            network: Arc::new(Tcp),
         }
     }
 }

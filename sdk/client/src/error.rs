@@ -58,14 +58,12 @@ impl Classify for ConfigError {
 #[non_exhaustive]
 pub enum ConnectionError {
     /// The address does not resolve or nothing listens there.
-    #[error("cannot reach {address}: {reason}{}{hint}", attempted(*.attempts))]
+    #[error("cannot reach {address}: {reason}{hint}")]
     Unreachable {
         /// The address tried.
         address: Arc<str>,
-        /// What the system said.
+        /// What the system said, and after how many attempts if there was more than one.
         reason: Arc<str>,
-        /// Attempts since the address was last reached, this one included.
-        attempts: u32,
         /// What the user can do, starting with `; `, or empty.
         hint: Arc<str>,
     },
@@ -129,7 +127,9 @@ impl ConnectionError {
     /// The same, as the last of so many attempts.
     pub(crate) fn after(self, attempts: u32) -> Self {
         match self {
-            Self::Unreachable { address, reason, hint, .. } => Self::Unreachable { address, reason, attempts, hint },
+            Self::Unreachable { address, reason, hint } if attempts > 1 => {
+                Self::Unreachable { address, reason: format!("{reason} ({attempts} attempts)").into(), hint }
+            }
             other => other,
         }
     }
@@ -504,11 +504,6 @@ impl Classify for AdminError {
 }
 
 const IN_DOUBT: &str = "; it may or may not be stored";
-
-/// ` (N attempts)` after the first one.
-fn attempted(attempts: u32) -> String {
-    if attempts > 1 { format!(" ({attempts} attempts)") } else { String::new() }
-}
 
 /// `: its log starts at N`, if the broker said where.
 fn starts(start: i64) -> String {

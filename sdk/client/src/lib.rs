@@ -35,6 +35,7 @@ pub use consumer::{
 pub use error::{
     AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError,
 };
+pub use net::{Connecting, Network, Outlet, Wire};
 pub use ottla_wire::ErrorCode;
 pub use ottla_wire::record::Codec;
 pub use producer::{

@@ -605,3 +605,32 @@ impl Outbox {
         self.ledger.buffered_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Codec;
+
+    /// `send` on one thread races `close` on another: the record is refused or settled, never neither.
+    #[test]
+    fn a_record_that_comes_after_the_end_is_refused() {
+        let limits = Limits {
+            linger_ms: 0,
+            batch_bytes: 100,
+            request_bytes_max: 1000,
+            buffer_bytes: 1000,
+            delivery_timeout_ms: 1000,
+            topic_wait_ms: 1000,
+            retry: Backoff::new(1, 1),
+            format: Format { codec: Codec::None, level: None },
+            idempotent: true,
+        };
+        let mut outbox = Outbox::new(limits, Arc::default());
+        outbox.append(0, 0, &ProducerRecord::new("t"), Claim::Ticket(1)).unwrap();
+        outbox.fail_all(&|in_doubt| ProduceError::Closed { in_doubt });
+        assert_eq!(outbox.take_settled().len(), 1);
+        let late = outbox.append(0, 0, &ProducerRecord::new("t"), Claim::Ticket(2));
+        assert!(matches!(late, Err(SendError::Closed)));
+        assert!(outbox.is_empty());
+    }
+}

@@ -4,13 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::Connection;
 use super::frames::FrameReader;
 use super::handshake::shake_hands;
+use super::{Connection, Wire};
 use crate::config::ClientConfig;
 use crate::core::address::Address;
 use crate::error::ConnectionError;
@@ -24,12 +23,8 @@ pub(super) async fn connect(
     let shown: Arc<str> = address.to_string().into();
     let limit = Duration::from_millis(config.connect_timeout_ms);
     let attempt = async {
-        let stream = TcpStream::connect((&*address.host, address.port))
-            .await
-            .map_err(|error| unreachable(address, &shown, &error))?;
-        // A request waits for its answer, never for the next request.
-        stream.set_nodelay(true).map_err(|error| unreachable(address, &shown, &error))?;
-        let (read, mut write) = stream.into_split();
+        let reached = config.network.connect(&address.host, address.port).await;
+        let Wire { read, mut write } = reached.map_err(|error| unreachable(address, &shown, &error))?;
         let mut frames = FrameReader::new(read, config.response_bytes_max);
         let offer = shake_hands(&mut frames, &mut write, &shown, &config.client_id).await?;
         let client_id = Arc::from(config.client_id.as_str());
@@ -39,7 +34,6 @@ pub(super) async fn connect(
         Err(ConnectionError::Unreachable {
             address: Arc::clone(&shown),
             reason: format!("no answer within {} ms", config.connect_timeout_ms).into(),
-            attempts: 1,
             hint: "; is a firewall in between, or something else than a broker listening?".into(),
         })
     })
@@ -57,5 +51,5 @@ fn unreachable(address: &Address, shown: &Arc<str>, error: &io::Error) -> Connec
         _ if error.raw_os_error().is_none() => (error.to_string(), "; check the name"),
         _ => (error.to_string(), ""),
     };
-    ConnectionError::Unreachable { address: Arc::clone(shown), reason: reason.into(), attempts: 1, hint: hint.into() }
+    ConnectionError::Unreachable { address: Arc::clone(shown), reason: reason.into(), hint: hint.into() }
 }

@@ -11,14 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_wire::{ApiKey, ApiVersion, Message, RequestHeader, encode_request};
 use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::Answer;
 use super::frames::{FrameEnd, FrameReader};
 use super::handshake::Offer;
+use super::{Answer, Outlet};
 use crate::error::ConnectionError;
 
 /// Where a request frame has its correlation id: behind length, key and version.
@@ -93,8 +92,8 @@ impl Connection {
     /// Takes over a stream whose handshake is done and starts its two tasks.
     pub(super) fn start(
         runtime: &Handle,
-        frames: FrameReader<OwnedReadHalf>,
-        writer: OwnedWriteHalf,
+        frames: FrameReader<Box<dyn AsyncRead + Send + Unpin>>,
+        writer: Box<dyn Outlet>,
         offer: Offer,
         address: Arc<str>,
         client_id: Arc<str>,
@@ -289,7 +288,7 @@ async fn read_responses<R: AsyncRead + Unpin>(link: Arc<Link>, mut frames: Frame
     link.end(reason);
 }
 
-async fn write_requests(link: Arc<Link>, mut writer: OwnedWriteHalf, mut requests: mpsc::UnboundedReceiver<Outgoing>) {
+async fn write_requests(link: Arc<Link>, mut writer: Box<dyn Outlet>, mut requests: mpsc::UnboundedReceiver<Outgoing>) {
     let mut severed = link.severed.subscribe();
     let mut halfway = false;
     loop {
@@ -327,7 +326,7 @@ async fn write_requests(link: Arc<Link>, mut writer: OwnedWriteHalf, mut request
     }
     if halfway || link.lock().abandoned {
         // Bytes that wait in the system's buffer belong to requests that were given up: the system drops them.
-        let _ = writer.as_ref().set_zero_linger();
+        writer.discard();
     } else {
         let _ = writer.shutdown().await;
     }

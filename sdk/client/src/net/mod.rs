@@ -6,10 +6,13 @@ mod connect;
 mod connection;
 mod frames;
 mod handshake;
+mod network;
 mod offsets;
 mod pool;
 
 pub(crate) use answer::Answer;
 pub(crate) use cluster::{Cluster, MAIN_LANE, Topics};
 pub(crate) use connection::{Connection, Reply, Submission};
+pub(crate) use network::Tcp;
+pub use network::{Connecting, Network, Outlet, Wire};
 pub(crate) use offsets::{OffsetAnswer, OffsetQuestion, timestamp_of};

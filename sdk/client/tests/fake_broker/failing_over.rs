@@ -104,13 +104,19 @@ async fn a_record_says_why_it_timed_out() {
 
 #[tokio::test]
 async fn a_record_times_out_in_time_although_no_request_has_room_for_it() {
-    let broker = FakeBroker::start(1, |_| None).await;
+    let asked = AtomicUsize::new(0);
+    let broker = FakeBroker::start(1, move |request| match request.key {
+        ApiKey::Produce if asked.fetch_add(1, Ordering::Relaxed) == 0 => Some(answer_all(request, &stored_at(0))),
+        _ => None,
+    })
+    .await;
     let mut config = broker.producer();
     config.requests_in_flight_max = 1;
-    config.delivery_timeout_ms = 100;
+    config.delivery_timeout_ms = 300;
     let producer = Producer::new(config).unwrap();
+    producer.send(&record()).await.unwrap().await.unwrap();
     let first = producer.send(&record()).await.unwrap();
-    broker.saw(ApiKey::Produce, 1).await;
+    broker.saw(ApiKey::Produce, 2).await;
     let second = producer.send(&record()).await.unwrap();
     // Half of `request_timeout_ms`: the end of the first request must not be what wakes the sender.
     for delivery in [first, second] {
@@ -258,7 +264,7 @@ fn every_record_that_send_takes_over_beside_close_is_settled() {
     let broker = runtime.block_on(FakeBroker::start(1, |request| {
         (request.key == ApiKey::Produce).then(|| answer_all(request, &stored_at(0)))
     }));
-    for round in 0..1_000 {
+    for round in 0..500 {
         let mut config = broker.producer();
         config.client.runtime = Some(runtime.handle().clone());
         let producer = Producer::new(config).unwrap();

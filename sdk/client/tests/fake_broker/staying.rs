@@ -35,8 +35,8 @@ fn offset_asked(request: &Request) -> i64 {
 
 #[tokio::test]
 async fn an_answer_to_a_partition_that_was_unassigned_moves_none_that_is_assigned_again() {
-    let (stale, next) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (stale_gate, next_gate) = (Arc::clone(&stale), Arc::clone(&next));
+    let stale = Arc::new(Notify::new());
+    let gate = Arc::clone(&stale);
     let broker = FakeBroker::start(1, move |request| {
         if request.key != ApiKey::Fetch {
             return None;
@@ -46,23 +46,23 @@ async fn an_answer_to_a_partition_that_was_unassigned_moves_none_that_is_assigne
         let data =
             PartitionData { high_watermark: 2_500, records: FetchRecords::Bytes(&records), ..PartitionData::default() };
         let answer = fetched(request, data);
-        Some(match offset {
-            2_500 => answer.after(&stale_gate),
-            100 => answer.after(&next_gate),
-            _ => answer,
-        })
+        Some(if offset == 2_500 { answer.after(&gate) } else { answer })
     })
     .await;
-    let consumer = Consumer::new(broker.consumer()).unwrap();
+    let mut config = broker.consumer();
+    config.buffer_bytes = 1;
+    config.partition_bytes_max = 1;
+    let consumer = Consumer::new(config).unwrap();
     consumer.assign(&[assignment(0, StartFrom::Offset(2_500))]).await.unwrap();
     broker.saw(ApiKey::Fetch, 1).await;
     consumer.unassign("t", 0);
     consumer.assign(&[assignment(0, StartFrom::Offset(0))]).await.unwrap();
-    broker.saw(ApiKey::Fetch, 3).await;
-    // The long poll of before is answered while the reader is at 100.
+    while consumer.high_watermark("t", 0).unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The long poll of before is answered while the first records wait to be polled.
     stale.notify_one();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    next.notify_one();
     assert_eq!(read(&consumer, 2_500).await.unwrap(), (0..2_500).collect::<Vec<_>>());
 }
 

@@ -179,6 +179,8 @@ pub(crate) struct State {
     calm: bool,
     /// Connections that a broker holds.
     pub(crate) open: usize,
+    /// Requests that arrived.
+    pub(crate) requests: usize,
     second: u64,
     requests_this_second: usize,
     /// Requests in the busiest second.
@@ -200,6 +202,7 @@ impl State {
         if second != self.second {
             (self.second, self.requests_this_second) = (second, 0);
         }
+        self.requests += 1;
         self.requests_this_second += 1;
         self.requests_max = self.requests_max.max(self.requests_this_second);
     }
@@ -238,6 +241,7 @@ impl Cluster {
             next_producer: 100,
             calm: false,
             open: 0,
+            requests: 0,
             second: 0,
             requests_this_second: 0,
             requests_max: 0,

@@ -23,10 +23,11 @@ async fn dead_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// A broker that leads nothing at first: `leader_2` says so as long as fewer metadata requests came than `turns`.
+/// A broker that names a leader at which nothing listens for so many metadata requests, then what `later` makes of its own
+/// address and the dead one.
 async fn with_dead_leader(
     turns: usize,
-    later: impl Fn(SocketAddr, SocketAddr) -> Reply2 + Send + Sync + 'static,
+    later: impl Fn(SocketAddr, SocketAddr) -> View + Send + Sync + 'static,
 ) -> FakeBroker {
     let dead = dead_address().await;
     let asked = AtomicUsize::new(0);
@@ -44,7 +45,8 @@ async fn with_dead_leader(
     .await
 }
 
-type Reply2 = (Vec<(i32, SocketAddr)>, Vec<i32>);
+/// Node ids with addresses, and the leader of each partition.
+type View = (Vec<(i32, SocketAddr)>, Vec<i32>);
 
 #[tokio::test]
 async fn a_leader_that_refuses_connections_is_replaced_by_the_one_that_other_brokers_name() {
@@ -133,9 +135,10 @@ async fn a_topic_made_anew_with_fewer_partitions_is_used_as_it_is() {
         let count = count.load(Ordering::Relaxed);
         match request.key {
             ApiKey::Metadata => Some(request.answer(&metadata(request.address, count))),
-            ApiKey::Produce => Some(answer_each(request, |partition| match partition < count {
-                true => stored_at(1),
-                false => PartitionProduceResponse { error_code: ErrorCode::UnknownTopicOrPartition, ..stored_at(-1) },
+            ApiKey::Produce => Some(answer_each(request, |partition| {
+                let gone = partition >= count;
+                let error_code = if gone { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::None };
+                PartitionProduceResponse { error_code, ..stored_at(1) }
             })),
             _ => None,
         }

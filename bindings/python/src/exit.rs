@@ -1,6 +1,6 @@
 //! The end of the interpreter. From its first step on, only the thread that ends it and the thread of the callbacks hear
 //! of anything: an error raised into a thread that Python is about to abandon is printed over a lock that its owner may
-//! never release, and CPython aborts on that.
+//! never release, and the interpreter aborts on that.
 //!
 //! Threads that are not daemons have ended before the first step.
 

@@ -30,7 +30,7 @@ pub(crate) struct Failure {
     pub(crate) offset: Option<i64>,
     pub(crate) in_doubt: bool,
     /// The records for which a broker refused a batch.
-    pub(crate) record_errors: Vec<RecordError>,
+    pub(crate) record_errors: Arc<[RecordError]>,
 }
 
 impl Failure {
@@ -46,7 +46,7 @@ impl Failure {
             partition: None,
             offset: None,
             in_doubt: false,
-            record_errors: Vec::new(),
+            record_errors: Arc::default(),
         }
     }
 
@@ -133,7 +133,7 @@ impl From<ProduceError> for Failure {
         match &error {
             ProduceError::Refused { topic, partition, .. } | ProduceError::InvalidRecord { topic, partition, .. } => {
                 let in_doubt = matches!(error, ProduceError::Refused { in_doubt: true, .. });
-                let record_errors = error.record_errors().to_vec();
+                let record_errors = error.record_errors().into();
                 Self { in_doubt, record_errors, ..plain("REFUSED").at(topic, *partition) }
             }
             ProduceError::TimedOut { in_doubt, .. } => {

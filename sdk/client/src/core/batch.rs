@@ -213,14 +213,17 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Two batches of half the records each, where the broker found one too large; itself where it cannot be split. The
-    /// first half keeps the id.
-    pub(crate) fn split(mut self, second_id: BatchId, format: Format) -> Result<(Self, Self), Self> {
-        let Payload::Sealed(sealed) = &self.payload else { return Err(self) };
-        let Some((first, second, at)) = halves(sealed, format) else { return Err(self) };
+    /// Takes out the second half of the records, as a batch of its own, where the broker found one too large. None, and
+    /// nothing is changed, where there is one record, or it is not at hand.
+    pub(crate) fn split_off(&mut self, second_id: BatchId, format: Format) -> Option<Self> {
+        let Payload::Sealed(sealed) = &self.payload else { return None };
+        let (first, second, at) = halves(sealed, format)?;
         let count = self.count - at;
         let charged_bytes = (self.charged_bytes as u64 * count as u64 / self.count.max(1) as u64) as usize;
-        let second = Self {
+        self.charged_bytes -= charged_bytes;
+        self.count = at;
+        self.payload = Payload::Open(first);
+        Some(Self {
             id: second_id,
             created_ms: self.created_ms,
             serial: self.serial,
@@ -228,11 +231,7 @@ impl Batch {
             count,
             payload: Payload::Open(second),
             parties: self.parties.split_off(at as u32, count as u32),
-        };
-        self.charged_bytes -= charged_bytes;
-        self.count = at;
-        self.payload = Payload::Open(first);
-        Ok((self, second))
+        })
     }
 }
 

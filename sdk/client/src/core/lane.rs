@@ -36,10 +36,7 @@ pub(crate) struct Lane {
     pub(crate) partition: i32,
     /// The broker that takes its batches, if known.
     pub(crate) leader: Option<i32>,
-    /// The topic has no such partition any more: nothing new is sent.
-    pub(crate) gone: bool,
-    /// The leader could not be reached: perhaps another one leads by now.
-    pub(crate) doubted: bool,
+    pub(crate) standing: Standing,
     /// What went wrong since a batch was stored.
     pub(crate) trouble: Option<Arc<str>>,
     /// The most that a batch may hold, as far as the broker's refusals tell.
@@ -58,6 +55,17 @@ pub(crate) struct Lane {
     proven: bool,
     retry_at_ms: u64,
     failures: u32,
+}
+
+/// What is known of a lane's partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing speaks against its leader.
+    Sound,
+    /// The leader could not be reached: perhaps another one leads by now.
+    Doubted,
+    /// The topic has no such partition any more: nothing new is sent.
+    Gone,
 }
 
 /// A batch that has a number (or had one, see [`State::Unnumbered`]).
@@ -129,8 +137,7 @@ impl Lane {
             topic,
             partition,
             leader: None,
-            gone: false,
-            doubted: false,
+            standing: Standing::Sound,
             trouble: None,
             batch_bytes_max: usize::MAX,
             numbered,
@@ -170,6 +177,20 @@ impl Lane {
     /// Closes the open batch and puts it in line.
     pub(crate) fn close_open(&mut self, close_id: BatchId) {
         self.ready.extend(self.open.take().map(|open| open.close(close_id)));
+    }
+
+    /// The leader did not answer.
+    pub(crate) fn doubt(&mut self, why: &Arc<str>) {
+        self.trouble = Some(Arc::clone(why));
+        if self.standing == Standing::Sound {
+            self.standing = Standing::Doubted;
+        }
+    }
+
+    /// Whether it has to be asked where this partition is led.
+    pub(crate) fn wants_leader(&self) -> bool {
+        let sound = self.standing == Standing::Sound && self.leader.is_some();
+        !sound && self.standing != Standing::Gone && !self.is_idle()
     }
 
     /// Whether nothing is left to do.
@@ -347,35 +368,27 @@ impl Lane {
     /// Puts two batches in place of one that the broker found too large. Together they carry its numbers.
     pub(crate) fn split(&mut self, id: BatchId, second_id: BatchId, format: Format) -> bool {
         let Some(at) = self.position(id) else { return false };
-        let Some(mut sent) = self.sent.remove(at) else { return false };
-        if sent.told || sent.in_doubt {
-            self.sent.insert(at, sent);
-            return false;
-        }
+        let Some(sent) = self.sent.get_mut(at).filter(|sent| !sent.told && !sent.in_doubt) else { return false };
         let largest = sent.batch.charged_bytes;
-        match sent.batch.split(second_id, format) {
-            Err(batch) => {
-                sent.batch = batch;
-                self.sent.insert(at, sent);
-                false
-            }
-            Ok((first, second)) => {
-                self.batch_bytes_max = self.batch_bytes_max.min((largest / 2).max(1));
-                let sequence = if self.numbered { sent.sequence.advance(first.count) } else { sent.sequence };
-                let (ordinal, state) = (sent.ordinal + 1, State::Waiting);
-                for behind in self.sent.range_mut(at..) {
-                    behind.ordinal += 1;
-                }
-                self.next_ordinal += 1;
-                let travelled = sequence;
-                let second = Sent { batch: second, ordinal, sequence, travelled, state, in_doubt: false, told: false };
-                sent.batch = first;
-                sent.state = State::Waiting;
-                self.sent.insert(at, second);
-                self.sent.insert(at, sent);
-                true
-            }
+        let Some(batch) = sent.batch.split_off(second_id, format) else { return false };
+        sent.state = State::Waiting;
+        let sequence = if self.numbered { sent.sequence.advance(sent.batch.count) } else { sent.sequence };
+        let second = Sent {
+            batch,
+            ordinal: sent.ordinal + 1,
+            sequence,
+            travelled: sequence,
+            state: State::Waiting,
+            in_doubt: false,
+            told: false,
+        };
+        for behind in self.sent.range_mut(at + 1..) {
+            behind.ordinal += 1;
         }
+        self.next_ordinal += 1;
+        self.sent.insert(at + 1, second);
+        self.batch_bytes_max = self.batch_bytes_max.min((largest / 2).max(1));
+        true
     }
 
     /// Takes a batch that is not in flight out of the line for good and keeps the numbers of the others true. Returns it

@@ -8,7 +8,7 @@ use ottla_wire::{ErrorCode, Uuid};
 
 use super::backoff::Backoff;
 use super::batch::{BatchId, Claim, Format, OpenBatch, Parties, Settled, record_bytes};
-use super::lane::{Dispatch, Lane, LaneId, Refusal, Terms};
+use super::lane::{Dispatch, Lane, LaneId, Refusal, Standing, Terms};
 use super::ledger::Ledger;
 use super::metadata::Metadata;
 use super::outcome::{Fate, Landing, Outcome, Promise};
@@ -212,8 +212,7 @@ impl Outbox {
     /// Topics whose partitions have to be asked for: unknown, or with a lane that has work and no (reachable) leader.
     pub(crate) fn wanted_topics(&self) -> Vec<Arc<str>> {
         let unknown = self.topics.iter().filter(|topic| !topic.waiting.is_empty()).map(|topic| &topic.name);
-        let in_need = |lane: &&Lane| !lane.gone && !lane.is_idle() && (lane.leader.is_none() || lane.doubted);
-        let homeless = self.active_lanes().filter(in_need);
+        let homeless = self.active_lanes().filter(|lane| lane.wants_leader());
         let mut wanted: Vec<_> = unknown.chain(homeless.map(|lane| &lane.topic)).cloned().collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -228,8 +227,7 @@ impl Outbox {
     /// A broker could not be reached: where its partitions are led has to be asked for again.
     pub(crate) fn doubt_leader(&mut self, node: i32, why: &Arc<str>) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.leader == Some(node) && !lane.is_idle()) {
-            lane.doubted = true;
-            lane.trouble = Some(Arc::clone(why));
+            lane.doubt(why);
         }
     }
 
@@ -243,7 +241,9 @@ impl Outbox {
             for (index, id) in topic.lanes.iter().enumerate() {
                 let Some(lane) = self.lanes.get_mut(id.0) else { continue };
                 lane.leader = metadata.leader(name, index as i32);
-                lane.doubted = false;
+                if lane.standing == Standing::Doubted {
+                    lane.standing = Standing::Sound;
+                }
                 if known.partitions.is_empty() {
                     lane.trouble = Some(format!("topic {name}: {}", known.error.name()).into());
                 }
@@ -269,7 +269,11 @@ impl Outbox {
         }
         for (index, id) in topic.lanes.clone().into_iter().enumerate() {
             let Some(lane) = self.lanes.get_mut(id.0) else { continue };
-            lane.gone = index >= count;
+            match (index < count, lane.standing) {
+                (false, _) => lane.standing = Standing::Gone,
+                (true, Standing::Gone) => lane.standing = Standing::Sound,
+                (true, _) => {}
+            }
             if anew {
                 lane.start_anew();
             }
@@ -279,7 +283,7 @@ impl Outbox {
 
     /// What waits for a partition that is gone will not be sent.
     fn clear_out(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get_mut(id.0).filter(|lane| lane.gone) else { return };
+        let Some(lane) = self.lanes.get_mut(id.0).filter(|lane| lane.standing == Standing::Gone) else { return };
         let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
         self.next_batch += 1;
         for batch in lane.abandon(BatchId(self.next_batch)) {
@@ -486,8 +490,7 @@ impl Outbox {
     pub(crate) fn lose(&mut self, now_ms: u64, id: LaneId, batch: BatchId, why: &Arc<str>) {
         let Some(lane) = self.lanes.get_mut(id.0) else { return };
         let retry_at_ms = now_ms + self.limits.retry.pause_ms(lane.failures() + 1, self.turn);
-        lane.doubted = true;
-        lane.trouble = Some(Arc::clone(why));
+        lane.doubt(why);
         lane.lost(batch, retry_at_ms);
         self.clear_out(id);
         self.after(id);

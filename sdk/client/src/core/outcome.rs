@@ -75,33 +75,7 @@ impl Outcome {
                     None => (self.partition, None),
                 })
             }
-            Err(error) => Err(self.error_of(index, error)),
-        }
-    }
-
-    /// The record that the broker named gets its own words, its neighbours learn which one it was.
-    fn error_of(&self, index: u32, error: &ProduceError) -> ProduceError {
-        let ProduceError::Refused { topic, partition, code, record_errors, in_doubt: false, .. } = error else {
-            return error.clone();
-        };
-        let own = record_errors.iter().find(|named| named.index == index);
-        match (own, record_errors.first()) {
-            (Some(named), _) => ProduceError::InvalidRecord {
-                topic: Arc::clone(topic),
-                partition: *partition,
-                code: *code,
-                message: Arc::clone(&named.message),
-                record_errors: Arc::clone(record_errors),
-            },
-            (None, Some(RecordError { index, message })) => ProduceError::Refused {
-                topic: Arc::clone(topic),
-                partition: *partition,
-                code: *code,
-                message: Some(format!("record {index} of its batch was refused: {message}").into()),
-                record_errors: Arc::clone(record_errors),
-                in_doubt: false,
-            },
-            (None, None) => error.clone(),
+            Err(error) => Err(error_of(index, error)),
         }
     }
 
@@ -109,6 +83,32 @@ impl Outcome {
         let (partition, offset) = self.locate(index)?;
         let timestamp_ms = self.append_time_ms.unwrap_or(timestamp_ms);
         Ok(Placement { topic: Arc::clone(&self.topic), partition, offset, timestamp_ms })
+    }
+}
+
+/// The record that the broker named gets its own words, its neighbours learn which one it was.
+fn error_of(index: u32, error: &ProduceError) -> ProduceError {
+    let ProduceError::Refused { topic, partition, code, record_errors, in_doubt: false, .. } = error else {
+        return error.clone();
+    };
+    let own = record_errors.iter().find(|named| named.index == index);
+    match (own, record_errors.first()) {
+        (Some(named), _) => ProduceError::InvalidRecord {
+            topic: Arc::clone(topic),
+            partition: *partition,
+            code: *code,
+            message: Arc::clone(&named.message),
+            record_errors: Arc::clone(record_errors),
+        },
+        (None, Some(RecordError { index, message })) => ProduceError::Refused {
+            topic: Arc::clone(topic),
+            partition: *partition,
+            code: *code,
+            message: Some(format!("record {index} of its batch was refused: {message}").into()),
+            record_errors: Arc::clone(record_errors),
+            in_doubt: false,
+        },
+        (None, None) => error.clone(),
     }
 }
 
@@ -174,7 +174,9 @@ impl Fate {
             std::mem::take(&mut state.wakers)
         };
         self.settled.notify_all();
-        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in wakers {
+            waker.wake();
+        }
     }
 
     /// What stands in the way of what is not settled yet.
@@ -212,12 +214,12 @@ impl Promise {
         if let Some(result) = state.read(self.index, self.timestamp_ms) {
             return Some(result);
         }
-        match place.and_then(|at| state.wakers.get_mut(at)).filter(|(index, _)| *index == self.index) {
-            Some((_, kept)) => kept.clone_from(waker),
-            None => {
-                state.wakers.push((self.index, waker.clone()));
-                *place = Some(state.wakers.len() - 1);
-            }
+        let kept = place.and_then(|at| state.wakers.get_mut(at)).filter(|(index, _)| *index == self.index);
+        if let Some((_, kept)) = kept {
+            kept.clone_from(waker);
+        } else {
+            state.wakers.push((self.index, waker.clone()));
+            *place = Some(state.wakers.len() - 1);
         }
         None
     }

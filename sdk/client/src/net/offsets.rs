@@ -58,12 +58,11 @@ impl Cluster {
         let mut answers = HashMap::new();
         let mut by_leader: BTreeMap<i32, Vec<OffsetQuestion>> = BTreeMap::new();
         for question in questions {
-            match metadata.leader(&question.topic, question.partition) {
-                Some(leader) => by_leader.entry(leader).or_default().push(question),
-                None => {
-                    let unanswered = OffsetAnswer::Refused(ErrorCode::LeaderNotAvailable);
-                    answers.insert((question.topic, question.partition), unanswered);
-                }
+            if let Some(leader) = metadata.leader(&question.topic, question.partition) {
+                by_leader.entry(leader).or_default().push(question);
+            } else {
+                let unanswered = OffsetAnswer::Refused(ErrorCode::LeaderNotAvailable);
+                answers.insert((question.topic, question.partition), unanswered);
             }
         }
         let mut calls = tokio::task::JoinSet::new();
@@ -119,7 +118,6 @@ impl Cluster {
             isolation_level: isolation.code(),
             timeout_ms: i32::try_from(self.config().request_timeout_ms).unwrap_or(i32::MAX),
             topics: topics.collect(),
-            ..ListOffsetsRequest::default()
         };
         let connection = self.broker(leader, MAIN_LANE).await?;
         connection.ask(&request, i16::MAX, self.request_timeout()).await

@@ -93,9 +93,10 @@ impl Pool {
                 attempts.not_before = Some(Instant::now() + Duration::from_millis(pause_ms));
                 let error = error.after(attempts.failures);
                 // Once per outage: those behind it say the same.
-                match attempts.failures {
-                    1 => tracing::warn!("{error}; trying on"),
-                    _ => tracing::debug!("{error}"),
+                if attempts.failures == 1 {
+                    tracing::warn!("{error}; trying on");
+                } else {
+                    tracing::debug!("{error}");
                 }
                 Err(error)
             }

@@ -503,7 +503,7 @@ impl Cluster {
     }
 }
 
-fn led_by<'a>(state: &'a mut State, node: i32, partition: i32) -> Result<&'a mut Partition, ErrorCode> {
+fn led_by(state: &mut State, node: i32, partition: i32) -> Result<&mut Partition, ErrorCode> {
     let topic = state.topic.as_mut().ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = topic.partitions.get_mut(partition as usize).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if partition.leader == node { Ok(partition) } else { Err(ErrorCode::NotLeaderOrFollower) }

@@ -118,11 +118,11 @@ async fn damaged_lengths_are_told_and_do_not_spin() {
         assert_eq!(read(&consumer, 5).await.unwrap(), [100, 101, 102, 103, 104], "{what}");
         let told = tokio::time::timeout(PATIENCE, read(&consumer, 1)).await.unwrap();
         let error = told.unwrap_err();
-        let damaged = matches!(
+        let is_told = matches!(
             error,
             ConsumeError::Corrupt { offset: 105, .. } | ConsumeError::BatchTooLarge { offset: 105, .. }
         );
-        assert!(damaged, "{what}: {error}");
+        assert!(is_told, "{what}: {error}");
         let asked = broker.count(ApiKey::Fetch);
         assert!(asked < 10, "{what}: {asked} fetches");
     }
@@ -313,7 +313,11 @@ async fn a_log_that_was_cut_back_is_told_or_read_on_from_there_as_configured() {
             set_leader_epoch(&mut records, LeaderEpoch(3));
             let cut = asked.last_fetched_epoch == 3 && asked.fetch_offset == 105;
             let data = PartitionData {
-                diverging_epoch: if cut { EpochEndOffset { epoch: 2, end_offset: 102 } } else { Default::default() },
+                diverging_epoch: if cut {
+                    EpochEndOffset { epoch: 2, end_offset: 102 }
+                } else {
+                    EpochEndOffset::default()
+                },
                 records: if cut { FetchRecords::Null } else { FetchRecords::Bytes(&records) },
                 ..PartitionData::default()
             };
@@ -328,12 +332,11 @@ async fn a_log_that_was_cut_back_is_told_or_read_on_from_there_as_configured() {
         consumer.assign(&[assignment(0, StartFrom::Offset(100))]).await.unwrap();
         assert_eq!(read(&consumer, 5).await.unwrap(), [100, 101, 102, 103, 104]);
         let next = read(&consumer, 3).await;
-        match expected {
-            Some(offsets) => assert_eq!(next.unwrap(), offsets),
-            None => {
-                let error = next.unwrap_err();
-                assert!(matches!(error, ConsumeError::Truncated { offset: 105, end: 102, .. }), "{error}");
-            }
+        if let Some(offsets) = expected {
+            assert_eq!(next.unwrap(), offsets);
+        } else {
+            let error = next.unwrap_err();
+            assert!(matches!(error, ConsumeError::Truncated { offset: 105, end: 102, .. }), "{error}");
         }
     }
 }

@@ -611,24 +611,71 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use ottla_wire::message::{
+        MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+    use ottla_wire::{ProducerEpoch, ProducerId};
+
     use super::*;
     use crate::Codec;
 
-    /// `send` on one thread races `close` on another: the record is refused or settled, never neither.
-    #[test]
-    fn a_record_that_comes_after_the_end_is_refused() {
-        let limits = Limits {
+    fn limits() -> Limits {
+        Limits {
             linger_ms: 0,
             batch_bytes: 100,
             request_bytes_max: 1000,
-            buffer_bytes: 1000,
+            buffer_bytes: 1 << 20,
             delivery_timeout_ms: 1000,
             topic_wait_ms: 1000,
             retry: Backoff::new(1, 1),
             format: Format { codec: Codec::None, level: None },
             idempotent: true,
+        }
+    }
+
+    /// Two partitions of `t`, led by the brokers 1 and 2.
+    fn learn_two_partitions(outbox: &mut Outbox) {
+        let partition = |partition_index, leader_id| MetadataResponsePartition {
+            partition_index,
+            leader_id,
+            ..MetadataResponsePartition::default()
         };
-        let mut outbox = Outbox::new(limits, Arc::default());
+        let topic = MetadataResponseTopic {
+            name: Some("t".into()),
+            partitions: vec![partition(0, 1), partition(1, 2)],
+            ..MetadataResponseTopic::default()
+        };
+        let broker = |node_id| MetadataResponseBroker { node_id, host: "h".into(), port: 1, ..Default::default() };
+        let brokers = vec![broker(1), broker(2)];
+        let mut metadata = Metadata::default();
+        metadata.merge(&MetadataResponse { brokers, topics: vec![topic], ..MetadataResponse::default() });
+        outbox.learn(0, &metadata, &["t".into()]);
+    }
+
+    #[test]
+    fn a_partition_whose_broker_takes_nothing_gets_few_keyless_records() {
+        let mut outbox = Outbox::new(limits(), Arc::default());
+        let record = ProducerRecord::new("t").value(b"twenty bytes of value");
+        outbox.append(0, 0, &record, Claim::Nothing).unwrap();
+        learn_two_partitions(&mut outbox);
+        outbox.identify(Identity { id: ProducerId(1), epoch: ProducerEpoch(0) });
+        let mut stored = 0;
+        for _ in 0..2_000 {
+            outbox.append(0, 0, &record, Claim::Nothing).unwrap();
+            for parcel in outbox.pack_request(0, 1) {
+                let verdict = Verdict::stored(Landing::Untold);
+                stored += 1;
+                outbox.judge(0, parcel.lane, parcel.dispatch.batch, verdict);
+            }
+        }
+        let in_line: Vec<_> = outbox.lanes.iter().map(Lane::in_line).collect();
+        assert!(in_line[0] <= 1 && (3..150).contains(&in_line[1]), "{in_line:?} in line, {stored} stored");
+    }
+
+    /// `send` on one thread races `close` on another: the record is refused or settled, never neither.
+    #[test]
+    fn a_record_that_comes_after_the_end_is_refused() {
+        let mut outbox = Outbox::new(limits(), Arc::default());
         outbox.append(0, 0, &ProducerRecord::new("t"), Claim::Ticket(1)).unwrap();
         outbox.fail_all(&|in_doubt| ProduceError::Closed { in_doubt });
         assert_eq!(outbox.take_settled().len(), 1);

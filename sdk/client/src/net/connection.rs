@@ -284,7 +284,11 @@ async fn read_responses<R: AsyncRead + Unpin>(link: Arc<Link>, mut frames: Frame
             () = overdue => if let Some(error) = link.time_out() { break error },
         }
     };
-    tracing::debug!(address = %link.address, %reason, "connection ended");
+    if matches!(reason, ConnectionError::TimedOut { .. }) {
+        tracing::warn!("{reason}; trying on");
+    } else {
+        tracing::debug!(address = %link.address, %reason, "connection ended");
+    }
     link.end(reason);
 }
 

@@ -13,7 +13,7 @@ use crate::config::Acks;
 use crate::core::backoff::Backoff;
 use crate::core::batch::Settled;
 use crate::core::sequence::Identity;
-use crate::error::{Classify, ConnectionError, ProduceError};
+use crate::error::{ConnectionError, ProduceError};
 use crate::net::{MAIN_LANE, Topics};
 
 /// Requests whose frames wait to be written, where no answers pace us (acks=0).
@@ -226,11 +226,12 @@ impl Sender {
             }
             Ok(Err(code)) if code.is_retriable() => shared.trouble.note(&format!("no producer id: {}", code.name())),
             Ok(Err(code)) => shared.fail(&ProduceError::NoProducerId { code, message: None }),
-            Err(error) if error.is_retriable() => shared.trouble.note(&error.to_string()),
-            Err(error) => {
+            Err(error @ ConnectionError::Unsupported { .. }) => {
                 let message = Some(format!("{error}; set `idempotent` to false for such a broker").into());
                 shared.fail(&ProduceError::NoProducerId { code: ErrorCode::UnsupportedVersion, message });
             }
+            // One broker may answer nonsense, and the next one not.
+            Err(error) => shared.trouble.note(&error.to_string()),
         }
         false
     }

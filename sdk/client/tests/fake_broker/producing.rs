@@ -357,3 +357,20 @@ async fn the_brokers_words_about_a_batch_are_those_of_the_record_that_it_names()
     let neighbour = "t-0: INVALID_RECORD: record 2 of its batch was refused: plugin by-country@2 failed: no country";
     assert_eq!(words[..2], [neighbour, neighbour]);
 }
+
+/// Found by seed 1054: one answer that made no sense ended the producer for good.
+#[tokio::test]
+async fn an_answer_about_the_producer_id_that_makes_no_sense_is_asked_for_again() {
+    let asked = AtomicUsize::new(0);
+    let broker = FakeBroker::start(1, move |request| match request.key {
+        ApiKey::InitProducerId if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+            let garbage = [&68_i32.to_be_bytes()[..], &request.correlation_id.to_be_bytes(), &[0xa5; 64]].concat();
+            Some(Reply::Bytes(garbage))
+        }
+        ApiKey::Produce => Some(answer_all(request, &stored_at(2))),
+        _ => None,
+    })
+    .await;
+    let producer = Producer::new(broker.producer()).unwrap();
+    assert_eq!(producer.send(&record()).await.unwrap().await.unwrap().offset, Some(2));
+}

@@ -182,9 +182,9 @@ pub(crate) struct State {
     /// Requests that arrived.
     pub(crate) requests: usize,
     second: u64,
-    requests_this_second: usize,
-    /// Requests in the busiest second.
-    pub(crate) requests_max: usize,
+    idle_this_second: usize,
+    /// Requests that moved no record, in the busiest second.
+    pub(crate) idle_requests_max: usize,
 }
 
 impl State {
@@ -200,11 +200,16 @@ impl State {
     fn count_request(&mut self, started: Instant) {
         let second = started.elapsed().as_secs();
         if second != self.second {
-            (self.second, self.requests_this_second) = (second, 0);
+            self.idle_requests_max = self.idle_requests_max.max(self.idle_this_second);
+            (self.second, self.idle_this_second) = (second, 0);
         }
         self.requests += 1;
-        self.requests_this_second += 1;
-        self.requests_max = self.requests_max.max(self.requests_this_second);
+        self.idle_this_second += 1;
+    }
+
+    /// A request that was counted moved records.
+    fn moved_records(&mut self) {
+        self.idle_this_second = self.idle_this_second.saturating_sub(1);
     }
 
     fn well_node(&mut self) -> i32 {
@@ -243,8 +248,8 @@ impl Cluster {
             open: 0,
             requests: 0,
             second: 0,
-            requests_this_second: 0,
-            requests_max: 0,
+            idle_this_second: 0,
+            idle_requests_max: 0,
         };
         let partitions = state.dice.between(1, 4);
         state.new_topic(1, partitions);
@@ -433,6 +438,9 @@ impl Cluster {
             let appended = if fails_late && appended.is_ok() { Err(ErrorCode::RequestTimedOut) } else { appended };
             answers.insert(data.index, appended);
         }
+        if answers.values().any(Result::is_ok) {
+            self.state().moved_records();
+        }
         answer_each(request, |index| match answers[&index] {
             Ok(base_offset) => PartitionProduceResponse { base_offset, ..PartitionProduceResponse::default() },
             Err(error_code) => PartitionProduceResponse { error_code, base_offset: -1, ..Default::default() },
@@ -457,6 +465,9 @@ impl Cluster {
                 part.1.as_ref().is_ok_and(|(read, _)| read.is_empty())
             };
             if Instant::now() >= until || !parts.iter().all(news) {
+                if parts.iter().any(|(_, read)| read.as_ref().is_ok_and(|(records, _)| !records.is_empty())) {
+                    self.state().moved_records();
+                }
                 let partitions = parts.iter().map(|(partition_index, read)| match read {
                     Ok((records, end)) => PartitionData {
                         partition_index: *partition_index,

@@ -24,8 +24,9 @@ const RECORDS: u64 = 150;
 const TROUBLE: Duration = Duration::from_secs(8);
 /// As simulated: long after everything must have been settled.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Of one client: two fetchers for each of three brokers, a producer, and questions after failures.
-const REQUESTS_PER_SECOND_MAX: usize = 600;
+/// Requests that move no record: long polls of two fetchers for each of three brokers, and questions after failures, which
+/// have pauses of 10 to 200 ms.
+const IDLE_REQUESTS_PER_SECOND_MAX: usize = 400;
 
 /// A record, as it was told: where it is, or why it is not known to be anywhere.
 type Told = Result<Placement, ProduceError>;
@@ -252,7 +253,7 @@ struct Tally {
     read: usize,
     told_to_readers: usize,
     topics_made_anew: usize,
-    requests_per_second_max: usize,
+    idle_requests_per_second_max: usize,
 }
 
 impl Tally {
@@ -314,11 +315,11 @@ async fn play(seed: u64, tally: &mut Tally) {
         tally.read += reader.read.len();
         tally.told_to_readers += reader.told;
         tally.topics_made_anew += state.gone.len();
-        tally.requests_per_second_max = tally.requests_per_second_max.max(state.requests_max);
+        tally.idle_requests_per_second_max = tally.idle_requests_per_second_max.max(state.idle_requests_max);
         assert!(
-            state.requests_max < REQUESTS_PER_SECOND_MAX,
-            "seed {seed}: {} requests in a second",
-            state.requests_max
+            state.idle_requests_max < IDLE_REQUESTS_PER_SECOND_MAX,
+            "seed {seed}: {} idle requests in a second",
+            state.idle_requests_max
         );
     }
     assert!(producer.close(Duration::from_secs(5)).await, "seed {seed}");
@@ -346,7 +347,7 @@ fn whatever_the_cluster_does_every_record_is_settled_and_read_and_nothing_spins_
     println!("{tally:?}");
     if tally.games >= SEEDS as usize {
         let Tally { games, requests, stored, read, in_doubt, refused, timed_out, partition_gone, .. } = tally;
-        assert!(tally.requests_per_second_max > 10 && read > stored / 2, "the games are too slow: {tally:?}");
+        assert!(tally.idle_requests_per_second_max > 10 && read > stored / 2, "the games are too slow: {tally:?}");
         assert!(stored > games * RECORDS as usize / 2 && requests > games * 150, "the games are too short: {tally:?}");
         let enough = [in_doubt, refused, timed_out, partition_gone, tally.told_to_readers, tally.topics_made_anew];
         assert!(enough.iter().all(|count| *count >= games / 20), "the games are too easy: {tally:?}");

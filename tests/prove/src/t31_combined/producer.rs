@@ -1,0 +1,356 @@
+//! Idempotent producers that pipeline, lose connections and answers, give up waiting, and come again with what was
+//! acknowledged, too, as clients do that never got the answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ottla_wire::ErrorCode;
+use ottla_wire::message::{
+    InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
+};
+
+use super::model::{At, KEYS};
+use crate::content::{Identity, Sender, keyed_batch};
+use crate::seed::Seed;
+use crate::workload::{PIPELINE, Socket, timestamp_of};
+
+/// A version whose answers say where records went.
+const PRODUCE_VERSION: i16 = 11;
+/// No answer for so long is none: every request asks for one sooner.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a refused producer waits before it tries again.
+const REST: Duration = Duration::from_millis(10);
+
+/// Tags that nobody has had yet.
+static TAGS: AtomicU32 = AtomicU32::new(1);
+
+/// What a producer sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) filler_max: u64,
+    pub(super) records_max: u64,
+    pub(super) has_keys: bool,
+    /// Its numbers begin shortly before the last one, and a batch ends with it.
+    pub(super) wraps: bool,
+}
+
+/// A producer to one partition of a topic.
+#[derive(Debug)]
+pub(super) struct Producer {
+    /// The topic: its place in the storm, its name, and how often it was made again.
+    pub(super) topic: usize,
+    pub(super) name: String,
+    pub(super) generation: Arc<AtomicU32>,
+    pub(super) addressed: i32,
+    pub(super) current: Incarnation,
+    /// Earlier producer ids, with everything sent under them.
+    pub(super) past: Vec<Incarnation>,
+    /// Answers that break a promise.
+    pub(super) wrongs: Vec<String>,
+    shape: Shape,
+    random: Seed,
+}
+
+/// One producer id.
+#[derive(Debug)]
+pub(super) struct Incarnation {
+    pub(super) tag: u32,
+    pub(super) generation: u32,
+    pub(super) batches: Vec<Sent>,
+    id: Option<(i64, i16)>,
+    next_number: u64,
+    sequence: i32,
+    /// Some of its answers were worth nothing: what it sends again may be so old that the broker does not know it.
+    doubtful: bool,
+}
+
+/// A batch that was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub(super) first: u64,
+    pub(super) count: u32,
+    pub(super) answer: Option<Answer>,
+    sequence: i32,
+}
+
+/// An acknowledgement.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    /// Where its records are, in turn.
+    pub(super) places: Vec<At>,
+    pub(super) at: Instant,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// Everything it sent is acknowledged.
+    Done,
+    /// It dropped the connection.
+    Dropped,
+    /// A batch was refused; whether it was the first of the connection.
+    Refused { code: ErrorCode, is_first: bool },
+}
+
+impl Producer {
+    pub(super) fn new(
+        (topic, name, generation): (usize, &str, &Arc<AtomicU32>),
+        addressed: i32,
+        shape: Shape,
+        seed: u64,
+    ) -> Producer {
+        let mut random = Seed::new(seed ^ (addressed as u64 + 1) << 40 ^ (topic as u64 + 1) << 48);
+        let current = Incarnation::new(generation.load(Ordering::Acquire), shape, &mut random);
+        Producer {
+            topic,
+            name: name.to_owned(),
+            generation: Arc::clone(generation),
+            addressed,
+            current,
+            past: Vec::new(),
+            wrongs: Vec::new(),
+            shape,
+            random,
+        }
+    }
+
+    /// Goes on under another producer id; what is not acknowledged stays unsure.
+    pub(super) fn retire(&mut self) {
+        let new = Incarnation::new(self.generation.load(Ordering::Acquire), self.shape, &mut self.random);
+        self.past.push(std::mem::replace(&mut self.current, new));
+    }
+
+    /// Produces until `stop`, at most `batches` new ones.
+    pub(super) fn run(&mut self, address: SocketAddr, stop: &AtomicBool, batches: usize) {
+        let mut left = batches;
+        while !stop.load(Ordering::Acquire) {
+            let made = self.current.batches.len();
+            let mut more = |now: usize| now < left && !stop.load(Ordering::Acquire);
+            let end = self.attempt(address, &mut more, true);
+            left = left.saturating_sub(self.current.batches.len().saturating_sub(made));
+            if !matches!(end, Ok(End::Done | End::Dropped)) || left == 0 {
+                thread::sleep(REST);
+            }
+        }
+    }
+
+    /// Sends what is not acknowledged and `batches` new ones, until everything is acknowledged. An error says what it
+    /// was refused with in the end.
+    pub(super) fn finish(&mut self, address: SocketAddr, batches: usize, patience: Duration) -> Result<(), String> {
+        let begun = Instant::now();
+        let (start, mut end) = (self.current.batches.len(), Ok(End::Dropped));
+        while begun.elapsed() < patience {
+            let left = batches.saturating_sub(self.current.batches.len() - start);
+            end = self.attempt(address, &mut |now| now < left, false);
+            match end {
+                Ok(End::Done) => return Ok(()),
+                // What was taken back is so old that the broker does not know it: that was not promised.
+                Ok(End::Refused { code: ErrorCode::OutOfOrderSequenceNumber, is_first: true }) if self.current.doubtful => {
+                    self.retire();
+                    return Ok(());
+                }
+                _ => thread::sleep(REST),
+            }
+        }
+        let open = self.current.batches.iter().find(|sent| sent.answer.is_none());
+        let open = open.map(|sent| (sent.first, sent.sequence));
+        Err(format!("{}-{}: the batch (record, sequence) {open:?} of {} ends with {end:?}", self.name, self.addressed, self.current.tag))
+    }
+
+    /// One connection: a few batches that were acknowledged, all that were not, and new ones while `more` says so.
+    pub(super) fn attempt(
+        &mut self,
+        address: SocketAddr,
+        more: &mut dyn FnMut(usize) -> bool,
+        may_drop: bool,
+    ) -> io::Result<End> {
+        if self.generation.load(Ordering::Acquire) != self.current.generation {
+            self.retire();
+        }
+        let mut socket = Socket::open(address)?;
+        socket.connection.set_patience(PATIENCE);
+        socket.name_as_ottla()?;
+        if let Some(code) = self.current.introduce(&mut socket)? {
+            return Ok(End::Refused { code, is_first: false });
+        }
+        let drops_after = if may_drop && self.random.one_in(2) { Some(self.random.within(1..40)) } else { None };
+        let mut again = self.again();
+        let is_first = |index: usize, first: usize| index == first;
+        let first = again.front().copied().unwrap_or(0);
+        let (mut sent, mut made, mut answered, mut refused) = (VecDeque::new(), 0, 0, None);
+        loop {
+            while refused.is_none() && sent.len() < PIPELINE {
+                let index = match again.pop_front() {
+                    Some(index) => index,
+                    None if self.current.open().is_none_or(|open| self.current.batches.len() < open + PIPELINE) && more(made) => {
+                        made += 1;
+                        self.make()
+                    }
+                    None => break,
+                };
+                self.send(&mut socket, index, may_drop)?;
+                sent.push_back(index);
+            }
+            let Some(index) = sent.pop_front() else { break };
+            if drops_after.is_some_and(|after| answered >= after) {
+                return Ok(End::Dropped);
+            }
+            let code = self.receive(&mut socket, index)?;
+            answered += 1;
+            if code != ErrorCode::None && refused.is_none() {
+                refused = Some(End::Refused { code, is_first: is_first(index, first) });
+                self.note_refusal(code, index, is_first(index, first));
+            }
+        }
+        Ok(refused.unwrap_or(End::Done))
+    }
+
+    /// What is sent first: everything without an answer, and before it up to as many batches as the broker knows.
+    fn again(&mut self) -> VecDeque<usize> {
+        let len = self.current.batches.len();
+        let open = self.current.open().unwrap_or(len);
+        let known = (PIPELINE - (len - open).min(PIPELINE)).min(open);
+        let from = open - self.random.within(0..known as u64 + 1) as usize;
+        (from..len).filter(|index| *index < open || self.current.batches[*index].answer.is_none()).collect()
+    }
+
+    fn make(&mut self) -> usize {
+        let mut count = 1 + self.random.within(0..self.shape.records_max) as i32;
+        // The numbers end with a batch: the next one begins with 0.
+        count = count.min((i32::MAX - self.current.sequence).saturating_add(1).max(1));
+        let Incarnation { sequence, next_number, batches, .. } = &mut self.current;
+        batches.push(Sent { first: *next_number, count: count.cast_unsigned(), answer: None, sequence: *sequence });
+        *next_number += u64::from(count.cast_unsigned());
+        *sequence = sequence.wrapping_add(count) & i32::MAX;
+        batches.len() - 1
+    }
+
+    fn send(&mut self, socket: &mut Socket, index: usize, may_drop: bool) -> io::Result<()> {
+        let Incarnation { tag, id, batches, .. } = &self.current;
+        let Sent { first, count, sequence, .. } = batches[index];
+        let (producer_id, epoch) = id.unwrap_or((-1, -1));
+        let sender = Some(Sender { producer_id, epoch, sequence });
+        let identity = Identity { tag: *tag, number: first };
+        let has_keys = self.shape.has_keys;
+        let key = |it: Identity| has_keys.then(|| format!("{}-{}", it.tag, it.number % KEYS));
+        let bytes = keyed_batch(identity, count, self.shape.filler_max, timestamp_of(first), sender, key);
+        let data = PartitionProduceData { index: self.addressed, records: Some(&bytes) };
+        let data = TopicProduceData { name: self.name.as_str().into(), partition_data: vec![data] };
+        // Some give up soon.
+        let timeout_ms = if may_drop && self.random.one_in(4) { self.random.within(1..100) } else { 1500 } as i32;
+        let request = ProduceRequest { acks: -1, timeout_ms, topic_data: vec![data], ..ProduceRequest::default() };
+        socket.send(PRODUCE_VERSION, &request)
+    }
+
+    fn receive(&mut self, socket: &mut Socket, index: usize) -> io::Result<ErrorCode> {
+        let (code, base_offset, placements) =
+            socket.receive::<ProduceRequest<'_>, _>(PRODUCE_VERSION, |response| {
+                let answer = response.responses.first().and_then(|topic| topic.partition_responses.first());
+                answer.map(|answer| (answer.error_code, answer.base_offset, answer.placements.clone()))
+            })?
+            .ok_or_else(|| io::Error::other("an answer without a partition"))?;
+        if code != ErrorCode::None {
+            return Ok(code);
+        }
+        let sent = &mut self.current.batches[index];
+        let row = |partition, base: i64, count: i32| (0..count).map(move |place| (partition, base + i64::from(place)));
+        let places: Vec<At> = if placements.is_empty() {
+            row(self.addressed, base_offset, sent.count.cast_signed()).collect()
+        } else {
+            placements.iter().flat_map(|it| row(it.partition, it.base_offset, it.count)).collect()
+        };
+        let wrong = match &sent.answer {
+            _ if places.len() != sent.count as usize => Some(format!("was answered with {places:?}")),
+            Some(before) if before.places != places => {
+                Some(format!("was answered with {:?}, and when it came again with {places:?}", before.places))
+            }
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            let Sent { first, count, sequence, .. } = sent;
+            let (topic, tag) = (&self.name, self.current.tag);
+            self.wrongs.push(format!("{topic}: the batch of {count} from record {first} of {tag} on, sequence {sequence}, {wrong}"));
+        }
+        sent.answer.get_or_insert(Answer { places, at: Instant::now() });
+        Ok(code)
+    }
+
+    /// A batch that was acknowledged and comes first again, among the last that the broker knows, is known.
+    fn note_refusal(&mut self, code: ErrorCode, index: usize, is_first: bool) {
+        let sent = &self.current.batches[index];
+        let is_forgotten = matches!(code, ErrorCode::OutOfOrderSequenceNumber | ErrorCode::DuplicateSequenceNumber);
+        if is_first && sent.answer.is_some() && is_forgotten && !self.current.doubtful {
+            let Sent { first, count, sequence, .. } = sent;
+            let (topic, tag) = (&self.name, self.current.tag);
+            self.wrongs.push(format!(
+                "{topic}: the batch of {count} from record {first} of {tag} on, sequence {sequence}, was acknowledged, and {code:?} when it came again"
+            ));
+        }
+    }
+
+    /// Takes back what was acknowledged from `moment` on, as [`crate::workload::Producer::forget_since`] does; how many
+    /// records that is.
+    pub(super) fn forget_since(&mut self, moment: Instant) -> u64 {
+        let mut records = 0;
+        for sent in &mut self.current.batches {
+            if sent.answer.take_if(|answer| answer.at >= moment).is_some() {
+                records += u64::from(sent.count);
+                self.current.doubtful = true;
+            }
+        }
+        records
+    }
+
+    /// Enters what was taken back and is there after all, except for as many batches as the broker has to know by itself.
+    pub(super) fn find_again(&mut self, places: &HashMap<Identity, At>) {
+        let tag = self.current.tag;
+        while let Some(open) = self.current.open()
+            && self.current.batches.len() - open > PIPELINE
+        {
+            let sent = &mut self.current.batches[open];
+            let numbers = sent.first..sent.first + u64::from(sent.count);
+            let found: Option<Vec<At>> = numbers.map(|number| places.get(&Identity { tag, number }).copied()).collect();
+            let Some(places) = found else { break };
+            sent.answer = Some(Answer { places, at: Instant::now() });
+        }
+    }
+}
+
+impl Incarnation {
+    fn new(generation: u32, shape: Shape, random: &mut Seed) -> Incarnation {
+        let sequence = if shape.wraps { i32::MAX - random.within(0..30) as i32 } else { 0 };
+        let tag = TAGS.fetch_add(1, Ordering::Relaxed);
+        Incarnation { tag, generation, batches: Vec::new(), id: None, next_number: 0, sequence, doubtful: false }
+    }
+
+    /// The number of the next record.
+    pub(super) fn goes_on_at(&self) -> i32 {
+        self.sequence
+    }
+
+    /// The first batch without an answer.
+    pub(super) fn open(&self) -> Option<usize> {
+        // Those before the last few are answered.
+        self.batches.iter().position(|sent| sent.answer.is_none())
+    }
+
+    /// Asks for a producer id; a code if there is none.
+    fn introduce(&mut self, socket: &mut Socket) -> io::Result<Option<ErrorCode>> {
+        if self.id.is_some() {
+            return Ok(None);
+        }
+        let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
+        let answer =
+            |response: InitProducerIdResponse| (response.error_code, response.producer_id, response.producer_epoch);
+        let (code, id, epoch) = socket.call(4, &request, answer)?;
+        if code == ErrorCode::None {
+            self.id = Some((id, epoch));
+        }
+        Ok((code != ErrorCode::None).then_some(code))
+    }
+}

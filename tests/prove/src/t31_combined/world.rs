@@ -1,0 +1,337 @@
+//! What a storm rages over: small disks, a broker, topics, and the producers that outlive all of it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ottla_tests::Broker;
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+use super::model::{At, Topic};
+use super::producer::{Producer, Shape};
+use crate::check;
+use crate::content::Identity;
+use crate::image::{Image, quick_directory};
+use crate::mount::{Backing, Kind, Mount};
+use crate::run::Setting;
+use crate::seed::Seed;
+
+/// Nothing that is asked of a healthy machine takes so long: an end, an answer, taking batches again.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+/// Plugins that are there from the beginning: where record `$index` goes, one version after the other.
+pub(super) const PLUGIN: &str = "storm";
+pub(super) const VERSIONS: [&str; 3] = [
+    "(i32.rem_u (local.get $index) (local.get $partitions))",
+    "(i32.rem_u (i32.add (local.get $records) (local.get $index)) (local.get $partitions))",
+    "(i32.sub (local.get $partitions) (i32.const 1))",
+];
+
+/// A disk with one log directory.
+pub(super) struct Disk {
+    mount: Mount,
+    filler: PathBuf,
+    is_full: bool,
+    has_failed: bool,
+}
+
+/// A topic, as it was made and what happened to it.
+pub(super) struct Ground {
+    pub(super) partitions: i32,
+    pub(super) settings: Vec<(&'static str, String)>,
+    pub(super) is_page_cache: bool,
+    /// What the model has to know.
+    pub(super) history: Topic,
+    /// How often it was made again, and when each deletion began.
+    pub(super) generation: Arc<AtomicU32>,
+    pub(super) deletions: Vec<Instant>,
+}
+
+/// How a broker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Term,
+    Kill,
+    Power,
+}
+
+pub(super) struct World {
+    pub(super) broker: Broker,
+    pub(super) disks: Vec<Disk>,
+    pub(super) topics: Vec<Ground>,
+    pub(super) producers: Vec<Producer>,
+    pub(super) random: Seed,
+    /// What was done, for those who look into a broken promise.
+    pub(super) story: Vec<String>,
+    /// Promises broken so far.
+    pub(super) wrongs: Vec<String>,
+    /// Records whose acknowledgement was worth nothing, since it came while the power went.
+    pub(super) doubtful: u64,
+    /// Whether a disk was full or failed since the start.
+    was_disturbed: bool,
+    begun: Instant,
+    /// When the power went, until those who have to know it do.
+    cut: Option<Instant>,
+    /// What is in the page cache since then may be lost with the power.
+    clean_since: Instant,
+    _data: TempDir,
+}
+
+impl Disk {
+    pub(super) fn new(bytes: u64) -> Disk {
+        let mount = Mount::sized(Kind::Ext4Ordered, Backing::Memory, bytes).expect("a file system");
+        let filler = mount.path().join("filler");
+        Disk { mount, filler, is_full: false, has_failed: false }
+    }
+
+    pub(super) fn log_dir(&self) -> PathBuf {
+        self.mount.path().join("log")
+    }
+}
+
+impl World {
+    /// A broker over the first of `disks`; `image` has its metadata and plugins.
+    pub(super) fn new(setting: &Setting, seed: u64, disks: Vec<Disk>, image: &Image, settings: &[(&str, String)]) -> World {
+        let data = quick_directory();
+        image.restore(data.path());
+        let mut builder = setting.broker().data_dir(data.path());
+        for (name, value) in settings {
+            builder = builder.set(name, value);
+        }
+        let first = disks.first().map(Disk::log_dir).unwrap_or_default();
+        let broker = builder.set("log.dirs", &first.display().to_string()).start();
+        let now = Instant::now();
+        World {
+            broker,
+            disks,
+            topics: Vec::new(),
+            producers: Vec::new(),
+            random: Seed::new(seed),
+            story: Vec::new(),
+            wrongs: Vec::new(),
+            doubtful: 0,
+            was_disturbed: false,
+            begun: now,
+            cut: None,
+            clean_since: now,
+            _data: data,
+        }
+    }
+
+    /// Remembers what is done.
+    pub(super) fn tell(&mut self, what: impl Into<String>) {
+        self.story.push(format!("{} ms: {}", self.begun.elapsed().as_millis(), what.into()));
+    }
+
+    pub(super) fn wrong(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.tell(format!("WRONG: {what}"));
+        self.wrongs.push(what);
+    }
+
+    /// Whether every disk worked and had room since the start: then nothing that is valid is refused. A topic may be held
+    /// for a while after there is room again.
+    pub(super) fn is_calm(&self) -> bool {
+        !self.was_disturbed
+    }
+
+    /// A producer to a topic that is there.
+    pub(super) fn producer(&mut self, topic: usize, addressed: i32, shape: Shape) -> Producer {
+        let ground = &self.topics[topic];
+        let shape = Shape { has_keys: ground.history.is_compacted, ..shape };
+        Producer::new((topic, &ground.history.name, &ground.generation), addressed, shape, self.random.number())
+    }
+
+    /// Everybody produces while `act` goes on.
+    pub(super) fn work(&mut self, act: impl FnOnce(&mut World)) {
+        struct StopAtEnd<'a>(&'a AtomicBool);
+        impl Drop for StopAtEnd<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+        let (stop, address) = (AtomicBool::new(false), self.broker.address());
+        let mut producers = std::mem::take(&mut self.producers);
+        let batches = self.random.within(30..200) as usize;
+        thread::scope(|scope| {
+            let stop = &stop;
+            for producer in &mut producers {
+                scope.spawn(move || producer.run(address, stop, batches));
+            }
+            let _end = StopAtEnd(stop);
+            act(self);
+        });
+        self.producers.append(&mut producers);
+        for wrong in self.producers.iter_mut().flat_map(|producer| std::mem::take(&mut producer.wrongs)).collect::<Vec<_>>() {
+            self.wrong(wrong);
+        }
+        if let Some(moment) = self.cut.take() {
+            self.forget(Some(moment));
+        }
+    }
+
+    /// Everything that was sent is acknowledged, and `batches` more.
+    pub(super) fn finish(&mut self, batches: usize) -> bool {
+        let address = self.broker.address();
+        let failures: Vec<String> = thread::scope(|scope| {
+            let running: Vec<_> = self
+                .producers
+                .iter_mut()
+                .map(|producer| scope.spawn(move || producer.finish(address, batches, PATIENCE)))
+                .collect();
+            running.into_iter().filter_map(|it| it.join().expect("a producer").err()).collect()
+        });
+        let wrongs = self.producers.iter_mut().flat_map(|producer| std::mem::take(&mut producer.wrongs));
+        let wrongs: Vec<String> = failures.into_iter().chain(wrongs).collect();
+        let is_done = wrongs.is_empty();
+        for wrong in wrongs {
+            self.wrong(wrong);
+        }
+        is_done
+    }
+
+    /// Takes all space of a disk but `left` bytes.
+    pub(super) fn fill(&mut self, disk: usize, left: u64) {
+        self.tell(format!("disk {disk} is filled, {} KiB are left", left >> 10));
+        self.was_disturbed = true;
+        let disk = &mut self.disks[disk];
+        if !disk.has_failed {
+            disk.is_full = true;
+            fill(&disk.mount.path(), &disk.filler, left);
+        }
+    }
+
+    /// Makes room on every disk.
+    pub(super) fn free(&mut self) {
+        if self.disks.iter().any(|disk| disk.is_full) {
+            self.tell("there is room again");
+        }
+        for disk in &mut self.disks {
+            std::fs::remove_file(&disk.filler).ok();
+            disk.is_full = false;
+        }
+    }
+
+    /// A disk fails under the broker: whatever is written to it is refused from here on. Nothing may be under way.
+    pub(super) fn fail(&mut self, disk: usize) {
+        self.tell(format!("disk {disk} fails"));
+        self.was_disturbed = true;
+        self.disks[disk].has_failed = true;
+        self.disks[disk].mount.cut().expect("the disk can be made to fail");
+        self.forget(None);
+    }
+
+    /// Ends the broker.
+    pub(super) fn stop(&mut self, stop: Stop) {
+        self.tell(format!("{stop:?}"));
+        match stop {
+            Stop::Term => self.terminate(),
+            Stop::Kill => self.broker.kill9(),
+            Stop::Power => {
+                self.cut = Some(Instant::now());
+                for disk in &mut self.disks {
+                    if !disk.has_failed {
+                        disk.mount.cut().expect("the power can be cut");
+                        disk.has_failed = true;
+                    }
+                }
+                self.broker.kill9();
+            }
+        }
+    }
+
+    fn terminate(&mut self) {
+        let Some(pid) = Pid::from_raw(self.broker.pid().cast_signed()) else { return };
+        if !self.broker.is_running() {
+            self.wrong("the broker ended by itself");
+            return;
+        }
+        rustix::process::kill_process(pid, Signal::TERM).ok();
+        let begun = Instant::now();
+        while self.broker.is_running() {
+            if begun.elapsed() > PATIENCE {
+                self.wrong(format!("{} s after SIGTERM the broker still runs", PATIENCE.as_secs()));
+                self.broker.kill9();
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.tell("it has ended");
+        if self.is_calm() {
+            self.clean_since = Instant::now();
+        }
+    }
+
+    /// Starts the broker again, after disks that failed are repaired. False: it does not come up.
+    pub(super) fn start(&mut self, settings: &[(&str, &str)]) -> bool {
+        let mut was_cut = false;
+        for disk in self.disks.iter_mut().filter(|disk| disk.has_failed) {
+            disk.mount.restore().expect("the file system comes back");
+            disk.has_failed = false;
+            was_cut = true;
+        }
+        self.was_disturbed = self.disks.iter().any(|disk| disk.is_full);
+        let dirs: Vec<String> = self.disks.iter().map(|disk| disk.log_dir().display().to_string()).collect();
+        let dirs = dirs.join(",");
+        self.tell("start");
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            self.broker.restart_with(|builder| {
+                let builder = builder.set("log.dirs", &dirs);
+                settings.iter().fold(builder, |builder, (name, value)| builder.set(name, value))
+            });
+        }));
+        if started.is_err() {
+            self.wrong("the broker does not start");
+            return false;
+        }
+        if was_cut {
+            self.find_again();
+        }
+        true
+    }
+
+    /// After the power went: what was acknowledged since counts for nothing, and what is in the page cache only may be lost.
+    fn forget(&mut self, cut: Option<Instant>) {
+        for producer in &mut self.producers {
+            if self.topics[producer.topic].is_page_cache {
+                for sent in producer.past.iter_mut().chain([&mut producer.current]).flat_map(|it| &mut it.batches) {
+                    sent.answer.take_if(|answer| answer.at >= self.clean_since);
+                }
+                producer.retire();
+            } else if let Some(moment) = cut {
+                self.doubtful += producer.forget_since(moment);
+            }
+        }
+    }
+
+    fn find_again(&mut self) {
+        for (topic, ground) in self.topics.iter().enumerate() {
+            let mut places: HashMap<Identity, At> = HashMap::new();
+            for partition in 0..ground.partitions {
+                let Ok(log) = check::read(self.broker.address(), &ground.history.name, partition) else { continue };
+                places.extend(log.records.iter().map(|entry| (entry.identity, (partition, entry.offset))));
+            }
+            for producer in self.producers.iter_mut().filter(|producer| producer.topic == topic) {
+                producer.find_again(&places);
+            }
+        }
+    }
+}
+
+/// Takes all space but `left`.
+fn fill(mount: &Path, filler: &Path, left: u64) {
+    std::fs::remove_file(filler).ok();
+    let space = rustix::fs::statvfs(mount).expect("a file system");
+    let file = File::create(filler).expect("a filler");
+    // The file system keeps some space for itself: the filler takes what it gets, and then leaves what is to be left.
+    let mut bytes = space.f_bfree * space.f_frsize;
+    while bytes > 0 && rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).is_err() {
+        bytes = bytes.saturating_sub(64 << 10);
+    }
+    file.set_len(bytes.saturating_sub(left)).expect("a shorter filler");
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ottla_wire::ErrorCode;
 
+use super::producer::BEING_MADE;
 use super::world::{Ground, PATIENCE, PLUGIN, Stop, VERSIONS, World};
 use crate::admin;
 use crate::check;
@@ -135,12 +136,11 @@ impl World {
     /// Deletes a topic and makes it again.
     pub(super) fn make_again(&mut self, topic: usize) {
         let name = self.topics[topic].history.name.clone();
-        let begun = Instant::now();
-        if self.ask(&format!("delete {name}"), |socket| admin::delete(socket, &name)) != Some(ErrorCode::None) {
-            return;
-        }
+        // From here on nobody begins to send to it.
+        self.topics[topic].generation.fetch_or(BEING_MADE, Ordering::AcqRel);
+        self.topics[topic].deletions.push(Instant::now());
+        self.ask(&format!("delete {name}"), |socket| admin::delete(socket, &name));
         let ground = &mut self.topics[topic];
-        ground.deletions.push(begun);
         ground.history.asked.fill(0);
         ground.history.deleted.fill(0);
         ground.history.is_retained = false;

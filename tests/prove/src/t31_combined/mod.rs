@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ottla_tests::guest::{Guest, ROUND_ROBIN};
 
 use self::model::{Batch, Fate, Sender, Topic, judge};
-use self::producer::{Incarnation, Producer, Shape};
+use self::producer::{Incarnation, Producer, Sent, Shape};
 use self::script::Script;
 use self::world::{Disk, Ground, PLUGIN, Stop, VERSIONS, World};
 use crate::check;
@@ -233,17 +233,14 @@ fn history<'a>(ground: &Ground, producers: impl Iterator<Item = &'a Producer>) -
     let now = ground.generation.load(Ordering::Acquire);
     let sender = |addressed: i32, it: &Incarnation| {
         // When the topic was deleted to which all of this went.
-        let deleted = ground.deletions.get(it.generation as usize).filter(|_| it.generation < now);
-        let fate = |answer: &producer::Answer| match deleted {
-            None => Fate::Kept(answer.places.clone()),
-            Some(deleted) if answer.at < *deleted => Fate::Gone,
-            Some(_) => Fate::Unsure,
+        let deleted = ground.deletions.get(it.generation as usize / 2).filter(|_| it.generation < now);
+        let fate = |sent: &Sent| match (&sent.answer, deleted) {
+            (Some(answer), None) => Fate::Kept(answer.places.clone()),
+            (Some(_), Some(deleted)) if sent.is_settled_before(*deleted) => Fate::Gone,
+            _ => Fate::Unsure,
         };
-        let batches = it.batches.iter().map(|sent| Batch {
-            first: sent.first,
-            count: sent.count,
-            fate: sent.answer.as_ref().map_or(Fate::Unsure, fate),
-        });
+        let batches = it.batches.iter();
+        let batches = batches.map(|sent| Batch { first: sent.first, count: sent.count, fate: fate(sent) });
         Sender { tag: it.tag, addressed, is_of_old: deleted.is_some(), batches: batches.collect() }
     };
     let senders = producers.flat_map(|producer| {

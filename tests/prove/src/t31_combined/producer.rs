@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a refused producer waits before it tries again.
 const REST: Duration = Duration::from_millis(10);
 
+/// The bit of a generation that says that the topic is being deleted and made again.
+pub(super) const BEING_MADE: u32 = 1;
+
 /// Tags that nobody has had yet.
 static TAGS: AtomicU32 = AtomicU32::new(1);
 
@@ -42,7 +45,8 @@ pub(super) struct Shape {
 /// A producer to one partition of a topic.
 #[derive(Debug)]
 pub(super) struct Producer {
-    /// The topic: its place in the storm, its name, and how often it was made again.
+    /// The topic: its place in the storm, its name, and its generation: it rises by one when the topic is deleted, and by
+    /// one when it is there again.
     pub(super) topic: usize,
     pub(super) name: String,
     pub(super) generation: Arc<AtomicU32>,
@@ -75,7 +79,17 @@ pub(super) struct Sent {
     pub(super) first: u64,
     pub(super) count: u32,
     pub(super) answer: Option<Answer>,
+    /// When it was last sent, and last acknowledged.
+    sent_at: Instant,
+    answered_at: Option<Instant>,
     sequence: i32,
+}
+
+impl Sent {
+    /// Whether it was acknowledged before `moment`, as often as it was sent.
+    pub(super) fn is_settled_before(&self, moment: Instant) -> bool {
+        self.answered_at.is_some_and(|at| at >= self.sent_at && at < moment)
+    }
 }
 
 /// An acknowledgement.
@@ -169,7 +183,11 @@ impl Producer {
         more: &mut dyn FnMut(usize) -> bool,
         may_drop: bool,
     ) -> io::Result<End> {
-        if self.generation.load(Ordering::Acquire) != self.current.generation {
+        let generation = self.generation.load(Ordering::Acquire);
+        if generation & BEING_MADE != 0 {
+            return Ok(End::Dropped);
+        }
+        if generation != self.current.generation {
             self.retire();
         }
         let mut socket = Socket::open(address)?;
@@ -185,6 +203,9 @@ impl Producer {
         let (mut sent, mut made, mut answered, mut refused) = (VecDeque::new(), 0, 0, None);
         loop {
             while refused.is_none() && sent.len() < PIPELINE {
+                if self.generation.load(Ordering::Acquire) != generation {
+                    return Ok(End::Dropped);
+                }
                 let index = match again.pop_front() {
                     Some(index) => index,
                     None if self.current.open().is_none_or(|open| self.current.batches.len() < open + PIPELINE) && more(made) => {
@@ -224,14 +245,22 @@ impl Producer {
         // The numbers end with a batch: the next one begins with 0.
         count = count.min((i32::MAX - self.current.sequence).saturating_add(1).max(1));
         let Incarnation { sequence, next_number, batches, .. } = &mut self.current;
-        batches.push(Sent { first: *next_number, count: count.cast_unsigned(), answer: None, sequence: *sequence });
+        batches.push(Sent {
+            first: *next_number,
+            count: count.cast_unsigned(),
+            answer: None,
+            sent_at: Instant::now(),
+            answered_at: None,
+            sequence: *sequence,
+        });
         *next_number += u64::from(count.cast_unsigned());
         *sequence = sequence.wrapping_add(count) & i32::MAX;
         batches.len() - 1
     }
 
     fn send(&mut self, socket: &mut Socket, index: usize, may_drop: bool) -> io::Result<()> {
-        let Incarnation { tag, id, batches, .. } = &self.current;
+        let Incarnation { tag, id, batches, .. } = &mut self.current;
+        batches[index].sent_at = Instant::now();
         let Sent { first, count, sequence, .. } = batches[index];
         let (producer_id, epoch) = id.unwrap_or((-1, -1));
         let sender = Some(Sender { producer_id, epoch, sequence });
@@ -258,6 +287,13 @@ impl Producer {
             return Ok(code);
         }
         let sent = &mut self.current.batches[index];
+        let now = Instant::now();
+        sent.answered_at = Some(now);
+        if self.generation.load(Ordering::Acquire) != self.current.generation {
+            // The topic is another one by now, maybe.
+            sent.answer.get_or_insert(Answer { places: Vec::new(), at: now });
+            return Ok(code);
+        }
         let row = |partition, base: i64, count: i32| (0..count).map(move |place| (partition, base + i64::from(place)));
         let places: Vec<At> = if placements.is_empty() {
             row(self.addressed, base_offset, sent.count.cast_signed()).collect()
@@ -276,7 +312,7 @@ impl Producer {
             let (topic, tag) = (&self.name, self.current.tag);
             self.wrongs.push(format!("{topic}: the batch of {count} from record {first} of {tag} on, sequence {sequence}, {wrong}"));
         }
-        sent.answer.get_or_insert(Answer { places, at: Instant::now() });
+        sent.answer.get_or_insert(Answer { places, at: now });
         Ok(code)
     }
 

@@ -25,6 +25,19 @@ const PRODUCE_VERSION: i16 = 11;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a refused producer waits before it tries again.
 const REST: Duration = Duration::from_millis(10);
+/// When a patient request asks for its answer, in milliseconds.
+const TIMEOUT_MS: u64 = 1500;
+
+/// How a producer treats its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Manner {
+    /// It waits for every answer.
+    Patient,
+    /// Some requests are to be answered at once, and some connections end before their answers.
+    Rash,
+    /// Every request is to be answered within so many milliseconds.
+    Within(u64),
+}
 
 /// The bit of a generation that says that the topic is being deleted and made again.
 pub(super) const BEING_MADE: u32 = 1;
@@ -145,7 +158,7 @@ impl Producer {
         while !stop.load(Ordering::Acquire) {
             let made = self.current.batches.len();
             let mut more = |now: usize| now < left && !stop.load(Ordering::Acquire);
-            let end = self.attempt(address, &mut more, true);
+            let end = self.attempt(address, &mut more, Manner::Rash);
             left = left.saturating_sub(self.current.batches.len().saturating_sub(made));
             if !matches!(end, Ok(End::Done | End::Dropped)) || left == 0 {
                 thread::sleep(REST);
@@ -160,7 +173,7 @@ impl Producer {
         let (start, mut end) = (self.current.batches.len(), Ok(End::Dropped));
         while begun.elapsed() < patience {
             let left = batches.saturating_sub(self.current.batches.len() - start);
-            end = self.attempt(address, &mut |now| now < left, false);
+            end = self.attempt(address, &mut |now| now < left, Manner::Patient);
             match end {
                 Ok(End::Done) => return Ok(()),
                 // What was taken back is so old that the broker does not know it: that was not promised.
@@ -181,7 +194,7 @@ impl Producer {
         &mut self,
         address: SocketAddr,
         more: &mut dyn FnMut(usize) -> bool,
-        may_drop: bool,
+        manner: Manner,
     ) -> io::Result<End> {
         let generation = self.generation.load(Ordering::Acquire);
         if generation & BEING_MADE != 0 {
@@ -196,10 +209,10 @@ impl Producer {
         if let Some(code) = self.current.introduce(&mut socket)? {
             return Ok(End::Refused { code, is_first: false });
         }
-        let drops_after = if may_drop && self.random.one_in(2) { Some(self.random.within(1..40)) } else { None };
+        let is_rash = matches!(manner, Manner::Rash);
+        let drops_after = if is_rash && self.random.one_in(2) { Some(self.random.within(1..40)) } else { None };
         let mut again = self.again();
-        let is_first = |index: usize, first: usize| index == first;
-        let first = again.front().copied().unwrap_or(0);
+        let first = again.front().copied();
         let (mut sent, mut made, mut answered, mut refused) = (VecDeque::new(), 0, 0, None);
         loop {
             while refused.is_none() && sent.len() < PIPELINE {
@@ -214,7 +227,12 @@ impl Producer {
                     }
                     None => break,
                 };
-                self.send(&mut socket, index, may_drop)?;
+                let timeout_ms = match manner {
+                    Manner::Rash if self.random.one_in(4) => self.random.within(1..100),
+                    Manner::Rash | Manner::Patient => TIMEOUT_MS,
+                    Manner::Within(timeout_ms) => timeout_ms,
+                };
+                self.send(&mut socket, index, timeout_ms as i32)?;
                 sent.push_back(index);
             }
             let Some(index) = sent.pop_front() else { break };
@@ -224,8 +242,9 @@ impl Producer {
             let code = self.receive(&mut socket, index)?;
             answered += 1;
             if code != ErrorCode::None && refused.is_none() {
-                refused = Some(End::Refused { code, is_first: is_first(index, first) });
-                self.note_refusal(code, index, is_first(index, first));
+                let is_first = first == Some(index);
+                refused = Some(End::Refused { code, is_first });
+                self.note_refusal(code, index, is_first);
             }
         }
         Ok(refused.unwrap_or(End::Done))
@@ -258,7 +277,7 @@ impl Producer {
         batches.len() - 1
     }
 
-    fn send(&mut self, socket: &mut Socket, index: usize, may_drop: bool) -> io::Result<()> {
+    fn send(&mut self, socket: &mut Socket, index: usize, timeout_ms: i32) -> io::Result<()> {
         let Incarnation { tag, id, batches, .. } = &mut self.current;
         batches[index].sent_at = Instant::now();
         let Sent { first, count, sequence, .. } = batches[index];
@@ -270,8 +289,6 @@ impl Producer {
         let bytes = keyed_batch(identity, count, self.shape.filler_max, timestamp_of(first), sender, key);
         let data = PartitionProduceData { index: self.addressed, records: Some(&bytes) };
         let data = TopicProduceData { name: self.name.as_str().into(), partition_data: vec![data] };
-        // Some give up soon.
-        let timeout_ms = if may_drop && self.random.one_in(4) { self.random.within(1..100) } else { 1500 } as i32;
         let request = ProduceRequest { acks: -1, timeout_ms, topic_data: vec![data], ..ProduceRequest::default() };
         socket.send(PRODUCE_VERSION, &request)
     }

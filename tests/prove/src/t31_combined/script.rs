@@ -1,7 +1,9 @@
 //! Acts in a row that broke a promise once. Each is one life of the broker, or two; the storm goes on around them.
 
-use super::producer::Shape;
-use super::world::{Stop, World};
+use std::thread;
+
+use super::producer::{Manner, Shape};
+use super::world::{PATIENCE, Stop, World};
 use super::{FIRST, HEALTHY, PLAIN, SECOND, SPREAD};
 
 /// What a storm leads up to.
@@ -128,29 +130,28 @@ fn fail_journal(world: &mut World) -> bool {
 
 fn wrap(world: &mut World) -> bool {
     let shape = Shape { filler_max: 100, records_max: 4, has_keys: false, wraps: true };
-    let mut wrapping: Vec<_> = (0..3).map(|partition| world.producer(HEALTHY, partition % 2, shape)).collect();
+    let mut wrapping: Vec<_> = (0..3).map(|partition| world.producer(HEALTHY, partition, shape)).collect();
     let address = world.broker.address();
     for producer in &mut wrapping {
         while producer.current.goes_on_at() != 0 {
-            if let Err(wrong) = producer.finish(address, 1, super::world::PATIENCE) {
+            if let Err(wrong) = producer.finish(address, 1, PATIENCE) {
                 world.wrong(wrong);
                 return false;
             }
         }
     }
     world.work(|world| {
-        // The journal cannot be written, so what comes waits in front of it.
+        // The journal cannot be written, so what comes waits in front of it, and is answered when its time is over.
         world.fill(FIRST, 0);
         world.sleep(100..300);
+        thread::scope(|scope| {
+            for producer in &mut wrapping {
+                scope.spawn(move || producer.attempt(address, &mut |made| made < 2, Manner::Within(200)).ok());
+            }
+        });
         world.producers.append(&mut wrapping);
-        let mut late = std::mem::take(&mut world.producers);
-        for producer in &mut late {
-            // It is answered when its time is over.
-            producer.attempt(address, &mut |made| made < 2, false).ok();
-        }
-        world.producers = late;
         world.delete_somewhere(HEALTHY);
-        world.sleep(0..150);
+        world.sleep(0..100);
         world.stop(Stop::Kill);
     });
     world.free();

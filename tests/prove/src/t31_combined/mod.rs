@@ -17,7 +17,7 @@ mod producer;
 mod script;
 mod world;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -52,13 +52,14 @@ pub(crate) fn run(setting: &Setting) -> Outcome {
     }
     let mut outcome = Outcome::default();
     let image = image();
-    let (mut doubtful, mut led) = (0, HashMap::new());
+    let mut led: BTreeMap<String, u64> = BTreeMap::new();
     setting.each(&mut outcome, 1, |seed, _, outcome| {
         let script = script_of(setting, seed);
-        *led.entry(script).or_insert(0) += 1;
-        doubtful += case(setting, &image, seed, script, outcome);
+        *led.entry(format!("{script:?}")).or_default() += 1;
+        case(setting, &image, seed, script, outcome);
     });
-    outcome.notes.push(format!("{doubtful} records acknowledged while the power went: sent again, not judged"));
+    let led: Vec<String> = led.iter().map(|(script, storms)| format!("{storms} {script}")).collect();
+    outcome.notes.push(format!("what they led up to: {}", led.join(", ")));
     outcome
 }
 
@@ -84,8 +85,8 @@ fn image() -> Image {
     image
 }
 
-/// One storm; how many records were acknowledged while the power went.
-fn case(setting: &Setting, image: &Image, seed: u64, script: Script, outcome: &mut Outcome) -> u64 {
+/// One storm.
+fn case(setting: &Setting, image: &Image, seed: u64, script: Script, outcome: &mut Outcome) {
     let mut world = world(setting, image, seed);
     let goes_on = world.life() && script.run(&mut world) && world.life();
     outcome.cases += 1;
@@ -102,7 +103,6 @@ fn case(setting: &Setting, image: &Image, seed: u64, script: Script, outcome: &m
         outcome.violation(seed, 1, name(&format!("{first}{more}")));
     }
     world.broker.kill9();
-    world.doubtful
 }
 
 /// The disks, the broker, the topics and the producers of a seed.

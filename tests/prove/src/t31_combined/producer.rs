@@ -1,7 +1,7 @@
 //! Idempotent producers that pipeline, lose connections and answers, give up waiting, and come again with what was
 //! acknowledged, too, as clients do that never got the answer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,8 +82,6 @@ pub(super) struct Incarnation {
     id: Option<(i64, i16)>,
     next_number: u64,
     sequence: i32,
-    /// Some of its answers were worth nothing: what it sends again may be so old that the broker does not know it.
-    doubtful: bool,
 }
 
 /// A batch that was sent.
@@ -120,8 +118,8 @@ pub(super) enum End {
     Done,
     /// It dropped the connection.
     Dropped,
-    /// A batch was refused; whether it was the first of the connection.
-    Refused { code: ErrorCode, is_first: bool },
+    /// A batch was refused.
+    Refused(ErrorCode),
 }
 
 impl Producer {
@@ -176,11 +174,6 @@ impl Producer {
             end = self.attempt(address, &mut |now| now < left, Manner::Patient);
             match end {
                 Ok(End::Done) => return Ok(()),
-                // What was taken back is so old that the broker does not know it: that was not promised.
-                Ok(End::Refused { code: ErrorCode::OutOfOrderSequenceNumber, is_first: true }) if self.current.doubtful => {
-                    self.retire();
-                    return Ok(());
-                }
                 _ => thread::sleep(REST),
             }
         }
@@ -207,7 +200,7 @@ impl Producer {
         socket.connection.set_patience(PATIENCE);
         socket.name_as_ottla()?;
         if let Some(code) = self.current.introduce(&mut socket)? {
-            return Ok(End::Refused { code, is_first: false });
+            return Ok(End::Refused(code));
         }
         let is_rash = matches!(manner, Manner::Rash);
         let drops_after = if is_rash && self.random.one_in(2) { Some(self.random.within(1..40)) } else { None };
@@ -242,9 +235,10 @@ impl Producer {
             let code = self.receive(&mut socket, index)?;
             answered += 1;
             if code != ErrorCode::None && refused.is_none() {
-                let is_first = first == Some(index);
-                refused = Some(End::Refused { code, is_first });
-                self.note_refusal(code, index, is_first);
+                refused = Some(End::Refused(code));
+                if first == Some(index) {
+                    self.note_refusal(code, index);
+                }
             }
         }
         Ok(refused.unwrap_or(End::Done))
@@ -334,10 +328,10 @@ impl Producer {
     }
 
     /// A batch that was acknowledged and comes first again, among the last that the broker knows, is known.
-    fn note_refusal(&mut self, code: ErrorCode, index: usize, is_first: bool) {
+    fn note_refusal(&mut self, code: ErrorCode, index: usize) {
         let sent = &self.current.batches[index];
         let is_forgotten = matches!(code, ErrorCode::OutOfOrderSequenceNumber | ErrorCode::DuplicateSequenceNumber);
-        if is_first && sent.answer.is_some() && is_forgotten && !self.current.doubtful {
+        if sent.answer.is_some() && is_forgotten {
             let Sent { first, count, sequence, .. } = sent;
             let (topic, tag) = (&self.name, self.current.tag);
             self.wrongs.push(format!(
@@ -346,31 +340,12 @@ impl Producer {
         }
     }
 
-    /// Takes back what was acknowledged from `moment` on, as [`crate::workload::Producer::forget_since`] does; how many
-    /// records that is.
-    pub(super) fn forget_since(&mut self, moment: Instant) -> u64 {
-        let mut records = 0;
-        for sent in &mut self.current.batches {
-            if sent.answer.take_if(|answer| answer.at >= moment).is_some() {
-                records += u64::from(sent.count);
-                self.current.doubtful = true;
-            }
+    /// What was acknowledged since `moment` may be lost: another producer id goes on.
+    pub(super) fn lose_since(&mut self, moment: Instant) {
+        for sent in self.past.iter_mut().chain([&mut self.current]).flat_map(|it| &mut it.batches) {
+            sent.answer.take_if(|answer| answer.at >= moment);
         }
-        records
-    }
-
-    /// Enters what was taken back and is there after all, except for as many batches as the broker has to know by itself.
-    pub(super) fn find_again(&mut self, places: &HashMap<Identity, At>) {
-        let tag = self.current.tag;
-        while let Some(open) = self.current.open()
-            && self.current.batches.len() - open > PIPELINE
-        {
-            let sent = &mut self.current.batches[open];
-            let numbers = sent.first..sent.first + u64::from(sent.count);
-            let found: Option<Vec<At>> = numbers.map(|number| places.get(&Identity { tag, number }).copied()).collect();
-            let Some(places) = found else { break };
-            sent.answer = Some(Answer { places, at: Instant::now() });
-        }
+        self.retire();
     }
 }
 
@@ -378,7 +353,7 @@ impl Incarnation {
     fn new(generation: u32, shape: Shape, random: &mut Seed) -> Incarnation {
         let sequence = if shape.wraps { i32::MAX - random.within(0..30) as i32 } else { 0 };
         let tag = TAGS.fetch_add(1, Ordering::Relaxed);
-        Incarnation { tag, generation, batches: Vec::new(), id: None, next_number: 0, sequence, doubtful: false }
+        Incarnation { tag, generation, batches: Vec::new(), id: None, next_number: 0, sequence }
     }
 
     /// The number of the next record.

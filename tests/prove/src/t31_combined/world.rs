@@ -1,6 +1,5 @@
 //! What a storm rages over: small disks, a broker, topics, and the producers that outlive all of it.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -13,10 +12,8 @@ use ottla_tests::Broker;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use super::model::{At, Topic};
+use super::model::Topic;
 use super::producer::{Producer, Shape};
-use crate::check;
-use crate::content::Identity;
 use crate::image::{Image, quick_directory};
 use crate::mount::{Backing, Kind, Mount};
 use crate::run::Setting;
@@ -70,13 +67,11 @@ pub(super) struct World {
     pub(super) story: Vec<String>,
     /// Promises broken so far.
     pub(super) wrongs: Vec<String>,
-    /// Records whose acknowledgement was worth nothing, since it came while the power went.
-    pub(super) doubtful: u64,
     /// Whether a disk was full or failed since the start.
     was_disturbed: bool,
     begun: Instant,
-    /// When the power went, until those who have to know it do.
-    cut: Option<Instant>,
+    /// The power went, and those who have to know it do not yet.
+    is_cut: bool,
     /// What is in the page cache since then may be lost with the power.
     clean_since: Instant,
     _data: TempDir,
@@ -114,10 +109,9 @@ impl World {
             random: Seed::new(seed),
             story: Vec::new(),
             wrongs: Vec::new(),
-            doubtful: 0,
             was_disturbed: false,
             begun: now,
-            cut: None,
+            is_cut: false,
             clean_since: now,
             _data: data,
         }
@@ -170,8 +164,8 @@ impl World {
         for wrong in self.producers.iter_mut().flat_map(|producer| std::mem::take(&mut producer.wrongs)).collect::<Vec<_>>() {
             self.wrong(wrong);
         }
-        if let Some(moment) = self.cut.take() {
-            self.forget(Some(moment));
+        if std::mem::take(&mut self.is_cut) {
+            self.forget();
         }
     }
 
@@ -223,7 +217,7 @@ impl World {
         self.was_disturbed = true;
         self.disks[disk].has_failed = true;
         self.disks[disk].mount.cut().expect("the disk can be made to fail");
-        self.forget(None);
+        self.forget();
     }
 
     /// Ends the broker.
@@ -233,7 +227,10 @@ impl World {
             Stop::Term => self.terminate(),
             Stop::Kill => self.broker.kill9(),
             Stop::Power => {
-                self.cut = Some(Instant::now());
+                self.is_cut = true;
+                // With the power the processor stops: nothing is answered that a disk says while it goes, and no disk is
+                // written to because another one said yes.
+                self.signal(Signal::STOP);
                 for disk in &mut self.disks {
                     if !disk.has_failed {
                         disk.mount.cut().expect("the power can be cut");
@@ -245,13 +242,17 @@ impl World {
         }
     }
 
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.broker.pid().cast_signed());
+        pid.map(|pid| rustix::process::kill_process(pid, signal).ok());
+    }
+
     fn terminate(&mut self) {
-        let Some(pid) = Pid::from_raw(self.broker.pid().cast_signed()) else { return };
         if !self.broker.is_running() {
             self.wrong("the broker ended by itself");
             return;
         }
-        rustix::process::kill_process(pid, Signal::TERM).ok();
+        self.signal(Signal::TERM);
         let begun = Instant::now();
         while self.broker.is_running() {
             if begun.elapsed() > PATIENCE {
@@ -269,11 +270,9 @@ impl World {
 
     /// Starts the broker again, after disks that failed are repaired. False: it does not come up.
     pub(super) fn start(&mut self, settings: &[(&str, &str)]) -> bool {
-        let mut was_cut = false;
         for disk in self.disks.iter_mut().filter(|disk| disk.has_failed) {
             disk.mount.restore().expect("the file system comes back");
             disk.has_failed = false;
-            was_cut = true;
         }
         self.was_disturbed = self.disks.iter().any(|disk| disk.is_full);
         let dirs: Vec<String> = self.disks.iter().map(|disk| disk.log_dir().display().to_string()).collect();
@@ -289,36 +288,14 @@ impl World {
             self.wrong("the broker does not start");
             return false;
         }
-        if was_cut {
-            self.find_again();
-        }
         true
     }
 
-    /// After the power went: what was acknowledged since counts for nothing, and what is in the page cache only may be lost.
-    fn forget(&mut self, cut: Option<Instant>) {
-        for producer in &mut self.producers {
-            if self.topics[producer.topic].is_page_cache {
-                for sent in producer.past.iter_mut().chain([&mut producer.current]).flat_map(|it| &mut it.batches) {
-                    sent.answer.take_if(|answer| answer.at >= self.clean_since);
-                }
-                producer.retire();
-            } else if let Some(moment) = cut {
-                self.doubtful += producer.forget_since(moment);
-            }
-        }
-    }
-
-    fn find_again(&mut self) {
-        for (topic, ground) in self.topics.iter().enumerate() {
-            let mut places: HashMap<Identity, At> = HashMap::new();
-            for partition in 0..ground.partitions {
-                let Ok(log) = check::read(self.broker.address(), &ground.history.name, partition) else { continue };
-                places.extend(log.records.iter().map(|entry| (entry.identity, (partition, entry.offset))));
-            }
-            for producer in self.producers.iter_mut().filter(|producer| producer.topic == topic) {
-                producer.find_again(&places);
-            }
+    /// Without power, what is in the page cache only may be lost.
+    fn forget(&mut self) {
+        let topics = &self.topics;
+        for producer in self.producers.iter_mut().filter(|producer| topics[producer.topic].is_page_cache) {
+            producer.lose_since(self.clean_since);
         }
     }
 }

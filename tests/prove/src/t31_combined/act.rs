@@ -125,8 +125,7 @@ impl World {
     }
 
     /// Another version of the plugin runs from here on.
-    pub(super) fn activate(&mut self) {
-        let version = 1 + self.random.within(0..VERSIONS.len() as u64) as i32;
+    pub(super) fn activate(&mut self, version: i32) {
         self.ask(&format!("version {version} of the plugin"), |socket| {
             socket.name_as_ottla()?;
             admin::activate(socket, PLUGIN, version)
@@ -160,7 +159,10 @@ impl World {
             2 if deletes => self.delete_records_together(topic, 3),
             3 if deletes => self.retain(topic),
             4 => self.resize(topic),
-            5 => self.activate(),
+            5 => {
+                let version = 1 + self.random.within(0..VERSIONS.len() as u64) as i32;
+                self.activate(version);
+            }
             6 if self.is_calm() => self.make_again(topic),
             7 => {
                 let disk = self.random.within(0..self.disks.len() as u64) as usize;
@@ -199,7 +201,7 @@ fn connected<T>(world: &World, request: impl FnOnce(&mut Socket) -> io::Result<T
 /// An offset of a partition that can be read.
 fn some_offset(world: &mut World, topic: &str, partition: i32) -> Option<i64> {
     let (start, end) = connected(world, |socket| check::bounds(socket, topic, partition)).ok()?;
-    Some(start + world.random.within(0..(end - start).max(0) as u64 + 1) as i64)
+    Some(start + world.random.within(1..(end - start).max(1) as u64 + 1) as i64).filter(|_| end > start)
 }
 
 fn delete_often(

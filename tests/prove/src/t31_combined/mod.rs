@@ -94,7 +94,7 @@ fn case(setting: &Setting, image: &Image, seed: u64, script: Script, outcome: &m
         end(&mut world, outcome);
     }
     let name = |text: &str| format!("{script:?}: {text}");
-    if std::env::var_os("OTTLA_STORM_STORY").is_some() && !world.wrongs.is_empty() {
+    if std::env::var_os("OTTLA_STORM_STORY").is_some() {
         eprintln!("---- seed {seed}\n{}\n----\n{}\n----", world.story.join("\n"), world.broker.log_lines().join("\n"));
     }
     let wrongs = std::mem::take(&mut world.wrongs);

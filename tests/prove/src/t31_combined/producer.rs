@@ -168,18 +168,20 @@ impl Producer {
     /// was refused with in the end.
     pub(super) fn finish(&mut self, address: SocketAddr, batches: usize, patience: Duration) -> Result<(), String> {
         let begun = Instant::now();
-        let (start, mut end) = (self.current.batches.len(), Ok(End::Dropped));
+        let (start, mut last) = (self.current.batches.len(), String::new());
         while begun.elapsed() < patience {
             let left = batches.saturating_sub(self.current.batches.len() - start);
-            end = self.attempt(address, &mut |now| now < left, Manner::Patient);
-            match end {
+            last = match self.attempt(address, &mut |now| now < left, Manner::Patient) {
                 Ok(End::Done) => return Ok(()),
-                _ => thread::sleep(REST),
-            }
+                Ok(End::Refused(code)) => format!("is refused with {code:?}"),
+                Ok(End::Dropped) => "is not sent".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            thread::sleep(REST);
         }
         let open = self.current.batches.iter().find(|sent| sent.answer.is_none());
         let open = open.map(|sent| (sent.first, sent.sequence));
-        Err(format!("{}-{}: the batch (record, sequence) {open:?} of {} ends with {end:?}", self.name, self.addressed, self.current.tag))
+        Err(format!("{}-{}: the batch (record, sequence) {open:?} of {} {last} after {} s", self.name, self.addressed, self.current.tag, patience.as_secs()))
     }
 
     /// One connection: a few batches that were acknowledged, all that were not, and new ones while `more` says so.

@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::producer::{Manner, Shape};
-use super::world::{PATIENCE, Stop, World};
+use super::world::{BY_SIZE, PATIENCE, Stop, World};
 use super::{FIRST, HEALTHY, PLAIN, SECOND, SPREAD};
 
 /// What a storm leads up to.
@@ -52,7 +52,7 @@ impl Script {
 }
 
 fn delete_while_held(world: &mut World) -> bool {
-    let left = world.random.within(100 << 10..400 << 10);
+    let left = world.random.within(0..150 << 10);
     world.work(|world| {
         world.sleep(20..80);
         world.fill(SECOND, left);
@@ -65,10 +65,8 @@ fn delete_while_held(world: &mut World) -> bool {
     world.work(|world| {
         world.sleep(0..50);
         world.free();
-        for topic in [SPREAD, HEALTHY] {
-            for _ in 0..2 {
-                world.delete_somewhere(topic);
-            }
+        for topic in [SPREAD, HEALTHY, SPREAD, HEALTHY] {
+            world.delete_somewhere(topic);
         }
         // The journal is tried again within a second.
         world.sleep(900..1300);
@@ -89,13 +87,14 @@ fn delete_together(world: &mut World) -> bool {
 }
 
 fn delete_while_full(world: &mut World) -> bool {
-    let left = world.random.within(0..200 << 10);
+    let left = world.random.within(0..150 << 10);
     world.work(|world| {
         world.sleep(20..80);
         world.fill(SECOND, left);
-        world.sleep(200..400);
-        world.delete_somewhere(PLAIN);
-        world.delete_somewhere(SPREAD);
+        world.sleep(150..400);
+        for topic in [PLAIN, SPREAD, HEALTHY, SPREAD] {
+            world.delete_somewhere(topic);
+        }
         world.some_stop();
     });
     world.free();
@@ -103,8 +102,10 @@ fn delete_while_full(world: &mut World) -> bool {
 }
 
 fn end_while_full(world: &mut World) -> bool {
-    let left = world.random.within(0..300 << 10);
+    let left = world.random.within(0..150 << 10);
     world.work(|world| {
+        // Batches that wait for room are followed by some that need none.
+        world.activate(BY_SIZE);
         world.sleep(20..80);
         world.fill(SECOND, left);
         world.sleep(150..400);

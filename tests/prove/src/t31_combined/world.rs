@@ -20,14 +20,18 @@ use crate::run::Setting;
 use crate::seed::Seed;
 
 /// Nothing that is asked of a healthy machine takes so long: an end, an answer, taking batches again.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
-/// Plugins that are there from the beginning: where record `$index` goes, one version after the other.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The plugin that is there from the beginning.
 pub(super) const PLUGIN: &str = "storm";
+/// Where record `$index` goes, one version of the plugin after the other: each in turn to another partition, all to the
+/// last one, all of a batch to one that its size chooses.
 pub(super) const VERSIONS: [&str; 3] = [
     "(i32.rem_u (local.get $index) (local.get $partitions))",
-    "(i32.rem_u (i32.add (local.get $records) (local.get $index)) (local.get $partitions))",
     "(i32.sub (local.get $partitions) (i32.const 1))",
+    "(i32.rem_u (local.get $records) (local.get $partitions))",
 ];
+/// The version whose batches go to one partition each.
+pub(super) const BY_SIZE: i32 = 3;
 
 /// A disk with one log directory.
 pub(super) struct Disk {

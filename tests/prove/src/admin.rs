@@ -41,8 +41,7 @@ pub(crate) fn delete(socket: &mut Socket, name: &str) -> io::Result<ErrorCode> {
 
 /// Changes one setting of a topic.
 pub(crate) fn configure(socket: &mut Socket, topic: &str, name: &str, value: &str) -> io::Result<ErrorCode> {
-    let config =
-        AlterableConfig { name: name.into(), config_operation: OPERATION_SET, value: Some(value.into()) };
+    let config = AlterableConfig { name: name.into(), config_operation: OPERATION_SET, value: Some(value.into()) };
     let resource =
         AlterConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: topic.into(), configs: vec![config] };
     let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };

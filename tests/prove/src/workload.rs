@@ -10,8 +10,8 @@ use std::time::Instant;
 use ottla_tests::connection::Connection;
 use ottla_tests::syscalls::Ack;
 use ottla_wire::message::{
-    ApiVersionsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest, InitProducerIdResponse,
-    PartitionProduceData, ProduceRequest, TopicProduceData,
+    ApiVersionsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest,
+    InitProducerIdResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 use ottla_wire::{ErrorCode, Request, RequestHeader, decode_response, encode_request};
 

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 
 use ottla_tests::Broker;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC,
-};
+use ottla_wire::message::{DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC};
 
 use super::act::{Installed, configure, install, send_routed};
 use super::{

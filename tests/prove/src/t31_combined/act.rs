@@ -24,8 +24,7 @@ impl World {
         let name = ground.history.name.clone();
         ground.history.asked = vec![0; ground.partitions as usize];
         ground.history.deleted = vec![0; ground.partitions as usize];
-        let settings: Vec<(&str, &str)> =
-            ground.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings: Vec<(&str, &str)> = ground.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let partitions = ground.partitions;
         let code = self.ask(&format!("create {name}"), |socket| admin::create(socket, &name, partitions, &settings));
         assert_eq!(code, Some(ErrorCode::None), "{name} cannot be made");
@@ -124,6 +123,19 @@ impl World {
         });
     }
 
+    /// Turns routing off or on, or lets a topic in the page cache be synced or not.
+    pub(super) fn configure(&mut self, topic: usize) {
+        let ground = &self.topics[topic];
+        let name = ground.history.name.clone();
+        let (setting, values) = match () {
+            () if ground.history.is_routed => ("ottla.partitioner.mode", ["route", "off"]),
+            () if ground.is_page_cache => ("ottla.durability", ["page-cache", "fsync"]),
+            () => ("segment.ms", ["50", "3600000"]),
+        };
+        let value = *self.random.pick(&values);
+        self.ask(&format!("{setting} of {name} is {value}"), |socket| admin::configure(socket, &name, setting, value));
+    }
+
     /// Another version of the plugin runs from here on.
     pub(super) fn activate(&mut self, version: i32) {
         self.ask(&format!("version {version} of the plugin"), |socket| {
@@ -154,7 +166,7 @@ impl World {
         let topic = self.random.within(0..self.topics.len() as u64) as usize;
         let partition = self.random.within(0..self.topics[topic].partitions as u64) as i32;
         let deletes = !self.topics[topic].history.is_compacted;
-        match self.random.within(0..10) {
+        match self.random.within(0..11) {
             0 | 1 if deletes => self.delete_records(topic, partition),
             2 if deletes => self.delete_records_together(topic, 3),
             3 if deletes => self.retain(topic),
@@ -170,6 +182,7 @@ impl World {
                 self.fill(disk, left);
             }
             8 => self.free(),
+            9 => self.configure(topic),
             _ => self.sleep(5..50),
         }
     }

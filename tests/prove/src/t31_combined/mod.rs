@@ -168,6 +168,10 @@ fn world(setting: &Setting, image: &Image, seed: u64) -> World {
 impl World {
     /// One life of the broker: a few acts, an end, and the next start. False: it does not come up.
     fn life(&mut self) -> bool {
+        let disk = self.random.within(0..self.disks.len() as u64) as usize;
+        if self.random.one_in(6) && !self.fail_quietly(disk) {
+            return false;
+        }
         self.work(|world| {
             world.sleep(10..60);
             for _ in 0..world.random.within(2..7) {

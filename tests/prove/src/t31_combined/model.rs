@@ -97,7 +97,10 @@ pub(super) fn judge(topic: &Topic, read: &[Partition]) -> Verdict {
         match senders.get(&identity.tag) {
             Some(sender) => {
                 for (partition, offset) in at.iter().filter(|at| !topic.is_routed && at.0 != sender.addressed) {
-                    verdict.say(format!("{identity:?} was sent to partition {} and is at {partition}:{offset}", sender.addressed));
+                    verdict.say(format!(
+                        "{identity:?} was sent to partition {} and is at {partition}:{offset}",
+                        sender.addressed
+                    ));
                 }
             }
             None => verdict.say(format!("{identity:?} at {at:?} was never sent to this topic")),
@@ -145,7 +148,8 @@ fn in_order(read: &[Partition], verdict: &mut Verdict) {
             }
             let before = last.insert(tag, number);
             if before.is_some_and(|before| before > number) {
-                verdict.say(format!("{:?} at {index}:{} stands behind record {before:?}", entry.identity, entry.offset));
+                verdict
+                    .say(format!("{:?} at {index}:{} stands behind record {before:?}", entry.identity, entry.offset));
             }
         }
     }
@@ -169,7 +173,8 @@ type Found<'a> = (&'a HashMap<Identity, Vec<At>>, &'a HashMap<(i32, u32, u64), i
 /// What was acknowledged is at its place, nothing is missing in the middle, and nothing came back.
 fn kept(topic: &Topic, sender: &Sender, read: &[Partition], (places, keys): Found<'_>, verdict: &mut Verdict) {
     let tag = sender.tag;
-    let deletes = sender.is_of_old || topic.is_compacted || topic.is_retained || topic.asked.iter().any(|asked| *asked > 0);
+    let deletes =
+        sender.is_of_old || topic.is_compacted || topic.is_retained || topic.asked.iter().any(|asked| *asked > 0);
     let is_there = |number| places.contains_key(&Identity { tag, number });
     let mut missing: BTreeMap<u64, u64> = BTreeMap::new();
     let mut last_there = None;
@@ -197,19 +202,24 @@ fn kept(topic: &Topic, sender: &Sender, read: &[Partition], (places, keys): Foun
                     if found.is_some_and(|found| found.contains(&(partition, offset))) {
                         continue;
                     }
-                    let start = usize::try_from(partition).ok().and_then(|index| read.get(index)).map_or(0, |it| it.start);
+                    let start =
+                        usize::try_from(partition).ok().and_then(|index| read.get(index)).map_or(0, |it| it.start);
                     let key = keys.get(&(partition, tag, number % KEYS));
                     let is_deleted = offset < start || key.is_some_and(|last| *last > offset);
                     match found {
                         None if is_deleted => {}
                         None => {
                             verdict.lost += 1;
-                            verdict.say(format!("record {number} of {tag} was acknowledged at {partition}:{offset} and is not there"));
+                            verdict.say(format!(
+                                "record {number} of {tag} was acknowledged at {partition}:{offset} and is not there"
+                            ));
                         }
                         Some(found) => {
                             // The answer said one place: what stands at another one was appended again.
                             verdict.doubled += u64::from(found.len() == 1);
-                            verdict.say(format!("record {number} of {tag} was acknowledged at {partition}:{offset} and is at {found:?}"));
+                            verdict.say(format!(
+                                "record {number} of {tag} was acknowledged at {partition}:{offset} and is at {found:?}"
+                            ));
                         }
                     }
                 }
@@ -291,7 +301,11 @@ mod tests {
 
     #[test]
     fn a_log_begins_where_it_was_asked_to() {
-        let asked = |asked, deleted| Topic { asked: vec![asked], deleted: vec![deleted], ..topic(vec![acked(0, 0, 0), acked(1, 0, 1)]) };
+        let asked = |asked, deleted| Topic {
+            asked: vec![asked],
+            deleted: vec![deleted],
+            ..topic(vec![acked(0, 0, 0), acked(1, 0, 1)])
+        };
         let read = [partition(1, &[(1, 1)])];
         assert_eq!(counts(&asked(1, 1), &read), (0, 0, 0));
         assert_eq!(counts(&asked(0, 0), &read), (0, 0, 1));
@@ -308,7 +322,8 @@ mod tests {
 
     #[test]
     fn compaction_takes_what_a_later_record_of_the_key_replaces() {
-        let history = Topic { is_compacted: true, ..topic(vec![acked(0, 0, 0), acked(KEYS, 0, 1), acked(KEYS + 1, 0, 2)]) };
+        let history =
+            Topic { is_compacted: true, ..topic(vec![acked(0, 0, 0), acked(KEYS, 0, 1), acked(KEYS + 1, 0, 2)]) };
         assert_eq!(counts(&history, &[partition(0, &[(1, KEYS), (2, KEYS + 1)])]), (0, 0, 0));
         assert_eq!(counts(&history, &[partition(0, &[(0, 0), (2, KEYS + 1)])]), (1, 0, 1));
         assert_eq!(counts(&history, &[partition(0, &[(2, KEYS + 1)])]).0, 2);

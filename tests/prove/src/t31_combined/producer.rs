@@ -181,7 +181,13 @@ impl Producer {
         }
         let open = self.current.batches.iter().find(|sent| sent.answer.is_none());
         let open = open.map(|sent| (sent.first, sent.sequence));
-        Err(format!("{}-{}: the batch (record, sequence) {open:?} of {} {last} after {} s", self.name, self.addressed, self.current.tag, patience.as_secs()))
+        Err(format!(
+            "{}-{}: the batch (record, sequence) {open:?} of {} {last} after {} s",
+            self.name,
+            self.addressed,
+            self.current.tag,
+            patience.as_secs()
+        ))
     }
 
     /// One connection: a few batches that were acknowledged, all that were not, and new ones while `more` says so.
@@ -216,7 +222,9 @@ impl Producer {
                 }
                 let index = match again.pop_front() {
                     Some(index) => index,
-                    None if self.current.open().is_none_or(|open| self.current.batches.len() < open + PIPELINE) && more(made) => {
+                    None if self.current.open().is_none_or(|open| self.current.batches.len() < open + PIPELINE)
+                        && more(made) =>
+                    {
                         made += 1;
                         self.make()
                     }
@@ -290,8 +298,8 @@ impl Producer {
     }
 
     fn receive(&mut self, socket: &mut Socket, index: usize) -> io::Result<ErrorCode> {
-        let (code, base_offset, placements) =
-            socket.receive::<ProduceRequest<'_>, _>(PRODUCE_VERSION, |response| {
+        let (code, base_offset, placements) = socket
+            .receive::<ProduceRequest<'_>, _>(PRODUCE_VERSION, |response| {
                 let answer = response.responses.first().and_then(|topic| topic.partition_responses.first());
                 answer.map(|answer| (answer.error_code, answer.base_offset, answer.placements.clone()))
             })?
@@ -323,7 +331,9 @@ impl Producer {
         if let Some(wrong) = wrong {
             let Sent { first, count, sequence, .. } = sent;
             let (topic, tag) = (&self.name, self.current.tag);
-            self.wrongs.push(format!("{topic}: the batch of {count} from record {first} of {tag} on, sequence {sequence}, {wrong}"));
+            self.wrongs.push(format!(
+                "{topic}: the batch of {count} from record {first} of {tag} on, sequence {sequence}, {wrong}"
+            ));
         }
         sent.answer.get_or_insert(Answer { places, at: now });
         Ok(code)

@@ -116,11 +116,9 @@ fn end_while_full(world: &mut World) -> bool {
 }
 
 fn fail_journal(world: &mut World) -> bool {
-    // What was under way when the disk failed could not be judged.
-    if !world.finish(0) {
+    if !world.fail_quietly(FIRST) {
         return false;
     }
-    world.fail(FIRST);
     world.work(|world| {
         world.sleep(200..400);
         let stop = *world.random.pick(&[Stop::Term, Stop::Kill]);
@@ -133,6 +131,7 @@ fn wrap(world: &mut World) -> bool {
     let shape = Shape { filler_max: 100, records_max: 4, has_keys: false, wraps: true };
     let mut wrapping: Vec<_> = (0..3).map(|partition| world.producer(HEALTHY, partition, shape)).collect();
     let address = world.broker.address();
+    world.free();
     for producer in &mut wrapping {
         while producer.current.goes_on_at() != 0 {
             if let Err(wrong) = producer.finish(address, 1, PATIENCE) {

@@ -95,7 +95,13 @@ impl Disk {
 
 impl World {
     /// A broker over the first of `disks`; `image` has its metadata and plugins.
-    pub(super) fn new(setting: &Setting, seed: u64, disks: Vec<Disk>, image: &Image, settings: &[(&str, String)]) -> World {
+    pub(super) fn new(
+        setting: &Setting,
+        seed: u64,
+        disks: Vec<Disk>,
+        image: &Image,
+        settings: &[(&str, String)],
+    ) -> World {
         let data = quick_directory();
         image.restore(data.path());
         let mut builder = setting.broker().data_dir(data.path());
@@ -165,7 +171,9 @@ impl World {
             act(self);
         });
         self.producers.append(&mut producers);
-        for wrong in self.producers.iter_mut().flat_map(|producer| std::mem::take(&mut producer.wrongs)).collect::<Vec<_>>() {
+        for wrong in
+            self.producers.iter_mut().flat_map(|producer| std::mem::take(&mut producer.wrongs)).collect::<Vec<_>>()
+        {
             self.wrong(wrong);
         }
         if std::mem::take(&mut self.is_cut) {
@@ -215,13 +223,19 @@ impl World {
         }
     }
 
-    /// A disk fails under the broker: whatever is written to it is refused from here on. Nothing may be under way.
-    pub(super) fn fail(&mut self, disk: usize) {
+    /// A disk fails under the broker: whatever is written to it is refused from here on. Everything is acknowledged
+    /// before, since what is under way then could not be judged. False: not everything could be.
+    pub(super) fn fail_quietly(&mut self, disk: usize) -> bool {
+        self.free();
+        if !self.finish(0) {
+            return false;
+        }
         self.tell(format!("disk {disk} fails"));
         self.was_disturbed = true;
         self.disks[disk].has_failed = true;
         self.disks[disk].mount.cut().expect("the disk can be made to fail");
         self.forget();
+        true
     }
 
     /// Ends the broker.

@@ -16,7 +16,7 @@ use ottla_client::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::{Cluster, Dice, Topic, is_refused};
+use crate::cluster::{Cluster, Dice, State, Topic, is_refused};
 
 const SEEDS_VARIABLE: &str = "OTTLA_CLIENT_SEEDS";
 const SEEDS: u64 = 200;
@@ -316,10 +316,10 @@ async fn play(seed: u64, tally: &mut Tally) {
         tally.told_to_readers += reader.told;
         tally.topics_made_anew += state.gone.len();
         tally.idle_requests_per_second_max = tally.idle_requests_per_second_max.max(state.idle_requests_max);
+        let State { idle_requests_max, busiest, .. } = &*state;
         assert!(
-            state.idle_requests_max < IDLE_REQUESTS_PER_SECOND_MAX,
-            "seed {seed}: {} idle requests in a second",
-            state.idle_requests_max
+            *idle_requests_max < IDLE_REQUESTS_PER_SECOND_MAX,
+            "seed {seed}: {idle_requests_max} idle requests in a second: {busiest:?}"
         );
     }
     assert!(producer.close(Duration::from_secs(5)).await, "seed {seed}");

@@ -99,6 +99,7 @@ impl Cursor {
         self.generation = generation;
         self.busy = false;
         self.retry_at_ms = 0;
+        self.failures = 0;
         self.drop_fetched();
         self.trouble = Trouble::None;
         self.stalled = None;

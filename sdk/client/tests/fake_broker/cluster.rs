@@ -1,7 +1,7 @@
 //! A cluster of three brokers in simulated time: a network of pipes, Kafka's own rules about leaders and sequence numbers,
 //! and a script of what goes wrong. The same seed plays the same script.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -183,6 +183,10 @@ pub(crate) struct State {
     pub(crate) requests: usize,
     second: u64,
     idle_this_second: usize,
+    /// All requests of this second, by API.
+    by_api: BTreeMap<&'static str, usize>,
+    /// The same of the busiest second.
+    pub(crate) busiest: BTreeMap<&'static str, usize>,
     /// Requests that moved no record, in the busiest second.
     pub(crate) idle_requests_max: usize,
 }
@@ -197,13 +201,17 @@ impl State {
         self.moods[node as usize - 1]
     }
 
-    fn count_request(&mut self, started: Instant) {
+    fn count_request(&mut self, started: Instant, key: ApiKey) {
         let second = started.elapsed().as_secs();
         if second != self.second {
-            self.idle_requests_max = self.idle_requests_max.max(self.idle_this_second);
+            let by_api = std::mem::take(&mut self.by_api);
+            if self.idle_this_second > self.idle_requests_max {
+                (self.idle_requests_max, self.busiest) = (self.idle_this_second, by_api);
+            }
             (self.second, self.idle_this_second) = (second, 0);
         }
         self.requests += 1;
+        *self.by_api.entry(key.name()).or_default() += 1;
         self.idle_this_second += 1;
     }
 
@@ -249,6 +257,8 @@ impl Cluster {
             requests: 0,
             second: 0,
             idle_this_second: 0,
+            by_api: BTreeMap::new(),
+            busiest: BTreeMap::new(),
             idle_requests_max: 0,
         };
         let partitions = state.dice.between(1, 4);
@@ -348,7 +358,7 @@ impl Cluster {
             let request = Request::parse(&frame, address);
             let delay = {
                 let mut state = self.state();
-                state.count_request(self.started);
+                state.count_request(self.started, request.key);
                 let late = if state.mood(node) == Mood::Late { 1_500 } else { 3 };
                 state.dice.between(1, late)
             };

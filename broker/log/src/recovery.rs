@@ -23,7 +23,9 @@ use crate::format::{
 };
 use crate::index::Index;
 use crate::options::{Durability, PartitionOptions};
-use crate::partition::{Leftovers, Meta, Opened, Owed, PartitionLog, QuarantinedRange, Replacement, write_index};
+use crate::partition::{
+    DeferredWrites, Leftovers, Meta, Opened, PartitionLog, QuarantinedRange, Replacement, write_index,
+};
 use crate::report::TruncatedRange;
 use crate::scan::{Bounds, Ending, Survey, holds_bytes, survey};
 use crate::shared::Shared;
@@ -49,7 +51,7 @@ pub(crate) struct Recovered {
     /// `partition.meta` has to be written.
     pub(crate) meta_changed: bool,
     /// What the disk had no room for.
-    owed: Owed,
+    deferred: DeferredWrites,
     /// The log is durable further than its checkpoint says.
     pub(crate) advanced: bool,
     pub(crate) findings: Findings,
@@ -102,7 +104,7 @@ impl Recovered {
     pub(crate) fn stage_meta(&mut self, shared: &Shared) -> Result<Option<PathBuf>, StateWriteError> {
         match PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode()) {
             Err(error) if error.is_full() => {
-                self.owed.meta = true;
+                self.deferred.meta = true;
                 Ok(None)
             }
             staged => staged.map(Some),
@@ -111,7 +113,7 @@ impl Recovered {
 
     pub(crate) fn finish_meta(&mut self, shared: &Shared) -> Result<(), StateWriteError> {
         let file = PartitionLog::meta_file(shared, &self.opened.directory);
-        if !self.owed.meta {
+        if !self.deferred.meta {
             return file.install();
         }
         match file.write(&self.opened.meta.encode()) {
@@ -120,7 +122,7 @@ impl Recovered {
                 Ok(())
             }
             written => {
-                self.owed.meta = false;
+                self.deferred.meta = false;
                 written
             }
         }
@@ -132,7 +134,7 @@ impl Recovered {
             log.note_scanned(base);
         }
         log.take_damage(self.findings.quarantined);
-        log.owe(self.owed);
+        log.defer(self.deferred);
         log
     }
 }
@@ -170,7 +172,7 @@ pub(crate) fn recover(
         bases,
         leftovers,
         unsynced: swapped,
-        owed: Owed::default(),
+        deferred: DeferredWrites::default(),
         unreadable: None,
     };
     let is_closed = last_run == LastRun::Closed && !recovery.findings.meta_rebuilt;
@@ -188,7 +190,7 @@ pub(crate) fn recover(
             }
         },
     };
-    let Recovery { meta, bases, leftovers, mut unsynced, owed, .. } = recovery;
+    let Recovery { meta, bases, leftovers, mut unsynced, deferred, .. } = recovery;
     if findings.scanned && forget_beyond(&shared.disk, &directory, end).map_err(at(&directory))? {
         unsynced.push(directory.clone());
     }
@@ -202,7 +204,7 @@ pub(crate) fn recover(
     let (persisted, unreadable) = (known, None);
     let opened =
         Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable, leftovers };
-    Ok(Recovered { opened, unsynced, meta_changed, owed, advanced, findings })
+    Ok(Recovered { opened, unsynced, meta_changed, deferred, advanced, findings })
 }
 
 fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
@@ -319,7 +321,7 @@ struct Recovery<'a> {
     bases: Vec<Offset>,
     leftovers: Leftovers,
     unsynced: Vec<PathBuf>,
-    owed: Owed,
+    deferred: DeferredWrites,
     unreadable: Option<UnreadableEnd>,
 }
 
@@ -497,7 +499,7 @@ impl Recovery<'_> {
     fn begin_segment(&mut self, base: Offset) -> io::Result<()> {
         match self.shared.disk.create(&self.segment_path(base)) {
             // It holds nothing yet: whoever appends makes it first.
-            Err(error) if is_full(&error) => self.owed.segment = Some(base),
+            Err(error) if is_full(&error) => self.deferred.segment = Some(base),
             created => {
                 created?;
                 self.unsynced.extend([self.segment_path(base), self.directory.to_path_buf()]);

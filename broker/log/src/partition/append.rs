@@ -139,7 +139,7 @@ impl PartitionLog {
         self.check_writable()?;
         let base = self.end_offset();
         let plan = assign(buffers, base, self.leader_epoch())?;
-        self.shared.unmark().and_then(|()| self.settle_debt()).map_err(|error| self.refused(error))?;
+        self.shared.unmark().and_then(|()| self.write_deferred()).map_err(|error| self.refused(error))?;
         let segment = self.writable_segment(tail, base, &plan)?;
         let position = tail.position;
         self.reserve_space(tail, &segment, position + plan.bytes);

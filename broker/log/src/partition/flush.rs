@@ -202,7 +202,7 @@ impl PartitionLog {
         drop(self.tail());
         // What cannot be written must not keep from being synced what is. The next start believes what it finds: where
         // that lacks something there must not be a marker.
-        let settled = self.settle_debt();
+        let settled = self.write_deferred();
         self.flush().map_err(offline)?;
         settled?;
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);

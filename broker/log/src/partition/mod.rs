@@ -7,15 +7,15 @@
 //! - `replace` takes segments out of the log and puts one in the place of several
 //! - `retain` says which segments are old enough to go
 //! - `slot` opens segments when they are needed and closes them for others
-//! - `owed` is what a start on a full disk could not write
+//! - `deferred` is what a start on a full disk could not write
 //! - `meta` is `partition.meta`
 
 mod append;
 mod check;
+mod deferred;
 mod flush;
 mod locate;
 mod meta;
-mod owed;
 mod replace;
 mod retain;
 mod size;
@@ -31,17 +31,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use uuid::Uuid;
 
 pub use self::append::Appended;
+pub(crate) use self::deferred::DeferredWrites;
 pub use self::locate::{FileRange, QuarantinedRange, ScannedRange};
 pub(crate) use self::meta::Meta;
-pub(crate) use self::owed::Owed;
 pub(crate) use self::replace::{Leftovers, Replacement};
 pub use self::retain::{Removed, Retention};
 pub(crate) use self::slot::{Slot, write_index};
 
 use self::append::Tail;
 use self::check::ReadFailure;
+use self::deferred::Deferred;
 use self::flush::Flushed;
-use self::owed::Debt;
 use self::replace::Upkeep;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::CleanState;
@@ -105,7 +105,7 @@ pub struct PartitionLog {
     told: Mutex<i64>,
     deleted: AtomicBool,
     /// What the start had no space to write.
-    debt: Debt,
+    deferred: Deferred,
     /// How far the partition is compacted; held while it is.
     clean: Mutex<CleanState>,
 }
@@ -181,7 +181,7 @@ impl PartitionLog {
             listeners: RwLock::default(),
             told: Mutex::new(end.0),
             deleted: AtomicBool::new(false),
-            debt: Debt::default(),
+            deferred: Deferred::default(),
             clean: Mutex::default(),
         })
     }
@@ -332,7 +332,7 @@ impl PartitionLog {
                 let one = self.rewriting();
                 self.publish_meta(Meta { topic_id, ..Meta::clone(&self.meta()) });
                 drop(one);
-                self.owe(Owed { meta: true, segment: None });
+                self.defer(DeferredWrites { meta: true, segment: None });
                 Ok(())
             }
             written => written,

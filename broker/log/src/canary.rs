@@ -1,6 +1,7 @@
-//! Promises that can be broken on purpose, so that a test which watches over one can show that it would notice.
+//! Canaries: promises that a build for tests breaks on purpose. A test of a promise must fail with its canary.
 //!
-//! Only builds with the feature `canary` have them, and there `OTTLA_CANARY=<name>` picks one; a release has neither.
+//! Only builds with the feature `canary` contain them; there `OTTLA_CANARY=<name>` selects one. A release contains
+//! none.
 
 #[cfg(feature = "canary")]
 use std::{fs::File, io, os::unix::fs::FileExt, sync::OnceLock, time::Duration};
@@ -8,53 +9,53 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::OnceLock, time::Duration};
 /// A promise to break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// No sync is carried out, all of them are said to have been.
+    /// The log does no sync and reports success for all of them.
     NoFsync,
-    /// Appends are acknowledged before they reach the file.
+    /// The log acknowledges appends before it writes them to the file.
     AckBeforeWrite,
-    /// Recovery believes a batch without its CRC.
+    /// Recovery accepts a batch without checking its CRC.
     SkipLastCrc,
-    /// Recovery leaves what it found behind the end of the log.
+    /// Recovery leaves the bytes behind the end of the log in the file.
     KeepTornTail,
-    /// What an index file says is believed: its CRC, its end and the batches it leads to are not checked.
+    /// The log uses an index file without checks: of its CRC, its end and the batches at its positions.
     TrustIndex,
-    /// Ranges are delivered although nobody has checked them since the start.
+    /// The log delivers ranges that no check has covered since startup.
     NoReadCheck,
-    /// A failed sync is repeated.
+    /// The log repeats a failed sync.
     RetrySync,
-    /// A full disk ends all writing until the restart.
+    /// A full disk ends all writing until a restart.
     GiveUpWhenFull,
-    /// A write that took only a part is taken for the whole.
+    /// The log takes a short write for a complete one.
     IgnoreShortWrite,
-    /// A disk that fails under `sendfile` is taken for a client that left.
+    /// The broker takes a disk error during `sendfile` for a client that closed its connection.
     PeerGone,
-    /// Names in directories are not synced.
+    /// The log does not sync the names in directories.
     NoDirSync,
-    /// Records are visible once they are appended, durable or not.
+    /// Records are visible as soon as they are appended, durable or not.
     EarlyWatermark,
     /// State files have another layout under the same version number.
     SilentFormat,
-    /// A start carries out the route journal without asking what its targets have already.
+    /// Startup applies the route journal without asking which parts the targets already have.
     ReplayTwice,
 }
 
-/// Whether `promise` is to be broken in this process. `false`, and known so to the compiler, in every release.
+/// Whether this process has to break `promise`. In a release the answer is the constant `false`.
 #[cfg(not(feature = "canary"))]
 #[inline]
 pub const fn broken(_promise: Canary) -> bool {
     false
 }
 
-/// Whether `promise` is to be broken in this process.
+/// Whether this process has to break `promise`.
 #[cfg(feature = "canary")]
 pub fn broken(promise: Canary) -> bool {
     chosen() == Some(promise)
 }
 
-/// What `OTTLA_CANARY` names.
+/// The promise that `OTTLA_CANARY` names.
 ///
 /// # Panics
-/// When it names nothing that could be broken: a canary that breaks nothing must not look like one.
+/// If it names no promise: a build that breaks nothing must not pass for a canary.
 #[cfg(feature = "canary")]
 pub fn chosen() -> Option<Canary> {
     static CHOSEN: OnceLock<Option<Canary>> = OnceLock::new();
@@ -66,7 +67,7 @@ pub fn chosen() -> Option<Canary> {
     })
 }
 
-/// Writes `bytes` some time later, in a thread of its own: what [`Canary::AckBeforeWrite`] amounts to.
+/// Writes `bytes` later, in a thread of its own: the effect of [`Canary::AckBeforeWrite`].
 #[cfg(feature = "canary")]
 pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Result<()> {
     const LATER: Duration = Duration::from_millis(30);

@@ -1,9 +1,9 @@
-//! One batch, and which of its records stay. No I/O: bytes in, bytes out.
+//! Decides which records of one batch stay, and writes the new batch. No I/O: bytes in, bytes out.
 //!
-//! Promises: offsets are never renumbered; key, value and headers of what stays are copied byte for byte; a batch of
-//! which everything stays is not touched; one that cannot be read stays as it is. A batch that loses all its records
-//! leaves its offsets behind in an empty batch, its own or one it shares with its neighbours, so that the batches of a
-//! segment follow each other without a hole and recovery can demand that they do.
+//! Promises: offsets never change. Key, value and headers of a record that stays are copied byte for byte. A batch of
+//! which every record stays is not changed, nor is a batch that cannot be read. If a batch loses all its records, an
+//! empty batch keeps its offsets; neighbouring batches may share one. So the batches of a segment have no gap in their
+//! offsets, and recovery can demand that.
 
 use ottla_wire::record::{
     BATCH_HEADER_BYTES, BATCH_OVERHEAD_BYTES, Batch, BatchBuilder, BatchHeader, Codec, DELETE_HORIZON_BIT, Record,
@@ -18,33 +18,33 @@ const TIMESTAMP_OF_NOTHING: i64 = -1;
 /// The bits of the attributes that name the codec.
 const CODEC_BITS: i16 = 7;
 
-/// What is to become of one record.
+/// The decision about one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It stays.
+    /// The record stays.
     Keep,
-    /// It stays, and its time begins to run unless it runs already: a deletion marker.
+    /// The record is a deletion marker: it stays, and its retention time starts unless it runs already.
     Expire,
-    /// It goes.
+    /// The record is removed.
     Drop,
 }
 
-/// What became of one batch.
+/// The result for one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It stays as it is; nothing was written.
+    /// The batch stays as it is; nothing was written.
     Kept,
-    /// Some of it stays; the new batch was written.
+    /// Some records stay; the new batch was written.
     Rewritten,
-    /// Nothing of it stays; nothing was written.
+    /// No record stays; nothing was written.
     Emptied,
-    /// Its records cannot be read, so it stays as it is; nothing was written.
+    /// The records cannot be read, so the batch stays as it is; nothing was written.
     Opaque,
 }
 
-/// Asks `verdict` about every record of `batch` and appends what is left of it to `out`. `horizon_ms` is when the
-/// deletion markers may go whose time begins to run now; records that unpack to more than `unpacked_bytes_max` are not
-/// looked at. Control batches stay.
+/// Asks `verdict` about every record of `batch` and appends a batch of the remaining ones to `out`. `horizon_ms` is the
+/// time at which deletion markers may be removed whose retention starts now. A batch that unpacks to more than
+/// `unpacked_bytes_max` is not read. Control batches stay.
 pub(crate) fn filter(
     batch: &Batch<'_>,
     unpacked_bytes_max: usize,
@@ -63,7 +63,7 @@ pub(crate) fn filter(
     let (mut kept, mut expire, mut before) = (Vec::new(), false, -1);
     for record in &records {
         let Ok(record) = record else { return Outcome::Opaque };
-        // Offsets that do not rise, or leave the batch, are no offsets to go by.
+        // The offsets of a sound batch rise and lie inside of it.
         if record.offset_delta <= before || record.offset_delta > header.last_offset_delta {
             return Outcome::Opaque;
         }
@@ -84,12 +84,12 @@ pub(crate) fn filter(
         Outcome::Kept
     } else {
         let records = records.iter().zip(&kept).filter(|(_, kept)| **kept).filter_map(|(record, _)| record.ok());
-        // What cannot be packed again stays whole.
+        // If the rest cannot be packed again, the whole batch stays.
         write_thinned(&header, horizon, records, out).map_or(Outcome::Opaque, |()| Outcome::Rewritten)
     }
 }
 
-/// Appends a batch of some of the records of another.
+/// Appends a batch with some of the records of another batch.
 fn write_thinned<'r>(
     header: &BatchHeader,
     horizon: Option<i64>,
@@ -123,7 +123,7 @@ fn write_thinned<'r>(
     Some(())
 }
 
-/// Appends what keeps the place of a batch that lost its records: its offsets, its producer and its sequence numbers.
+/// Appends an empty batch that keeps the offsets, the producer and the sequence numbers of a batch.
 pub(crate) fn write_empty(header: &BatchHeader, out: &mut Vec<u8>) {
     let start = out.len();
     let empty = BatchHeader {
@@ -138,7 +138,7 @@ pub(crate) fn write_empty(header: &BatchHeader, out: &mut Vec<u8>) {
     seal(&empty, out.get_mut(start..).unwrap_or_default());
 }
 
-/// Writes `header` over the front of `batch`, with the CRC that its bytes give then.
+/// Writes `header` over the start of `batch`, with the new CRC.
 fn seal(header: &BatchHeader, batch: &mut [u8]) {
     /// The CRC covers everything from the attributes on.
     const CRC: std::ops::Range<usize> = 17..21;
@@ -153,7 +153,7 @@ fn seal(header: &BatchHeader, batch: &mut [u8]) {
     }
 }
 
-/// Offsets next to each other whose records are gone: one empty batch of nobody's will stand for all of them.
+/// Neighbouring offsets whose records were removed. One empty batch without a producer stands for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Vacancy {
     base: Offset,
@@ -167,8 +167,8 @@ impl Vacancy {
         Self { base: header.base_offset, last: header.last_offset(), epoch: header.partition_leader_epoch }
     }
 
-    /// Takes in the offsets that follow. False where one batch cannot stand for both: the leader epoch is another, or
-    /// they are too many.
+    /// Adds the offsets that follow. Returns false if one batch cannot stand for both: the leader epochs differ, or the
+    /// offsets are too many for one batch.
     pub(crate) fn extend(&mut self, next: &Self) -> bool {
         let joins = next.base == self.last.advance(1)
             && next.epoch == self.epoch
@@ -179,7 +179,7 @@ impl Vacancy {
         joins
     }
 
-    /// Appends the empty batch that stands for them.
+    /// Appends the empty batch that stands for these offsets.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let nobodys = BatchHeader {
             base_offset: self.base,
@@ -330,7 +330,7 @@ mod tests {
                     prop_assert_eq!(new.delete_horizon(), expires.then_some(5_000));
                     let newest = wanted.iter().map(|it| it.timestamp).max();
                     prop_assert_eq!(Some(new.max_timestamp), newest);
-                    // A second look with a later horizon leaves the first one standing.
+                    // A second pass with a later horizon keeps the first horizon.
                     let again = filter(&Batch::parse(written).unwrap(), UNPACKED_MAX, 9_000,
                         |offset, _| if plans[(offset.get() - 1000) as usize].verdict == 2 { Verdict::Expire } else { Verdict::Keep },
                         &mut Vec::new());
@@ -345,7 +345,7 @@ mod tests {
             let at = BATCH_HEADER_BYTES + at % (bytes.len() - BATCH_HEADER_BYTES);
             bytes[at] ^= 1 << bit;
             let mut out = Vec::new();
-            // Whatever the damage makes of it: no panic, and nothing half written.
+            // Whatever the damage does to the bytes: no panic, and no half-written batch.
             let outcome = filter(&Batch::parse(&bytes).unwrap(), UNPACKED_MAX, 0, |_, _| Verdict::Keep, &mut out);
             prop_assert!(matches!(outcome, Outcome::Kept | Outcome::Opaque) && out.is_empty());
         }

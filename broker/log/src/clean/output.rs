@@ -1,4 +1,4 @@
-//! The segment that a compaction writes: beside the old ones, and only once something is different from them.
+//! Writes the new segment of a compaction beside the old ones. It creates the file only when the new segment differs.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -21,24 +21,24 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct Output {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    /// The first of the old segments: as long as the new one is the beginning of it, nothing is written.
+    /// The first of the old segments. As long as the new segment equals its beginning, nothing is written.
     first: Arc<Segment>,
     file: Option<File>,
-    /// Bytes in the file.
+    /// Bytes written to the file.
     stored: u64,
     buffer: Vec<u8>,
     index: Index,
-    /// Offsets that lost their records and have no batch yet.
+    /// Offsets whose records were removed and for which no empty batch is written yet.
     vacancy: Option<Pending>,
 }
 
 struct Pending {
     vacancy: Vacancy,
-    /// Where it stands in the first segment, as the very batch that it would become.
+    /// The position in the first segment at which the same empty batch stands already.
     stands_at: Option<u64>,
 }
 
-/// A segment written and not yet synced.
+/// A segment that is written and not synced yet.
 pub(super) struct Written {
     pub(super) path: PathBuf,
     pub(super) file: File,
@@ -51,7 +51,7 @@ impl Output {
         Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, vacancy: None }
     }
 
-    /// A batch that stays as it stands at `position` of `segment`.
+    /// Adds a batch that stays as it stands at `position` of `segment`.
     pub(super) fn keep(
         &mut self,
         bytes: &[u8],
@@ -67,13 +67,13 @@ impl Output {
         self.write(bytes, throttle)
     }
 
-    /// A batch that is new.
+    /// Adds a batch with new content.
     pub(super) fn put(&mut self, bytes: &[u8], throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
         self.close_vacancy(throttle)?;
         self.write(bytes, throttle)
     }
 
-    /// A batch that lost its records and has to stay, empty.
+    /// Adds a batch that lost its records and has to stay, empty.
     pub(super) fn put_empty(
         &mut self,
         batch: &[u8],
@@ -87,7 +87,7 @@ impl Output {
         if empty == batch { self.keep(batch, segment, position, throttle) } else { self.put(&empty, throttle) }
     }
 
-    /// A batch that lost its records and need not stay.
+    /// Takes the place of a batch that lost its records and does not have to stay.
     pub(super) fn vacate(
         &mut self,
         batch: &[u8],
@@ -111,7 +111,7 @@ impl Output {
         Ok(())
     }
 
-    /// Ends the segment. `None` if it would be the first old one again.
+    /// Ends the segment. `None` if it equals the first old segment.
     pub(super) fn finish(mut self, throttle: &mut Throttle<'_>) -> Result<Option<Written>, CleanError> {
         self.close_vacancy(throttle)?;
         if self.file.is_none() {
@@ -125,14 +125,14 @@ impl Output {
         Ok(Some(Written { path: self.path, file, index: self.index }))
     }
 
-    /// Leaves nothing behind.
+    /// Removes the unfinished file.
     pub(super) fn discard(disk: &dyn Disk, path: &std::path::Path) {
         if let Err(error) = disk.remove_file(path) {
             tracing::warn!(path = %path.display(), %error, "an unfinished segment stays until the next start");
         }
     }
 
-    /// Whether what stands at `position` of `segment` stands there in the new segment as well.
+    /// Whether the batch at `position` of `segment` has the same position in the new segment.
     fn is_same(&self, segment: &Segment, position: u64) -> bool {
         self.file.is_none() && std::ptr::eq(segment, &raw const *self.first) && position == self.index.end_position()
     }
@@ -148,7 +148,7 @@ impl Output {
         self.write(&empty, throttle)
     }
 
-    /// Enters a batch into the index.
+    /// Adds a batch to the index.
     fn note(&mut self, bytes: &[u8]) {
         let Ok(header) = BatchHeader::parse(bytes) else { return };
         let (position, next) = (self.index.end_position(), header.next_offset());
@@ -164,7 +164,7 @@ impl Output {
         if self.buffer.len() >= BUFFER_BYTES { self.flush(throttle) } else { Ok(()) }
     }
 
-    /// Begins the file with what is the same so far.
+    /// Creates the file and copies the part that equals the first old segment.
     fn begin(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
         let same = self.index.end_position();
         let file = self.disk.create(&self.path)?;

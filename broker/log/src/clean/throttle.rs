@@ -1,9 +1,9 @@
-//! How fast a compaction may read and write.
+//! Limits how fast a compaction reads and writes.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longest sleep before somebody who wants the compaction to end is heard.
+/// Longest sleep before the throttle checks again whether the compaction has to stop.
 const NAP: Duration = Duration::from_millis(50);
 
 /// Spreads reads and writes over time.
@@ -14,17 +14,17 @@ pub(super) struct Throttle<'a> {
     bytes: u64,
 }
 
-/// The compaction is to end.
+/// The compaction has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopped;
 
 impl<'a> Throttle<'a> {
-    /// At most so many bytes a second, 0 for as fast as it goes.
+    /// A throttle of at most `bytes_per_second`; 0 for no limit.
     pub(super) fn new(bytes_per_second: u64, should_stop: &'a dyn Fn() -> bool) -> Self {
         Self { bytes_per_second, should_stop, begun: Instant::now(), bytes: 0 }
     }
 
-    /// Notes bytes read or written, and sleeps as long as they are worth.
+    /// Counts bytes read or written, and sleeps until they are within the limit.
     pub(super) fn pay(&mut self, bytes: u64) -> Result<(), Stopped> {
         self.bytes += bytes;
         loop {

@@ -1,5 +1,5 @@
-//! What the log does when the disk itself refuses a change: it ends all writing in the directory, as after a failed sync, and
-//! tells a full disk from a broken one.
+//! When the disk itself refuses a change, the log ends all writing in the directory, as after a failed sync. A full
+//! disk is a different case.
 
 use std::io::IoSlice;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::{
     PartitionName, PartitionOptions,
 };
 
-/// Longer than anything here takes, unless it waits for ever.
+/// Longer than any step here takes, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn batch(value_bytes: usize) -> Vec<u8> {
@@ -38,7 +38,7 @@ fn start(path: &Path) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
 
 #[test]
 fn a_disk_that_refuses_a_change_takes_the_directory_offline_for_ever() {
-    // A write, the next segment, its space.
+    // The write, the creation of the next segment, the reservation of space.
     for call in [DiskCall::Write, DiskCall::Create, DiskCall::Allocate] {
         for errno in [EIO, EROFS, ENXIO] {
             let directory = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ fn a_disk_that_refuses_a_change_takes_the_directory_offline_for_ever() {
             let failed = (0..20).find_map(|_| partition.append(&mut batch(100)).err()).expect("it meets the failure");
             assert!(matches!(failed, AppendError::Offline { .. }), "{call:?} {errno}: {failed}");
             hears.recv_timeout(PATIENCE).expect("whoever waits is told");
-            // The disk is well again, as it may seem: nothing is written any more, and nothing is synced.
+            // Although the disk works again, the log writes and syncs nothing any more.
             let (end, writes, syncs) =
                 (partition.end_offset(), disk.count(DiskCall::Write), disk.count(DiskCall::Sync));
             assert!(matches!(partition.append(&mut batch(1)), Err(AppendError::Offline { .. })));
@@ -94,7 +94,7 @@ fn a_disk_that_fails_under_the_journal_takes_the_partitions_along() {
         let (journal, _) = log.open_journal("journal").unwrap();
         journal.append(&[IoSlice::new(b"one")]).unwrap();
         if call == DiskCall::SetLen {
-            // What a full disk left half has to go first.
+            // The log has to cut off the partial write first.
             disk.fail(DiskCall::Write, 0, 1, ENOSPC);
             assert!(matches!(journal.append(&[IoSlice::new(b"two")]), Err(JournalError::NoSpace)));
         }
@@ -105,13 +105,13 @@ fn a_disk_that_fails_under_the_journal_takes_the_partitions_along() {
     }
 }
 
-/// What readers ask of a partition without wanting to wait for anybody.
+/// Asks everything that readers ask of a partition without waiting for another thread.
 fn ask(partition: &PartitionLog) {
     assert_eq!(partition.epoch_of(Offset(0)), Some(LeaderEpoch(0)));
     assert_eq!(partition.epoch_end_offset(LeaderEpoch(0)), Some((LeaderEpoch(0), partition.end_offset())));
     assert!(partition.topic_id().is_nil());
     assert_eq!(partition.options().segment_bytes, 600);
-    // Segments that are not open yet are opened for it.
+    // The read opens segments that are not open yet.
     assert!(partition.read_batches(Offset(0), 1, partition.end_offset()).unwrap().is_some());
 }
 

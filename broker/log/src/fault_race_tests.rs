@@ -1,4 +1,4 @@
-//! What the log does when a fault meets something that is under way: another sync, a deletion, a change of settings.
+//! Faults that meet a running operation: another sync, a deletion, a change of settings.
 
 use std::fs;
 use std::io::IoSlice;
@@ -17,7 +17,7 @@ use crate::{
     PartitionOptions, Retention, ShutdownError,
 };
 
-/// How long a sync that is under way waits for another one of the same file. One that comes comes at once.
+/// How long a running sync waits for a second sync of the same file. If a second one comes, it comes at once.
 const ANOTHER_SYNC_WAIT: Duration = Duration::from_millis(200);
 
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
@@ -28,8 +28,8 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// The system reports a failed write-back once per open file. Here it is the sync that comes second which is told, while
-/// the first one, in a thread whose name begins with `syncer`, is still under way: it ends once `second_is_told`.
+/// The kernel reports a failed write-back once per open file. This disk reports it to the second sync, while the first
+/// one, in a thread whose name starts with `syncer`, is still running; the first one ends after `second_is_told`.
 fn report_to_the_second_sync(disk: &Arc<FaultyDisk>, syncer: &'static str) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (entered, is_entered) = mpsc::channel();
     let (told, second_is_told) = mpsc::channel();
@@ -55,7 +55,7 @@ fn a_flush_does_not_say_yes_while_another_sync_of_its_file_is_told_of_the_loss()
     is_entered.recv().unwrap();
     disk.fail(DiskCall::Write, 0, 1, ENOSPC);
     assert!(matches!(partition.append(&mut batch(2, 500)), Err(AppendError::NoSpace)));
-    // What the write left is cut off first, and that is synced.
+    // The append cuts off the partial write and syncs the cut first.
     assert!(matches!(partition.append(&mut batch(3, 500)), Err(AppendError::Offline { .. })));
     told.send(()).ok();
     log.close().unwrap_err();
@@ -100,8 +100,8 @@ fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epo
         partition.append(&mut batch(1, 500)).unwrap();
         let epoch = partition.leader_epoch();
         let (seen, cutting) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicBool::new(false)));
-        // Records come in when the first flush is over and `partition.meta` is about to be durable; power goes at the
-        // sync after that.
+        // Records arrive when the first flush is over and `partition.meta` is about to be synced; the power fails at
+        // the next sync.
         let (appending, saw, cut_next) = (Arc::downgrade(&partition), Arc::clone(&seen), Arc::clone(&cutting));
         disk.before(DiskCall::SyncDir, move || {
             if let Some(partition) = appending.upgrade()
@@ -119,7 +119,7 @@ fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epo
                 power.upgrade().unwrap().power_cut(seed).unwrap();
             }
         });
-        // The cut may come before or after this is through.
+        // The cut may happen before or after this call ends.
         drop(partition.set_options(PartitionOptions::default()));
         drop((log, partition));
         disk.power_cut(seed).ok();
@@ -157,7 +157,7 @@ fn a_flush_that_a_failed_deletion_kept_from_its_work_comes_again() {
     partition.append(&mut batch(2, 10)).unwrap();
     let watched = Arc::downgrade(&partition);
     disk.before(DiskCall::Rename, move || {
-        // The flush that the second batch asked for finds a partition that is being deleted.
+        // The flush for the second batch finds a partition that is being deleted.
         wait_for("the flusher is through", || watched.upgrade().unwrap().ticket().is_idle());
     });
     disk.fail(DiskCall::Rename, 0, 1, ENOSPC);
@@ -203,10 +203,10 @@ fn segments_that_a_full_disk_did_not_let_go_of_go_later() {
     partition.delete_old_segments(&all_but_two, Offset(8), 0).unwrap_err();
     assert!(!partition.is_offline());
     assert_eq!(partition.log_start_offset(), Offset(8));
-    // Nothing more is too old, and yet they go.
+    // The leftovers are removed although no segment is too old now.
     partition.finish_removals().unwrap();
     assert_eq!(segments(), 2);
-    // DeleteRecords comes back to them as well, and so does a start, which a full disk does not keep from starting.
+    // DeleteRecords removes leftovers too. A start does so as well, and works on a full disk.
     disk.fail(DiskCall::Remove, 0, usize::MAX, ENOSPC);
     partition.delete_records(Offset(9)).unwrap_err();
     partition.delete_records(Offset(9)).unwrap_err();
@@ -227,7 +227,7 @@ fn a_partition_that_has_its_name_is_there_whatever_cannot_be_opened_afterwards()
     let (disk, log, _) = start(directory.path(), PartitionOptions::default());
     let made = directory.path().join("u-0");
     disk.before(DiskCall::SyncDir, move || {
-        // As if the process had no descriptor left from here on.
+        // As if the process had no free descriptor from here on.
         if made.is_dir() && made.join("checkpoint").is_file() {
             fs::rename(made.join("checkpoint"), made.join("hidden")).unwrap();
             fs::create_dir(made.join("checkpoint")).unwrap();
@@ -268,7 +268,7 @@ fn damage_below_a_checkpoint_that_a_full_disk_kept_behind_is_no_end_after_a_cras
     let (disk, log, partition) = start(directory.path(), options);
     partition.append(&mut batch(0, 200)).unwrap();
     partition.flush().unwrap();
-    // No checkpoint can be written over the next rolls: where every change takes new space, it does so too.
+    // The rolls after this write no checkpoint: where every change takes new space, the checkpoint has none.
     disk.before(DiskCall::Open, {
         let disk = Arc::downgrade(&disk);
         move || disk.upgrade().unwrap().fail(DiskCall::Open, 0, 1, ENOSPC)
@@ -302,7 +302,7 @@ fn who_listens_is_told_once_that_the_directory_went_offline() {
             scope.spawn(|| log.on_offline(Box::new(move || told.send(()).unwrap())));
         });
         is_told.recv_timeout(Duration::from_secs(20)).unwrap();
-        // Once the log is gone nothing is told any more.
+        // Once the log is dropped, no listener is called.
         drop((log, partition));
         assert_eq!(is_told.iter().count(), 0);
     }

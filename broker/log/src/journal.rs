@@ -1,4 +1,4 @@
-//! An append-only file of checksummed frames, for intentions that have to be durable before they are carried out.
+//! The journal: an append-only file of checksummed frames, for intentions that must be durable before they are applied.
 //!
 //! ```text
 //! <directory>/00000000000000000000.journal    the frames from sequence 0 on; a new file after 64 MiB
@@ -6,12 +6,12 @@
 //! marker = the same with magic "OTJ\x02" and no payload, written after every sync
 //! ```
 //!
-//! `durable` says: when this was written, every frame below that sequence was synced. That is how a start tells a torn
-//! end (cut off: nobody was promised anything) from damage (reported, never skipped): damage is a bad frame that a later
-//! one knows to have been durable.
+//! `durable` says that every frame below that sequence was synced when this frame was written. So recovery can tell a
+//! torn end from damage. It cuts a torn end off: nothing in it was acknowledged. Damage is a bad frame below the
+//! `durable` of a later one; recovery reports it and never skips it.
 //!
-//! Promises: entries come back in order and complete, or not at all; what [`Journal::sync`] covered comes back. The first
-//! failed sync ends all writing.
+//! Promises: entries come back complete and in order, or not at all. Entries that [`Journal::sync`] covered come back.
+//! The first failed sync ends all writing.
 
 mod entries;
 mod frame;
@@ -30,37 +30,37 @@ use crate::disk::{Disk, GuardedDisk, RealDisk};
 use crate::format::{JOURNAL_SUFFIX, segment_file_name};
 use crate::shared::Shared;
 
-/// A file of the journal is closed before it grows beyond this.
+/// Before a file grows beyond this, the journal starts the next one.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// No frame comes near this; a greater length is damage.
 const PAYLOAD_MAX_BYTES: usize = 256 << 20;
 
-/// Where a frame is, and when it is durable: once [`Journal::durable_sequence`] is above `sequence`.
+/// The position of a frame. The frame is durable once [`Journal::durable_sequence`] is above `sequence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JournalPosition {
-    /// Its number, counted from the first frame ever.
+    /// Its number, counted from the first frame of the journal.
     pub sequence: u64,
-    /// The file it is in, named by the sequence that the file begins with.
+    /// The file that holds it, named by the sequence of the file's first frame.
     pub segment: u64,
-    /// Where in the file.
+    /// Its position in the file.
     pub offset: u64,
 }
 
-/// What opening a journal found.
+/// The result of opening a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalReport {
     /// Entries found.
     pub entries: u64,
     /// Files found.
     pub segments: usize,
-    /// Bytes of an unfinished end that were cut off.
+    /// Bytes of a torn end that were cut off.
     pub torn_bytes: u64,
 }
 
 /// Why a journal was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalOpenError {
-    /// A frame that was durable is damaged or gone.
+    /// A frame that was durable is damaged or missing.
     #[error(
         "{path}: the frame with sequence {sequence} at byte {offset} is damaged, though it was durable; \
          move the journal's directory away to start without it",
@@ -69,17 +69,17 @@ pub enum JournalOpenError {
     Corrupt {
         /// The journal's file.
         path: PathBuf,
-        /// Where in it.
+        /// The position in the file.
         offset: u64,
         /// The frame expected there.
         sequence: u64,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -96,16 +96,16 @@ pub enum JournalError {
     /// The disk is full; nothing was appended.
     #[error("no space left for the journal")]
     NoSpace,
-    /// A sync failed: nothing is written any more.
+    /// A sync failed: the journal writes nothing any more.
     #[error("the journal is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The system refused; nothing was appended.
+    /// The system call failed; nothing was appended.
     #[error("writing the journal: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -115,12 +115,12 @@ pub enum JournalError {
 pub struct Journal {
     directory: PathBuf,
     disk: Arc<dyn Disk>,
-    /// The log directory that goes offline with the journal.
+    /// The log directory that goes offline together with the journal.
     shared: Option<Arc<Shared>>,
     tail: Mutex<Tail>,
     /// Every frame below it is durable.
     durable: AtomicU64,
-    /// Held by the sync that runs.
+    /// Held by the running sync.
     syncing: Mutex<()>,
     offline: OnceLock<String>,
     report: JournalReport,
@@ -129,22 +129,22 @@ pub struct Journal {
 #[derive(Debug)]
 struct Tail {
     file: Arc<File>,
-    /// First sequence of the file.
+    /// First sequence of the active file.
     segment: u64,
     offset: u64,
     sequence: u64,
     /// Closed files, oldest first, that the next sync has to cover.
     unsynced: Vec<Arc<File>>,
-    /// The name of the file is not durable yet.
+    /// The directory entry of the file is not durable yet.
     entry_unsynced: bool,
-    /// A failed write may have left bytes beyond the end.
+    /// A failed write may have left bytes above the end.
     littered: bool,
-    /// All files by first sequence, the open one included.
+    /// All files by their first sequence, the active one included.
     segments: VecDeque<u64>,
 }
 
 impl Journal {
-    /// Opens the journal in `directory`, making it if there is none. The entries are read while they are iterated.
+    /// Opens the journal in `directory`, and creates it if there is none. The iterator reads the entries one by one.
     pub fn open(directory: &Path) -> Result<(Self, JournalEntries), JournalOpenError> {
         Self::open_on(Arc::new(RealDisk), directory, None)
     }
@@ -155,7 +155,7 @@ impl Journal {
         shared: Option<Arc<Shared>>,
     ) -> Result<(Self, JournalEntries), JournalOpenError> {
         let io_error = |source| JournalOpenError::Io { path: directory.to_path_buf(), source };
-        // That of a log directory is guarded already.
+        // The disk of a log directory is guarded already.
         let disk = if shared.is_some() { disk } else { Arc::new(GuardedDisk::new(disk)) };
         disk.create_dir(directory).map_err(io_error)?;
         if let Some(parent) = directory.parent() {
@@ -199,7 +199,7 @@ impl Journal {
         self.report
     }
 
-    /// Appends one entry, given in pieces. It is durable once a [`sync`](Self::sync) that began later returns.
+    /// Appends one entry, given in pieces. It is durable when a [`sync`](Self::sync) that began later returns.
     pub fn append(&self, payload: &[IoSlice<'_>]) -> Result<JournalPosition, JournalError> {
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         if bytes > PAYLOAD_MAX_BYTES {
@@ -216,8 +216,8 @@ impl Journal {
         Ok(position)
     }
 
-    /// Makes every entry appended before the call durable; returns the sequence below which all are. Entries appended
-    /// meanwhile ride the next call.
+    /// Makes every entry durable that was appended before the call. Returns the sequence below which all entries are
+    /// durable. The next call covers later entries.
     pub fn sync(&self) -> Result<u64, JournalError> {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_online()?;
@@ -234,8 +234,8 @@ impl Journal {
         let synced = files.iter().try_for_each(|file| self.disk.sync_data(file)).and_then(sync_entry);
         synced.map_err(|error| self.poison("fdatasync of the journal", &error))?;
         self.durable.fetch_max(sequence, Ordering::AcqRel);
-        // So that a start after a crash knows what was durable, although no entry follows to say it. Without space the
-        // next entry says it.
+        // The marker tells recovery what was durable, even if no entry follows. If there is no space for it, the next
+        // entry tells it.
         let mut tail = self.tail();
         let _ = self.write_frame(&mut tail, Kind::Marker, &[], 0);
         Ok(sequence)
@@ -246,13 +246,13 @@ impl Journal {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Where the next entry goes.
+    /// The position of the next entry.
     pub fn end(&self) -> JournalPosition {
         let tail = self.tail();
         JournalPosition { sequence: tail.sequence, segment: tail.segment, offset: tail.offset }
     }
 
-    /// Begins a new file, so that everything before it can be removed; returns its name.
+    /// Starts a new file, so that all earlier ones can be removed; returns its name.
     pub fn start_segment(&self) -> Result<u64, JournalError> {
         self.check_online()?;
         let mut tail = self.tail();
@@ -262,7 +262,7 @@ impl Journal {
         Ok(tail.segment)
     }
 
-    /// Removes the files before `segment`, oldest first; how many. The file that is written to stays.
+    /// Removes the files before `segment`, oldest first; returns how many. The active file stays.
     pub fn remove_before(&self, segment: u64) -> Result<usize, JournalError> {
         self.check_online()?;
         let mut removed = 0;
@@ -302,7 +302,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Cuts off what a failed write left, durably: a frame of it must not come back behind a later, shorter one.
+    /// Cuts off the bytes that a failed write left, durably: a frame in them must not come back behind a later, shorter
+    /// one.
     fn clear_litter(&self, tail: &mut Tail) -> Result<(), JournalError> {
         self.disk.set_len(&tail.file, tail.offset).map_err(|error| self.refused(error))?;
         let synced = self.disk.sync_data(&tail.file);
@@ -333,7 +334,7 @@ impl Journal {
         reason.map_or(Ok(()), |reason| Err(JournalError::Offline { reason: reason.to_owned() }))
     }
 
-    /// What a failure amounts to: it may have taken the log directory offline.
+    /// The error for a failed system call: offline if the failure took the log directory offline.
     fn refused(&self, source: io::Error) -> JournalError {
         self.check_online().err().unwrap_or_else(|| failure(source))
     }

@@ -1,4 +1,4 @@
-//! A log directory: opened, with every partition in it brought back; closed, so that the next start need not look.
+//! A log directory: opens it and recovers every partition; closes it so that the next start needs no scan.
 
 use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
@@ -30,22 +30,22 @@ use crate::shared::Shared;
 use crate::state_file::{StateReadError, is_full};
 use crate::stats::LogStats;
 
-/// Up to this many files are synced one by one at start and shutdown; beyond, the file system is synced as a whole.
+/// Startup and shutdown sync up to this many files one by one; if there are more, they sync the whole file system.
 const SINGLE_SYNCS_MAX: usize = 64;
 
-/// An open log directory. Dropping it without [`shutdown`](Self::shutdown) is what a crash looks like to the next start.
+/// An open log directory. To the next start, dropping it without [`shutdown`](Self::shutdown) looks like a crash.
 #[derive(Debug)]
 pub struct LogDir {
     shared: Arc<Shared>,
-    /// Names being created or deleted right now.
+    /// Names of partitions that are being created or deleted.
     busy: Mutex<HashSet<PartitionName>>,
     sweeping: Arc<AtomicBool>,
-    /// Its `flock` keeps other processes out; released when it is closed. None where the directory could not be opened.
+    /// Its `flock` keeps other processes out until it is closed. `None` if the directory could not be opened.
     lock: Option<File>,
 }
 
 impl LogDir {
-    /// Opens the log directory at `path`, making it if there is none, and brings every partition in it back.
+    /// Opens the log directory at `path`, creates it if there is none, and recovers every partition in it.
     pub fn open(path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         Self::start(Arc::new(RealDisk), path, options)
     }
@@ -105,16 +105,16 @@ impl LogDir {
         Ok((directory, report))
     }
 
-    /// Stands for a log directory that cannot be opened: offline from the start, and nothing on the disk is touched. Its
-    /// partitions are named by [`absent_partition`](Self::absent_partition).
+    /// A log directory that cannot be opened: it is offline from the start, and this process does not touch the disk.
+    /// The caller names its partitions with [`absent_partition`](Self::absent_partition).
     pub fn unavailable(path: &Path, reason: &str) -> Self {
         let shared = Arc::new(Shared::new(path.to_path_buf(), LogOptions::default(), Arc::new(RealDisk), false));
         shared.take_offline(reason);
         Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: None }
     }
 
-    /// Stands for a partition that may be in this directory, which is offline: nobody can look. It takes no append and has
-    /// nothing to read; neither the partition nor its files are made.
+    /// A partition that may be in this offline directory: its content is unknown, so it takes no append and has nothing
+    /// to read. The call creates neither the partition nor its files.
     pub fn absent_partition(
         &self,
         name: &PartitionName,
@@ -130,12 +130,12 @@ impl LogDir {
         log
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.shared.path
     }
 
-    /// What it has counted since it was opened.
+    /// The counters since it was opened.
     pub fn stats(&self) -> LogStats {
         self.shared.counters.read()
     }
@@ -145,18 +145,18 @@ impl LogDir {
         self.shared.partitions().values().map(|log| log.appended_bytes()).sum()
     }
 
-    /// How many partitions it has.
+    /// The number of partitions.
     pub fn partition_count(&self) -> usize {
         self.shared.partitions().len()
     }
 
-    /// Calls `listener` when the directory goes offline; at once when it is. One listener, the first.
+    /// Calls `listener` when the directory goes offline, or at once if it is offline. Only the first listener counts.
     pub fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
         self.shared.on_offline(listener);
     }
 
-    /// Creates a partition. It exists, durably and as a whole, when this returns, and not at all if it fails; where the
-    /// directory goes offline meanwhile, the next start knows.
+    /// Creates a partition. When this returns, the partition exists durably and completely; after an error it does not
+    /// exist. If the directory goes offline during the call, the next start decides which of the two.
     pub fn create_partition(
         &self,
         name: &PartitionName,
@@ -187,7 +187,8 @@ impl LogDir {
         Ok(log)
     }
 
-    /// Builds a partition aside and moves it into place with one rename. Behind that only the disk itself can fail.
+    /// Builds a partition aside and renames it into place. After the rename only a failure of the disk itself can
+    /// happen.
     fn build(&self, meta: Meta) -> io::Result<Arc<PartitionLog>> {
         let disk = &self.shared.disk;
         let aside = self.shared.path.join(NEW_DIR).join(Uuid::new_v4().to_string());
@@ -200,7 +201,8 @@ impl LogDir {
             let beside = staged.stage(&meta.encode())?;
             disk.sync_path(&beside)?;
             staged.install()?;
-            // From the first moment on: where there is none, a start cannot tell what may be cut off.
+            // A partition needs a checkpoint from its first moment on: without one, recovery cannot tell what it may
+            // cut.
             let (mut checkpoint, _) = CheckpointFile::open(Arc::clone(disk), &aside)?;
             let unsynced = checkpoint.write(empty)?;
             unsynced.first().map_or(Ok(()), |file| disk.sync_path(file))?;
@@ -210,14 +212,14 @@ impl LogDir {
             Ok(checkpoint.moved_to(&directory))
         })();
         let checkpoint = built.inspect_err(|_| {
-            // What is left aside is rubbish to the next start anyway.
+            // The next start removes the rest anyway.
             let _ = disk.remove_dir_all(&aside);
         })?;
         let opened = Opened { persisted: Some(empty), ..Opened::empty(directory, meta, checkpoint) };
         Ok(PartitionLog::new(Arc::clone(&self.shared), opened))
     }
 
-    /// The partition of this name.
+    /// The partition with this name.
     pub fn partition(&self, name: &PartitionName) -> Option<Arc<PartitionLog>> {
         self.shared.partitions().get(name).cloned()
     }
@@ -229,8 +231,8 @@ impl LogDir {
         all
     }
 
-    /// Deletes a partition: gone, durably and as a whole, when this returns; its files are removed in the background.
-    /// Whoever reads it still can go on with the segments it holds.
+    /// Deletes a partition: when this returns, it is gone durably and completely; a thread removes its files later.
+    /// Readers can finish with the segments that they hold.
     pub fn delete_partition(&self, name: &PartitionName) -> Result<(), DeleteError> {
         if let Some(reason) = self.offline_reason() {
             return Err(DeleteError::Offline { reason });
@@ -252,37 +254,37 @@ impl LogDir {
         Ok(())
     }
 
-    /// Opens a journal in the folder `name` of this directory. A failed sync of it takes the directory offline, and the
-    /// other way round. The name must not be that of a partition.
+    /// Opens a journal in the folder `name` of this directory. A failed sync of the journal takes the directory
+    /// offline, and the journal goes offline with the directory. The name must not be that of a partition.
     pub fn open_journal(&self, name: &str) -> Result<(Journal, JournalEntries), JournalOpenError> {
         let path = self.shared.path.join(name);
         Journal::open_on(self.shared.disk.clone(), &path, Some(Arc::clone(&self.shared)))
     }
 
-    /// Why nothing is written any more, if a sync has failed.
+    /// The reason why the directory is offline, if it is.
     pub fn offline_reason(&self) -> Option<String> {
         self.shared.offline_reason().map(str::to_owned)
     }
 
-    /// Space reserved for appends to come.
+    /// Space reserved for later appends, in bytes.
     pub fn preallocated_bytes(&self) -> u64 {
         self.shared.reserve.used_bytes()
     }
 
-    /// Segments that are open: those in use, and the most recently used ones within the budget. Directories whose options
-    /// leave the budget to the process answer for all of them together.
+    /// The number of open segments: those in use, and the most recently used ones within the budget. Directories with
+    /// the shared budget of the process report the number of all of them together.
     pub fn open_segments(&self) -> usize {
         self.shared.handles.open_segments()
     }
 
-    /// Refuses further appends, makes everything durable, cuts off reserved space, and leaves the marker that spares the
+    /// Refuses further appends, makes everything durable, cuts off reserved space, and writes the marker that saves the
     /// next start its scan.
     pub fn shutdown(self) -> Result<(), ShutdownError> {
         self.close()
     }
 
-    /// Does what [`shutdown`](Self::shutdown) does for a directory that others hold as well: they can still read. The
-    /// lock goes with the last of them.
+    /// Does the same as [`shutdown`](Self::shutdown) for a directory with other owners: they can still read. The lock
+    /// is released with the last of them.
     pub fn close(&self) -> Result<(), ShutdownError> {
         self.shared.close();
         self.shared.commit.stop();
@@ -292,7 +294,7 @@ impl LogDir {
         let mut partitions = self.partitions();
         let all = partitions.len();
         partitions.retain(|log| !log.is_unreadable());
-        // One that cannot be finished keeps no other one from being synced.
+        // A partition that cannot be finished must not keep the others from being synced.
         let (mut unsynced, mut failed) = (Vec::new(), None);
         let Ok(all_finished) = in_parallel(&partitions, |log| Ok::<_, Infallible>(log.finish()));
         for finished in all_finished {
@@ -306,14 +308,14 @@ impl LogDir {
             return Err(error.into());
         }
         if partitions.len() < all {
-            // The next start looks again, at all of them.
+            // Without the marker the next start scans all partitions again.
             tracing::warn!(directory = %self.path().display(), "not marked as closed cleanly: a partition is unreadable");
             return Ok(());
         }
         Ok(self.shared.mark()?)
     }
 
-    /// Removes in the background what lies in the trash.
+    /// Removes the content of the trash in a thread.
     fn sweep(&self) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;
@@ -324,13 +326,13 @@ impl LogDir {
             let graves = fs::read_dir(&trash).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
             let removed = graves.iter().filter(|grave| disk.remove_dir_all(&grave.path()).is_ok()).count();
             sweeping.store(false, Ordering::Release);
-            // Something may have come after the look and before the store.
+            // Another deletion may have added something between the last look and the store.
             let more = fs::read_dir(&trash).is_ok_and(|mut entries| entries.next().is_some());
             if removed == 0 || !more || sweeping.swap(true, Ordering::AcqRel) {
                 break;
             }
         };
-        // Without a thread the trash waits for the next deletion or start.
+        // If no thread can be started, the trash waits for the next deletion or start.
         if thread::Builder::new().name("ottla-sweep".to_owned()).spawn(sweeper).is_err() {
             self.sweeping.store(false, Ordering::Release);
         }
@@ -341,7 +343,7 @@ impl Drop for LogDir {
     fn drop(&mut self) {
         self.shared.close();
         self.shared.commit.stop();
-        // Partitions hold the directory and the directory holds them.
+        // Partitions and directory hold references to each other; this breaks the circle.
         let partitions = std::mem::take(&mut *self.shared.partitions_mut());
         for partition in partitions.values() {
             partition.forget_listeners();
@@ -354,7 +356,7 @@ impl Drop for LogDir {
     }
 }
 
-/// A name that nobody else creates or deletes meanwhile.
+/// A partition name that no other thread creates or deletes at the moment.
 struct Busy<'a> {
     directory: &'a LogDir,
     name: PartitionName,
@@ -377,7 +379,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Makes a directory and those above it, durably: what is made in it later is as durable as its own name.
+/// Creates a directory and its parents, durably: later content needs a durable name of the directory.
 fn make_directory(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -400,7 +402,7 @@ pub(crate) fn take_lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Finds partitions by their directories and brings them back, several at a time.
+/// Finds partitions by their directories and recovers them, several at the same time.
 fn recover_all(shared: &Shared, clean: bool) -> Result<(Vec<Recovered>, Vec<UnreadablePartition>), OpenError> {
     let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
     let mut found: BTreeSet<(PartitionName, PathBuf)> = BTreeSet::new();
@@ -417,7 +419,8 @@ fn recover_all(shared: &Shared, clean: bool) -> Result<(Vec<Recovered>, Vec<Unre
     let last_run = if clean {
         LastRun::Closed
     } else if found.len() > SINGLE_SYNCS_MAX {
-        // Each sync would wait for the journal of the file system: ten thousand of them take longer than all else.
+        // Each single sync would wait for the journal of the file system; ten thousand of them would take most of the
+        // time.
         shared.disk.sync_file_system(&shared.path).map_err(io_error)?;
         LastRun::KilledAndSynced
     } else {
@@ -440,7 +443,7 @@ fn recover_all(shared: &Shared, clean: bool) -> Result<(Vec<Recovered>, Vec<Unre
     Ok((recovered, unreadable))
 }
 
-/// Whether an error is that of one partition's bytes, and none of the directory's disk as a whole.
+/// Whether an error concerns the bytes of one partition only, and not the whole disk.
 fn costs_the_partition(shared: &Shared, error: &OpenError) -> bool {
     shared.offline_reason().is_none()
         && match error {
@@ -450,7 +453,7 @@ fn costs_the_partition(shared: &Shared, error: &OpenError) -> bool {
         }
 }
 
-/// Stands for a partition that is there and cannot be brought back.
+/// An offline partition in the place of one that could not be recovered.
 fn stand_in(shared: &Arc<Shared>, name: &PartitionName, reason: &str) -> Arc<PartitionLog> {
     let directory = shared.path.join(name.to_string());
     let stored = PartitionLog::meta_file(shared, &directory).read().ok().flatten();
@@ -465,7 +468,7 @@ fn stand_in(shared: &Arc<Shared>, name: &PartitionName, reason: &str) -> Arc<Par
     PartitionLog::new(Arc::clone(shared), Opened { unreadable, ..Opened::empty(directory, meta, checkpoint) })
 }
 
-/// Makes durable what recovery changed, for all partitions together and before anything is appended.
+/// Makes the changes of recovery durable, for all partitions together and before any append.
 fn make_durable(shared: &Shared, recovered: &mut [Recovered]) -> Result<(), OpenError> {
     let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
     let mut files = Vec::new();
@@ -476,7 +479,7 @@ fn make_durable(shared: &Shared, recovered: &mut [Recovered]) -> Result<(), Open
         }
     }
     sync_all(shared, &files).map_err(io_error)?;
-    // Only now is it true that the log is durable up to here, and only now may the new `partition.meta` be seen.
+    // Only after the sync is the log durable up to here, and only then may the new `partition.meta` become visible.
     files.clear();
     for partition in recovered.iter_mut() {
         if partition.meta_changed {
@@ -490,7 +493,7 @@ fn make_durable(shared: &Shared, recovered: &mut [Recovered]) -> Result<(), Open
     sync_all(shared, &files).map_err(io_error)
 }
 
-/// Syncs files and directories: one by one in parallel, or the whole file system where they are many.
+/// Syncs files and directories: one by one in parallel, or the whole file system if there are many.
 fn sync_all(shared: &Shared, paths: &[PathBuf]) -> io::Result<()> {
     if paths.len() > SINGLE_SYNCS_MAX {
         return shared.disk.sync_file_system(&shared.path);
@@ -498,9 +501,9 @@ fn sync_all(shared: &Shared, paths: &[PathBuf]) -> io::Result<()> {
     in_parallel(paths, |path| shared.disk.sync_path(path)).map(|_| ())
 }
 
-/// Does `work` for every item, on a few threads, and returns the results in order, or the first failure.
+/// Runs `work` for every item on a few threads. Returns the results in order, or the first failure.
 fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
-    // They wait for the disk more than they compute.
+    // The threads wait for the disk more than they compute.
     let threads = 8.min(items.len());
     if threads <= 1 {
         return items.iter().map(work).collect();
@@ -550,7 +553,8 @@ fn note(report: &mut RecoveryReport, partition: &Recovered) {
     }
 }
 
-/// Moves half-made partitions to the trash, where they stay until a later start if the disk is full; how much lies there.
+/// Moves unfinished partitions to the trash, where they stay until a later start if the disk is full. Returns the
+/// number of entries in the trash.
 fn discard_leftovers(disk: &dyn Disk, path: &Path) -> io::Result<usize> {
     for entry in fs::read_dir(path.join(NEW_DIR))? {
         let entry = entry?;

@@ -47,7 +47,7 @@ pub enum StateWriteError {
     Io {
         /// The state file.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -92,12 +92,12 @@ pub enum StateReadError {
         /// The version asked for.
         known: u32,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("reading {path}: {source}", path = path.display())]
     Io {
         /// The state file.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -117,7 +117,8 @@ impl StateFile {
         &self.path
     }
 
-    /// Replaces the content. When this returns, the new content survives a power cut; when it fails, the old one stands.
+    /// Replaces the content. When this returns, the new content survives a power cut; when it fails, the old one
+    /// stands.
     pub fn write(&self, payload: &[u8]) -> Result<(), StateWriteError> {
         if payload.len() > PAYLOAD_MAX_BYTES {
             return Err(StateWriteError::TooLarge { bytes: payload.len() });

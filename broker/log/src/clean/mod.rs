@@ -127,19 +127,19 @@ pub enum CleanError {
     /// The log directory was shut down.
     #[error("the log is shut down")]
     Closed,
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// There is no space for the new segment. The old ones stay.
     #[error("no space left to write a compacted segment")]
     NoSpace,
-    /// The system refused.
+    /// A system call failed.
     #[error("compacting: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }

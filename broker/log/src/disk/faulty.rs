@@ -1,4 +1,4 @@
-//! A disk that fails on order, or by a seed, and can be cut from power.
+//! A disk that fails when a test tells it to, or at random by a seed, and whose power can be cut.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -41,15 +41,15 @@ pub enum DiskCall {
     Remove,
 }
 
-/// A real directory, seen through a disk with faults: short writes, errors of any number, a cache that is lost although
-/// it was synced, and power cuts, after which the directory holds what a cut may leave and not one byte more.
+/// A real directory behind a disk with faults: short writes, errors of any number, a cache that is lost although it was
+/// synced, and power cuts. After a cut the directory holds a state that a real cut could leave, and not one byte more.
 ///
-/// Nothing is really synced: what would be is remembered.
+/// No call really syncs; the disk records what a sync would make durable.
 #[derive(Debug)]
 pub struct FaultyDisk {
     state: Mutex<State>,
     hooks: Mutex<Hooks>,
-    /// Told when syncs may go on.
+    /// Notified when syncs may go on.
     released: Condvar,
 }
 
@@ -64,12 +64,12 @@ struct State {
     volatile: Volatile,
     loses_cache: bool,
     holds_syncs: bool,
-    /// What cannot be read, by device and inode.
+    /// Unreadable bytes, by device and inode.
     spoiled: Vec<((u64, u64), Range<u64>)>,
     cut: bool,
 }
 
-/// What is called before a call.
+/// The hooks that run before calls.
 #[derive(Default)]
 struct Hooks(HashMap<DiskCall, Arc<dyn Fn() + Send + Sync>>);
 
@@ -87,7 +87,7 @@ struct Failure {
 }
 
 impl FaultyDisk {
-    /// A disk without faults yet, whose chances go by `seed`.
+    /// A disk without faults, whose random choices depend on `seed`.
     pub fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -108,12 +108,12 @@ impl FaultyDisk {
         })
     }
 
-    /// Lets `after` calls pass, then fails the next `times` with `errno`.
+    /// Lets `after` calls succeed, then fails the next `times` with `errno`.
     pub fn fail(&self, call: DiskCall, after: usize, times: usize, errno: i32) {
         self.state().failing.insert(call, Failure { after, errno, times });
     }
 
-    /// Fails one in `calls` calls with `errno`, by the seed.
+    /// Fails one in `calls` calls with `errno`, at random by the seed.
     pub fn fail_one_in(&self, call: DiskCall, calls: u64, errno: i32) {
         self.state().chances.insert(call, (calls, errno));
     }
@@ -123,29 +123,29 @@ impl FaultyDisk {
         self.state().short_writes = bytes.iter().rev().copied().collect();
     }
 
-    /// One in `calls` writes is short, by the seed.
+    /// Makes one in `calls` writes short, at random by the seed.
     pub fn shorten_one_in(&self, calls: u64) {
         self.state().short_write_chance = calls;
     }
 
-    /// From now on syncs are answered with success and make nothing durable.
+    /// From now on, syncs report success and make nothing durable.
     pub fn lose_cache(&self) {
         self.state().loses_cache = true;
     }
 
-    /// Keeps all syncs waiting, or lets them go on.
+    /// Makes all syncs wait, or lets them go on.
     pub fn hold_syncs(&self, hold: bool) {
         self.state().holds_syncs = hold;
         self.released.notify_all();
     }
 
-    /// Calls `hook` before every `call` from now on, in the thread that makes it, so that a test can do something at that
-    /// very moment. The hook may use the disk.
+    /// Runs `hook` before every `call` from now on, in the calling thread, so that a test can act at that moment. The
+    /// hook may use the disk.
     pub fn before(&self, call: DiskCall, hook: impl Fn() + Send + Sync + 'static) {
         self.hooks().0.insert(call, Arc::new(hook));
     }
 
-    /// Reads that touch these bytes of a file fail with EIO from now on, as over bad sectors.
+    /// From now on, reads that touch these bytes of a file fail with EIO, as over bad sectors.
     pub fn spoil(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
         let metadata = std::fs::metadata(path)?;
         self.state().spoiled.push(((metadata.dev(), metadata.ino()), bytes));
@@ -168,9 +168,9 @@ impl FaultyDisk {
         self.state().counts.get(&call).copied().unwrap_or(0)
     }
 
-    /// Cuts the power: everything that was not synced stays or goes, sector by sector, length by length, name by name, as
-    /// `seed` will; one sector may be torn. Every later call fails. Whoever used the disk has to be dropped before the
-    /// directory is opened again.
+    /// Cuts the power: everything that was not synced stays or disappears, at random by `seed`, sector by sector,
+    /// length by length, name by name; one sector may be torn. Every later call fails. Drop everything that uses the
+    /// disk before you open the directory again.
     pub fn power_cut(&self, seed: u64) -> io::Result<()> {
         let mut state = self.state();
         state.cut = true;
@@ -185,7 +185,7 @@ impl FaultyDisk {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call and lets it fail if it is its turn.
+    /// Counts a call, and fails it if a fault is due.
     fn begin(&self, call: DiskCall) -> io::Result<MutexGuard<'_, State>> {
         let hook = self.hooks().0.get(&call).cloned();
         if let Some(hook) = hook {
@@ -217,7 +217,7 @@ impl FaultyDisk {
 }
 
 impl State {
-    /// How many bytes the next write takes, of `bytes`.
+    /// How many of `bytes` bytes the next write takes.
     fn write_takes(&mut self, bytes: usize) -> usize {
         let short = match self.short_writes.pop() {
             None if self.random.one_in(self.short_write_chance) => 1 + self.random.below(bytes as u64) as usize,
@@ -235,7 +235,7 @@ impl State {
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, _writable: bool) -> io::Result<File> {
         let _state = self.begin(DiskCall::Open)?;
-        // What a power cut takes back has to be read and written here.
+        // A power cut has to read and write back old bytes through this handle.
         RealDisk.open(path, true)
     }
 
@@ -269,7 +269,7 @@ impl Disk for FaultyDisk {
             let metadata = file.metadata()?;
             let id = (metadata.dev(), metadata.ino());
             for (_, bad) in state.spoiled.iter().filter(|(of, bad)| *of == id && bad.end > position) {
-                // What lies before the bad sector is read.
+                // The bytes before the bad sector are read.
                 room = room.min(bad.start.saturating_sub(position) as usize);
             }
             if room == 0 && !buffer.is_empty() && position < metadata.len() {

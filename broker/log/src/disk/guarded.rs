@@ -1,9 +1,10 @@
-//! The disk of one log directory: the first failed sync of anything on it takes the directory offline, and so does the first
-//! change that the disk itself refuses. Nothing on it is synced or changed after that: the system would say yes to what is
-//! lost. A full disk is no such failure, nor is a read that fails.
+//! The disk of one log directory. The first failed sync of any file takes the directory offline, and so does the first
+//! change that the disk itself refuses. After that, nothing in the directory is synced or changed: a further sync would
+//! report success for bytes that are lost. A full disk and a failed read are not such failures.
 //!
-//! Two syncs of one file never run at the same time. The system reports a failed write-back once per open file: of two syncs
-//! one is told, and the other one may say yes to what is lost before the failure of the first is known here.
+//! Two syncs of one file never run at the same time. The kernel reports a failed write-back once per open file: it
+//! tells one of two syncs, and the other one could report success for lost bytes before this process knows about the
+//! failure.
 
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
@@ -16,7 +17,7 @@ use std::time::SystemTime;
 use super::{Disk, has_failed};
 use crate::shared::Shared;
 
-/// A disk with a memory of its first failure.
+/// A disk that remembers its first failure.
 #[derive(Debug)]
 pub(crate) struct GuardedDisk {
     disk: Arc<dyn Disk>,
@@ -25,7 +26,7 @@ pub(crate) struct GuardedDisk {
     shared: OnceLock<Weak<Shared>>,
 }
 
-/// The files and directories that are being synced, by device and inode: a handful, one per thread.
+/// The files and directories that are being synced, by device and inode: a few, one per thread.
 #[derive(Debug, Default)]
 struct Syncing {
     files: Mutex<Vec<FileId>>,
@@ -34,7 +35,7 @@ struct Syncing {
 
 type FileId = (u64, u64);
 
-/// The right to sync one file.
+/// The right to sync one file; other syncs of the file wait until it is dropped.
 struct Turn<'a> {
     syncing: &'a Syncing,
     file: FileId,
@@ -67,27 +68,27 @@ impl GuardedDisk {
         Self { disk, failed: AtomicBool::new(false), syncing: Syncing::default(), shared: OnceLock::new() }
     }
 
-    /// Whom a failure takes offline.
+    /// Sets the directory that a failure takes offline.
     pub(crate) fn belongs_to(&self, shared: &Arc<Shared>) {
-        // A second time would be the same directory.
+        // A second call would come from another start of the same directory.
         let _ = self.shared.set(Arc::downgrade(shared));
     }
 
-    /// Syncs `file`, or the whole file system where none is named: that asks for errors of its own and takes none away
-    /// from the files.
+    /// Syncs `file`, or the whole file system if `file` is `None`. The kernel reports errors of a file system sync
+    /// separately; it takes no error away from a file.
     fn sync(
         &self,
         what: &str,
         file: Option<io::Result<Metadata>>,
         sync: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        // A file that is not there says so itself.
+        // For a missing file the sync itself reports the error.
         let _turn = file.and_then(Result::ok).map(|file| self.syncing.wait_turn(&file));
         let shared = self.shared.get().and_then(Weak::upgrade);
         if shared.is_some_and(|shared| shared.offline_reason().is_some()) {
             return Err(refusal());
         }
-        // What is not there was not synced: it went with its partition, or its owner knows better.
+        // A missing file was not synced: it was removed with its partition, or its owner handles the error.
         self.watched(what, sync, |error| error.kind() != io::ErrorKind::NotFound)
     }
 

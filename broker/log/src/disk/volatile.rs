@@ -1,8 +1,8 @@
-//! What was done to files and names and is not durable: enough to undo any part of it that a power cut may take.
+//! The changes of files and names that are not durable, with enough data to undo any part that a power cut may take.
 //!
-//! Of the bytes of a file each sector keeps some of its unsynced writes, the first ones; the length is one of those it
-//! had. Of the names in a directory the first unsynced changes stay, the rest is undone, as a journaling file system has
-//! it. Bytes and names know nothing of each other: a new name may lead to a file whose bytes are gone.
+//! After a cut, each sector of a file keeps some of its unsynced writes, the earliest ones; the file has one of the
+//! lengths that it had. A directory keeps its earliest unsynced changes of names and loses the later ones, as in a
+//! journaling file system. Bytes and names are independent: a new name may lead to a file whose bytes are lost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 const SECTOR_BYTES: u64 = 512;
 
-/// A small seeded source of chance.
+/// A small random generator with a seed.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -29,7 +29,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`; 0 if there is none.
+    /// A random number below `bound`; 0 for a bound of 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
@@ -44,9 +44,9 @@ impl Random {
 #[derive(Debug)]
 struct Change {
     position: u64,
-    /// How many bytes from there on were written or cut off.
+    /// How many bytes from `position` on were written or cut off.
     bytes: u64,
-    /// What stood there, as far as the file reached.
+    /// The bytes before the change, as far as the file reached.
     old: Vec<u8>,
     old_bytes: u64,
     new_bytes: u64,
@@ -58,11 +58,11 @@ struct Unsynced {
     changes: Vec<Change>,
 }
 
-/// One change of names.
+/// One change of a name in a directory.
 #[derive(Debug)]
 enum Naming {
     Created(PathBuf),
-    /// What had the new name before is kept under a third one.
+    /// If a file had the new name before, it is kept under a third name.
     Renamed {
         from: PathBuf,
         to: PathBuf,
@@ -78,20 +78,21 @@ enum Naming {
 #[derive(Debug, Default)]
 pub(super) struct Volatile {
     files: HashMap<(u64, u64), Unsynced>,
-    /// What a sync failed to write: the system remembers it until it is made to read the disk, and syncs it no more.
+    /// Writes that a failed sync lost: the page cache still shows them until it is dropped, and no later sync writes
+    /// them.
     lost: Vec<((u64, u64), Unsynced)>,
     names: Vec<Naming>,
     kept: u64,
 }
 
 impl Volatile {
-    /// Remembers what a write is about to cover.
+    /// Records the bytes that a write is about to overwrite.
     pub(super) fn before_write(&mut self, file: &File, position: u64, bytes: u64) -> io::Result<()> {
         let length = file.metadata()?.len();
         self.remember(file, position, bytes, length.max(position + bytes))
     }
 
-    /// Remembers what a change of the length is about to cut off.
+    /// Records the bytes that a change of the length is about to cut off.
     pub(super) fn before_set_len(&mut self, file: &File, new_bytes: u64) -> io::Result<()> {
         let length = file.metadata()?.len();
         self.remember(file, new_bytes.min(length), length.saturating_sub(new_bytes), new_bytes)
@@ -137,7 +138,7 @@ impl Volatile {
         Ok(())
     }
 
-    /// Gives a file another name, so that it can come back.
+    /// Gives a file another name, so that it can be restored.
     fn keep(&mut self, path: &Path) -> io::Result<PathBuf> {
         self.kept += 1;
         let kept = path.with_file_name(format!(".kept-{}", self.kept));
@@ -151,7 +152,7 @@ impl Volatile {
         Ok(())
     }
 
-    /// A sync of the file failed.
+    /// Notes that a sync of the file failed.
     pub(super) fn lost(&mut self, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let key = (metadata.dev(), metadata.ino());
@@ -159,7 +160,7 @@ impl Volatile {
         Ok(())
     }
 
-    /// Shows what the disk has where a sync failed.
+    /// Drops the lost writes of a file, so that reads show the bytes of the disk.
     pub(super) fn forget_lost(&mut self, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let key = (metadata.dev(), metadata.ino());
@@ -168,7 +169,7 @@ impl Volatile {
     }
 
     pub(super) fn synced_dir(&mut self, directory: &Path) -> io::Result<()> {
-        // What came before in a directory is durable with what came later, and a rename belongs to two of them.
+        // A sync of a directory makes all earlier changes in it durable too, and a rename belongs to two directories.
         let mut directories = HashSet::from([directory.to_path_buf()]);
         let (mut durable, mut rest) = (Vec::new(), Vec::new());
         for naming in self.names.drain(..).rev() {
@@ -189,15 +190,15 @@ impl Volatile {
         forget(std::mem::take(&mut self.names))
     }
 
-    /// A directory goes for good.
+    /// A directory was removed and will not come back.
     pub(super) fn forget_below(&mut self, directory: &Path) {
         self.names.retain_mut(|naming| !naming.paths_mut().iter().any(|path| path.starts_with(directory)));
     }
 
-    /// Undoes what the cut takes.
+    /// Undoes the changes that the power cut takes.
     pub(super) fn cut(self, random: &mut Random) -> io::Result<()> {
         let mut files: Vec<_> = self.files.into_iter().collect();
-        // The order of a hash map is no seed's.
+        // Only a sorted order gives the same cut for the same seed.
         files.sort_unstable_by_key(|(key, _)| *key);
         for (_, unsynced) in files {
             unsynced.cut(random)?;
@@ -230,7 +231,7 @@ impl Volatile {
 }
 
 impl Unsynced {
-    /// Undoes all of it.
+    /// Undoes all changes.
     fn undo(self) -> io::Result<()> {
         for change in self.changes.iter().rev() {
             change.undo(&self.file, 0, u64::MAX)?;
@@ -245,7 +246,7 @@ impl Unsynced {
             (change.position / SECTOR_BYTES..=last).for_each(|sector| sectors.entry(sector).or_default().push(at));
         }
         let torn = random.below(2 * sectors.len() as u64) as usize;
-        // All, nothing, or any of it: the ends of the range are where the mistakes are.
+        // All, nothing, or a random part: bugs are more likely at the extremes.
         let mood = random.below(4);
         for (number, (sector, changes)) in sectors.into_iter().enumerate() {
             let keeps = match mood {
@@ -271,7 +272,7 @@ impl Unsynced {
 }
 
 impl Change {
-    /// Puts back what stood between `start` and `end`.
+    /// Restores the old bytes between `start` and `end`.
     fn undo(&self, file: &File, start: u64, end: u64) -> io::Result<()> {
         let (start, end) = (start.max(self.position), end.min(self.position + self.bytes));
         if start >= end {
@@ -313,7 +314,7 @@ impl Naming {
     }
 }
 
-/// A directory was renamed: so were all in it.
+/// A directory was renamed: adjusts the recorded paths inside of it.
 fn follow(names: &mut [Naming], from: &Path, to: &Path) {
     for path in names.iter_mut().flat_map(Naming::paths_mut) {
         if let Ok(inside) = path.strip_prefix(from)
@@ -324,7 +325,7 @@ fn follow(names: &mut [Naming], from: &Path, to: &Path) {
     }
 }
 
-/// Lets go of what was kept for changes that are durable.
+/// Removes the files that were kept for changes which are durable now.
 fn forget(namings: Vec<Naming>) -> io::Result<()> {
     for naming in namings {
         if let Naming::Removed { kept, .. } | Naming::Renamed { kept: Some(kept), .. } = naming {

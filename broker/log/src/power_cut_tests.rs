@@ -1,4 +1,4 @@
-//! What a power cut may take, it takes here, by a seed: nothing durable is ever gone, and what is left is a prefix.
+//! Random power cuts: no durable record is ever lost, and the rest is a prefix of what was appended.
 
 use std::io::IoSlice;
 use std::path::Path;
@@ -48,21 +48,21 @@ impl Rng {
     }
 }
 
-/// What one partition was told, and how much of it it said was durable.
+/// The records appended to one partition, and how many of them the log reported durable.
 #[derive(Default)]
 struct Told {
     appended: Vec<u64>,
     durable: usize,
 }
 
-/// One life of a log: recovery of what the last one left, checked, then work, then a cut. What was lost that must not be.
+/// One life of a log: recovery, checks, appends, power cut. Returns the number of lost records that had to stay.
 fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
     let disk = FaultyDisk::new(seed);
     let mut random = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
     let options = LogOptions { checkpoint_interval_bytes: 1 + random.below(4000), ..LogOptions::default() };
     let (log, report) = LogDir::open_on(disk.clone(), path, options).unwrap();
     let (journal, entries) = match Journal::open_on(disk.clone(), &path.join("journal"), None) {
-        // It says that it is not all there, which is what a lying disk amounts to.
+        // The journal reports that it is incomplete: the expected result for a disk that lies.
         Err(JournalOpenError::Corrupt { .. }) if loses_cache => return 1,
         opened => opened.unwrap(),
     };
@@ -79,7 +79,7 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
             PartitionOptions { durability, segment_bytes: 2000 + 1000 * index as u64, ..PartitionOptions::default() };
         let partition = match log.partition(&name) {
             Some(partition) => partition,
-            // Not there, so nothing of it can have been durable.
+            // The partition does not exist, so nothing of it can have been durable.
             None => log.create_partition(&name, Uuid::nil(), options).unwrap(),
         };
         if report.quarantined.iter().any(|(damaged, _)| *damaged == name) {
@@ -119,7 +119,7 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
             std::fs::write(path.with_extension("entries"), (entries + 1).to_string()).unwrap();
         }
     }
-    // Said first, cut afterwards: whatever was said to be durable by then has to be.
+    // The durable offsets are read before the cut: everything below them has to survive.
     for (partition, told) in &mut partitions {
         told.durable = partition.durable_offset().0 as usize;
     }
@@ -128,13 +128,13 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
     lost
 }
 
-/// A directory in memory where there is one: nothing is synced to it anyway.
+/// A directory in memory if the system has one: no call syncs it anyway.
 fn quick_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-/// A lower bound of the journal entries that were synced.
+/// A lower bound of the number of journal entries that were synced.
 fn told_entries(path: &Path) -> usize {
     std::fs::read_to_string(path.with_extension("entries")).map_or(0, |text| text.parse().unwrap())
 }

@@ -1,9 +1,9 @@
-//! Bringing one partition back: find its segments, check what may be unfinished, cut or quarantine, and raise the epoch
-//! where records may be gone that somebody saw.
+//! Recovers one partition: finds its segments, checks the bytes that may be unfinished, cuts or quarantines, and raises
+//! the epoch if records that consumers saw may be gone.
 //!
-//! Below the persisted durable offset nothing is ever cut: damage there is quarantined, with its range. Above it the
-//! first bad batch is the end; it and everything behind it goes, and that is synced before anything is appended. Nothing
-//! here syncs by itself: the log directory does it for all partitions together.
+//! Below the persisted durable offset, recovery cuts nothing: it quarantines damage with its range. Above it, the first
+//! bad batch is the end: recovery cuts it off with everything behind it, and the cut is synced before any append.
+//! Recovery itself syncs nothing; the log directory syncs for all partitions together.
 
 use std::fs;
 use std::io;
@@ -32,27 +32,27 @@ use crate::shared::Shared;
 use crate::state_file::{StateReadError, StateWriteError, is_full};
 use crate::{LeaderEpoch, Offset};
 
-/// How the log directory was left.
+/// How the last process left the log directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastRun {
-    /// By a clean shutdown: partitions end where their checkpoints say.
+    /// With a clean shutdown: each partition ends where its checkpoint says.
     Closed,
-    /// Otherwise.
+    /// Without a clean shutdown.
     Killed,
-    /// Otherwise, and everything that was written has been synced since.
+    /// Without a clean shutdown, but everything written was synced since.
     KilledAndSynced,
 }
 
-/// A partition brought back, and what is left to do before anybody may use it.
+/// A recovered partition, and the work that is left before its first use.
 pub(crate) struct Recovered {
     opened: Opened,
-    /// Files and directories that have to be synced.
+    /// Files and directories that the caller has to sync.
     pub(crate) unsynced: Vec<PathBuf>,
     /// `partition.meta` has to be written.
     pub(crate) meta_changed: bool,
-    /// What the disk had no room for.
+    /// Writes that found no space on the disk.
     deferred: DeferredWrites,
-    /// The log is durable further than its checkpoint says.
+    /// The log is durable beyond its checkpoint.
     pub(crate) advanced: bool,
     pub(crate) findings: Findings,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Recovered {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) scanned: bool,
-    /// Base of the first segment that was scanned, with all behind it.
+    /// Base offset of the first scanned segment; all later ones were scanned too.
     pub(crate) scanned_from: Option<Offset>,
     pub(crate) bytes_scanned: u64,
     pub(crate) truncated: Option<TruncatedRange>,
@@ -80,7 +80,7 @@ impl Recovered {
         &self.opened.directory
     }
 
-    /// Persists how far the log is durable, once what recovery found has been synced; what has to be synced for it.
+    /// Writes the checkpoint, after the changes of recovery were synced. Returns the paths that the caller has to sync.
     pub(crate) fn write_checkpoint(&mut self) -> io::Result<Vec<PathBuf>> {
         let Opened { bases, log_start, end, active_bytes, checkpoint, persisted, .. } = &mut self.opened;
         let (durable, log_start, active_bytes) = (*end, *log_start, *active_bytes);
@@ -88,7 +88,7 @@ impl Recovered {
         let reached = Checkpoint { durable, log_start, active_base, active_bytes };
         match checkpoint.write(reached) {
             Err(error) if is_full(&error) => {
-                // The older one is still true: the next start reads more than it had to, no more.
+                // The older checkpoint is still true: the next start only reads more than needed.
                 *persisted = None;
                 Ok(Vec::new())
             }
@@ -99,8 +99,8 @@ impl Recovered {
         }
     }
 
-    /// Writes `partition.meta` beside the old one; it takes its place with [`finish_meta`](Self::finish_meta). None where
-    /// there is no room.
+    /// Writes `partition.meta` beside the old one; [`finish_meta`](Self::finish_meta) renames it. `None` if there is no
+    /// space.
     pub(crate) fn stage_meta(&mut self, shared: &Shared) -> Result<Option<PathBuf>, StateWriteError> {
         match PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode()) {
             Err(error) if error.is_full() => {
@@ -139,7 +139,7 @@ impl Recovered {
     }
 }
 
-/// Brings the partition in `directory` back.
+/// Recovers the partition in `directory`.
 pub(crate) fn recover(
     shared: &Shared,
     directory: PathBuf,
@@ -221,8 +221,8 @@ fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<
     }
 }
 
-/// Completes the replacements of segments that a crash interrupted, and removes those that never began; what has to be
-/// synced for it. What a full disk does not let be done is left for later.
+/// Finishes the replacements that a crash interrupted, and removes files of those that never counted. Returns the paths
+/// that the caller has to sync. Work that a full disk prevents goes into `leftovers`.
 fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) -> io::Result<Vec<PathBuf>> {
     let (mut runs, mut bases) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
@@ -256,12 +256,12 @@ fn finish_swap(shared: &Shared, directory: &Path, replacement: &Replacement) -> 
             shared.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
         }
     }
-    // The replaced ones must be gone before the one name that says so.
+    // The replaced files must be gone before the `.swap` name, which is the only record of the replacement.
     shared.disk.sync_dir(directory)?;
     shared.disk.rename(swap, &at(start, SEGMENT_SUFFIX))
 }
 
-/// A start needs no space: what only takes some away may wait until there is more.
+/// Startup needs no space: a removal may wait until there is some.
 fn unless_full(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if is_full(&error) => Ok(()),
@@ -269,7 +269,7 @@ fn unless_full(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The base offsets of all segments, in order. Those that lie wholly below the log start are removed, and so are index
+/// The base offsets of all segments, in order. Removes the segments that are completely below the log start, and index
 /// files without a segment.
 fn list_segments(
     shared: &Shared,
@@ -295,7 +295,7 @@ fn list_segments(
     bases.sort_unstable();
     let below = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
     let unplaced = |base: &Offset| leftovers.replacements.iter().any(|replacement| replacement.start == *base);
-    // One that waits for its place goes once it has it.
+    // A segment in a `.swap` file is removed after its rename.
     let below = bases.iter().take(below).take_while(|base| !unplaced(base)).count();
     for base in bases.drain(..below) {
         match shared.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX))) {
@@ -325,7 +325,7 @@ struct Recovery<'a> {
     unreadable: Option<UnreadableEnd>,
 }
 
-/// Where the scan met what cannot be read and may have been acknowledged.
+/// The position of unreadable bytes that may have been acknowledged.
 struct UnreadableEnd {
     segment_base: Offset,
     offset: Offset,
@@ -352,14 +352,14 @@ impl Recovery<'_> {
                 .is_ok_and(|metadata| metadata.len() == checkpoint.active_bytes)
     }
 
-    /// Checks every segment that may hold something unfinished; the offset after the last record kept, and the length
-    /// of the last segment.
+    /// Checks every segment that may hold unfinished bytes. Returns the offset after the last record kept, and the
+    /// length of the last segment.
     fn scan(&mut self, checkpoint: Option<Checkpoint>) -> io::Result<(Offset, u64)> {
         self.findings.scanned = true;
-        // Without a checkpoint only closed segments are known to be durable: the log rolls, syncs, goes on.
+        // Without a checkpoint only closed segments are known to be durable: the log syncs a segment after a roll.
         let durable = checkpoint.map_or(self.bases.last().copied().unwrap_or(Offset(0)), |it| it.durable);
         let first = if self.findings.meta_rebuilt {
-            // The epochs have to be collected from the batches, all of them.
+            // The epochs have to be collected from all batches.
             0
         } else {
             self.bases.partition_point(|base| *base <= durable).saturating_sub(1)
@@ -370,7 +370,7 @@ impl Recovery<'_> {
         let (mut open_end, mut active_bytes) = (false, 0);
         let mut at = first;
         while let Some(base) = self.bases.get(at).copied() {
-            // Up to here the checkpoint says what was synced, where it could.
+            // The checkpoint names the synced position, unless it was not known when the checkpoint was written.
             let sure = checkpoint.filter(|it| it.active_base == base && it.active_bytes != u64::MAX);
             let unsure_from = sure.map_or(0, |it| it.active_bytes);
             let found = self.scan_segment(base, durable, self.bases.get(at + 1).copied(), unsure_from)?;
@@ -384,7 +384,7 @@ impl Recovery<'_> {
             }
         }
         if !open_end {
-            // Nothing is appended behind damage: the log goes on in a segment of its own.
+            // No append goes behind damage: the log continues in a new segment.
             self.begin_segment(end)?;
             active_bytes = 0;
         }
@@ -406,8 +406,8 @@ impl Recovery<'_> {
         let interval_bytes = self.meta.options.index_interval_bytes;
         let epochs = &self.meta.epochs;
         if next_base.is_none() {
-            // A sync that failed before the crash leaves bytes in the memory of the system that no disk has, and another
-            // sync says nothing about them: what is believed here is read from the disk.
+            // After a failed fsync the page cache may hold bytes that never reach the disk, so recovery syncs, drops
+            // the cache and rereads.
             if self.last_run != LastRun::KilledAndSynced {
                 disk.sync_data(&file)?;
             }
@@ -416,7 +416,7 @@ impl Recovery<'_> {
         let bounds = Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes, salvages: true };
         let found = survey(disk, &file, bounds)?;
         if found.ending == Ending::Unreadable {
-            // Nothing of the file has been changed, and nothing will be.
+            // No byte of the file was changed, and none will be.
             let (offset, position) = (found.index.end_offset(), found.index.end_position());
             self.unreadable = Some(UnreadableEnd { segment_base: base, offset, position });
             return Err(io::Error::from_raw_os_error(libc::EIO));
@@ -428,8 +428,8 @@ impl Recovery<'_> {
             positions: range.positions.clone(),
         }));
         let (end, position) = (found.index.end_offset(), found.index.end_position());
-        // Zeros to the end of the file are reserved space and may stay; but if anything else follows, though it be behind
-        // zeros, it is of a time before this one and must not come back.
+        // Zeros up to the end of the file are reserved space and may stay. If other bytes follow, even behind zeros,
+        // they are older and must not come back.
         let torn = file_bytes > position && holds_bytes(disk, &file, position, file_bytes)?;
         if torn && !broken(Canary::KeepTornTail) {
             self.note_truncated(base, end, position, file_bytes - position);
@@ -446,10 +446,10 @@ impl Recovery<'_> {
         let active = self.bases.last() == Some(&base);
         let path = self.index_path(base);
         if active && index.end_position() < INDEX_WORTH_BYTES {
-            // A file of an earlier time could pass for the beginning of this index.
+            // An index file of an earlier time could pass for the beginning of this index.
             let removed = if path.exists() { self.shared.disk.remove_file(&path) } else { Ok(()) };
             match removed {
-                // Then the file says what is true.
+                // On a full disk the file gets the correct content instead.
                 Err(error) if is_full(&error) => {}
                 removed => return removed,
             }
@@ -457,10 +457,10 @@ impl Recovery<'_> {
         if fs::read(&path).is_ok_and(|stored| stored == index.encode()) {
             return Ok(());
         }
-        // The active segment had its index in memory only: making that again is no news.
+        // The index of the active segment was only in memory: rebuilding it is normal.
         self.findings.indexes_rebuilt += usize::from(!active);
         match write_index(&*self.shared.disk, &path, index) {
-            // Recovery must not need space: the index is made again when it is needed.
+            // Recovery must not need space: the index is rebuilt when it is needed.
             Err(error) if is_full(&error) => Ok(()),
             other => other,
         }
@@ -478,7 +478,7 @@ impl Recovery<'_> {
         cut.bytes += bytes;
     }
 
-    /// Removes the segments from index `from` on: the log ended before them.
+    /// Removes the segments from index `from` on, because the log ends before them.
     fn remove_behind(&mut self, from: usize, end: Offset) -> io::Result<()> {
         let behind = self.bases.split_off(from);
         let last = self.bases.last().copied().unwrap_or(end);
@@ -498,7 +498,7 @@ impl Recovery<'_> {
 
     fn begin_segment(&mut self, base: Offset) -> io::Result<()> {
         match self.shared.disk.create(&self.segment_path(base)) {
-            // It holds nothing yet: whoever appends makes it first.
+            // The segment is empty: the next append creates it first.
             Err(error) if is_full(&error) => self.deferred.segment = Some(base),
             created => {
                 created?;
@@ -509,7 +509,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Raises the epoch where records may be gone that somebody saw, so that clients which saw them find out.
+    /// Raises the epoch if records that consumers saw may be gone, so that those consumers notice.
     fn settle_epochs(&mut self, seen: &[(LeaderEpoch, Offset)], end: Offset) {
         if self.findings.meta_rebuilt {
             self.meta.epochs = EpochHistory::from_entries(seen.iter().copied());

@@ -1,5 +1,5 @@
-//! Walking a segment by `pread`: header by header for reads, every byte for recovery. A sector that cannot be read is an
-//! error here, never a signal.
+//! Walks a segment by `pread`: header by header for reads, every byte for recovery. An unreadable sector is an error
+//! here, never a signal.
 
 use std::fs::File;
 use std::io;
@@ -13,13 +13,13 @@ use crate::epochs::EpochHistory;
 use crate::index::{Index, Quarantine};
 use crate::{LeaderEpoch, Offset};
 
-/// Bytes of `header`'s batch, header included.
+/// The length of a batch, header included.
 pub(crate) fn batch_bytes(header: &BatchHeader) -> u64 {
     header.total_bytes() as u64
 }
 
-/// Reads headers at rising positions through a window: many small batches cost one system call together, large ones a
-/// read of their header alone.
+/// Reads headers at rising positions through a window: one system call covers many small batches; of large batches it
+/// reads only the headers.
 pub(crate) struct HeaderCursor<'a> {
     disk: &'a dyn Disk,
     file: &'a File,
@@ -35,7 +35,7 @@ impl<'a> HeaderCursor<'a> {
         Self { disk, file, window, start: 0, filled: 0, last: None }
     }
 
-    /// The header at `position`, if there is one whose batch ends at or before `limit`.
+    /// The header at `position`, if a batch starts there and ends at or before `limit`.
     pub(crate) fn header_at(&mut self, position: u64, limit: u64) -> io::Result<Option<BatchHeader>> {
         if position.saturating_add(BATCH_HEADER_BYTES as u64) > limit {
             return Ok(None);
@@ -57,23 +57,23 @@ impl<'a> HeaderCursor<'a> {
     }
 }
 
-/// What a survey of a segment is told beforehand.
+/// The known facts about a segment before a survey.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds<'a> {
-    /// Which epoch each batch was appended in: the one field that neither CRC nor contiguity vouches for. Empty if that
-    /// is not known.
+    /// The epoch of each batch: neither the CRC nor the sequence of offsets protects this field. Empty if the epochs
+    /// are not known.
     pub(crate) epochs: &'a EpochHistory,
     /// Offset of the first batch.
     pub(crate) base: Offset,
-    /// Below it nothing may be cut off: damage there is quarantined.
+    /// Below this offset nothing may be cut off: damage there is quarantined.
     pub(crate) durable: Offset,
-    /// Where the next segment begins, if that is known for certain.
+    /// The base offset of the next segment, if it is known for certain.
     pub(crate) next_base: Option<Offset>,
     /// Bytes of the file.
     pub(crate) file_bytes: u64,
     /// Distance of index entries.
     pub(crate) interval_bytes: u32,
-    /// Sectors that cannot be read are damage, and no error.
+    /// Treats unreadable sectors as damage instead of an error.
     pub(crate) salvages: bool,
 }
 
@@ -82,15 +82,15 @@ pub(crate) struct Bounds<'a> {
 pub(crate) enum Ending {
     /// At its known end, at the end of the file, or at an all-zero header.
     Clean,
-    /// At something above the durable offset that is no valid batch.
+    /// Above the durable offset, at bytes that are no valid batch.
     Torn,
     /// In damage that reaches up to the durable offset.
     Lost,
-    /// At sectors that cannot be read and may hold what was acknowledged: where the log ends is not known.
+    /// At unreadable sectors that may hold acknowledged records: the end of the log is not known.
     Unreadable,
 }
 
-/// What a survey found.
+/// The result of a survey.
 #[derive(Debug)]
 pub(crate) struct Survey {
     /// The index of all sound batches, and the damaged ranges between them.
@@ -108,7 +108,7 @@ pub(crate) fn survey(disk: &dyn Disk, file: &File, bounds: Bounds<'_>) -> io::Re
     extend(disk, file, bounds, Index::new(bounds.base, bounds.interval_bytes))
 }
 
-/// The same from the end of `index` on, which knows what lies before.
+/// Does the same from the end of `index` on; `index` covers the batches before.
 pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index: Index) -> io::Result<Survey> {
     let mut reader = Checker::new(disk, file, bounds.epochs, bounds.file_bytes);
     reader.salvages = bounds.salvages;
@@ -147,7 +147,7 @@ pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index
     Ok(Survey { index, ending, scanned_bytes: reader.read_bytes, epochs })
 }
 
-/// Checks batches from `start` on, until one ends at or behind `until`; where the last sound one ends.
+/// Checks batches from `start` on, until one ends at or behind `until`. Returns the end of the last sound batch.
 pub(crate) fn check_batches(
     disk: &dyn Disk,
     file: &File,
@@ -173,9 +173,9 @@ pub(crate) fn check_batches(
     Ok(position)
 }
 
-/// Whether any byte from `position` to the end of the file is not zero, or may not be.
+/// Whether any byte from `position` to the end of the file is not zero or cannot be read.
 pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
-    // Space that was reserved and never written needs no look.
+    // Reserved space that was never written is not read.
     let Some(mut at) = disk.next_data(file, position)? else { return Ok(false) };
     let mut buffer = vec![0; 64 << 10];
     while at < file_bytes {
@@ -186,7 +186,7 @@ pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_byte
         if read == 0 {
             break;
         }
-        // Without a way out in the middle it is done many bytes at a time.
+        // Without an early exit the compiler compares many bytes at a time.
         if buffer.get(..read).unwrap_or_default().iter().fold(0, |all, byte| all | byte) != 0 {
             return Ok(true);
         }
@@ -195,22 +195,22 @@ pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_byte
     Ok(false)
 }
 
-/// What stands at a position.
+/// The bytes at a position.
 pub(crate) enum Found {
     /// A batch whose CRC holds.
     Batch(BatchHeader),
     /// The end of the file, or zeros where a header would be.
     Nothing,
-    /// Something of which a part cannot be read: it may be a batch.
+    /// Unreadable bytes, at least in part: they may be a batch.
     Unreadable,
-    /// Anything else.
+    /// Any other bytes.
     Damage,
 }
 
 const WINDOW_BYTES: usize = 1 << 20;
 const FIRST_READ_BYTES: usize = 4 << 10;
 
-/// Reads a file front to back in large pieces and checks batches in them, however long they are, in bounded memory.
+/// Reads a file from front to back in large pieces and checks its batches of any length in bounded memory.
 pub(crate) struct Checker<'a> {
     disk: &'a dyn Disk,
     file: &'a File,
@@ -223,12 +223,12 @@ pub(crate) struct Checker<'a> {
     ahead: usize,
     read_bytes: u64,
     salvages: bool,
-    /// What could not be read, in the order in which it was met.
+    /// Unreadable ranges, in the order in which the checker met them.
     unreadable: Vec<Range<u64>>,
 }
 
 impl<'a> Checker<'a> {
-    /// A reader of a file of this length, whose batches are of these epochs.
+    /// A checker for a file of this length, whose batches are of these epochs.
     pub(crate) fn new(disk: &'a dyn Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
         let window = vec![0; (file_bytes as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES)];
         Self {
@@ -246,7 +246,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The bytes at `position`: at least `want` of them where the file and the window have them.
+    /// The bytes at `position`: at least `want` of them, if the file and the window have them.
     fn bytes_at(&mut self, position: u64, want: usize) -> io::Result<&[u8]> {
         let want = want.min(self.window.len());
         let inside = position >= self.start && position + want as u64 <= self.start + self.filled as u64;
@@ -278,12 +278,12 @@ impl<'a> Checker<'a> {
         Ok(self.window.get(from..self.filled).unwrap_or_default())
     }
 
-    /// Whether something between these positions was found not to be readable.
+    /// Whether a part of this range was unreadable.
     fn is_unreadable(&self, from: u64, to: u64) -> bool {
         self.unreadable.iter().any(|bad| bad.start < to && bad.end > from)
     }
 
-    /// What stands at `position`.
+    /// Checks the bytes at `position`.
     pub(crate) fn check(&mut self, position: u64) -> io::Result<Found> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let head = bytes.get(..BATCH_HEADER_BYTES.min(bytes.len())).unwrap_or_default();
@@ -334,9 +334,9 @@ impl<'a> Checker<'a> {
         Ok(digest.finalize() as u32 == header.crc)
     }
 
-    /// The first sound batch after the damage at `position` whose offset lies above `expected` and not above `limit`;
-    /// its offset and position. Its own length field is believed first: a record that happens to contain a batch must
-    /// not be taken for one.
+    /// The first sound batch behind the damage at `position` whose offset is above `expected` and not above `limit`:
+    /// its offset and position. The search first follows the length field of the damaged batch, because a record may
+    /// contain the bytes of a batch.
     pub(crate) fn resume(
         &mut self,
         position: u64,
@@ -377,7 +377,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Reads what can be read, page by page. The rest is filled with what no batch begins with, and noted.
+/// Reads page by page. Fills unreadable pages with a value that starts no batch, and records them.
 fn salvage(
     disk: &dyn Disk,
     file: &File,

@@ -1,4 +1,4 @@
-//! What all partitions of a log directory share: its health, its clean-shutdown marker, its reserve of disk space.
+//! The state that all partitions of a log directory share: its health, its clean-shutdown marker, its reserve of space.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::partition::PartitionLog;
 use crate::state_file::{StateFile, StateWriteError};
 use crate::stats::Counters;
 
-/// A log directory, seen from its partitions.
+/// The state of an open log directory, for its partitions.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) path: PathBuf,
@@ -26,16 +26,16 @@ pub(crate) struct Shared {
     pub(crate) commit: Arc<CommitQueue>,
     pub(crate) reserve: Reserve,
     pub(crate) counters: Counters,
-    /// How many segments may be open.
+    /// The budget of open segments.
     pub(crate) handles: Arc<Handles>,
     partitions: RwLock<HashMap<PartitionName, Arc<PartitionLog>>>,
-    /// Why nothing is written any more: set once, for ever.
+    /// Why the directory is offline; set once and never cleared.
     offline: OnceLock<String>,
     offline_listener: Arc<OfflineListener>,
-    /// The thread that tells who waits. Whoever meets a failure may hold what a listener wants to have.
+    /// The thread that calls the listeners. The thread that meets a failure may hold a lock that a listener needs.
     teller: OnceLock<mpsc::Sender<Telling>>,
     closed: AtomicBool,
-    /// The marker file is (or may be) there and has to go before the first append.
+    /// The marker file may exist and has to be removed before the first append.
     marked: AtomicBool,
     marking: Mutex<()>,
 }
@@ -68,7 +68,7 @@ impl Shared {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the directory is offline, if it is.
+    /// The reason why the directory is offline, if it is.
     pub(crate) fn offline_reason(&self) -> Option<&str> {
         self.offline.get().map(String::as_str)
     }
@@ -81,13 +81,13 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The disk failed: what a sync covered may or may not be on it, and asking again would answer "yes" either way. The
-    /// directory goes offline for ever, and everybody who waits is told.
+    /// Takes the directory offline because the disk failed: the bytes of a failed sync may be on the disk or not, and
+    /// another sync would report success in both cases. Calls the listeners.
     pub(crate) fn poison(&self, what: &str, error: &io::Error) {
         self.take_offline(&format!("{what} failed: {error}"));
     }
 
-    /// Ends all writing in the directory, for ever, and tells everybody who waits.
+    /// Ends all writing in the directory until the process ends, and calls the listeners.
     pub(crate) fn take_offline(&self, reason: &str) {
         if self.offline.set(reason.to_owned()).is_err() {
             return;
@@ -102,24 +102,24 @@ impl Shared {
             listener.tell();
         };
         match self.teller.get() {
-            // It ends only after this.
+            // The thread ends only after this.
             Some(teller) => drop(teller.send(Box::new(tell))),
-            // A stand-in of a directory: nobody listens yet.
+            // The directory could not be opened, so there are no listeners yet.
             None => tell(),
         }
     }
 
-    /// Starts the thread that tells who waits, before anything can fail. It ends with the directory.
+    /// Starts the thread that calls the listeners, before the first failure can happen. It ends with the directory.
     pub(crate) fn start_teller(&self) -> io::Result<()> {
         let (teller, tellings) = mpsc::channel::<Telling>();
         let tell = move || tellings.into_iter().for_each(|tell| tell());
         thread::Builder::new().name("ottla-offline".to_owned()).spawn(tell)?;
-        // A second one would be another start of the same directory.
+        // A second call would come from another start of the same directory.
         let _ = self.teller.set(teller);
         Ok(())
     }
 
-    /// Calls `listener` when the directory goes offline; at once when it is.
+    /// Calls `listener` when the directory goes offline, or at once if it is offline.
     pub(crate) fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
         self.offline_listener.listen(listener);
     }
@@ -135,7 +135,7 @@ impl Shared {
             return Ok(());
         }
         let _one = self.marking.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have failed at it meanwhile, and what failed once is not synced again.
+        // Another thread may have failed at it meanwhile, and a failed sync is never repeated.
         if let Some(reason) = self.offline_reason() {
             return Err(io::Error::other(reason.to_owned()));
         }
@@ -147,7 +147,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The clean-shutdown marker as a file.
+    /// The file of the clean-shutdown marker.
     pub(crate) fn marker(disk: &Arc<dyn Disk>, path: &Path) -> StateFile {
         StateFile::on(Arc::clone(disk), path.join(MARKER_FILE), MARKER_VERSION)
     }
@@ -160,8 +160,8 @@ impl Shared {
 
 type Telling = Box<dyn FnOnce() + Send>;
 
-/// Who is told, once, that a directory has gone offline. One lock over both facts: with an atomic for each, the listener and
-/// the failure could miss each other where memory is weakly ordered.
+/// The listener that is called once when the directory goes offline. One lock guards both fields: with two atomics, on
+/// weakly ordered memory, the listener and the failure could miss each other.
 #[derive(Default)]
 struct OfflineListener(Mutex<Listening>);
 
@@ -202,12 +202,12 @@ impl fmt::Debug for OfflineListener {
     }
 }
 
-/// Disk space that partitions have reserved beyond what they use, capped for all of them together.
+/// Disk space that partitions have reserved and do not use, with a limit for all of them together.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     used_bytes: AtomicU64,
     max_bytes: u64,
-    /// The file system cannot reserve at all.
+    /// The file system does not support reservations.
     unsupported: AtomicBool,
 }
 
@@ -216,7 +216,7 @@ impl Reserve {
         Self { used_bytes: AtomicU64::new(0), max_bytes, unsupported: AtomicBool::new(false) }
     }
 
-    /// Gives `returned` bytes back and takes up to `wanted`; says how many it got.
+    /// Returns `returned` bytes to the reserve and takes up to `wanted` from it; returns how many it got.
     pub(crate) fn trade(&self, returned: u64, wanted: u64) -> u64 {
         let wanted = if self.unsupported.load(Ordering::Relaxed) { 0 } else { wanted };
         let mut granted = 0;

@@ -1,4 +1,4 @@
-//! The way in: offsets and epoch are assigned in the caller's buffer, and one `pwritev` puts it at an exact place.
+//! Appends: assigns offsets and epoch in the caller's buffer, and writes the buffer to its position with one `pwritev`.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -16,46 +16,46 @@ use crate::scan::batch_bytes;
 use crate::segment::Segment;
 use crate::{LeaderEpoch, Offset};
 
-/// What an append did.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     /// Offset of the first record.
     pub base_offset: Offset,
     /// Offset of the last record.
     pub last_offset: Offset,
-    /// Offset after the last record: what the high watermark has to reach before an `acks=all` is due.
+    /// Offset after the last record: `acks=all` is due once the high watermark reaches it.
     pub end_offset: Offset,
-    /// The segment that took it.
+    /// Base offset of the segment that holds it.
     pub segment_base: Offset,
-    /// Where in that segment.
+    /// Its position in that segment.
     pub position: u64,
-    /// How many bytes.
+    /// Number of bytes.
     pub bytes: u64,
-    /// How many batches.
+    /// Number of batches.
     pub batches: u32,
 }
 
-/// The end of the log, as the append that holds the lock sees it.
+/// The active segment, as the append sees it that holds the lock.
 #[derive(Debug)]
 pub(super) struct Tail {
     /// The active segment; none before the first append after a start.
     active: Option<Arc<Segment>>,
-    /// Where the next batch goes.
+    /// The position of the next batch.
     position: u64,
-    /// How long the file is: up to here space is reserved.
+    /// The length of the file: space is reserved up to here.
     allocated_bytes: u64,
-    /// How much to reserve next time.
+    /// How much space to reserve next time.
     step_bytes: u64,
-    /// What this partition holds of the directory's reserve.
+    /// How much of the directory's reserve this partition uses.
     reserved_bytes: u64,
-    /// A failed write may have left bytes beyond the end: they go before anything else is written there.
+    /// A failed write may have left bytes above the end; the next append has to cut them off first.
     littered: bool,
-    /// The segment ends in damage: the log goes on in another one.
+    /// The segment ends in damage: the next append goes into a new segment.
     damaged: bool,
 }
 
 impl Tail {
-    /// The end of a log whose last segment is `position` bytes long.
+    /// The state for a log whose last segment has `position` bytes.
     pub(super) fn new(position: u64) -> Self {
         Self {
             active: None,
@@ -81,7 +81,7 @@ impl Tail {
         self.active.as_ref().is_some_and(|active| Arc::ptr_eq(active, segment))
     }
 
-    /// Lets go of the segment. What is reserved behind its end stays reserved.
+    /// Lets go of the segment. The space behind its end stays reserved.
     pub(super) fn close(&mut self) {
         self.active = None;
     }
@@ -90,7 +90,7 @@ impl Tail {
         std::mem::take(&mut self.reserved_bytes)
     }
 
-    /// The log goes on in `segment`, whose file is `allocated_bytes` long.
+    /// Goes on in `segment`, whose file has `allocated_bytes` bytes.
     fn resume(&mut self, segment: Arc<Segment>, allocated_bytes: u64) {
         self.position = segment.bytes();
         self.damaged = segment.index().ends_damaged();
@@ -100,7 +100,7 @@ impl Tail {
     }
 }
 
-/// What the batches of one append amount to.
+/// The totals of the batches of one append.
 struct Plan {
     next: Offset,
     bytes: u64,
@@ -108,26 +108,26 @@ struct Plan {
 }
 
 impl PartitionLog {
-    /// Appends one or more consecutive v2 batches whose CRCs the caller has checked: gives them offsets and the leader
-    /// epoch in place and writes them. On an error nothing was appended, though the buffer may have been changed.
+    /// Appends one or more consecutive v2 batches whose CRCs the caller has checked: sets their offsets and the leader
+    /// epoch in place and writes them. After an error nothing was appended, but the buffer may have changed.
     pub fn append(&self, batches: &mut [u8]) -> Result<Appended, AppendError> {
         self.append_gathered(&mut [batches])
     }
 
-    /// The same for batches that lie in several buffers: still one write. Each buffer holds whole batches; its own base
-    /// offset stands in its first eight bytes afterwards.
+    /// Does the same for batches in several buffers, still with one write. Each buffer holds whole batches. Afterwards
+    /// the first eight bytes of a buffer hold its base offset.
     pub fn append_gathered(&self, buffers: &mut [&mut [u8]]) -> Result<Appended, AppendError> {
         let (appended, durability) = {
             let mut tail = self.tail();
-            // Read while no change of it is possible: whoever changes it afterwards covers this append.
+            // Read under the lock: a thread that changes the durability later covers this append itself.
             (self.append_locked(&mut tail, buffers)?, self.durability())
         };
         self.announce(&appended, durability);
         Ok(appended)
     }
 
-    /// Shows what was appended while `durability` held, as far as that allows, and has it synced. Never more than that: what
-    /// was appended since may be under a stricter promise.
+    /// Makes the appended batches visible, as far as `durability` allows, and asks for a sync. It shows no later
+    /// batches, because they may have been appended under a stricter durability.
     fn announce(&self, appended: &Appended, durability: Durability) {
         if durability == Durability::PageCache || broken(Canary::EarlyWatermark) {
             self.raise_watermark(appended.end_offset);
@@ -144,8 +144,9 @@ impl PartitionLog {
         let position = tail.position;
         self.reserve_space(tail, &segment, position + plan.bytes);
         if let Err(error) = write(&segment, buffers, position) {
-            // The end has not moved. What the write left beyond it could pass for batches after a crash.
-            // A file that ends where the log ends has none, and a full disk must not cost a sync per attempt.
+            // The end has not moved. After a crash, recovery could take the bytes above it for batches, so the next
+            // append has to cut them off. If the file ends with the log there are none, and a full disk must not cost a
+            // sync per attempt.
             if broken(Canary::GiveUpWhenFull) {
                 self.shared.poison("an append", &error);
             }
@@ -167,7 +168,7 @@ impl PartitionLog {
         })
     }
 
-    /// What a failure amounts to: it may have taken the directory offline.
+    /// The error for a failed system call: offline if the failure took the directory offline.
     fn refused(&self, error: io::Error) -> AppendError {
         self.offline_reason().map_or_else(|| failure(error), |reason| AppendError::Offline { reason })
     }
@@ -185,7 +186,7 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// The segment that takes `plan`: the active one, opened, cleaned of litter, or rolled.
+    /// The segment that takes `plan`: the active one, after opening, cutting or rolling it where needed.
     fn writable_segment(&self, tail: &mut Tail, base: Offset, plan: &Plan) -> Result<Arc<Segment>, AppendError> {
         if plan.bytes > SEGMENT_MAX_BYTES {
             return Err(AppendError::TooLarge { bytes: plan.bytes, max: SEGMENT_MAX_BYTES });
@@ -220,8 +221,8 @@ impl PartitionLog {
         Ok(segment)
     }
 
-    /// Cuts off what a failed write left beyond the end, durably: a batch of it must not come back behind a later,
-    /// shorter one.
+    /// Cuts off the bytes that a failed write left above the end, durably: a batch in them must not come back behind a
+    /// later, shorter one.
     fn clear_litter(&self, tail: &mut Tail, segment: &Segment) -> Result<(), AppendError> {
         self.shared.disk.set_len(segment.file(), tail.position).map_err(|error| self.refused(error))?;
         tail.allocated_bytes = tail.position;
@@ -250,7 +251,7 @@ impl PartitionLog {
         Ok(segment)
     }
 
-    /// Starts the next segment, if the active one has records and begins and ends where the caller saw it.
+    /// Starts the next segment if the active one has records and has the start and end that the caller saw.
     pub(super) fn roll_active(&self, base: Offset, end: Offset) -> Result<bool, AppendError> {
         {
             let mut tail = self.tail();
@@ -272,19 +273,19 @@ impl PartitionLog {
         Ok(true)
     }
 
-    /// Address space for mapping a segment of this partition, whatever it grows to.
+    /// The address space for the mapping of a segment: enough for its whole life.
     pub(crate) fn map_bytes(&self) -> u64 {
         self.segment_bytes.load(Ordering::Acquire).min(SEGMENT_MAX_BYTES)
     }
 
-    /// Reserves space up to `need` and a step beyond. It is an optimisation: without it the write extends the file, and
-    /// the write is what reports a full disk.
+    /// Reserves space up to `need` and a step beyond. This is only an optimisation: without it the write extends the
+    /// file, and the write reports a full disk.
     fn reserve_space(&self, tail: &mut Tail, segment: &Segment, need: u64) {
         if need <= tail.allocated_bytes {
             return;
         }
         let room = self.map_bytes().saturating_sub(need);
-        // Not the first time: most small partitions never need a second.
+        // The first reservation is not filled: most small partitions never need a second one.
         let filled = tail.step_bytes > ALLOCATE_MIN_BYTES && self.fills_with_zeros();
         let step_bytes =
             if filled { tail.step_bytes.min(self.shared.options.zeroed_step_bytes) } else { tail.step_bytes };
@@ -292,7 +293,7 @@ impl PartitionLog {
         while slack >= ALLOCATE_MIN_BYTES.min(room) && slack > 0 {
             let from = tail.allocated_bytes;
             let reserved = if filled {
-                // The append itself needs no zeros under it.
+                // The append writes the bytes below `need` itself.
                 let from = from.max(need);
                 self.shared.disk.fill(segment.file(), from, need + slack - from)
             } else {
@@ -309,7 +310,7 @@ impl PartitionLog {
                     self.shared.reserve.note_unsupported();
                     break;
                 }
-                // The disk is short: ask for less.
+                // The disk has not enough space: ask for less.
                 Err(_) => {
                     let less = slack / 2;
                     self.shared.reserve.trade(slack - less, 0);
@@ -320,7 +321,7 @@ impl PartitionLog {
         self.shared.reserve.trade(slack, 0);
     }
 
-    /// Whether space is filled with zeros beforehand: worth it where syncs are many and small.
+    /// Whether to fill reserved space with zeros: worth it where syncs are many and small.
     fn fills_with_zeros(&self) -> bool {
         self.durability() == Durability::Fsync
             && self.recent_flush_bytes.load(Ordering::Relaxed) < self.shared.options.zeroed_step_bytes / 8
@@ -338,21 +339,21 @@ impl PartitionLog {
         }
     }
 
-    /// Asks for a flush that nobody waits for.
+    /// Asks for a flush and does not wait for it.
     pub(crate) fn flush_soon(&self) {
         if let Some(me) = self.me.upgrade() {
             self.shared.commit.submit(&me);
         }
     }
 
-    /// Whether the last roll still waits for the flusher.
+    /// Whether the segment before the active one still waits for the flusher.
     pub(super) fn has_unsettled(&self) -> bool {
         let slots = self.slots();
         let before_last = slots.len().checked_sub(2).and_then(|at| slots.get(at));
         before_last.and_then(|slot| slot.opened()).is_some_and(|segment| !segment.is_settled())
     }
 
-    /// Cuts off the reserved space of the active segment: at shutdown, when no append can come any more.
+    /// Cuts off the reserved space of the active segment. Called at shutdown, after the last append.
     pub(super) fn trim_active(&self) -> io::Result<Option<Arc<Segment>>> {
         let mut tail = self.tail();
         let Some(segment) = tail.active.clone() else { return Ok(None) };
@@ -365,7 +366,7 @@ impl PartitionLog {
     }
 }
 
-/// Gives every batch its offset and epoch.
+/// Sets offset and epoch of every batch.
 fn assign(buffers: &mut [&mut [u8]], base: Offset, epoch: LeaderEpoch) -> Result<Plan, AppendError> {
     let mut plan = Plan { next: base, bytes: 0, batches: 0 };
     for buffer in buffers.iter_mut() {
@@ -403,8 +404,8 @@ fn write(segment: &Segment, buffers: &[&mut [u8]], position: u64) -> io::Result<
     }
 }
 
-/// Enters the batches just written into the segment's index and makes them visible, in one step: whoever holds the index
-/// sees as many batches in it as the segment has published.
+/// Adds the new batches to the segment's index and makes them visible in one step: a thread that holds the index sees
+/// exactly the batches that the segment has published.
 fn publish(segment: &Segment, buffers: &[&mut [u8]], mut position: u64) {
     let mut index = segment.index_mut();
     for buffer in buffers {
@@ -437,7 +438,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
         let (disk, _log, partition) = start(directory.path(), lax);
-        // Its thread is held up between the append and what follows from it.
+        // The appending thread stops between the append and the announcement.
         let (first, durability) = {
             let mut tail = partition.tail();
             let mut bytes = batch(1, 10);

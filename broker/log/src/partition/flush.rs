@@ -1,4 +1,5 @@
-//! Making appended bytes durable, and what follows from it: the durable offset, sealed segments, the checkpoint.
+//! Flush: makes appended bytes durable, then moves the durable offset, finishes sealed segments and writes the
+//! checkpoint.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,13 +15,13 @@ use crate::format::INDEX_WORTH_BYTES;
 use crate::options::Durability;
 use crate::segment::Segment;
 
-/// What the flush that holds the lock knows.
+/// The state that the running flush holds.
 #[derive(Debug)]
 pub(super) struct Flushed {
     checkpoint: CheckpointFile,
-    /// What the checkpoint file says.
+    /// The content of the checkpoint file.
     persisted: Option<Checkpoint>,
-    /// Bytes made durable since it says so.
+    /// Bytes made durable since the last checkpoint.
     since_bytes: u64,
 }
 
@@ -31,11 +32,11 @@ impl Flushed {
 }
 
 impl PartitionLog {
-    /// Makes everything appended before the call durable, in the calling thread, and says how far.
+    /// Makes everything durable that was appended before the call, in the calling thread. Returns the durable offset.
     pub fn flush(&self) -> Result<Offset, FlushError> {
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_online()?;
-        // The end comes first: a segment that holds an offset below it is in the list by then.
+        // The end is read first: a segment with an offset below it is in the list by then.
         let end = self.end_offset();
         let reached = self.checkpoint_at(end, self.log_start_offset());
         let appended = self.appended_bytes.load(Ordering::Acquire);
@@ -45,7 +46,7 @@ impl PartitionLog {
         }
         let overdue = self.checkpoint_due.swap(false, Ordering::AcqRel);
         let unsettled = self.unsettled();
-        // Asked before the sync: a segment that is sealed only now may have taken an append that the sync missed.
+        // Read before the sync: a segment that is sealed later may have taken an append that the sync did not cover.
         let sealed: Vec<bool> = unsettled.iter().map(|segment| segment.is_sealed()).collect();
         for segment in &unsettled {
             self.sync_segment(segment)?;
@@ -65,7 +66,7 @@ impl PartitionLog {
             due = true;
         }
         if due {
-            // The log may start later by now, and nowhere may a checkpoint fall behind the one before.
+            // The log start may have moved, and a checkpoint must not go back.
             let reached = Checkpoint { log_start: self.log_start_offset(), ..reached };
             self.write_checkpoint(&mut flushed, reached)?;
         }
@@ -101,14 +102,14 @@ impl PartitionLog {
             }
             Ok(())
         });
-        // A deletion waits for the flush that runs, and may still fail: then the partition is there with all it promised.
+        // A deletion waits for the running flush and may fail: then the partition goes on and needs all its promises.
         synced.or_else(|error| {
             self.shared.poison("fdatasync of a segment", &error);
             self.check_online()
         })
     }
 
-    /// Trims a sealed segment and writes its index file. Both can be done again at the next start.
+    /// Trims a sealed segment and writes its index file. The next start can do both again.
     fn settle(&self, segment: &Segment) {
         let bytes = segment.bytes();
         let trimmed = segment.file().metadata().and_then(|metadata| {
@@ -126,7 +127,8 @@ impl PartitionLog {
         segment.settle();
     }
 
-    /// Persists the durable offset. The sync that makes it true lies behind; this one may fail only by poisoning.
+    /// Persists the durable offset, after the sync that makes it true. An error here means that the directory is
+    /// offline.
     fn write_checkpoint(&self, flushed: &mut Flushed, checkpoint: Checkpoint) -> Result<(), FlushError> {
         match flushed.checkpoint.write(checkpoint) {
             Ok(unsynced) => {
@@ -136,8 +138,8 @@ impl PartitionLog {
                 flushed.persisted = Some(checkpoint);
                 flushed.since_bytes = 0;
             }
-            // The older checkpoint is still true. The next flush tries again: the further it lags behind, the more would be
-            // cut off at a bad batch after a crash.
+            // The older checkpoint is still true. The next flush tries again: if the checkpoint lags behind, recovery
+            // after a crash would cut off more at a bad batch.
             Err(error) => {
                 tracing::warn!(partition = %self.name, %error, "checkpoint not written");
                 self.checkpoint_due.store(true, Ordering::Release);
@@ -146,9 +148,9 @@ impl PartitionLog {
         self.check_online()
     }
 
-    /// Persists the durable offset behind damage that ends at `behind`: a start after a crash must quarantine it, and not
-    /// take it for the end. Never waits for a flush, which may have called the listener that came upon the damage; then the
-    /// flusher does it.
+    /// Writes a checkpoint behind damage that ends at `behind`, so that recovery after a crash quarantines it and does
+    /// not take it for the end. This never waits for a flush, because the flush may have called the listener that found
+    /// the damage; in that case the flusher writes the checkpoint.
     pub(super) fn secure_damage(&self, behind: Offset) {
         if self.is_offline() || self.is_deleted() {
             return;
@@ -157,7 +159,7 @@ impl PartitionLog {
         if flushed.persisted.is_some_and(|persisted| persisted.durable >= behind) {
             return;
         }
-        // What is damaged before it is durable is no more than the end.
+        // Damage above the durable offset is only the end of the log.
         if self.durable_offset() < behind || self.persist(&mut flushed, self.log_start_offset()).is_err() {
             drop(flushed);
             self.secure_damage_soon();
@@ -169,7 +171,7 @@ impl PartitionLog {
         self.flush_soon();
     }
 
-    /// Persists `log_start` together with the durable offset, before it is shown to anybody.
+    /// Persists `log_start` together with the durable offset, before readers see the new log start.
     pub(super) fn persist(&self, flushed: &mut Flushed, log_start: Offset) -> io::Result<()> {
         let checkpoint = self.checkpoint_at(self.durable_offset(), log_start);
         let unsynced = flushed.checkpoint.write(checkpoint)?;
@@ -180,28 +182,28 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// What a checkpoint says once everything below `durable` is synced. Asked before the sync, while that is still the
-    /// end of the log: later the segment has grown, or another one has begun.
+    /// The checkpoint for `durable`. Called before the sync, while `durable` is still the end of the log: later the
+    /// segment has grown, or there is a new one.
     fn checkpoint_at(&self, durable: Offset, log_start: Offset) -> Checkpoint {
         let slots = self.slots();
         let last = slots.last();
         let active_base = last.map_or(Offset(0), |slot| slot.base());
         let active_bytes = last.and_then(|slot| slot.opened()).map_or(u64::MAX, |segment| {
             let index = segment.index();
-            // Appends go on meanwhile: the position is stated only where it is that of `durable`.
+            // Appends go on during this call: the position is valid only if it is the one of `durable`.
             if index.end_offset() == durable { index.end_position() } else { u64::MAX }
         });
         Checkpoint { durable, log_start, active_base, active_bytes }
     }
 
-    /// Leaves the partition so that the next start needs no scan: flushed, trimmed, indexed, checkpointed. Returns the
-    /// files that still have to be synced. Called when no append can come any more.
+    /// Prepares the partition for a start without a scan: flushed, trimmed, indexed, checkpointed. Returns the files
+    /// that the caller has to sync. Called after the last append.
     pub(crate) fn finish(&self) -> io::Result<Vec<PathBuf>> {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);
-        // An append that began before the log was closed ends first.
+        // Waits for an append that began before the log was closed.
         drop(self.tail());
-        // What cannot be written must not keep from being synced what is. The next start believes what it finds: where
-        // that lacks something there must not be a marker.
+        // A failed deferred write must not keep the other bytes from being synced. It has to prevent the marker,
+        // though: with a marker, the next start would trust files that are incomplete.
         let settled = self.write_deferred();
         self.flush().map_err(offline)?;
         settled?;
@@ -214,7 +216,7 @@ impl PartitionLog {
             }
             unsynced.push(self.segment_path(segment.base_offset()));
         } else {
-            // Nothing was appended since the start or since it was closed; there may be reserved space.
+            // The active segment is not open, but its file may have reserved space.
             let active_bytes = self.tail().position();
             checkpoint.active_bytes = active_bytes;
             let path = self.segment_path(checkpoint.active_base);

@@ -1,13 +1,13 @@
-//! One partition: its segments, its offsets, and who wants to know when they move.
+//! One partition: its segments, its offsets, and the listeners of its high watermark.
 //!
-//! - `append` assigns offsets and writes, under the partition's lock
+//! - `append` assigns offsets and writes, under the append lock
 //! - `flush` makes appended bytes durable and moves the durable offset
-//! - `check` looks at what is read for the first time
+//! - `check` checks bytes at their first read
 //! - `locate` finds the bytes of an offset, `timestamp` the offset of a time
-//! - `replace` takes segments out of the log and puts one in the place of several
-//! - `retain` says which segments are old enough to go
-//! - `slot` opens segments when they are needed and closes them for others
-//! - `deferred` is what a start on a full disk could not write
+//! - `replace` removes segments and replaces several by one
+//! - `retain` decides which segments are old enough to be removed
+//! - `slot` opens segments when they are needed and closes them when the budget is used up
+//! - `deferred` holds the writes that startup could not do on a full disk
 //! - `meta` is `partition.meta`
 
 mod append;
@@ -58,25 +58,25 @@ type Listener = Box<dyn Fn(Offset) + Send + Sync>;
 /// The log of one partition. All methods may be called from any thread; none of them waits for a sync except
 /// [`flush`](Self::flush) and [`set_options`](Self::set_options).
 pub struct PartitionLog {
-    /// For handing itself to the flusher.
+    /// For handing the partition to the flusher.
     me: Weak<PartitionLog>,
     shared: Arc<Shared>,
     directory: PathBuf,
     name: PartitionName,
-    /// What `partition.meta` says. Whoever reads it never waits for a disk.
+    /// The content of `partition.meta`. A reader never waits for a disk.
     meta: RwLock<Arc<Meta>>,
-    /// Held while the settings change, before any other lock.
+    /// Held during a change of the settings; taken before all other locks.
     altering: Mutex<()>,
     /// Held while `partition.meta` is rewritten.
     rewriting: Mutex<()>,
-    /// Why the start could not bring it back: nothing of it is read or written.
+    /// Why recovery failed: then the log reads and writes nothing of the partition.
     unreadable: Option<String>,
     page_cache: AtomicBool,
     segment_bytes: AtomicU64,
     leader_epoch: AtomicI32,
     /// All segments by base offset; the last one is the active one.
     slots: RwLock<Vec<Arc<Slot>>>,
-    /// Held by the append that writes.
+    /// The append lock: held by the append that writes.
     tail: Mutex<Tail>,
     log_start: AtomicI64,
     /// Offset after the last record written.
@@ -87,30 +87,30 @@ pub struct PartitionLog {
     high_watermark: AtomicI64,
     appended_bytes: AtomicU64,
     flushed_bytes: AtomicU64,
-    /// What the last flush covered.
+    /// Bytes that the last flush covered.
     recent_flush_bytes: AtomicU64,
     ticket: FlushTicket,
-    /// The checkpoint has to be written by the next flush, whether there is something to sync or not.
+    /// The next flush has to write the checkpoint, even if there is nothing to sync.
     checkpoint_due: AtomicBool,
-    /// Held while segments are removed or replaced, and by a deletion.
+    /// The maintenance lock: held while segments are removed or replaced; a deletion waits for it.
     upkeep: Mutex<Upkeep>,
-    /// Damaged ranges found since the start, by the base of their segment.
+    /// Damaged ranges that are known, by the base offset of their segment.
     damage: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
-    /// Segments whose disk failed under a reader not long ago.
+    /// Segments whose disk failed during a read a short time ago.
     failures: Mutex<Vec<ReadFailure>>,
-    /// Held by the flush that runs, and by a deletion.
+    /// The flush lock: held by the running flush; a deletion waits for it.
     flushed: Mutex<Flushed>,
     listeners: RwLock<Vec<Listener>>,
-    /// The watermark that listeners were told last; held while they are called, so that they see it rise only.
+    /// The watermark that listeners got last. Held while they are called, so that they see it rise only.
     told: Mutex<i64>,
     deleted: AtomicBool,
-    /// What the start had no space to write.
+    /// Writes that startup could not do on a full disk.
     deferred: Deferred,
-    /// How far the partition is compacted; held while it is.
+    /// How far the partition is compacted. Held by the running compaction.
     clean: Mutex<CleanState>,
 }
 
-/// A partition as recovery or creation found it.
+/// A partition as recovery or creation hands it over.
 pub(crate) struct Opened {
     pub(crate) directory: PathBuf,
     pub(crate) meta: Meta,
@@ -120,16 +120,16 @@ pub(crate) struct Opened {
     /// Length of the last segment.
     pub(crate) active_bytes: u64,
     pub(crate) checkpoint: CheckpointFile,
-    /// What the checkpoint says already, if it is still true.
+    /// The content of the checkpoint, if it is still true.
     pub(crate) persisted: Option<Checkpoint>,
-    /// Why it cannot be used, where that is so.
+    /// Why recovery failed, if it did.
     pub(crate) unreadable: Option<String>,
-    /// What the start could not finish on a full disk.
+    /// Removals and replacements that startup could not finish on a full disk.
     pub(crate) leftovers: Leftovers,
 }
 
 impl Opened {
-    /// A partition of which nothing is known but that it is, or may be, there.
+    /// A partition of which only the name is known.
     pub(crate) fn empty(directory: PathBuf, meta: Meta, checkpoint: CheckpointFile) -> Self {
         Self {
             directory,
@@ -186,8 +186,8 @@ impl PartitionLog {
         })
     }
 
-    /// A small file of the partition's own, beside its segments: it goes when the partition goes, and a failed sync of it
-    /// takes the log directory offline.
+    /// A small file beside the segments of the partition. A deletion of the partition removes it, and a failed sync of
+    /// it takes the log directory offline.
     pub fn state_file(&self, file_name: &str, version: u32) -> StateFile {
         StateFile::on(Arc::clone(&self.shared.disk), self.directory.join(file_name), version)
     }
@@ -197,17 +197,17 @@ impl PartitionLog {
         &self.name
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The topic it belongs to; nil where `partition.meta` had to be made again.
+    /// The topic it belongs to; nil if `partition.meta` had to be rebuilt.
     pub fn topic_id(&self) -> Uuid {
         self.meta().topic_id
     }
 
-    /// How it is configured.
+    /// Its settings.
     pub fn options(&self) -> PartitionOptions {
         self.meta().options
     }
@@ -252,18 +252,18 @@ impl PartitionLog {
         self.meta().epochs.epoch_of(offset)
     }
 
-    /// Whether it is offline, alone or with its log directory: nothing is written any more, and the high watermark stands
-    /// still.
+    /// Whether it is offline, alone or with its log directory: nothing is written any more, and the high watermark does
+    /// not move.
     pub fn is_offline(&self) -> bool {
         self.unreadable.is_some() || self.shared.offline_reason().is_some()
     }
 
-    /// Why it is offline, if it is.
+    /// The reason why it is offline, if it is.
     pub fn offline_reason(&self) -> Option<String> {
         self.unreadable.clone().or_else(|| self.shared.offline_reason().map(str::to_owned))
     }
 
-    /// Whether the start could not bring it back.
+    /// Whether recovery failed.
     pub(crate) fn is_unreadable(&self) -> bool {
         self.unreadable.is_some()
     }
@@ -273,15 +273,15 @@ impl PartitionLog {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// Calls `listener` with the new high watermark whenever it has moved, in rising order, one call at a time, from the
-    /// thread that moved it; and once more when the log directory goes offline or the partition is deleted. It must be
-    /// quick and must not append to this partition or flush it.
+    /// Calls `listener` with the new high watermark whenever it has moved, in rising order, one call at a time, in the
+    /// thread that moved it. Calls it once more when the log directory goes offline or the partition is deleted. The
+    /// listener must be fast, and must not append to this partition or flush it.
     pub fn on_advance(&self, listener: Listener) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
-    /// Changes the configuration, durably. A partition that becomes stricter is synced first, so that everything
-    /// visible is durable when this returns.
+    /// Changes the settings, durably. If the partition becomes an fsync partition, everything visible is durable when
+    /// this returns.
     pub fn set_options(&self, options: PartitionOptions) -> Result<(), AlterError> {
         let _one = self.altering.lock().unwrap_or_else(PoisonError::into_inner);
         if options.durability == Durability::Fsync && self.durability() == Durability::PageCache {
@@ -294,8 +294,8 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// The stricter promise is kept from the first moment on and written down once it is true of everything visible. Should
-    /// a crash come before, the start finds the laxer one, and raises the epoch.
+    /// Appends follow the stricter durability at once; `partition.meta` follows when it is true for everything visible.
+    /// After a crash in between, recovery finds a page-cache partition and raises the epoch.
     fn become_strict(&self, options: PartitionOptions) -> Result<(), AlterError> {
         self.set_durability(Durability::Fsync);
         let flushed = self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason });
@@ -306,8 +306,8 @@ impl PartitionLog {
         written
     }
 
-    /// When an append becomes visible, from the next one on. Those that ended before have shown themselves, or are covered
-    /// by every flush that begins later.
+    /// Sets the durability of the next append and all later ones. Appends that ended before have made themselves
+    /// visible, or a flush that begins later covers them.
     fn set_durability(&self, durability: Durability) {
         let end = {
             let _no_append = self.tail();
@@ -319,11 +319,11 @@ impl PartitionLog {
         }
     }
 
-    /// Gives a partition whose `partition.meta` was lost its topic again. On a full disk that is written down before the
-    /// first append.
+    /// Gives the topic id back to a partition whose `partition.meta` was lost. On a full disk, the write is deferred to
+    /// the next append.
     pub fn set_topic_id(&self, topic_id: Uuid) -> Result<(), AlterError> {
         if self.is_unreadable() {
-            // Its own file may say so, and is left alone.
+            // Its own file may hold the id, and stays as it is.
             self.publish_meta(Meta { topic_id, ..Meta::clone(&self.meta()) });
             return Ok(());
         }
@@ -361,11 +361,11 @@ impl PartitionLog {
         StateFile::on(shared.disk.clone(), directory.join(META_FILE), META_VERSION)
     }
 
-    /// Moves the high watermark up to `to`, if it is not there yet, and tells the listeners.
+    /// Moves the high watermark up to `to`, if it is lower, and calls the listeners.
     fn raise_watermark(&self, to: Offset) {
         if self.high_watermark.fetch_max(to.0, Ordering::AcqRel) < to.0 {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            // Another thread may have told a later one while this one waited.
+            // Another thread may have announced a later watermark while this one waited.
             let now = self.high_watermark.load(Ordering::Acquire);
             if now > *told {
                 *told = now;
@@ -374,7 +374,7 @@ impl PartitionLog {
         }
     }
 
-    /// Tells the listeners that something happened which is no move of the watermark: they look.
+    /// Calls the listeners for an event that does not move the watermark; the listeners look for the event themselves.
     pub(crate) fn tell_listeners(&self) {
         let _one_at_a_time = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         self.call_listeners(self.high_watermark.load(Ordering::Acquire));
@@ -386,8 +386,8 @@ impl PartitionLog {
         }
     }
 
-    /// Nothing writes into the directory any more when this returns, and nothing will: another partition may get its
-    /// name.
+    /// Starts a deletion. When this returns, no thread writes into the directory any more: another partition may get
+    /// the same name.
     pub(crate) fn retire(&self) {
         self.deleted.store(true, Ordering::Release);
         drop(self.upkeep());
@@ -400,16 +400,17 @@ impl PartitionLog {
     /// Undoes [`retire`](Self::retire).
     pub(crate) fn unretire(&self) {
         self.deleted.store(false, Ordering::Release);
-        // Whatever asked for a flush meanwhile found a partition that needs none.
+        // A flush that was asked for meanwhile found a deleted partition and did nothing.
         self.flush_soon();
     }
 
-    /// A listener panicked, or the log did: what became of the flush is unknown, and waiting for it would be for ever.
+    /// Handles a panic in a listener or in the log: the result of the flush is unknown, and waiting for it would never
+    /// end.
     pub(crate) fn flusher_panicked(&self) {
         self.shared.poison("a flush", &std::io::Error::other("panic in the flusher or a listener"));
     }
 
-    /// Lets go of whoever listens, and of what they hold.
+    /// Drops the listeners and everything they hold.
     pub(crate) fn forget_listeners(&self) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).clear();
     }

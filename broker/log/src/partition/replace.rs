@@ -1,19 +1,18 @@
-//! Taking segments out of the log and putting one in the place of several, so that a crash leaves the log before or the
-//! log after.
+//! Removes segments, and replaces several segments by one, so that a crash leaves either the old state or the new one.
 //!
 //! ```text
-//! removal      the new log start is durable in the checkpoint → files go → directory synced
-//!              a start removes what lies wholly below the log start
-//! replacement  <start>-<end>.swap appears by rename → directory synced: this decides
-//!              → replaced files go → directory synced → .swap takes the name of the first → directory synced
-//!              a start that finds a .swap goes on from there
+//! removal      the new log start is durable in the checkpoint → files are removed → directory synced
+//!              startup removes segments that are completely below the log start
+//! replacement  <start>-<end>.swap appears by rename → directory synced: from here on the replacement counts
+//!              → replaced files are removed → directory synced → .swap is renamed to the name of the first → directory synced
+//!              startup finishes the replacement of a .swap that it finds
 //! ```
 //!
-//! Readers that hold a segment keep it; who wants to open one that is gone looks at the list again. Never touches the
-//! segment that takes appends, nor one that is not settled.
+//! Readers can finish with a segment that they hold. A reader that wants to open a removed segment looks into the list
+//! again. This module touches neither the active segment nor one that is not settled.
 //!
-//! Some file systems need space to remove or rename a file. What a full disk interrupts counts all the same, readers find
-//! the new segment under the name of its `.swap`, and the next one who removes or replaces anything goes on with it.
+//! Some file systems need space to remove or rename a file. A replacement that a full disk interrupts counts all the
+//! same: readers use the `.swap` file, and the next removal or replacement finishes it.
 
 use std::io;
 use std::ops::Range;
@@ -26,27 +25,27 @@ use crate::Offset;
 use crate::format::swap_file_name;
 use crate::state_file::is_full;
 
-/// A replacement that is decided and not finished.
+/// A replacement that counts and is not finished.
 #[derive(Clone, Debug)]
 pub(crate) struct Replacement {
-    /// Where the file of the new segment is until it takes the name of the first one.
+    /// The file of the new segment, until it is renamed to the name of the first segment.
     pub(crate) swap: PathBuf,
     /// First offset of the new segment.
     pub(crate) start: Offset,
-    /// The segments it replaces, by their first offsets.
+    /// The segments that it replaces, by their first offsets.
     pub(crate) replaced: Vec<Offset>,
 }
 
-/// What a full disk did not let be finished.
+/// Removals and replacements that a full disk interrupted.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
-    /// Segments of which the log knows nothing any more, by their first offsets.
+    /// Segments that are not in the log any more and whose files are, by their first offsets.
     pub(crate) removed: Vec<Offset>,
     pub(crate) replacements: Vec<Replacement>,
 }
 
 impl Leftovers {
-    /// The slot of a segment of the log.
+    /// The slot of the segment at `base`.
     pub(super) fn slot(&self, base: Offset) -> Slot {
         match self.replacements.iter().find(|replacement| replacement.start == base) {
             Some(replacement) => Slot::unplaced(base, replacement.swap.clone()),
@@ -55,7 +54,7 @@ impl Leftovers {
     }
 }
 
-/// The right to remove and replace segments, and what is left to do.
+/// The right to remove and replace segments, and the unfinished work.
 #[derive(Debug)]
 pub(super) struct Upkeep(Leftovers);
 
@@ -79,15 +78,15 @@ impl PartitionLog {
         !self.upkeep().is_done()
     }
 
-    /// Moves the log start up to `to`, durably: nothing below it is readable from then on, after a crash neither. Not
-    /// above the durable offset. Returns where the log starts.
+    /// Moves the log start up to `to`, at most to the durable offset, durably: from then on offsets below it cannot be
+    /// read, after a crash neither. Returns the log start.
     pub(super) fn raise_log_start(&self, to: Offset) -> io::Result<Offset> {
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_changeable()?;
         let to = to.min(self.durable_offset());
         if to > self.log_start_offset() {
-            // Into both slots of the checkpoint: should the newer one be damaged later, the older one must not bring back
-            // a start whose records are gone.
+            // Writes both slots of the checkpoint: if the newer one is damaged later, the older one must not bring back
+            // a log start whose records are gone.
             self.persist(&mut flushed, to)?;
             self.persist(&mut flushed, to)?;
             self.log_start.fetch_max(to.0, Ordering::AcqRel);
@@ -95,8 +94,9 @@ impl PartitionLog {
         Ok(self.log_start_offset())
     }
 
-    /// Removes the segments that lie wholly below the log start, and what is left of earlier removals and replacements; how
-    /// many went. One that is being written, synced or put in its place stays for the next time, with all behind it.
+    /// Removes the segments that are completely below the log start, and finishes earlier removals and replacements.
+    /// Returns how many it removed. If a segment is being written, synced or replaced, it and all later ones stay until
+    /// the next call.
     pub(super) fn remove_slots_below_start(&self) -> io::Result<usize> {
         let mut upkeep = self.upkeep();
         self.check_changeable()?;
@@ -113,7 +113,7 @@ impl PartitionLog {
         }
         let before = upkeep.0.removed.len();
         let mut refused = None;
-        // One that cannot go keeps no other one.
+        // A segment that cannot be removed must not keep the others from being removed.
         upkeep.0.removed.retain(|base| match self.remove_files(*base) {
             Ok(()) => false,
             Err(error) => {
@@ -129,10 +129,10 @@ impl PartitionLog {
         refused.map_or(Ok(before - upkeep.0.removed.len()), Err)
     }
 
-    /// Puts the file `staged`, which is durable and lies in the partition's directory, in the place of the segments from
-    /// the one that starts at `run.start` up to the one that starts at `run.end`. On an error before the decision the log
-    /// is as it was and `staged` may still be there; behind it, the log directory goes offline and the next start
-    /// completes the replacement. A full disk behind the decision is no error: the replacement counts.
+    /// Replaces the segments from the one that starts at `run.start` up to the one that starts at `run.end` by the file
+    /// `staged`. That file is durable and in the partition's directory. If this fails before the replacement counts,
+    /// the log is unchanged and `staged` may still exist. After that point, an error takes the log directory offline
+    /// and the next start finishes the replacement; a full disk is no error then, because the replacement counts.
     pub(crate) fn replace_slots(&self, run: Range<Offset>, staged: &Path) -> io::Result<()> {
         let mut upkeep = self.upkeep();
         self.check_changeable()?;
@@ -156,7 +156,7 @@ impl PartitionLog {
         }
     }
 
-    /// Finishes what replacements are decided, in their order.
+    /// Finishes the replacements that count already, in their order.
     fn finish_replacements(&self, upkeep: &mut Upkeep) -> io::Result<()> {
         while let Some(replacement) = upkeep.0.replacements.first() {
             self.place(replacement)?;
@@ -174,10 +174,10 @@ impl PartitionLog {
             }
         }
         self.shared.sync_dir(&self.directory)?;
-        // Until its file has its name it is not at rest, and stays in the list.
+        // Until the file is renamed, the slot is not at rest and stays in the list.
         let slot = self.slot_of(*start).map(|(slot, _)| slot).filter(|slot| slot.base() == *start);
         {
-            // Whoever wants to open it knows where its file is before or after.
+            // A thread that opens the segment must see the file under its old or its new name.
             let _opening = slot.as_ref().map(|slot| slot.hold());
             disk.rename(swap, &self.segment_path(*start))?;
             if let Some(slot) = &slot {
@@ -187,7 +187,7 @@ impl PartitionLog {
         self.shared.sync_dir(&self.directory)
     }
 
-    /// The first offsets of the segments of a run, if it begins and ends where segments do and nothing is left to do for
+    /// The first offsets of the segments in a run, if segments begin at its start and its end and no work is left for
     /// any of them.
     fn slots_at_rest(&self, run: &Range<Offset>) -> io::Result<Vec<Offset>> {
         let slots = self.slots();
@@ -210,7 +210,7 @@ impl PartitionLog {
         self.shared.disk.remove_file(&self.segment_path(base))
     }
 
-    /// Whether files of the partition may be changed at all.
+    /// Whether files of the partition may be changed.
     fn check_changeable(&self) -> io::Result<()> {
         if let Some(reason) = self.offline_reason() {
             return Err(io::Error::other(reason));
@@ -284,7 +284,8 @@ mod tests {
         held.segment.read_exact_at(held.position, &mut bytes).unwrap();
         assert_eq!(bytes, all[held.bytes as usize..][..held.bytes as usize]);
         assert_eq!(segments(directory.path()), 6);
-        // The start of the log is durable before the first file goes: a crash in between removes them at the next start.
+        // The log start is durable before the first file is removed: after a crash in between, the next start removes
+        // the files.
         partition.raise_log_start(Offset(7)).unwrap();
         disk.fail(DiskCall::Remove, 0, 1, libc::EIO);
         partition.remove_slots_below_start().unwrap_err();
@@ -336,7 +337,7 @@ mod tests {
         let listening = Arc::downgrade(&partition);
         partition.on_advance(Box::new(move |_| {
             let Some(partition) = listening.upgrade().filter(|it| it.is_offline()) else { return };
-            // Whether its file has its name by now is not said.
+            // The read may fail: the file may be renamed or not.
             drop(partition.read_batches(Offset(1), 1, partition.end_offset()));
             read.send(()).ok();
         }));
@@ -365,12 +366,12 @@ mod tests {
                 assert_eq!(partition.offline_reason(), None, "{case}");
                 assert_eq!(read(&partition, 0), all, "{case}");
                 assert_eq!(partition.quarantined(), [], "{case}");
-                // Neither it nor what lies behind it can go, what lies before can.
+                // This segment and the ones behind it cannot be removed; the ones before it can.
                 partition.finish_removals().unwrap_err();
                 partition.append(&mut batch(10)).unwrap();
                 let (log, partition) = if is_restarted {
                     drop(log);
-                    // A start needs no space either.
+                    // A start needs no space for that either.
                     let (log, _) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
                     let partition = log.partition(partition.name()).unwrap();
                     assert_eq!(&read(&partition, 0)[..all.len()], &all[..], "{case}");

@@ -1,4 +1,5 @@
-//! More segments than the process may have files: they are closed when others need the room, and nobody notices.
+//! More segments than the process may have open files: the log closes some when others need a handle, and no read or
+//! append fails.
 
 mod support;
 
@@ -12,7 +13,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{batch, eager, name, quick_directory, read_all, tags};
 use uuid::Uuid;
 
-/// Set in the child process: how many partitions.
+/// Set in the child process: the number of partitions.
 const CHILD: &str = "OTTLA_TEST_FEW_HANDLES";
 const SEGMENTS: i64 = 10;
 
@@ -33,7 +34,8 @@ fn check(log: &PartitionLog, offset: i64) {
 
 #[test]
 fn partitions_with_ten_segments_each_live_with_few_file_handles() {
-    // The full size is 10 000: `OTTLA_TEST_PARTITIONS=10000 cargo test --release -p ottla-log few_file_handles -- --nocapture`
+    // The full size is 10 000: `OTTLA_TEST_PARTITIONS=10000 cargo test --release -p ottla-log few_file_handles --
+    // --nocapture`
     let partitions = std::env::var("OTTLA_TEST_PARTITIONS").unwrap_or_else(|_| "300".to_owned());
     let handles = if partitions.len() > 4 { 1024 } else { 128 };
     let child = Command::new(std::env::current_exe().unwrap())
@@ -269,7 +271,7 @@ fn child_without_handles() {
             done.store(true, Ordering::SeqCst);
             synced
         });
-        // It is waiting, or about to.
+        // Gives the thread time to start waiting.
         (0..1000).for_each(|_| std::thread::yield_now());
         assert!(!done.load(Ordering::SeqCst));
         hoard.clear();

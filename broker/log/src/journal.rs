@@ -32,8 +32,8 @@ use crate::shared::Shared;
 
 /// Before a file grows beyond this, the journal starts the next one.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// No frame comes near this; a greater length is damage.
-const PAYLOAD_MAX_BYTES: usize = 256 << 20;
+/// Most bytes of one entry; a greater length in a frame is damage.
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = 256 << 20;
 
 /// The position of a frame. The frame is durable once [`Journal::durable_sequence`] is above `sequence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,7 @@ pub enum JournalOpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The payload is longer than 256 MiB.
-    #[error("a journal entry holds at most {PAYLOAD_MAX_BYTES} bytes, {bytes} were given")]
+    #[error("a journal entry holds at most {JOURNAL_ENTRY_BYTES_MAX} bytes, {bytes} were given")]
     TooLarge {
         /// Length of the payload.
         bytes: usize,
@@ -202,7 +202,7 @@ impl Journal {
     /// Appends one entry, given in pieces. It is durable when a [`sync`](Self::sync) that began later returns.
     pub fn append(&self, payload: &[IoSlice<'_>]) -> Result<JournalPosition, JournalError> {
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
-        if bytes > PAYLOAD_MAX_BYTES {
+        if bytes > JOURNAL_ENTRY_BYTES_MAX {
             return Err(JournalError::TooLarge { bytes });
         }
         self.check_online()?;

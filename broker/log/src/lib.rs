@@ -135,7 +135,8 @@ pub use error::{
 };
 pub use format::{NameError, PartitionName};
 pub use journal::{
-    Journal, JournalEntries, JournalEntry, JournalError, JournalOpenError, JournalPosition, JournalReport,
+    JOURNAL_ENTRY_BYTES_MAX, Journal, JournalEntries, JournalEntry, JournalError, JournalOpenError, JournalPosition,
+    JournalReport,
 };
 pub use log_dir::LogDir;
 pub use options::{Durability, LogOptions, PartitionOptions};

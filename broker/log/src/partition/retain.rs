@@ -202,13 +202,11 @@ impl PartitionLog {
         if self.shared.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
     }
 
-    /// Does `write` unless the partition was deleted; a deletion waits for it, so that nothing is written into a later
-    /// partition of the same name.
-    pub(crate) fn unless_deleted(&self, write: impl FnOnce()) {
+    /// Does `write` unless the partition was deleted, for which there is no answer; a deletion waits for it, so that nothing
+    /// is written into a later partition of the same name.
+    pub fn unless_deleted<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
         let _one = self.upkeep();
-        if !self.is_deleted() {
-            write();
-        }
+        (!self.is_deleted()).then(write)
     }
 
     pub(crate) fn clean_state(&self) -> &Mutex<CleanState> {

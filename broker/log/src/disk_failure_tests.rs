@@ -116,7 +116,7 @@ fn ask(partition: &PartitionLog) {
 }
 
 #[test]
-fn who_reads_or_asks_for_an_epoch_never_waits_while_partition_meta_is_written() {
+fn readers_never_wait_while_partition_meta_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let (_, log, partition) = start(directory.path());
     for _ in 0..10 {

@@ -47,7 +47,7 @@ fn report_to_the_second_sync(disk: &Arc<FaultyDisk>, syncer: &'static str) -> (m
 }
 
 #[test]
-fn a_flush_does_not_say_yes_while_another_sync_of_its_file_is_told_of_the_loss() {
+fn a_flush_reports_no_success_while_another_sync_of_its_file_fails() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
     let (is_entered, told) = report_to_the_second_sync(&disk, "ottla-flush");
@@ -67,7 +67,7 @@ fn a_flush_does_not_say_yes_while_another_sync_of_its_file_is_told_of_the_loss()
 }
 
 #[test]
-fn a_sync_of_the_journal_does_not_say_yes_while_another_one_is_told_of_the_loss() {
+fn a_sync_of_the_journal_reports_no_success_while_another_one_fails() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("route");
     let disk = FaultyDisk::new(1);
@@ -92,7 +92,7 @@ fn a_sync_of_the_journal_does_not_say_yes_while_another_one_is_told_of_the_loss(
 }
 
 #[test]
-fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epoch() {
+fn records_shown_before_a_change_to_fsync_are_durable_or_have_another_epoch() {
     let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
     for seed in 0..20 {
         let directory = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epo
 }
 
 #[test]
-fn the_settings_that_count_are_those_that_are_written_down() {
+fn settings_in_force_equal_the_stored_settings() {
     let directory = tempfile::tempdir().unwrap();
     let strict = PartitionOptions::default();
     let lax = PartitionOptions { durability: Durability::PageCache, ..strict };
@@ -147,7 +147,7 @@ fn the_settings_that_count_are_those_that_are_written_down() {
 }
 
 #[test]
-fn a_flush_that_a_failed_deletion_kept_from_its_work_comes_again() {
+fn a_failed_deletion_repeats_the_flush_that_it_prevented() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
     let before = disk.count(DiskCall::Sync);
@@ -188,7 +188,7 @@ fn a_failed_sync_of_a_partition_that_is_being_deleted_acknowledges_nothing() {
 }
 
 #[test]
-fn segments_that_a_full_disk_did_not_let_go_of_go_later() {
+fn segments_that_a_full_disk_kept_are_removed_later() {
     let directory = tempfile::tempdir().unwrap();
     let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };
     let (disk, log, partition) = start(directory.path(), options);
@@ -222,7 +222,7 @@ fn segments_that_a_full_disk_did_not_let_go_of_go_later() {
 }
 
 #[test]
-fn a_partition_that_has_its_name_is_there_whatever_cannot_be_opened_afterwards() {
+fn a_renamed_partition_exists_even_if_no_file_can_be_opened_afterwards() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, _) = start(directory.path(), PartitionOptions::default());
     let made = directory.path().join("u-0");
@@ -239,7 +239,7 @@ fn a_partition_that_has_its_name_is_there_whatever_cannot_be_opened_afterwards()
 }
 
 #[test]
-fn closing_syncs_every_partition_though_one_cannot_be_finished() {
+fn closing_syncs_every_partition_even_if_one_cannot_be_finished() {
     const PARTITIONS: i32 = 30;
     let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
     let directory = tempfile::tempdir().unwrap();
@@ -261,7 +261,7 @@ fn closing_syncs_every_partition_though_one_cannot_be_finished() {
 }
 
 #[test]
-fn damage_below_a_checkpoint_that_a_full_disk_kept_behind_is_no_end_after_a_crash() {
+fn damage_does_not_end_the_log_after_a_crash_when_a_full_disk_delayed_the_checkpoint() {
     use std::os::unix::fs::FileExt;
     let options = PartitionOptions { segment_bytes: 1000, ..PartitionOptions::default() };
     let directory = tempfile::tempdir().unwrap();
@@ -291,7 +291,7 @@ fn damage_below_a_checkpoint_that_a_full_disk_kept_behind_is_no_end_after_a_cras
 }
 
 #[test]
-fn who_listens_is_told_once_that_the_directory_went_offline() {
+fn listeners_are_called_once_when_the_directory_goes_offline() {
     for _ in 0..50 {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, partition) = start(directory.path(), PartitionOptions::default());

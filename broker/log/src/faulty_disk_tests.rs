@@ -297,7 +297,7 @@ fn full_disk_costs_no_sync_per_attempt_and_appends_resume_with_its_space() {
 }
 
 #[test]
-fn stricter_durability_is_written_down_only_once_it_is_true() {
+fn a_change_to_fsync_is_stored_only_once_it_is_true() {
     let directory = tempfile::tempdir().unwrap();
     let lax = PartitionOptions { durability: crate::Durability::PageCache, ..PartitionOptions::default() };
     let strict = PartitionOptions::default();
@@ -336,7 +336,7 @@ fn failed_sync_of_a_state_file_takes_the_directory_offline_and_a_full_disk_does_
 }
 
 #[test]
-fn nothing_is_synced_any_more_once_one_sync_has_failed() {
+fn no_file_is_synced_after_one_sync_has_failed() {
     let directory = tempfile::tempdir().unwrap();
     let options = PartitionOptions { durability: crate::Durability::PageCache, ..PartitionOptions::default() };
     let (disk, log, partition) = start(directory.path(), options);
@@ -383,7 +383,7 @@ fn partition_that_crashed_at_its_first_roll_is_cut_and_not_damaged() {
 }
 
 #[test]
-fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
+fn recovery_reads_the_disk_and_not_the_page_cache_of_a_failed_sync() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
     partition.append(&mut batch(1, 60)).unwrap();
@@ -400,7 +400,7 @@ fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
 }
 
 #[test]
-fn a_start_syncs_many_partitions_as_one_and_believes_the_disk_all_the_same() {
+fn recovery_of_many_partitions_syncs_once_and_still_reads_the_disk() {
     const PARTITIONS: i32 = 70;
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
@@ -425,7 +425,7 @@ fn a_start_syncs_many_partitions_as_one_and_believes_the_disk_all_the_same() {
 }
 
 #[test]
-fn a_checkpoint_says_where_its_offset_is_though_the_log_grew_during_the_sync() {
+fn a_checkpoint_names_the_position_of_its_offset_when_the_log_grew_during_the_sync() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
     // More bytes than between two checkpoints.
@@ -543,7 +543,7 @@ fn a_start_without_room_for_another_file_raises_its_epoch_durably() {
 }
 
 #[test]
-fn a_partition_that_a_full_disk_has_no_room_for_is_refused_as_such_and_leaves_nothing() {
+fn creating_a_partition_on_a_full_disk_fails_and_leaves_no_files() {
     for call in [DiskCall::Create, DiskCall::Write, DiskCall::Rename] {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, _) = start(directory.path(), PartitionOptions::default());

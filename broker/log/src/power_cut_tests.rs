@@ -159,7 +159,7 @@ fn power_cuts_take_nothing_that_was_durable_and_leave_a_prefix() {
 }
 
 #[test]
-fn disk_that_loses_its_cache_is_found_out() {
+fn a_disk_that_loses_its_cache_is_detected() {
     assert!(lives(0..20, true) > 0, "a power cut that takes nothing would prove nothing");
 }
 

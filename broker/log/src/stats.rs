@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_counted_in_one_bucket_or_above_all() {
+    fn every_value_counts_in_one_bucket_or_above_all_buckets() {
         let counters = Counters::default();
         counters.note_sync(Duration::from_micros(300), true);
         counters.note_sync(Duration::from_mins(1), false);

@@ -163,7 +163,7 @@ fn last_record_of_every_key_stays_at_its_offset() {
 }
 
 #[test]
-fn deletion_markers_stay_for_their_time_and_then_go() {
+fn deletion_markers_stay_for_their_time_and_are_then_removed() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -203,7 +203,7 @@ fn deletion_markers_stay_for_their_time_and_then_go() {
 }
 
 #[test]
-fn last_batch_of_a_producer_stays_though_it_is_empty() {
+fn the_last_batch_of_a_producer_stays_even_if_it_is_empty() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);

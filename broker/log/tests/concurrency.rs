@@ -99,7 +99,7 @@ fn offsets_are_dense_and_watermarks_rise_under_many_appenders() {
 }
 
 #[test]
-fn partitions_flush_side_by_side() {
+fn partitions_flush_in_parallel() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _) = open(directory.path());
     let partitions: Vec<_> = (0..40)

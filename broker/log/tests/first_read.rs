@@ -142,7 +142,7 @@ fn whole_segments_of_many_chunks_are_checked_piece_by_piece() {
 }
 
 #[test]
-fn what_this_process_wrote_or_scanned_needs_no_check() {
+fn bytes_that_this_process_wrote_or_scanned_need_no_check() {
     let log = AtRest::new(10, 1500, 60);
     fs::remove_file(log.directory.path().join("clean-shutdown")).unwrap();
     let (_directory, partition) = log.start(LogOptions::default());
@@ -176,7 +176,7 @@ fn checks_and_damage_are_remembered_when_segments_are_closed() {
 }
 
 #[test]
-fn damage_found_in_the_active_segment_is_no_end_after_a_crash() {
+fn damage_found_in_the_active_segment_does_not_end_the_log_after_a_crash() {
     let log = AtRest::new(12, 1 << 20, 60);
     log.flip(4, 80, 3);
     let lost = [log.places[4].2..log.places[4].2 + RECORDS];
@@ -211,7 +211,7 @@ fn damage_at_the_end_of_the_active_segment_is_not_appended_to() {
 }
 
 #[test]
-fn disk_that_fails_under_a_reader_is_an_error_for_the_next_one() {
+fn a_disk_that_fails_during_a_read_makes_the_next_read_fail() {
     let log = AtRest::new(24, 1500, 60);
     let (_directory, partition) = log.start(LogOptions::default());
     let end = partition.end_offset();
@@ -234,7 +234,7 @@ fn disk_that_fails_under_a_reader_is_an_error_for_the_next_one() {
 }
 
 #[test]
-fn cold_is_what_would_have_to_be_opened() {
+fn offsets_of_closed_segments_are_cold() {
     let log = AtRest::new(24, 1500, 60);
     let (_directory, partition) = log.start(LogOptions::default());
     assert!(partition.is_cold(Offset(0)));

@@ -109,7 +109,7 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn lying_entries_with_a_valid_checksum_change_no_answer() {
+fn wrong_entries_with_a_valid_checksum_change_no_answer() {
     /// Position and length of the entries: see the layout in `index.rs`.
     const COUNT_AT: usize = 40;
     const ENTRIES_AT: usize = 48;
@@ -168,7 +168,7 @@ fn random_single_corruptions_change_no_answer() {
 }
 
 #[test]
-fn times_are_answered_to_the_record() {
+fn a_search_by_time_finds_the_exact_record() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let options = PartitionOptions { segment_bytes: 20_000, index_interval_bytes: 500, ..PartitionOptions::default() };

@@ -72,7 +72,7 @@ fn flip(path: &Path, at: u64) {
 }
 
 #[test]
-fn a_sound_log_is_sound_and_looking_changes_no_byte() {
+fn a_sound_log_has_no_problem_and_a_check_changes_no_byte() {
     let directory = quick_directory();
     closed(directory.path(), 60);
     let before = image(directory.path());
@@ -87,7 +87,7 @@ fn a_sound_log_is_sound_and_looking_changes_no_byte() {
 }
 
 #[test]
-fn a_log_in_use_can_be_looked_at_while_it_grows() {
+fn a_log_in_use_can_be_checked_while_it_grows() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -137,7 +137,7 @@ fn a_flipped_bit_below_the_durable_offset_is_found_with_exactly_its_offsets() {
 }
 
 #[test]
-fn segments_that_are_cut_short_or_gone_are_missing() {
+fn truncated_and_removed_segments_are_reported_as_missing() {
     let directory = quick_directory();
     closed(directory.path(), 40);
     let whole = batches(&look(directory.path()));
@@ -163,7 +163,7 @@ fn segments_that_are_cut_short_or_gone_are_missing() {
 }
 
 #[test]
-fn an_index_that_does_not_fit_is_found_and_one_that_is_gone_is_none() {
+fn wrong_indexes_are_reported_and_missing_ones_are_not() {
     let directory = quick_directory();
     closed(directory.path(), 40);
     let path = directory.path().join("t-0/00000000000000000000.index");
@@ -195,7 +195,7 @@ fn an_index_that_does_not_fit_is_found_and_one_that_is_gone_is_none() {
 }
 
 #[test]
-fn small_files_that_say_nothing_are_named() {
+fn damaged_state_files_are_reported() {
     let directory = quick_directory();
     closed(directory.path(), 5);
     let meta = directory.path().join("t-0/partition.meta");
@@ -297,7 +297,7 @@ fn no_repair_reaches_below_the_durable_offset() {
 }
 
 #[test]
-fn what_nobody_can_prove_is_left_alone() {
+fn repair_changes_nothing_where_acknowledged_records_may_be_anywhere() {
     let directory = quick_directory();
     left_in_a_hurry(directory.path(), PartitionOptions { durability: Durability::PageCache, ..SMALL }, 10);
     tear(directory.path());
@@ -312,7 +312,7 @@ fn what_nobody_can_prove_is_left_alone() {
 }
 
 #[test]
-fn a_bad_batch_that_sound_ones_follow_is_a_problem_and_says_how_many_would_go() {
+fn a_bad_batch_before_sound_ones_is_reported_with_the_number_that_a_start_cuts() {
     let directory = quick_directory();
     let options = PartitionOptions { segment_bytes: 1 << 20, ..SMALL };
     let (log, _) = open(directory.path());
@@ -334,7 +334,7 @@ fn a_bad_batch_that_sound_ones_follow_is_a_problem_and_says_how_many_would_go() 
 }
 
 #[test]
-fn what_is_no_partition_is_said_to_be_none() {
+fn a_directory_that_is_no_partition_is_an_error() {
     let directory = quick_directory();
     assert!(PartitionFiles::open(directory.path()).is_err());
     assert!(PartitionFiles::all(&directory.path().join("nowhere")).is_err());
@@ -377,7 +377,7 @@ fn a_compacted_log_is_sound_and_its_empty_batches_are_no_damage() {
 }
 
 #[test]
-fn a_replacement_that_the_next_start_completes_is_no_loss() {
+fn an_unfinished_replacement_is_reported_as_no_loss() {
     let directory = quick_directory();
     closed(directory.path(), 120);
     let whole = check(directory.path());

@@ -125,7 +125,7 @@ fn segments_are_closed_least_recently_used_first_and_open_again() {
 }
 
 #[test]
-fn segment_in_use_outlives_its_turn() {
+fn a_segment_in_use_stays_open() {
     let directory = quick_directory();
     let (log, _) = LogDir::open(directory.path(), few(4)).unwrap();
     let partition = log.create_partition(&name("t", 0), Uuid::nil(), small()).unwrap();
@@ -193,7 +193,7 @@ fn idle_active_segments_are_closed_and_take_appends_again() {
 }
 
 #[test]
-fn readers_and_writers_of_many_segments_get_along_with_few_open() {
+fn readers_and_writers_of_many_segments_work_with_few_open_ones() {
     let directory = quick_directory();
     let (log, _) = LogDir::open(directory.path(), few(6)).unwrap();
     let options = PartitionOptions { segment_bytes: 2000, ..PartitionOptions::default() };

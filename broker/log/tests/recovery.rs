@@ -285,7 +285,7 @@ fn batch_inside_a_record_is_not_taken_for_one_behind_damage() {
 }
 
 #[test]
-fn durable_end_that_is_gone_is_quarantined_and_the_log_goes_on_behind_it() {
+fn a_missing_durable_end_is_quarantined_and_the_log_continues_behind_it() {
     let crashed = Crashed::new((0..6).map(|tag| batch(2, tag, 100)).collect(), 6, PartitionOptions::default());
     for (cut, filler) in [(crashed.ends[3], None), (crashed.ends[3] + 5, None), (crashed.ends[3], Some(0)), (0, None)] {
         let mut bytes = crashed.written()[..cut].to_vec();
@@ -338,7 +338,7 @@ fn page_cache_partition_raises_its_epoch_after_every_crash() {
 }
 
 #[test]
-fn marker_goes_with_the_first_append() {
+fn the_first_append_removes_the_marker() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", PartitionOptions::default());
@@ -389,7 +389,7 @@ fn lost_segments_are_errors_or_the_end_by_the_durable_offset() {
 }
 
 #[test]
-fn half_made_and_half_deleted_partitions_are_gone() {
+fn recovery_removes_unfinished_and_deleted_partitions() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     create(&log, "t", PartitionOptions::default());
@@ -410,7 +410,7 @@ fn half_made_and_half_deleted_partitions_are_gone() {
 }
 
 #[test]
-fn damaged_meta_is_made_again_from_the_batches() {
+fn damaged_meta_is_rebuilt_from_the_batches() {
     let crashed = Crashed::new(sample(6), 6, PartitionOptions::default());
     fs::write(crashed.path("t-0/partition.meta"), "rubbish").unwrap();
     let (log, partition, report) = start(crashed.directory.path());

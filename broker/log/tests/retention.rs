@@ -74,7 +74,7 @@ fn deleted_records_stay_deleted_and_all_others_stay() {
 }
 
 #[test]
-fn segments_go_by_their_greatest_timestamp_whatever_order_it_comes_in() {
+fn segments_are_removed_by_their_greatest_timestamp_in_any_order() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -103,7 +103,7 @@ fn segments_go_by_their_greatest_timestamp_whatever_order_it_comes_in() {
 }
 
 #[test]
-fn oldest_segments_go_as_long_as_enough_is_left() {
+fn the_oldest_segments_are_removed_as_long_as_enough_bytes_remain() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -123,7 +123,7 @@ fn oldest_segments_go_as_long_as_enough_is_left() {
 }
 
 #[test]
-fn segment_that_is_old_enough_is_closed_without_an_append() {
+fn a_segment_that_is_old_enough_is_sealed_without_an_append() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);

@@ -296,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_stays_reads_as_it_was_and_nothing_else_does(
+        fn remaining_records_are_unchanged_and_no_others_remain(
             plans in vec(plan(), 1..20), codec in 0_usize..5, producer: bool, stamped: bool,
         ) {
             let mut bytes = build(Codec::ALL[codec], &plans, producer);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_unpack_to_too_much_are_not_looked_at() {
+    fn batches_that_unpack_to_too_many_bytes_stay() {
         let plans = [Plan { timestamp: 1, key: None, value: Some(vec![0; 100_000]), headers: Vec::new(), verdict: 1 }];
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let bytes = build(codec, &plans, false);

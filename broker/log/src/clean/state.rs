@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn record_reads_back_and_anything_else_is_none() {
+    fn a_record_reads_back_and_other_bytes_do_not() {
         for next_horizon_ms in [None, Some(0), Some(1_763_640_000_000)] {
             let record = CleanRecord { clean_upto: Offset(77), next_horizon_ms };
             assert_eq!(decode(&encode(record)), Some(record));

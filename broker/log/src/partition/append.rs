@@ -434,7 +434,7 @@ mod tests {
     use crate::{Durability, Offset, PartitionOptions};
 
     #[test]
-    fn an_append_shows_itself_and_nothing_that_came_under_a_stricter_promise() {
+    fn an_append_makes_only_its_own_records_visible() {
         let directory = tempfile::tempdir().unwrap();
         let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
         let (disk, _log, partition) = start(directory.path(), lax);

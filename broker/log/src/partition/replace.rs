@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_segments_stay_away_and_readers_keep_what_they_hold() {
+    fn removed_segments_stay_removed_and_readers_keep_the_segments_that_they_hold() {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, partition) = filled(directory.path(), 10);
         let (all, held) = (read(&partition, 0), partition.locate(Offset(1), 1, Offset(10)).unwrap().unwrap());
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn who_hears_of_a_failed_replacement_may_read_at_once() {
+    fn listeners_of_a_failed_replacement_can_read_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, partition) = filled(directory.path(), 4);
         let staged = directory.path().join("t-0/some.staged");

@@ -67,7 +67,7 @@ fn offsets_of(log: &PartitionLog, key: u8) -> Vec<i64> {
 }
 
 #[test]
-fn what_was_deleted_stays_deleted_though_segments_went_during_its_compaction() {
+fn deleted_keys_stay_deleted_when_segments_are_removed_during_compaction() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let options = PartitionOptions { segment_bytes: 900, ..PartitionOptions::default() };
@@ -97,7 +97,7 @@ fn what_was_deleted_stays_deleted_though_segments_went_during_its_compaction() {
 }
 
 #[test]
-fn space_reserved_for_appends_to_come_costs_no_old_segment() {
+fn reserved_space_makes_retention_remove_no_segment() {
     let directory = quick_directory();
     let options = LogOptions { open_segments_max: 4, ..LogOptions::default() };
     let (log, _) = LogDir::open(directory.path(), options).unwrap();
@@ -121,7 +121,7 @@ fn space_reserved_for_appends_to_come_costs_no_old_segment() {
 }
 
 #[test]
-fn what_is_written_after_a_loss_is_compacted_as_if_nothing_had_been_before() {
+fn records_written_after_a_loss_are_compacted_from_the_beginning() {
     let directory = quick_directory();
     let options =
         PartitionOptions { durability: Durability::PageCache, segment_bytes: 900, ..PartitionOptions::default() };
@@ -201,7 +201,7 @@ fn index_at(directory: &Path, base: i64) -> PathBuf {
 }
 
 #[test]
-fn append_believes_no_index_about_where_the_log_ends() {
+fn append_checks_the_end_that_an_index_names() {
     for by in [-1, -61, -20_000, 1, 61] {
         let directory = quick_directory();
         let (log, _) = open(directory.path());
@@ -225,7 +225,7 @@ fn append_believes_no_index_about_where_the_log_ends() {
 }
 
 #[test]
-fn compaction_ends_though_an_index_says_that_there_is_more() {
+fn compaction_ends_even_if_an_index_names_a_later_end() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", PartitionOptions::default());
@@ -255,7 +255,7 @@ fn spoil_header(directory: &Path, position: u64) {
 }
 
 #[test]
-fn damage_that_a_header_shows_to_whoever_looks_is_no_end_after_a_crash() {
+fn damage_that_a_lookup_finds_in_a_header_does_not_end_the_log_after_a_crash() {
     let by_offset = |log: &PartitionLog| {
         let read = log.read_batches(Offset(3), 1, log.high_watermark());
         assert!(matches!(read, Err(LocateError::Corrupt { .. })), "{read:?}");
@@ -288,7 +288,7 @@ fn damage_that_a_header_shows_to_whoever_looks_is_no_end_after_a_crash() {
 }
 
 #[test]
-fn damage_found_when_the_active_segment_is_opened_again_is_no_end_after_a_crash() {
+fn damage_found_when_the_active_segment_is_reopened_does_not_end_the_log_after_a_crash() {
     let directory = quick_directory();
     {
         let options = LogOptions { open_segments_max: 1, ..LogOptions::default() };
@@ -313,7 +313,7 @@ fn damage_found_when_the_active_segment_is_opened_again_is_no_end_after_a_crash(
 }
 
 #[test]
-fn a_search_by_time_finds_what_is_there_while_old_segments_go() {
+fn a_search_by_time_works_while_old_segments_are_removed() {
     let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };
     for _ in 0..40 {
         let directory = quick_directory();

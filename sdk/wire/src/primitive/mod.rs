@@ -20,6 +20,9 @@ macro_rules! nullable_struct {
                     }
                 }
             }
+            fn bytes_min(_version: i16, _flexible: bool) -> usize {
+                1
+            }
         }
     };
 }

@@ -22,17 +22,17 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// A segment of which every byte counts as checked, later appends included.
-    pub(crate) fn whole() -> Self {
+    pub(crate) fn all() -> Self {
         Self { from: AtomicU64::new(0), chunks: OnceLock::new() }
     }
 
     /// A segment of which no byte is checked.
-    pub(crate) fn nothing() -> Self {
+    pub(crate) fn none() -> Self {
         Self { from: AtomicU64::new(UNKNOWN), chunks: OnceLock::new() }
     }
 
     /// The segment was opened with `bytes` bytes: bytes behind them come from this process. Only the first call counts.
-    pub(crate) fn found(&self, bytes: u64) {
+    pub(crate) fn set_length(&self, bytes: u64) {
         let _ = self.from.compare_exchange(UNKNOWN, bytes, Ordering::AcqRel, Ordering::Acquire);
     }
 
@@ -51,7 +51,7 @@ impl Checked {
     }
 
     /// The whole segment was checked.
-    pub(crate) fn note_whole(&self) {
+    pub(crate) fn note_all(&self) {
         self.from.store(0, Ordering::Release);
     }
 
@@ -90,9 +90,9 @@ mod tests {
     #[test]
     fn only_whole_chunks_count_and_what_is_appended_counts_at_once() {
         let end = 10 * CHUNK_BYTES + 100;
-        let checked = Checked::nothing();
+        let checked = Checked::none();
         assert!(!checked.covers(0, 1));
-        checked.found(end);
+        checked.set_length(end);
         assert!(!checked.covers(0, 1) && checked.covers(end, 1 << 30));
         checked.note(CHUNK_BYTES - 1, 3 * CHUNK_BYTES + 5);
         assert!(checked.covers(CHUNK_BYTES, 2 * CHUNK_BYTES));
@@ -101,7 +101,7 @@ mod tests {
         assert!(checked.covers(end - 1, 1000) && checked.covers(9 * CHUNK_BYTES, 2 * CHUNK_BYTES));
         checked.forget(end + 50);
         assert!(!checked.covers(end, 1) && !checked.covers(CHUNK_BYTES, 1) && checked.covers(end + 50, 1));
-        checked.note_whole();
+        checked.note_all();
         assert!(checked.covers(0, end));
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longer than any step here takes, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn batch(value_bytes: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None);
@@ -50,7 +50,7 @@ fn a_disk_that_refuses_a_change_takes_the_directory_offline_for_ever() {
             disk.fail(call, 0, 1, errno);
             let failed = (0..20).find_map(|_| partition.append(&mut batch(100)).err()).expect("it meets the failure");
             assert!(matches!(failed, AppendError::Offline { .. }), "{call:?} {errno}: {failed}");
-            hears.recv_timeout(PATIENCE).expect("whoever waits is told");
+            hears.recv_timeout(TIMEOUT).expect("whoever waits is told");
             // Although the disk works again, the log writes and syncs nothing any more.
             let (end, writes, syncs) =
                 (partition.end_offset(), disk.count(DiskCall::Write), disk.count(DiskCall::Sync));
@@ -79,7 +79,7 @@ fn a_full_disk_and_a_quota_are_no_failure_of_the_disk() {
                 }
                 let _ = partition.state_file("state", 1).write(b"one");
             }
-            disk.heal();
+            disk.clear_faults();
             assert!(!partition.is_offline(), "{call:?}");
             partition.append(&mut batch(100)).unwrap();
         }
@@ -141,7 +141,7 @@ fn readers_never_wait_while_partition_meta_is_written() {
         ask(&asking);
         answered.send(()).unwrap();
     });
-    let in_time = answers.recv_timeout(PATIENCE);
+    let in_time = answers.recv_timeout(TIMEOUT);
     disk.hold_syncs(false);
     rewriter.join().unwrap();
     in_time.expect("nobody waits for the disk");

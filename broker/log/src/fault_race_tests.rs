@@ -216,7 +216,7 @@ fn segments_that_a_full_disk_kept_are_removed_later() {
     let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
     assert_eq!((partition.log_start_offset(), partition.end_offset(), segments()), (Offset(9), Offset(10), 2));
     assert!(matches!(partition.locate(Offset(8), 1, Offset(10)), Err(LocateError::OutOfRange { .. })));
-    disk.heal();
+    disk.clear_faults();
     partition.delete_records(Offset(9)).unwrap();
     assert_eq!(segments(), 1);
 }
@@ -276,7 +276,7 @@ fn damage_does_not_end_the_log_after_a_crash_when_a_full_disk_delayed_the_checkp
     let places: Vec<_> = (1..12).map(|tag| partition.append(&mut batch(tag, 200)).unwrap()).collect();
     partition.flush().unwrap();
     disk.before(DiskCall::Open, || ());
-    disk.heal();
+    disk.clear_faults();
     let acknowledged = partition.high_watermark();
     let hit = places[0];
     assert!(places[10].segment_base > hit.segment_base);

@@ -282,7 +282,7 @@ fn full_disk_costs_no_sync_per_attempt_and_appends_resume_with_its_space() {
     }
     // No byte was written, so there is nothing to cut off.
     assert_eq!((disk.count(DiskCall::Sync), disk.count(DiskCall::SetLen)), (syncs, cuts));
-    disk.heal();
+    disk.clear_faults();
     partition.append(&mut batch(1, 100)).unwrap();
     // A short write left bytes: the log cuts them off once, before the next write.
     disk.fail(DiskCall::Allocate, 0, usize::MAX, ENOSPC);
@@ -392,7 +392,7 @@ fn recovery_reads_the_disk_and_not_the_page_cache_of_a_failed_sync() {
     partition.append(&mut batch(2, 60)).unwrap();
     partition.flush().unwrap_err();
     drop((log, partition));
-    disk.heal();
+    disk.clear_faults();
     let options = LogOptions::default();
     let (log, _) = LogDir::open_on(disk.clone(), directory.path(), options).unwrap();
     let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
@@ -414,7 +414,7 @@ fn recovery_of_many_partitions_syncs_once_and_still_reads_the_disk() {
     partition.append(&mut batch(2, 60)).unwrap();
     partition.flush().unwrap_err();
     drop((log, partition));
-    disk.heal();
+    disk.clear_faults();
     let before = disk.count(DiskCall::Sync);
     let (log, report) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
     assert_eq!(report.partitions_scanned, PARTITIONS as usize);
@@ -512,7 +512,7 @@ fn a_start_on_a_full_disk_serves_everything_and_appends_nothing_before_its_epoch
             assert!(!directory.path().join(crate::format::MARKER_FILE).exists(), "{case}");
             continue;
         }
-        disk.heal();
+        disk.clear_faults();
         partition.append(&mut batch(5, 100)).unwrap();
         assert_eq!(read(&partition), acknowledged, "{case}");
         disk.power_cut(3).unwrap();

@@ -21,10 +21,10 @@ const OPEN_MIN: usize = 16;
 /// The kernel's default limit of mappings.
 const MAPS_DEFAULT: usize = 65_530;
 /// How long a caller waits for a segment to become closable, and the time between two attempts.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
 /// Most segments checked before the caller waits.
-const LOOKS_MAX: usize = 4096;
+const ATTEMPTS_MAX: usize = 4096;
 
 /// The budget of open segments, and all open segments in clock order.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct Entry {
 
 /// The result of an attempt to close a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closing {
+pub(crate) enum CloseResult {
     /// The segment is closed now, or was closed before.
     Closed,
     /// It was used since the last attempt, or is in use.
@@ -90,7 +90,7 @@ impl Handles {
             if self.take(self.max) || (self.close_one() && self.take(self.max)) || self.take(self.overdraft_max()) {
                 return Ok(Permit(Arc::clone(self)));
             }
-            if begun.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            if begun.get_or_insert_with(Instant::now).elapsed() > TIMEOUT {
                 return Err(io::Error::from_raw_os_error(libc::EMFILE));
             }
             std::thread::sleep(POLL);
@@ -114,15 +114,15 @@ impl Handles {
     /// Goes round the clock until it has closed a segment. Returns false if it could close none.
     fn close_one(&self) -> bool {
         // The first turn clears the marks of use, the second turn closes.
-        let looks = (self.clock().len() * 2).min(LOOKS_MAX);
-        for _ in 0..looks {
+        let attempts = (self.clock().len() * 2).min(ATTEMPTS_MAX);
+        for _ in 0..attempts {
             let Some(entry) = self.clock().pop_front() else { return false };
             // The partition is gone, and its segments with it.
             let (Some(partition), Some(slot)) = (entry.partition.upgrade(), entry.slot.upgrade()) else { continue };
             match partition.close_slot(&slot) {
-                Closing::Closed => return true,
-                Closing::Busy => {}
-                Closing::Dirty => partition.flush_soon(),
+                CloseResult::Closed => return true,
+                CloseResult::Busy => {}
+                CloseResult::Dirty => partition.flush_soon(),
             }
             self.clock().push_back(entry);
         }

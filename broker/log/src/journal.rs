@@ -26,9 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub use self::entries::{JournalEntries, JournalEntry};
 
 use self::frame::{FRAME_HEADER_BYTES, Kind, encode_header};
+use crate::dir_state::DirState;
 use crate::disk::{Disk, GuardedDisk, RealDisk};
 use crate::format::{JOURNAL_SUFFIX, segment_file_name};
-use crate::shared::Shared;
 
 /// Before a file grows beyond this, the journal starts the next one.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -116,8 +116,8 @@ pub struct Journal {
     directory: PathBuf,
     disk: Arc<dyn Disk>,
     /// The log directory that goes offline together with the journal.
-    shared: Option<Arc<Shared>>,
-    tail: Mutex<Tail>,
+    dir: Option<Arc<DirState>>,
+    active: Mutex<ActiveFile>,
     /// Every frame below it is durable.
     durable: AtomicU64,
     /// Held by the running sync.
@@ -127,7 +127,7 @@ pub struct Journal {
 }
 
 #[derive(Debug)]
-struct Tail {
+struct ActiveFile {
     file: Arc<File>,
     /// First sequence of the active file.
     segment: u64,
@@ -138,7 +138,7 @@ struct Tail {
     /// The directory entry of the file is not durable yet.
     entry_unsynced: bool,
     /// A failed write may have left bytes above the end.
-    littered: bool,
+    has_partial_write: bool,
     /// All files by their first sequence, the active one included.
     segments: VecDeque<u64>,
 }
@@ -152,11 +152,11 @@ impl Journal {
     pub(crate) fn open_on(
         disk: Arc<dyn Disk>,
         directory: &Path,
-        shared: Option<Arc<Shared>>,
+        dir: Option<Arc<DirState>>,
     ) -> Result<(Self, JournalEntries), JournalOpenError> {
         let io_error = |source| JournalOpenError::Io { path: directory.to_path_buf(), source };
         // The disk of a log directory is guarded already.
-        let disk = if shared.is_some() { disk } else { Arc::new(GuardedDisk::new(disk)) };
+        let disk = if dir.is_some() { disk } else { Arc::new(GuardedDisk::new(disk)) };
         disk.create_dir(directory).map_err(io_error)?;
         if let Some(parent) = directory.parent() {
             disk.sync_dir(parent).map_err(io_error)?;
@@ -171,21 +171,21 @@ impl Journal {
         if created {
             segments.push_back(segment);
         }
-        let tail = Tail {
+        let active = ActiveFile {
             file: Arc::new(file.map_err(io_error)?),
             segment,
             offset: found.offset,
             sequence: found.sequence,
             unsynced: Vec::new(),
             entry_unsynced: created,
-            littered: false,
+            has_partial_write: false,
             segments,
         };
         let journal = Self {
             directory: directory.to_path_buf(),
             disk,
-            shared,
-            tail: Mutex::new(tail),
+            dir,
+            active: Mutex::new(active),
             durable: AtomicU64::new(found.sequence),
             syncing: Mutex::default(),
             offline: OnceLock::new(),
@@ -206,13 +206,13 @@ impl Journal {
             return Err(JournalError::TooLarge { bytes });
         }
         self.check_online()?;
-        let mut tail = self.tail();
-        if tail.offset > 0 && tail.offset + (FRAME_HEADER_BYTES + bytes) as u64 > SEGMENT_BYTES {
-            self.roll(&mut tail)?;
+        let mut active = self.active();
+        if active.offset > 0 && active.offset + (FRAME_HEADER_BYTES + bytes) as u64 > SEGMENT_BYTES {
+            self.roll(&mut active)?;
         }
-        let position = JournalPosition { sequence: tail.sequence, segment: tail.segment, offset: tail.offset };
-        self.write_frame(&mut tail, Kind::Entry, payload, bytes)?;
-        tail.sequence += 1;
+        let position = JournalPosition { sequence: active.sequence, segment: active.segment, offset: active.offset };
+        self.write_frame(&mut active, Kind::Entry, payload, bytes)?;
+        active.sequence += 1;
         Ok(position)
     }
 
@@ -222,22 +222,22 @@ impl Journal {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_online()?;
         let (files, entry_unsynced, sequence) = {
-            let mut tail = self.tail();
-            let mut files = std::mem::take(&mut tail.unsynced);
-            files.push(Arc::clone(&tail.file));
-            (files, std::mem::take(&mut tail.entry_unsynced), tail.sequence)
+            let mut active = self.active();
+            let mut files = std::mem::take(&mut active.unsynced);
+            files.push(Arc::clone(&active.file));
+            (files, std::mem::take(&mut active.entry_unsynced), active.sequence)
         };
         if sequence == self.durable_sequence() && !entry_unsynced && files.len() == 1 {
             return Ok(sequence);
         }
         let sync_entry = |()| if entry_unsynced { self.disk.sync_dir(&self.directory) } else { Ok(()) };
         let synced = files.iter().try_for_each(|file| self.disk.sync_data(file)).and_then(sync_entry);
-        synced.map_err(|error| self.poison("fdatasync of the journal", &error))?;
+        synced.map_err(|error| self.take_offline_after("fdatasync of the journal", &error))?;
         self.durable.fetch_max(sequence, Ordering::AcqRel);
         // The marker tells recovery what was durable, even if no entry follows. If there is no space for it, the next
         // entry tells it.
-        let mut tail = self.tail();
-        let _ = self.write_frame(&mut tail, Kind::Marker, &[], 0);
+        let mut active = self.active();
+        let _ = self.write_frame(&mut active, Kind::Marker, &[], 0);
         Ok(sequence)
     }
 
@@ -248,109 +248,111 @@ impl Journal {
 
     /// The position of the next entry.
     pub fn end(&self) -> JournalPosition {
-        let tail = self.tail();
-        JournalPosition { sequence: tail.sequence, segment: tail.segment, offset: tail.offset }
+        let active = self.active();
+        JournalPosition { sequence: active.sequence, segment: active.segment, offset: active.offset }
     }
 
     /// Starts a new file, so that all earlier ones can be removed; returns its name.
     pub fn start_segment(&self) -> Result<u64, JournalError> {
         self.check_online()?;
-        let mut tail = self.tail();
-        if tail.sequence != tail.segment {
-            self.roll(&mut tail)?;
+        let mut active = self.active();
+        if active.sequence != active.segment {
+            self.roll(&mut active)?;
         }
-        Ok(tail.segment)
+        Ok(active.segment)
     }
 
     /// Removes the files before `segment`, oldest first; returns how many. The active file stays.
     pub fn remove_before(&self, segment: u64) -> Result<usize, JournalError> {
         self.check_online()?;
         let mut removed = 0;
-        let mut tail = self.tail();
-        while let Some(first) = tail.segments.front().copied().filter(|first| *first < segment.min(tail.segment)) {
-            self.disk.remove_file(&segment_path(&self.directory, first)).map_err(|error| self.refused(error))?;
-            tail.segments.pop_front();
+        let mut active = self.active();
+        while let Some(first) = active.segments.front().copied().filter(|first| *first < segment.min(active.segment)) {
+            self.disk.remove_file(&segment_path(&self.directory, first)).map_err(|error| self.journal_error(error))?;
+            active.segments.pop_front();
             removed += 1;
         }
-        drop(tail);
+        drop(active);
         if removed > 0 {
             let synced = self.disk.sync_dir(&self.directory);
-            synced.map_err(|error| self.poison("fsync of the journal's directory", &error))?;
+            synced.map_err(|error| self.take_offline_after("fsync of the journal's directory", &error))?;
         }
         Ok(removed)
     }
 
     fn write_frame(
         &self,
-        tail: &mut Tail,
+        active: &mut ActiveFile,
         kind: Kind,
         payload: &[IoSlice<'_>],
         bytes: usize,
     ) -> Result<(), JournalError> {
-        if tail.littered {
-            self.clear_litter(tail)?;
+        if active.has_partial_write {
+            self.cut_partial_write(active)?;
         }
-        let header = encode_header(kind, tail.sequence, self.durable_sequence(), payload, bytes);
+        let header = encode_header(kind, active.sequence, self.durable_sequence(), payload, bytes);
         let mut pieces = Vec::with_capacity(1 + payload.len());
         pieces.push(IoSlice::new(&header));
         pieces.extend(payload.iter().map(|piece| IoSlice::new(piece)));
-        if let Err(error) = self.disk.write_at(&tail.file, &mut pieces, tail.offset) {
-            tail.littered = true;
-            return Err(self.refused(error));
+        if let Err(error) = self.disk.write_at(&active.file, &mut pieces, active.offset) {
+            active.has_partial_write = true;
+            return Err(self.journal_error(error));
         }
-        tail.offset += (FRAME_HEADER_BYTES + bytes) as u64;
+        active.offset += (FRAME_HEADER_BYTES + bytes) as u64;
         Ok(())
     }
 
     /// Cuts off the bytes that a failed write left, durably: a frame in them must not come back behind a later, shorter
     /// one.
-    fn clear_litter(&self, tail: &mut Tail) -> Result<(), JournalError> {
-        self.disk.set_len(&tail.file, tail.offset).map_err(|error| self.refused(error))?;
-        let synced = self.disk.sync_data(&tail.file);
-        synced.map_err(|error| self.poison("fdatasync after a failed write", &error))?;
-        tail.littered = false;
+    fn cut_partial_write(&self, active: &mut ActiveFile) -> Result<(), JournalError> {
+        self.disk.set_len(&active.file, active.offset).map_err(|error| self.journal_error(error))?;
+        let synced = self.disk.sync_data(&active.file);
+        synced.map_err(|error| self.take_offline_after("fdatasync after a failed write", &error))?;
+        active.has_partial_write = false;
         Ok(())
     }
 
-    fn roll(&self, tail: &mut Tail) -> Result<(), JournalError> {
-        if tail.littered {
-            self.clear_litter(tail)?;
+    fn roll(&self, active: &mut ActiveFile) -> Result<(), JournalError> {
+        if active.has_partial_write {
+            self.cut_partial_write(active)?;
         }
         let file = Arc::new(
-            self.disk.create(&segment_path(&self.directory, tail.sequence)).map_err(|error| self.refused(error))?,
+            self.disk
+                .create(&segment_path(&self.directory, active.sequence))
+                .map_err(|error| self.journal_error(error))?,
         );
-        let old = std::mem::replace(&mut tail.file, file);
-        tail.unsynced.push(old);
-        tail.segment = tail.sequence;
-        tail.segments.push_back(tail.segment);
-        tail.offset = 0;
-        tail.entry_unsynced = true;
+        let old = std::mem::replace(&mut active.file, file);
+        active.unsynced.push(old);
+        active.segment = active.sequence;
+        active.segments.push_back(active.segment);
+        active.offset = 0;
+        active.entry_unsynced = true;
         Ok(())
     }
 
     fn check_online(&self) -> Result<(), JournalError> {
         let reason = self.offline.get().map(String::as_str);
-        let reason = reason.or_else(|| self.shared.as_ref().and_then(|shared| shared.offline_reason()));
+        let reason = reason.or_else(|| self.dir.as_ref().and_then(|dir| dir.offline_reason()));
         reason.map_or(Ok(()), |reason| Err(JournalError::Offline { reason: reason.to_owned() }))
     }
 
     /// The error for a failed system call: offline if the failure took the log directory offline.
-    fn refused(&self, source: io::Error) -> JournalError {
+    fn journal_error(&self, source: io::Error) -> JournalError {
         self.check_online().err().unwrap_or_else(|| failure(source))
     }
 
-    fn poison(&self, what: &str, error: &io::Error) -> JournalError {
+    fn take_offline_after(&self, what: &str, error: &io::Error) -> JournalError {
         let reason = format!("{what} failed: {error}");
-        if let Some(shared) = &self.shared {
-            shared.poison(what, error);
+        if let Some(dir) = &self.dir {
+            dir.take_offline_after(what, error);
         } else {
             tracing::error!(directory = %self.directory.display(), %reason, "journal offline until restart");
         }
         JournalError::Offline { reason: self.offline.get_or_init(|| reason).clone() }
     }
 
-    fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn active(&self) -> MutexGuard<'_, ActiveFile> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -96,6 +96,7 @@ mod checked;
 mod checkpoint;
 mod clean;
 mod commit;
+mod dir_state;
 mod disk;
 mod epochs;
 mod error;
@@ -111,7 +112,6 @@ mod recovery;
 mod report;
 mod scan;
 mod segment;
-mod shared;
 mod state_file;
 mod stats;
 

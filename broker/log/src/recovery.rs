@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::canary::{Canary, broken};
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::forget_beyond;
+use crate::dir_state::DirState;
 use crate::epochs::EpochHistory;
 use crate::error::OpenError;
 use crate::format::{
@@ -28,7 +29,6 @@ use crate::partition::{
 };
 use crate::report::TruncatedRange;
 use crate::scan::{Bounds, Ending, Survey, holds_bytes, survey};
-use crate::shared::Shared;
 use crate::state_file::{StateReadError, StateWriteError, is_full};
 use crate::{LeaderEpoch, Offset};
 
@@ -101,8 +101,8 @@ impl Recovered {
 
     /// Writes `partition.meta` beside the old one; [`finish_meta`](Self::finish_meta) renames it. `None` if there is no
     /// space.
-    pub(crate) fn stage_meta(&mut self, shared: &Shared) -> Result<Option<PathBuf>, StateWriteError> {
-        match PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode()) {
+    pub(crate) fn stage_meta(&mut self, dir: &DirState) -> Result<Option<PathBuf>, StateWriteError> {
+        match PartitionLog::meta_file(dir, &self.opened.directory).stage(&self.opened.meta.encode()) {
             Err(error) if error.is_full() => {
                 self.deferred.meta = true;
                 Ok(None)
@@ -111,8 +111,8 @@ impl Recovered {
         }
     }
 
-    pub(crate) fn finish_meta(&mut self, shared: &Shared) -> Result<(), StateWriteError> {
-        let file = PartitionLog::meta_file(shared, &self.opened.directory);
+    pub(crate) fn finish_meta(&mut self, dir: &DirState) -> Result<(), StateWriteError> {
+        let file = PartitionLog::meta_file(dir, &self.opened.directory);
         if !self.deferred.meta {
             return file.install();
         }
@@ -128,8 +128,8 @@ impl Recovered {
         }
     }
 
-    pub(crate) fn into_log(self, shared: Arc<Shared>) -> Arc<PartitionLog> {
-        let log = PartitionLog::new(shared, self.opened);
+    pub(crate) fn into_log(self, dir: Arc<DirState>) -> Arc<PartitionLog> {
+        let log = PartitionLog::new(dir, self.opened);
         if let Some(base) = self.findings.scanned_from {
             log.note_scanned(base);
         }
@@ -141,7 +141,7 @@ impl Recovered {
 
 /// Recovers the partition in `directory`.
 pub(crate) fn recover(
-    shared: &Shared,
+    dir: &DirState,
     directory: PathBuf,
     name: PartitionName,
     last_run: LastRun,
@@ -150,7 +150,7 @@ pub(crate) fn recover(
         let path = path.to_path_buf();
         move |source| OpenError::Io { path, source }
     };
-    let stored = read_meta(shared, &directory, &name)?;
+    let stored = read_meta(dir, &directory, &name)?;
     let mut findings = Findings { meta_rebuilt: stored.is_none(), ..Findings::default() };
     let meta = stored.unwrap_or_else(|| Meta {
         name,
@@ -158,13 +158,13 @@ pub(crate) fn recover(
         options: PartitionOptions::default(),
         epochs: EpochHistory::default(),
     });
-    let (checkpoint, persisted) = CheckpointFile::open(shared.disk.clone(), &directory).map_err(at(&directory))?;
+    let (checkpoint, persisted) = CheckpointFile::open(dir.disk.clone(), &directory).map_err(at(&directory))?;
     let mut leftovers = Leftovers::default();
-    let swapped = finish_swaps(shared, &directory, &mut leftovers).map_err(at(&directory))?;
+    let swapped = finish_swaps(dir, &directory, &mut leftovers).map_err(at(&directory))?;
     let log_start = persisted.map_or(Offset(0), |it| it.log_start);
-    let bases = list_segments(shared, &directory, log_start, &mut leftovers).map_err(at(&directory))?;
+    let bases = list_segments(dir, &directory, log_start, &mut leftovers).map_err(at(&directory))?;
     let mut recovery = Recovery {
-        shared,
+        dir,
         last_run,
         directory: &directory,
         findings: &mut findings,
@@ -176,7 +176,7 @@ pub(crate) fn recover(
         unreadable: None,
     };
     let is_closed = last_run == LastRun::Closed && !recovery.findings.meta_rebuilt;
-    let known = persisted.filter(|it| is_closed && recovery.is_where_it_was(it));
+    let known = persisted.filter(|it| is_closed && recovery.ends_at_checkpoint(it));
     let (end, active_bytes) = match known {
         Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
         None => match recovery.scan(persisted) {
@@ -191,7 +191,7 @@ pub(crate) fn recover(
         },
     };
     let Recovery { meta, bases, leftovers, mut unsynced, deferred, .. } = recovery;
-    if findings.scanned && forget_beyond(&shared.disk, &directory, end).map_err(at(&directory))? {
+    if findings.scanned && forget_beyond(&dir.disk, &directory, end).map_err(at(&directory))? {
         unsynced.push(directory.clone());
     }
     let log_start = log_start.min(end);
@@ -207,8 +207,8 @@ pub(crate) fn recover(
     Ok(Recovered { opened, unsynced, meta_changed, deferred, advanced, findings })
 }
 
-fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
-    let stored = match PartitionLog::meta_file(shared, directory).read() {
+fn read_meta(dir: &DirState, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
+    let stored = match PartitionLog::meta_file(dir, directory).read() {
         Ok(bytes) => bytes.and_then(|bytes| Meta::decode(&bytes)),
         Err(StateReadError::Damaged { .. }) => None,
         Err(error) => return Err(error.into()),
@@ -223,14 +223,14 @@ fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<
 
 /// Finishes the replacements that a crash interrupted, and removes files of those that never counted. Returns the paths
 /// that the caller has to sync. Work that a full disk prevents goes into `leftovers`.
-fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) -> io::Result<Vec<PathBuf>> {
+fn finish_swaps(dir: &DirState, directory: &Path, leftovers: &mut Leftovers) -> io::Result<Vec<PathBuf>> {
     let (mut runs, mut bases) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if name.ends_with(STAGED_SUFFIX) {
-            unless_full(shared.disk.remove_file(&entry.path()))?;
+            ignore_full(dir.disk.remove_file(&entry.path()))?;
         }
         runs.extend(parse_swap_file_name(name).map(|run| (run, entry.path())));
         bases.extend(parse_segment_file_name(name, SEGMENT_SUFFIX));
@@ -239,7 +239,7 @@ fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) ->
     for (run, swap) in runs {
         let replaced = bases.iter().copied().filter(|base| run.contains(base)).collect();
         let replacement = Replacement { swap, start: run.start, replaced };
-        match finish_swap(shared, directory, &replacement) {
+        match finish_swap(dir, directory, &replacement) {
             Err(error) if is_full(&error) => leftovers.replacements.push(replacement),
             finished => finished?,
         }
@@ -247,22 +247,22 @@ fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) ->
     Ok(swapped)
 }
 
-fn finish_swap(shared: &Shared, directory: &Path, replacement: &Replacement) -> io::Result<()> {
+fn finish_swap(dir: &DirState, directory: &Path, replacement: &Replacement) -> io::Result<()> {
     let Replacement { swap, start, replaced } = replacement;
     let at = |base: &Offset, suffix| directory.join(segment_file_name(*base, suffix));
     for base in replaced {
-        shared.disk.remove_file(&at(base, INDEX_SUFFIX))?;
+        dir.disk.remove_file(&at(base, INDEX_SUFFIX))?;
         if base != start {
-            shared.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
+            dir.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
         }
     }
     // The replaced files must be gone before the `.swap` name, which is the only record of the replacement.
-    shared.disk.sync_dir(directory)?;
-    shared.disk.rename(swap, &at(start, SEGMENT_SUFFIX))
+    dir.disk.sync_dir(directory)?;
+    dir.disk.rename(swap, &at(start, SEGMENT_SUFFIX))
 }
 
 /// Startup needs no space: a removal may wait until there is some.
-fn unless_full(removed: io::Result<()>) -> io::Result<()> {
+fn ignore_full(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if is_full(&error) => Ok(()),
         removed => removed,
@@ -272,7 +272,7 @@ fn unless_full(removed: io::Result<()>) -> io::Result<()> {
 /// The base offsets of all segments, in order. Removes the segments that are completely below the log start, and index
 /// files without a segment.
 fn list_segments(
-    shared: &Shared,
+    dir: &DirState,
     directory: &Path,
     log_start: Offset,
     leftovers: &mut Leftovers,
@@ -294,18 +294,18 @@ fn list_segments(
     }
     bases.sort_unstable();
     let below = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
-    let unplaced = |base: &Offset| leftovers.replacements.iter().any(|replacement| replacement.start == *base);
+    let in_swap_file = |base: &Offset| leftovers.replacements.iter().any(|replacement| replacement.start == *base);
     // A segment in a `.swap` file is removed after its rename.
-    let below = bases.iter().take(below).take_while(|base| !unplaced(base)).count();
+    let below = bases.iter().take(below).take_while(|base| !in_swap_file(base)).count();
     for base in bases.drain(..below) {
-        match shared.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX))) {
+        match dir.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX))) {
             Err(error) if is_full(&error) => leftovers.removed.push(base),
             removed => removed?,
         }
     }
     for (base, path) in indexes {
         if bases.binary_search(&base).is_err() {
-            unless_full(shared.disk.remove_file(&path))?;
+            ignore_full(dir.disk.remove_file(&path))?;
         }
     }
     Ok(bases)
@@ -313,7 +313,7 @@ fn list_segments(
 
 /// The scan of one partition.
 struct Recovery<'a> {
-    shared: &'a Shared,
+    dir: &'a DirState,
     last_run: LastRun,
     directory: &'a Path,
     findings: &'a mut Findings,
@@ -334,8 +334,8 @@ struct UnreadableEnd {
 
 impl Recovery<'_> {
     fn segment_path(&self, base: Offset) -> PathBuf {
-        if let Some(unplaced) = self.leftovers.replacements.iter().find(|replacement| replacement.start == base) {
-            return unplaced.swap.clone();
+        if let Some(in_swap_file) = self.leftovers.replacements.iter().find(|replacement| replacement.start == base) {
+            return in_swap_file.swap.clone();
         }
         self.directory.join(segment_file_name(base, SEGMENT_SUFFIX))
     }
@@ -345,7 +345,7 @@ impl Recovery<'_> {
     }
 
     /// Whether the log ends exactly where the checkpoint of a clean shutdown says.
-    fn is_where_it_was(&self, checkpoint: &Checkpoint) -> bool {
+    fn ends_at_checkpoint(&self, checkpoint: &Checkpoint) -> bool {
         self.bases.last() == Some(&checkpoint.active_base)
             && checkpoint.durable >= checkpoint.active_base
             && fs::metadata(self.segment_path(checkpoint.active_base))
@@ -388,7 +388,7 @@ impl Recovery<'_> {
             self.begin_segment(end)?;
             active_bytes = 0;
         }
-        self.settle_epochs(&epochs, end);
+        self.raise_epoch(&epochs, end);
         Ok((end, active_bytes))
     }
 
@@ -399,7 +399,7 @@ impl Recovery<'_> {
         next: Option<Offset>,
         unsure_from: u64,
     ) -> io::Result<Survey> {
-        let disk = &*self.shared.disk;
+        let disk = &*self.dir.disk;
         let file = disk.open(&self.segment_path(base), true)?;
         let file_bytes = file.metadata()?.len();
         let next_base = next.filter(|next| *next <= durable);
@@ -413,7 +413,8 @@ impl Recovery<'_> {
             }
             disk.forget_cached(&file, unsure_from);
         }
-        let bounds = Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes, salvages: true };
+        let bounds =
+            Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes, unreadable_is_damage: true };
         let found = survey(disk, &file, bounds)?;
         if found.ending == Ending::Unreadable {
             // No byte of the file was changed, and none will be.
@@ -447,7 +448,7 @@ impl Recovery<'_> {
         let path = self.index_path(base);
         if active && index.end_position() < INDEX_WORTH_BYTES {
             // An index file of an earlier time could pass for the beginning of this index.
-            let removed = if path.exists() { self.shared.disk.remove_file(&path) } else { Ok(()) };
+            let removed = if path.exists() { self.dir.disk.remove_file(&path) } else { Ok(()) };
             match removed {
                 // On a full disk the file gets the correct content instead.
                 Err(error) if is_full(&error) => {}
@@ -459,7 +460,7 @@ impl Recovery<'_> {
         }
         // The index of the active segment was only in memory: rebuilding it is normal.
         self.findings.indexes_rebuilt += usize::from(!active);
-        match write_index(&*self.shared.disk, &path, index) {
+        match write_index(&*self.dir.disk, &path, index) {
             // Recovery must not need space: the index is rebuilt when it is needed.
             Err(error) if is_full(&error) => Ok(()),
             other => other,
@@ -486,8 +487,8 @@ impl Recovery<'_> {
             let path = self.segment_path(*base);
             let bytes = fs::metadata(&path)?.len();
             self.note_truncated(last, end, 0, bytes);
-            self.shared.disk.remove_file(&path)?;
-            self.shared.disk.remove_file(&self.index_path(*base))?;
+            self.dir.disk.remove_file(&path)?;
+            self.dir.disk.remove_file(&self.index_path(*base))?;
         }
         if let Some(cut) = &mut self.findings.truncated {
             cut.segments_removed += behind.len();
@@ -497,7 +498,7 @@ impl Recovery<'_> {
     }
 
     fn begin_segment(&mut self, base: Offset) -> io::Result<()> {
-        match self.shared.disk.create(&self.segment_path(base)) {
+        match self.dir.disk.create(&self.segment_path(base)) {
             // The segment is empty: the next append creates it first.
             Err(error) if is_full(&error) => self.deferred.segment = Some(base),
             created => {
@@ -510,7 +511,7 @@ impl Recovery<'_> {
     }
 
     /// Raises the epoch if records that consumers saw may be gone, so that those consumers notice.
-    fn settle_epochs(&mut self, seen: &[(LeaderEpoch, Offset)], end: Offset) {
+    fn raise_epoch(&mut self, seen: &[(LeaderEpoch, Offset)], end: Offset) {
         if self.findings.meta_rebuilt {
             self.meta.epochs = EpochHistory::from_entries(seen.iter().copied());
         }

@@ -74,7 +74,7 @@ pub(crate) struct Bounds<'a> {
     /// Distance of index entries.
     pub(crate) interval_bytes: u32,
     /// Treats unreadable sectors as damage instead of an error.
-    pub(crate) salvages: bool,
+    pub(crate) unreadable_is_damage: bool,
 }
 
 /// How a segment ends.
@@ -111,7 +111,7 @@ pub(crate) fn survey(disk: &dyn Disk, file: &File, bounds: Bounds<'_>) -> io::Re
 /// Does the same from the end of `index` on; `index` covers the batches before.
 pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index: Index) -> io::Result<Survey> {
     let mut reader = Checker::new(disk, file, bounds.epochs, bounds.file_bytes);
-    reader.salvages = bounds.salvages;
+    reader.unreadable_is_damage = bounds.unreadable_is_damage;
     let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
     let ending = loop {
         let (position, expected) = (index.end_position(), index.end_offset());
@@ -222,7 +222,7 @@ pub(crate) struct Checker<'a> {
     /// How much to read next: little at first, because most files are short and reserved space follows.
     ahead: usize,
     read_bytes: u64,
-    salvages: bool,
+    unreadable_is_damage: bool,
     /// Unreadable ranges, in the order in which the checker met them.
     unreadable: Vec<Range<u64>>,
 }
@@ -241,7 +241,7 @@ impl<'a> Checker<'a> {
             filled: 0,
             ahead: FIRST_READ_BYTES,
             read_bytes: 0,
-            salvages: false,
+            unreadable_is_damage: false,
             unreadable: Vec::new(),
         }
     }
@@ -264,9 +264,13 @@ impl<'a> Checker<'a> {
             self.ahead = (self.ahead * 4).min(WINDOW_BYTES);
             let read = match self.window.get_mut(kept..end) {
                 Some(room) => match self.disk.read_at(self.file, room, position + kept as u64) {
-                    Err(error) if self.salvages && is_unreadable(&error) => {
-                        salvage(self.disk, self.file, room, position + kept as u64, &mut self.unreadable)?
-                    }
+                    Err(error) if self.unreadable_is_damage && is_unreadable(&error) => read_around_unreadable(
+                        self.disk,
+                        self.file,
+                        room,
+                        position + kept as u64,
+                        &mut self.unreadable,
+                    )?,
                     read => read?,
                 },
                 None => 0,
@@ -378,7 +382,7 @@ impl<'a> Checker<'a> {
 }
 
 /// Reads page by page. Fills unreadable pages with a value that starts no batch, and records them.
-fn salvage(
+fn read_around_unreadable(
     disk: &dyn Disk,
     file: &File,
     room: &mut [u8],

@@ -31,7 +31,7 @@ pub struct Segment {
     disk: Arc<dyn Disk>,
     checked: Arc<Checked>,
     /// Its index knows damage that the index file does not contain.
-    unstored: AtomicBool,
+    has_unsaved_damage: AtomicBool,
     /// The published length, stored with Release after the write.
     bytes: AtomicU64,
     index: RwLock<Index>,
@@ -71,7 +71,7 @@ impl Segment {
         permit: Permit,
     ) -> io::Result<Self> {
         let file = disk.create(path)?;
-        let segment = Self::open(disk, file, index, Arc::new(Checked::whole()), map_bytes, permit);
+        let segment = Self::open(disk, file, index, Arc::new(Checked::all()), map_bytes, permit);
         segment.entry_durable.store(false, Ordering::Release);
         Ok(segment)
     }
@@ -90,7 +90,7 @@ impl Segment {
             file,
             disk,
             checked,
-            unstored: AtomicBool::new(false),
+            has_unsaved_damage: AtomicBool::new(false),
             bytes: AtomicU64::new(index.end_position()),
             map_bytes: map_bytes.max(index.end_position()),
             index: RwLock::new(index),
@@ -232,12 +232,12 @@ impl Segment {
     }
 
     /// Whether its index knows damage that the index file does not contain.
-    pub(crate) fn is_unstored(&self) -> bool {
-        self.unstored.load(Ordering::Acquire)
+    pub(crate) fn has_unsaved_damage(&self) -> bool {
+        self.has_unsaved_damage.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_unstored(&self, unstored: bool) {
-        self.unstored.store(unstored, Ordering::Release);
+    pub(crate) fn set_unsaved_damage(&self, has_unsaved_damage: bool) {
+        self.has_unsaved_damage.store(has_unsaved_damage, Ordering::Release);
     }
 
     /// Marks it as used: the clock skips it once.

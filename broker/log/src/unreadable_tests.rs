@@ -76,7 +76,7 @@ fn an_unreadable_sector_below_the_durable_offset_costs_its_own_batches_and_nothi
         let directory = tempfile::tempdir().unwrap();
         let (disk, segment) = crashed(directory.path(), 10);
         let bad = page * PAGE_BYTES..(page + 1) * PAGE_BYTES;
-        disk.spoil(&segment, bad.clone()).unwrap();
+        disk.make_unreadable(&segment, bad.clone()).unwrap();
         let touched = |offset: &i64| (*offset as u64 * each) < bad.end && (*offset as u64 + 1) * each > bad.start;
         let expected: Vec<i64> = (0..BATCHES).filter(|offset| !touched(offset)).collect();
         for clean in [false, true] {
@@ -105,10 +105,10 @@ fn an_unreadable_sector_that_may_hold_acknowledged_records_takes_its_partition_o
         let directory = tempfile::tempdir().unwrap();
         let (disk, segment) = crashed(directory.path(), durable);
         let before = fs::read(&segment).unwrap();
-        disk.spoil(&segment, page * PAGE_BYTES..(page + 1) * PAGE_BYTES).unwrap();
+        disk.make_unreadable(&segment, page * PAGE_BYTES..(page + 1) * PAGE_BYTES).unwrap();
         let end = before.len() as u64;
         if durable == 10 {
-            disk.spoil(&segment, page * PAGE_BYTES..end).unwrap();
+            disk.make_unreadable(&segment, page * PAGE_BYTES..end).unwrap();
         }
         for _ in 0..2 {
             let (log, report) = start(&disk, directory.path());
@@ -128,7 +128,7 @@ fn an_unreadable_sector_that_may_hold_acknowledged_records_takes_its_partition_o
             assert!(fs::read(&segment).unwrap() == before, "nothing of it is changed");
         }
         // When the disk can be read again, no record is lost.
-        disk.heal();
+        disk.clear_faults();
         let (log, report) = start(&disk, directory.path());
         assert!(!report.clean && report.unreadable.is_empty() && report.truncated.is_empty(), "{report}");
         assert_eq!(readable(&partition(&log, "bad")), (0..BATCHES).collect::<Vec<_>>());
@@ -145,7 +145,7 @@ fn an_unreadable_sector_behind_the_end_is_cut_off() {
     // Other bytes than zeros, so that the scan reads them.
     std::os::unix::fs::FileExt::write_all_at(&fs::File::options().write(true).open(&segment).unwrap(), &[1], from)
         .unwrap();
-    disk.spoil(&segment, from..from + PAGE_BYTES).unwrap();
+    disk.make_unreadable(&segment, from..from + PAGE_BYTES).unwrap();
     let (log, report) = start(&disk, directory.path());
     assert_eq!(
         (report.truncated.len(), report.truncated[0].end_offset, report.unreadable.len()),

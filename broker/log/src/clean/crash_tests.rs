@@ -112,7 +112,7 @@ fn compaction_that_stops_at_any_call_leaves_every_last_record() {
                 let counted = disk.count(call);
                 let compacted = compact(&partition);
                 let reached = disk.count(call) - counted > after;
-                disk.heal();
+                disk.clear_faults();
                 stopped += usize::from(compacted.is_err());
                 // A failed removal is what leaves a file behind.
                 if call != DiskCall::Remove && matches!(compacted, Err(CleanError::NoSpace)) && !partition.is_offline()

@@ -14,7 +14,7 @@ use ottla_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 use crate::index::NO_TIMESTAMP;
 
 /// Timestamp of an empty batch: Kafka's "none".
-const TIMESTAMP_OF_NOTHING: i64 = -1;
+const NO_RECORD_TIMESTAMP: i64 = -1;
 /// The bits of the attributes that name the codec.
 const CODEC_BITS: i16 = 7;
 
@@ -129,8 +129,8 @@ pub(crate) fn write_empty(header: &BatchHeader, out: &mut Vec<u8>) {
     let empty = BatchHeader {
         batch_length: (BATCH_HEADER_BYTES - BATCH_OVERHEAD_BYTES) as i32,
         attributes: header.attributes & !(CODEC_BITS | DELETE_HORIZON_BIT) | i16::from(Codec::None.bits()),
-        base_timestamp: TIMESTAMP_OF_NOTHING,
-        max_timestamp: TIMESTAMP_OF_NOTHING,
+        base_timestamp: NO_RECORD_TIMESTAMP,
+        max_timestamp: NO_RECORD_TIMESTAMP,
         record_count: 0,
         ..*header
     };
@@ -155,13 +155,13 @@ fn seal(header: &BatchHeader, batch: &mut [u8]) {
 
 /// Neighbouring offsets whose records were removed. One empty batch without a producer stands for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Vacancy {
+pub(crate) struct EmptyRange {
     base: Offset,
     last: Offset,
     epoch: LeaderEpoch,
 }
 
-impl Vacancy {
+impl EmptyRange {
     /// The offsets of one batch.
     pub(crate) fn of(header: &BatchHeader) -> Self {
         Self { base: header.base_offset, last: header.last_offset(), epoch: header.partition_leader_epoch }
@@ -181,7 +181,7 @@ impl Vacancy {
 
     /// Appends the empty batch that stands for these offsets.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let nobodys = BatchHeader {
+        let header = BatchHeader {
             base_offset: self.base,
             batch_length: 0,
             partition_leader_epoch: self.epoch,
@@ -189,14 +189,14 @@ impl Vacancy {
             crc: 0,
             attributes: 0,
             last_offset_delta: (self.last.get() - self.base.get()) as i32,
-            base_timestamp: TIMESTAMP_OF_NOTHING,
-            max_timestamp: TIMESTAMP_OF_NOTHING,
+            base_timestamp: NO_RECORD_TIMESTAMP,
+            max_timestamp: NO_RECORD_TIMESTAMP,
             producer_id: ProducerId::NONE,
             producer_epoch: ProducerEpoch::NONE,
             base_sequence: Sequence::NONE,
             record_count: 0,
         };
-        write_empty(&nobodys, out);
+        write_empty(&header, out);
     }
 }
 
@@ -379,13 +379,13 @@ mod tests {
 
     #[test]
     fn neighbours_share_an_empty_batch_within_an_epoch() {
-        let at = |base, last, epoch| Vacancy { base: Offset(base), last: Offset(last), epoch: LeaderEpoch(epoch) };
-        let mut vacancy = at(10, 12, 1);
-        assert!(vacancy.extend(&at(13, 20, 1)));
-        assert!(!vacancy.extend(&at(22, 23, 1)) && !vacancy.extend(&at(21, 23, 2)));
-        assert!(!vacancy.extend(&at(21, 11 + i64::from(i32::MAX), 1)));
+        let at = |base, last, epoch| EmptyRange { base: Offset(base), last: Offset(last), epoch: LeaderEpoch(epoch) };
+        let mut range = at(10, 12, 1);
+        assert!(range.extend(&at(13, 20, 1)));
+        assert!(!range.extend(&at(22, 23, 1)) && !range.extend(&at(21, 23, 2)));
+        assert!(!range.extend(&at(21, 11 + i64::from(i32::MAX), 1)));
         let mut out = Vec::new();
-        vacancy.write(&mut out);
+        range.write(&mut out);
         let empty = Batch::parse(&out).unwrap();
         empty.check_crc().unwrap();
         assert_eq!((empty.header.base_offset, empty.header.next_offset()), (Offset(10), Offset(21)));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ottla_wire::record::BatchHeader;
 
 use super::CleanError;
-use super::filter::{Vacancy, write_empty};
+use super::filter::{EmptyRange, write_empty};
 use super::throttle::Throttle;
 use crate::disk::Disk;
 use crate::index::Index;
@@ -29,13 +29,13 @@ pub(super) struct Output {
     buffer: Vec<u8>,
     index: Index,
     /// Offsets whose records were removed and for which no empty batch is written yet.
-    vacancy: Option<Pending>,
+    pending: Option<PendingRange>,
 }
 
-struct Pending {
-    vacancy: Vacancy,
+struct PendingRange {
+    range: EmptyRange,
     /// The position in the first segment at which the same empty batch stands already.
-    stands_at: Option<u64>,
+    same_at: Option<u64>,
 }
 
 /// A segment that is written and not synced yet.
@@ -48,7 +48,7 @@ pub(super) struct Written {
 impl Output {
     pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, first: Arc<Segment>, interval_bytes: u32) -> Self {
         let index = Index::new(first.base_offset(), interval_bytes);
-        Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, vacancy: None }
+        Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, pending: None }
     }
 
     /// Adds a batch that stays as it stands at `position` of `segment`.
@@ -59,7 +59,7 @@ impl Output {
         position: u64,
         throttle: &mut Throttle<'_>,
     ) -> Result<(), CleanError> {
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         if self.is_same(segment, position) {
             self.note(bytes);
             return Ok(());
@@ -69,7 +69,7 @@ impl Output {
 
     /// Adds a batch with new content.
     pub(super) fn put(&mut self, bytes: &[u8], throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         self.write(bytes, throttle)
     }
 
@@ -88,7 +88,7 @@ impl Output {
     }
 
     /// Takes the place of a batch that lost its records and does not have to stay.
-    pub(super) fn vacate(
+    pub(super) fn drop_batch(
         &mut self,
         batch: &[u8],
         header: &BatchHeader,
@@ -96,24 +96,24 @@ impl Output {
         position: u64,
         throttle: &mut Throttle<'_>,
     ) -> Result<(), CleanError> {
-        let vacancy = Vacancy::of(header);
-        if let Some(pending) = &mut self.vacancy
-            && pending.vacancy.extend(&vacancy)
+        let range = EmptyRange::of(header);
+        if let Some(pending) = &mut self.pending
+            && pending.range.extend(&range)
         {
-            pending.stands_at = None;
+            pending.same_at = None;
             return Ok(());
         }
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         let mut standing = Vec::new();
-        vacancy.write(&mut standing);
-        let stands_at = (self.is_same(segment, position) && standing == batch).then_some(position);
-        self.vacancy = Some(Pending { vacancy, stands_at });
+        range.write(&mut standing);
+        let same_at = (self.is_same(segment, position) && standing == batch).then_some(position);
+        self.pending = Some(PendingRange { range, same_at });
         Ok(())
     }
 
     /// Ends the segment. `None` if it equals the first old segment.
     pub(super) fn finish(mut self, throttle: &mut Throttle<'_>) -> Result<Option<Written>, CleanError> {
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         if self.file.is_none() {
             if self.index.end_position() == self.first.bytes() {
                 return Ok(None);
@@ -137,11 +137,11 @@ impl Output {
         self.file.is_none() && std::ptr::eq(segment, &raw const *self.first) && position == self.index.end_position()
     }
 
-    fn close_vacancy(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
-        let Some(Pending { vacancy, stands_at }) = self.vacancy.take() else { return Ok(()) };
+    fn write_pending(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
+        let Some(PendingRange { range, same_at }) = self.pending.take() else { return Ok(()) };
         let mut empty = Vec::new();
-        vacancy.write(&mut empty);
-        if stands_at.is_some() {
+        range.write(&mut empty);
+        if same_at.is_some() {
             self.note(&empty);
             return Ok(());
         }
@@ -174,7 +174,7 @@ impl Output {
             let bytes = (same - copied).min(BUFFER_BYTES as u64);
             self.buffer.resize(bytes as usize, 0);
             self.first.read_exact_at(copied, &mut self.buffer)?;
-            throttle.pay(bytes)?;
+            throttle.consume(bytes)?;
             self.flush(throttle)?;
             copied += bytes;
         }
@@ -185,7 +185,7 @@ impl Output {
         let Some(file) = &self.file else { return Ok(()) };
         self.disk.write_at(file, &mut [IoSlice::new(&self.buffer)], self.stored)?;
         self.stored += self.buffer.len() as u64;
-        throttle.pay(self.buffer.len() as u64)?;
+        throttle.consume(self.buffer.len() as u64)?;
         self.buffer.clear();
         Ok(())
     }

@@ -99,7 +99,7 @@ impl<'a> BatchReader<'a> {
             other => other?,
         }
         self.read_bytes += (want - have) as u64;
-        throttle.pay((want - have) as u64)?;
+        throttle.consume((want - have) as u64)?;
         Ok(true)
     }
 }

@@ -182,7 +182,7 @@ impl<'a> Round<'a> {
             Output::discard(&*self.log.disk(), &path);
             let error = CleanError::from(error);
             if let CleanError::Io { source } = &error {
-                self.log.poison("fdatasync of a compacted segment", source);
+                self.log.take_offline_after("fdatasync of a compacted segment", source);
             }
             return Err(error);
         }
@@ -266,7 +266,9 @@ impl<'a> Round<'a> {
                     Outcome::Emptied if header.is_idempotent() && (self.options.is_producer_end)(&header) => {
                         output.put_empty(batch.bytes, &header, segment, position, &mut self.throttle)?;
                     }
-                    Outcome::Emptied => output.vacate(batch.bytes, &header, segment, position, &mut self.throttle)?,
+                    Outcome::Emptied => {
+                        output.drop_batch(batch.bytes, &header, segment, position, &mut self.throttle)?
+                    }
                 }
             }
             self.report.bytes_read += reader.read_bytes;

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest sleep before the throttle checks again whether the compaction has to stop.
-const NAP: Duration = Duration::from_millis(50);
+const SLEEP_MAX: Duration = Duration::from_millis(50);
 
 /// Spreads reads and writes over time.
 pub(super) struct Throttle<'a> {
@@ -25,7 +25,7 @@ impl<'a> Throttle<'a> {
     }
 
     /// Counts bytes read or written, and sleeps until they are within the limit.
-    pub(super) fn pay(&mut self, bytes: u64) -> Result<(), Stopped> {
+    pub(super) fn consume(&mut self, bytes: u64) -> Result<(), Stopped> {
         self.bytes += bytes;
         loop {
             if (self.should_stop)() {
@@ -36,7 +36,7 @@ impl<'a> Throttle<'a> {
             }
             let due = Duration::from_secs_f64(self.bytes as f64 / self.bytes_per_second as f64);
             match due.checked_sub(self.begun.elapsed()).filter(|rest| !rest.is_zero()) {
-                Some(rest) => thread::sleep(rest.min(NAP)),
+                Some(rest) => thread::sleep(rest.min(SLEEP_MAX)),
                 None => return Ok(()),
             }
         }

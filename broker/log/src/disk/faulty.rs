@@ -65,7 +65,7 @@ struct State {
     loses_cache: bool,
     holds_syncs: bool,
     /// Unreadable bytes, by device and inode.
-    spoiled: Vec<((u64, u64), Range<u64>)>,
+    unreadable: Vec<((u64, u64), Range<u64>)>,
     cut: bool,
 }
 
@@ -100,7 +100,7 @@ impl FaultyDisk {
                 volatile: Volatile::default(),
                 loses_cache: false,
                 holds_syncs: false,
-                spoiled: Vec::new(),
+                unreadable: Vec::new(),
                 cut: false,
             }),
             hooks: Mutex::default(),
@@ -146,21 +146,21 @@ impl FaultyDisk {
     }
 
     /// From now on, reads that touch these bytes of a file fail with EIO, as over bad sectors.
-    pub fn spoil(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+    pub fn make_unreadable(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
         let metadata = std::fs::metadata(path)?;
-        self.state().spoiled.push(((metadata.dev(), metadata.ino()), bytes));
+        self.state().unreadable.push(((metadata.dev(), metadata.ino()), bytes));
         Ok(())
     }
 
     /// Ends all faults.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         let mut state = self.state();
         state.failing.clear();
         state.chances.clear();
         state.short_writes.clear();
         state.short_write_chance = 0;
         state.loses_cache = false;
-        state.spoiled.clear();
+        state.unreadable.clear();
     }
 
     /// How often `call` was made.
@@ -265,10 +265,10 @@ impl Disk for FaultyDisk {
     fn read_once(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let state = self.begin(DiskCall::Read)?;
         let mut room = buffer.len();
-        if !state.spoiled.is_empty() {
+        if !state.unreadable.is_empty() {
             let metadata = file.metadata()?;
             let id = (metadata.dev(), metadata.ino());
-            for (_, bad) in state.spoiled.iter().filter(|(of, bad)| *of == id && bad.end > position) {
+            for (_, bad) in state.unreadable.iter().filter(|(of, bad)| *of == id && bad.end > position) {
                 // The bytes before the bad sector are read.
                 room = room.min(bad.start.saturating_sub(position) as usize);
             }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use super::{Disk, has_failed};
-use crate::shared::Shared;
+use crate::dir_state::DirState;
 
 /// A disk that remembers its first failure.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct GuardedDisk {
     disk: Arc<dyn Disk>,
     failed: AtomicBool,
     syncing: Syncing,
-    shared: OnceLock<Weak<Shared>>,
+    dir: OnceLock<Weak<DirState>>,
 }
 
 /// The files and directories that are being synced, by device and inode: a few, one per thread.
@@ -36,7 +36,7 @@ struct Syncing {
 type FileId = (u64, u64);
 
 /// The right to sync one file; other syncs of the file wait until it is dropped.
-struct Turn<'a> {
+struct SyncTurn<'a> {
     syncing: &'a Syncing,
     file: FileId,
 }
@@ -47,16 +47,16 @@ impl Syncing {
     }
 
     /// Waits until no other thread syncs the file.
-    fn wait_turn(&self, file: &Metadata) -> Turn<'_> {
+    fn wait_turn(&self, file: &Metadata) -> SyncTurn<'_> {
         let file = (file.dev(), file.ino());
         let taken = |files: &mut Vec<FileId>| files.contains(&file);
         let mut files = self.one_is_done.wait_while(self.files(), taken).unwrap_or_else(PoisonError::into_inner);
         files.push(file);
-        Turn { syncing: self, file }
+        SyncTurn { syncing: self, file }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for SyncTurn<'_> {
     fn drop(&mut self) {
         self.syncing.files().retain(|file| *file != self.file);
         self.syncing.one_is_done.notify_all();
@@ -65,13 +65,13 @@ impl Drop for Turn<'_> {
 
 impl GuardedDisk {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, failed: AtomicBool::new(false), syncing: Syncing::default(), shared: OnceLock::new() }
+        Self { disk, failed: AtomicBool::new(false), syncing: Syncing::default(), dir: OnceLock::new() }
     }
 
     /// Sets the directory that a failure takes offline.
-    pub(crate) fn belongs_to(&self, shared: &Arc<Shared>) {
+    pub(crate) fn set_directory(&self, dir: &Arc<DirState>) {
         // A second call would come from another start of the same directory.
-        let _ = self.shared.set(Arc::downgrade(shared));
+        let _ = self.dir.set(Arc::downgrade(dir));
     }
 
     /// Syncs `file`, or the whole file system if `file` is `None`. The kernel reports errors of a file system sync
@@ -84,19 +84,19 @@ impl GuardedDisk {
     ) -> io::Result<()> {
         // For a missing file the sync itself reports the error.
         let _turn = file.and_then(Result::ok).map(|file| self.syncing.wait_turn(&file));
-        let shared = self.shared.get().and_then(Weak::upgrade);
-        if shared.is_some_and(|shared| shared.offline_reason().is_some()) {
+        let dir = self.dir.get().and_then(Weak::upgrade);
+        if dir.is_some_and(|dir| dir.offline_reason().is_some()) {
             return Err(refusal());
         }
         // A missing file was not synced: it was removed with its partition, or its owner handles the error.
-        self.watched(what, sync, |error| error.kind() != io::ErrorKind::NotFound)
+        self.guard(what, sync, |error| error.kind() != io::ErrorKind::NotFound)
     }
 
     fn change<T>(&self, what: &str, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        self.watched(what, change, has_failed)
+        self.guard(what, change, has_failed)
     }
 
-    fn watched<T>(
+    fn guard<T>(
         &self,
         what: &str,
         call: impl FnOnce() -> io::Result<T>,
@@ -108,8 +108,8 @@ impl GuardedDisk {
         call().inspect_err(|error| {
             if is_fatal(error) {
                 self.failed.store(true, Ordering::Release);
-                if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
-                    shared.poison(what, error);
+                if let Some(dir) = self.dir.get().and_then(Weak::upgrade) {
+                    dir.take_offline_after(what, error);
                 }
             }
         })
@@ -123,7 +123,7 @@ fn refusal() -> io::Error {
 impl Disk for GuardedDisk {
     fn open(&self, path: &Path, writable: bool) -> io::Result<File> {
         if writable {
-            return self.watched("opening a file", || self.disk.open(path, true), super::is_read_only);
+            return self.guard("opening a file", || self.disk.open(path, true), super::is_read_only);
         }
         self.disk.open(path, false)
     }

@@ -167,7 +167,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_path(&self, path: &Path) -> io::Result<()> {
-        let file = open_patiently(path)?;
+        let file = open_when_possible(path)?;
         if broken(Canary::NoFsync) {
             return Ok(());
         }
@@ -175,7 +175,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let directory = open_patiently(path)?;
+        let directory = open_when_possible(path)?;
         if broken(Canary::NoFsync) || broken(Canary::NoDirSync) {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_file_system(&self, path: &Path) -> io::Result<()> {
-        let directory = open_patiently(path)?;
+        let directory = open_when_possible(path)?;
         if broken(Canary::NoFsync) {
             return Ok(());
         }
@@ -243,18 +243,18 @@ pub(crate) fn is_read_only(error: &io::Error) -> bool {
 }
 
 /// How long a sync waits for a free file descriptor, and the time between two attempts.
-const HANDLE_PATIENCE: Duration = Duration::from_secs(30);
+const HANDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const HANDLE_POLL: Duration = Duration::from_millis(10);
 
 /// Opens a file or directory to sync it. If the process has no free descriptor, it waits for one: the disk is fine, and
 /// an error here would take the whole directory offline.
-fn open_patiently(path: &Path) -> io::Result<File> {
+fn open_when_possible(path: &Path) -> io::Result<File> {
     let begun = Instant::now();
     loop {
         match File::open(path) {
             Err(error)
                 if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-                    && begun.elapsed() < HANDLE_PATIENCE =>
+                    && begun.elapsed() < HANDLE_TIMEOUT =>
             {
                 std::thread::sleep(HANDLE_POLL);
             }

@@ -60,7 +60,7 @@ struct Unsynced {
 
 /// One change of a name in a directory.
 #[derive(Debug)]
-enum Naming {
+enum NameChange {
     Created(PathBuf),
     /// If a file had the new name before, it is kept under a third name.
     Renamed {
@@ -81,7 +81,7 @@ pub(super) struct Volatile {
     /// Writes that a failed sync lost: the page cache still shows them until it is dropped, and no later sync writes
     /// them.
     lost: Vec<((u64, u64), Unsynced)>,
-    names: Vec<Naming>,
+    names: Vec<NameChange>,
     kept: u64,
 }
 
@@ -115,7 +115,7 @@ impl Volatile {
     }
 
     pub(super) fn created(&mut self, path: &Path) {
-        self.names.push(Naming::Created(path.to_path_buf()));
+        self.names.push(NameChange::Created(path.to_path_buf()));
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -124,7 +124,7 @@ impl Volatile {
         if to.is_dir() {
             follow(&mut self.names, from, to);
         }
-        self.names.push(Naming::Renamed { from: from.to_path_buf(), to: to.to_path_buf(), kept });
+        self.names.push(NameChange::Renamed { from: from.to_path_buf(), to: to.to_path_buf(), kept });
         Ok(())
     }
 
@@ -134,7 +134,7 @@ impl Volatile {
         }
         let kept = self.keep(path)?;
         fs::remove_file(path)?;
-        self.names.push(Naming::Removed { path: path.to_path_buf(), kept });
+        self.names.push(NameChange::Removed { path: path.to_path_buf(), kept });
         Ok(())
     }
 
@@ -172,12 +172,12 @@ impl Volatile {
         // A sync of a directory makes all earlier changes in it durable too, and a rename belongs to two directories.
         let mut directories = HashSet::from([directory.to_path_buf()]);
         let (mut durable, mut rest) = (Vec::new(), Vec::new());
-        for naming in self.names.drain(..).rev() {
-            if naming.directories().iter().any(|directory| directories.contains(*directory)) {
-                directories.extend(naming.directories().into_iter().map(Path::to_path_buf));
-                durable.push(naming);
+        for change in self.names.drain(..).rev() {
+            if change.directories().iter().any(|directory| directories.contains(*directory)) {
+                directories.extend(change.directories().into_iter().map(Path::to_path_buf));
+                durable.push(change);
             } else {
-                rest.push(naming);
+                rest.push(change);
             }
         }
         rest.reverse();
@@ -192,7 +192,7 @@ impl Volatile {
 
     /// A directory was removed and will not come back.
     pub(super) fn forget_below(&mut self, directory: &Path) {
-        self.names.retain_mut(|naming| !naming.paths_mut().iter().any(|path| path.starts_with(directory)));
+        self.names.retain_mut(|change| !change.paths_mut().iter().any(|path| path.starts_with(directory)));
     }
 
     /// Undoes the changes that the power cut takes.
@@ -209,22 +209,22 @@ impl Volatile {
         let mut broken: HashSet<PathBuf> = HashSet::new();
         let mut lost = Vec::new();
         let mut stays = Vec::new();
-        for naming in self.names {
-            let follows = naming.directories().iter().any(|directory| broken.contains(*directory));
+        for change in self.names {
+            let follows = change.directories().iter().any(|directory| broken.contains(*directory));
             if follows || random.one_in(2) {
-                broken.extend(naming.directories().into_iter().map(Path::to_path_buf));
-                lost.push(naming);
+                broken.extend(change.directories().into_iter().map(Path::to_path_buf));
+                lost.push(change);
             } else {
-                stays.push(naming);
+                stays.push(change);
             }
         }
-        while let Some(naming) = lost.pop() {
-            if let Naming::Renamed { from, to, .. } = &naming
+        while let Some(change) = lost.pop() {
+            if let NameChange::Renamed { from, to, .. } = &change
                 && to.is_dir()
             {
                 follow(&mut lost, to, from);
             }
-            naming.undo()?;
+            change.undo()?;
         }
         forget(stays)
     }
@@ -247,9 +247,9 @@ impl Unsynced {
         }
         let torn = random.below(2 * sectors.len() as u64) as usize;
         // All, nothing, or a random part: bugs are more likely at the extremes.
-        let mood = random.below(4);
+        let mode = random.below(4);
         for (number, (sector, changes)) in sectors.into_iter().enumerate() {
-            let keeps = match mood {
+            let keeps = match mode {
                 0 => 0,
                 1 => changes.len(),
                 _ => random.below(changes.len() as u64 + 1) as usize,
@@ -285,7 +285,7 @@ impl Change {
     }
 }
 
-impl Naming {
+impl NameChange {
     fn directories(&self) -> Vec<&Path> {
         match self {
             Self::Created(path) | Self::Removed { path, .. } => path.parent().into_iter().collect(),
@@ -315,8 +315,8 @@ impl Naming {
 }
 
 /// A directory was renamed: adjusts the recorded paths inside of it.
-fn follow(names: &mut [Naming], from: &Path, to: &Path) {
-    for path in names.iter_mut().flat_map(Naming::paths_mut) {
+fn follow(names: &mut [NameChange], from: &Path, to: &Path) {
+    for path in names.iter_mut().flat_map(NameChange::paths_mut) {
         if let Ok(inside) = path.strip_prefix(from)
             && inside != Path::new("")
         {
@@ -326,9 +326,9 @@ fn follow(names: &mut [Naming], from: &Path, to: &Path) {
 }
 
 /// Removes the files that were kept for changes which are durable now.
-fn forget(namings: Vec<Naming>) -> io::Result<()> {
-    for naming in namings {
-        if let Naming::Removed { kept, .. } | Naming::Renamed { kept: Some(kept), .. } = naming {
+fn forget(changes: Vec<NameChange>) -> io::Result<()> {
+    for change in changes {
+        if let NameChange::Removed { kept, .. } | NameChange::Renamed { kept: Some(kept), .. } = change {
             fs::remove_file(kept)?;
         }
     }

@@ -52,7 +52,7 @@ impl PartitionLog {
             // The segment was removed or replaced: the next call finds the new one.
             return Err(lost);
         }
-        self.remake_index(&slot, segment, next_base)?;
+        self.rebuild_index(&slot, segment, next_base)?;
         let index = segment.index();
         let hit = index
             .quarantined()
@@ -143,6 +143,6 @@ impl PartitionLog {
     pub(crate) fn note_scanned(&self, base: Offset) {
         let slots = self.slots();
         let scanned = slots.iter().filter(|slot| slot.base() >= base);
-        scanned.for_each(|slot| slot.checked().note_whole());
+        scanned.for_each(|slot| slot.checked().note_all());
     }
 }

@@ -46,14 +46,14 @@ impl PartitionLog {
         let mut writes = self.deferred.writes();
         if let Some(base) = writes.segment {
             let path = self.segment_path(base);
-            self.shared.disk.create(&path)?;
-            self.shared.disk.sync_path(&path)?;
-            self.shared.disk.sync_dir(&self.directory)?;
+            self.dir.disk.create(&path)?;
+            self.dir.disk.sync_path(&path)?;
+            self.dir.disk.sync_dir(&self.directory)?;
             writes.segment = None;
         }
         if writes.meta {
-            let _one = self.rewriting();
-            Self::meta_file(&self.shared, &self.directory).write(&self.meta().encode())?;
+            let _one = self.lock_meta();
+            Self::meta_file(&self.dir, &self.directory).write(&self.meta().encode())?;
             writes.meta = false;
         }
         self.deferred.any.store(false, Ordering::Release);

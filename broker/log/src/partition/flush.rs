@@ -17,7 +17,7 @@ use crate::segment::Segment;
 
 /// The state that the running flush holds.
 #[derive(Debug)]
-pub(super) struct Flushed {
+pub(super) struct FlushState {
     checkpoint: CheckpointFile,
     /// The content of the checkpoint file.
     persisted: Option<Checkpoint>,
@@ -25,7 +25,7 @@ pub(super) struct Flushed {
     since_bytes: u64,
 }
 
-impl Flushed {
+impl FlushState {
     pub(super) fn new(checkpoint: CheckpointFile, persisted: Option<Checkpoint>) -> Self {
         Self { checkpoint, persisted, since_bytes: 0 }
     }
@@ -34,7 +34,7 @@ impl Flushed {
 impl PartitionLog {
     /// Makes everything durable that was appended before the call, in the calling thread. Returns the durable offset.
     pub fn flush(&self) -> Result<Offset, FlushError> {
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flush_state.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_online()?;
         // The end is read first: a segment with an offset below it is in the list by then.
         let end = self.end_offset();
@@ -58,9 +58,9 @@ impl PartitionLog {
         let before = self.flushed_bytes.swap(appended, Ordering::AcqRel);
         let covered = appended.saturating_sub(before);
         self.recent_flush_bytes.store(covered, Ordering::Relaxed);
-        self.shared.counters.note_group(covered);
-        flushed.since_bytes += covered;
-        let mut due = overdue || flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
+        self.dir.counters.note_group(covered);
+        flush_state.since_bytes += covered;
+        let mut due = overdue || flush_state.since_bytes >= self.dir.options.checkpoint_interval_bytes;
         for (segment, _) in unsettled.iter().zip(sealed).filter(|(_, sealed)| *sealed) {
             self.settle(segment);
             due = true;
@@ -68,7 +68,7 @@ impl PartitionLog {
         if due {
             // The log start may have moved, and a checkpoint must not go back.
             let reached = Checkpoint { log_start: self.log_start_offset(), ..reached };
-            self.write_checkpoint(&mut flushed, reached)?;
+            self.write_checkpoint(&mut flush_state, reached)?;
         }
         Ok(end)
     }
@@ -93,18 +93,18 @@ impl PartitionLog {
 
     fn sync_segment(&self, segment: &Segment) -> Result<(), FlushError> {
         let begun = Instant::now();
-        let synced = self.shared.disk.sync_data(segment.file());
-        self.shared.counters.note_sync(begun.elapsed(), synced.is_ok());
+        let synced = self.dir.disk.sync_data(segment.file());
+        self.dir.counters.note_sync(begun.elapsed(), synced.is_ok());
         let synced = synced.and_then(|()| {
             if !segment.is_entry_durable() {
-                self.shared.disk.sync_dir(&self.directory)?;
+                self.dir.disk.sync_dir(&self.directory)?;
                 segment.note_entry_durable();
             }
             Ok(())
         });
         // A deletion waits for the running flush and may fail: then the partition goes on and needs all its promises.
         synced.or_else(|error| {
-            self.shared.poison("fdatasync of a segment", &error);
+            self.dir.take_offline_after("fdatasync of a segment", &error);
             self.check_online()
         })
     }
@@ -113,7 +113,7 @@ impl PartitionLog {
     fn settle(&self, segment: &Segment) {
         let bytes = segment.bytes();
         let trimmed = segment.file().metadata().and_then(|metadata| {
-            if metadata.len() > bytes { self.shared.disk.set_len(segment.file(), bytes) } else { Ok(()) }
+            if metadata.len() > bytes { self.dir.disk.set_len(segment.file(), bytes) } else { Ok(()) }
         });
         if let Err(error) = trimmed {
             tracing::warn!(partition = %self.name, segment = segment.base_offset().0, %error, "segment not trimmed");
@@ -129,14 +129,14 @@ impl PartitionLog {
 
     /// Persists the durable offset, after the sync that makes it true. An error here means that the directory is
     /// offline.
-    fn write_checkpoint(&self, flushed: &mut Flushed, checkpoint: Checkpoint) -> Result<(), FlushError> {
-        match flushed.checkpoint.write(checkpoint) {
+    fn write_checkpoint(&self, flush_state: &mut FlushState, checkpoint: Checkpoint) -> Result<(), FlushError> {
+        match flush_state.checkpoint.write(checkpoint) {
             Ok(unsynced) => {
-                if let Err(error) = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path)) {
-                    self.shared.poison("fdatasync of a checkpoint", &error);
+                if let Err(error) = unsynced.iter().try_for_each(|path| self.dir.disk.sync_path(path)) {
+                    self.dir.take_offline_after("fdatasync of a checkpoint", &error);
                 }
-                flushed.persisted = Some(checkpoint);
-                flushed.since_bytes = 0;
+                flush_state.persisted = Some(checkpoint);
+                flush_state.since_bytes = 0;
             }
             // The older checkpoint is still true. The next flush tries again: if the checkpoint lags behind, recovery
             // after a crash would cut off more at a bad batch.
@@ -151,34 +151,34 @@ impl PartitionLog {
     /// Writes a checkpoint behind damage that ends at `behind`, so that recovery after a crash quarantines it and does
     /// not take it for the end. This never waits for a flush, because the flush may have called the listener that found
     /// the damage; in that case the flusher writes the checkpoint.
-    pub(super) fn secure_damage(&self, behind: Offset) {
+    pub(super) fn checkpoint_behind_damage(&self, behind: Offset) {
         if self.is_offline() || self.is_deleted() {
             return;
         }
-        let Ok(mut flushed) = self.flushed.try_lock() else { return self.secure_damage_soon() };
-        if flushed.persisted.is_some_and(|persisted| persisted.durable >= behind) {
+        let Ok(mut flush_state) = self.flush_state.try_lock() else { return self.checkpoint_soon() };
+        if flush_state.persisted.is_some_and(|persisted| persisted.durable >= behind) {
             return;
         }
         // Damage above the durable offset is only the end of the log.
-        if self.durable_offset() < behind || self.persist(&mut flushed, self.log_start_offset()).is_err() {
-            drop(flushed);
-            self.secure_damage_soon();
+        if self.durable_offset() < behind || self.persist(&mut flush_state, self.log_start_offset()).is_err() {
+            drop(flush_state);
+            self.checkpoint_soon();
         }
     }
 
-    fn secure_damage_soon(&self) {
+    fn checkpoint_soon(&self) {
         self.checkpoint_due.store(true, Ordering::Release);
         self.flush_soon();
     }
 
     /// Persists `log_start` together with the durable offset, before readers see the new log start.
-    pub(super) fn persist(&self, flushed: &mut Flushed, log_start: Offset) -> io::Result<()> {
+    pub(super) fn persist(&self, flush_state: &mut FlushState, log_start: Offset) -> io::Result<()> {
         let checkpoint = self.checkpoint_at(self.durable_offset(), log_start);
-        let unsynced = flushed.checkpoint.write(checkpoint)?;
-        let synced = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path));
-        synced.inspect_err(|error| self.shared.poison("fdatasync of a checkpoint", error))?;
-        flushed.persisted = Some(checkpoint);
-        flushed.since_bytes = 0;
+        let unsynced = flush_state.checkpoint.write(checkpoint)?;
+        let synced = unsynced.iter().try_for_each(|path| self.dir.disk.sync_path(path));
+        synced.inspect_err(|error| self.dir.take_offline_after("fdatasync of a checkpoint", error))?;
+        flush_state.persisted = Some(checkpoint);
+        flush_state.since_bytes = 0;
         Ok(())
     }
 
@@ -196,18 +196,18 @@ impl PartitionLog {
         Checkpoint { durable, log_start, active_base, active_bytes }
     }
 
-    /// Prepares the partition for a start without a scan: flushed, trimmed, indexed, checkpointed. Returns the files
+    /// Prepares the partition for a start without a scan: flush_state, trimmed, indexed, checkpointed. Returns the files
     /// that the caller has to sync. Called after the last append.
     pub(crate) fn finish(&self) -> io::Result<Vec<PathBuf>> {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);
         // Waits for an append that began before the log was closed.
-        drop(self.tail());
+        drop(self.active());
         // A failed deferred write must not keep the other bytes from being synced. It has to prevent the marker,
         // though: with a marker, the next start would trust files that are incomplete.
         let settled = self.write_deferred();
         self.flush().map_err(offline)?;
         settled?;
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flush_state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unsynced = Vec::new();
         let mut checkpoint = self.checkpoint_at(self.end_offset(), self.log_start_offset());
         if let Some(segment) = self.trim_active()? {
@@ -217,18 +217,18 @@ impl PartitionLog {
             unsynced.push(self.segment_path(segment.base_offset()));
         } else {
             // The active segment is not open, but its file may have reserved space.
-            let active_bytes = self.tail().position();
+            let active_bytes = self.active().position();
             checkpoint.active_bytes = active_bytes;
             let path = self.segment_path(checkpoint.active_base);
             if std::fs::metadata(&path)?.len() > active_bytes {
-                let file = self.shared.disk.open(&path, true)?;
-                self.shared.disk.set_len(&file, active_bytes)?;
+                let file = self.dir.disk.open(&path, true)?;
+                self.dir.disk.set_len(&file, active_bytes)?;
                 unsynced.push(path);
             }
         }
-        if flushed.persisted != Some(checkpoint) {
-            unsynced.extend(flushed.checkpoint.write(checkpoint)?);
-            flushed.persisted = Some(checkpoint);
+        if flush_state.persisted != Some(checkpoint) {
+            unsynced.extend(flush_state.checkpoint.write(checkpoint)?);
+            flush_state.persisted = Some(checkpoint);
         }
         Ok(unsynced)
     }

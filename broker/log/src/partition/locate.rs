@@ -54,15 +54,15 @@ pub struct ScannedRange {
 }
 
 /// Why a segment gave no answer.
-enum Miss {
+enum LocateMiss {
     /// The offset is damaged.
     Damaged(Range<i64>),
     /// The index pointed to bytes that are not the batch it names: the index proves nothing.
-    IndexLied,
+    IndexWrong,
     Io(io::Error),
 }
 
-impl From<io::Error> for Miss {
+impl From<io::Error> for LocateMiss {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -78,19 +78,19 @@ impl PartitionLog {
     /// records: whole batches, at least one, at most `max_bytes` bytes if the first is not longer, none that ends above
     /// `upto`. `None` if there is nothing to read (yet).
     pub fn locate(&self, offset: Offset, max_bytes: u32, upto: Offset) -> Result<Option<FileRange>, LocateError> {
-        let mut vacant: Option<FileRange> = None;
+        let mut empty: Option<FileRange> = None;
         loop {
-            let from = vacant.as_ref().map_or(offset, |range| range.next_offset);
+            let from = empty.as_ref().map_or(offset, |range| range.next_offset);
             let found = self.locate_batch(from, max_bytes, upto);
             if let Ok(Some((range, true))) = &found
                 && range.next_offset < upto
             {
-                vacant = Some(range.clone());
+                empty = Some(range.clone());
                 continue;
             }
             // If nothing behind the empty batch can be read (yet), the reader gets the empty batch, so that it
             // advances.
-            return match (found, vacant) {
+            return match (found, empty) {
                 (Err(_) | Ok(None), Some(range)) => Ok(Some(range)),
                 (found, _) => found.map(|found| found.map(|(range, _)| range)),
             };
@@ -127,20 +127,20 @@ impl PartitionLog {
             opened => opened?,
         };
         let found = match range_of(&segment, offset, max_bytes, upto) {
-            Err(Miss::IndexLied) => {
-                self.remake_index(&slot, &segment, next_base)?;
+            Err(LocateMiss::IndexWrong) => {
+                self.rebuild_index(&slot, &segment, next_base)?;
                 range_of(&segment, offset, max_bytes, upto)
             }
             other => other,
         };
         match found {
             Ok(range) => Ok(range),
-            Err(Miss::Damaged(offsets)) => {
+            Err(LocateMiss::Damaged(offsets)) => {
                 Err(LocateError::Corrupt { from: Offset(offsets.start), to: Offset(offsets.end) })
             }
             // Even a rebuilt index finds no batch: the offsets up to the end of the segment are lost.
-            Err(Miss::IndexLied) => Err(LocateError::Corrupt { from: offset, to: next_base.unwrap_or(end) }),
-            Err(Miss::Io(source)) => Err(LocateError::Io { source }),
+            Err(LocateMiss::IndexWrong) => Err(LocateError::Corrupt { from: offset, to: next_base.unwrap_or(end) }),
+            Err(LocateMiss::Io(source)) => Err(LocateError::Io { source }),
         }
     }
 
@@ -176,7 +176,7 @@ impl PartitionLog {
         while let Some((slot, segment, next_base)) = self.segment_from(next, end)? {
             next = next_base;
             if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
-                self.remake_index(&slot, &segment, next_base)?;
+                self.rebuild_index(&slot, &segment, next_base)?;
                 if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
                     // Even a rebuilt index does not find the next batch.
                     let to = next_base.unwrap_or(end);
@@ -241,7 +241,7 @@ impl PartitionLog {
 
     /// Rebuilds the index of a segment from its batches, because a batch was not at the position in the index, and
     /// finds out exactly what is damaged. After a crash, recovery does not cut the log off there.
-    pub(super) fn remake_index(
+    pub(super) fn rebuild_index(
         &self,
         slot: &Arc<Slot>,
         segment: &Segment,
@@ -263,7 +263,7 @@ impl PartitionLog {
             next_base: Some(next_base.unwrap_or(known_end)),
             file_bytes,
             interval_bytes: options.index_interval_bytes,
-            salvages: self.is_damaged(slot.base()),
+            unreadable_is_damage: self.is_damaged(slot.base()),
         };
         let mut fresh = survey(segment.disk(), segment.file(), bounds)?.index;
         self.note_damage(&fresh);
@@ -275,13 +275,13 @@ impl PartitionLog {
         }
         *index = fresh;
         let damage_end = index.damage_end();
-        segment.set_unstored(damage_end.is_some());
+        segment.set_unsaved_damage(damage_end.is_some());
         drop(index);
         if let Some(behind) = damage_end {
-            self.secure_damage(behind);
+            self.checkpoint_behind_damage(behind);
         }
         // The scan checked the whole segment; later appends come from this process.
-        segment.checked().note_whole();
+        segment.checked().note_all();
         // If the segment was removed or replaced, the index file of that name belongs to another segment.
         if settled && !self.is_deleted() && self.next_base(slot).is_some() {
             self.store_index_of(segment);
@@ -296,14 +296,14 @@ fn range_of(
     offset: Offset,
     max_bytes: u32,
     upto: Offset,
-) -> Result<Option<(FileRange, bool)>, Miss> {
+) -> Result<Option<(FileRange, bool)>, LocateMiss> {
     let (start, barrier, barrier_offset) = {
         let index = segment.index();
         let published = segment.bytes();
         if let Some(damage) = index.quarantine_of(offset) {
-            return Err(Miss::Damaged(damage.offsets.clone()));
+            return Err(LocateMiss::Damaged(damage.offsets.clone()));
         }
-        let Some(start) = index.floor_offset(offset) else { return Err(Miss::IndexLied) };
+        let Some(start) = index.floor_offset(offset) else { return Err(LocateMiss::IndexWrong) };
         match index.barrier_after(start.position) {
             Some(damage) => (start, damage.positions.start.min(published), Offset(damage.offsets.start)),
             None => (start, published, index.end_offset()),
@@ -312,7 +312,7 @@ fn range_of(
     let mut window = [0; WALK_BYTES];
     let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: start };
     let mut first = loop {
-        let Some(header) = walk.step(barrier)? else { return Err(Miss::IndexLied) };
+        let Some(header) = walk.step(barrier)? else { return Err(LocateMiss::IndexWrong) };
         if header.next_offset() > offset {
             break header;
         }
@@ -331,7 +331,7 @@ fn range_of(
         // Either the batch cannot be read yet, or its offset count is damaged; then readers would wait for ever.
         let sound =
             if walk.at.position >= barrier { walk.at.offset == barrier_offset } else { walk.peek(barrier)?.is_some() };
-        return if sound { Ok(None) } else { Err(Miss::IndexLied) };
+        return if sound { Ok(None) } else { Err(LocateMiss::IndexWrong) };
     }
     let position = walk.at.position - batch_bytes(&first);
     let limit = position.saturating_add(u64::from(max_bytes)).min(barrier);
@@ -341,7 +341,7 @@ fn range_of(
     if let Some(entry) = jump.filter(|entry| entry.position > walk.at.position) {
         walk.at = entry;
         if walk.peek(barrier)?.is_none() {
-            return Err(Miss::IndexLied);
+            return Err(LocateMiss::IndexWrong);
         }
     }
     while let Some(header) = walk.peek(limit)? {
@@ -350,7 +350,7 @@ fn range_of(
         }
         walk.pass(&header);
     }
-    let bytes = u32::try_from(walk.at.position - position).map_err(|_| Miss::IndexLied)?;
+    let bytes = u32::try_from(walk.at.position - position).map_err(|_| LocateMiss::IndexWrong)?;
     let range = FileRange {
         segment: Arc::clone(segment),
         position,

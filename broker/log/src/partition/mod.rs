@@ -38,18 +38,18 @@ pub(crate) use self::replace::{Leftovers, Replacement};
 pub use self::retain::{Removed, Retention};
 pub(crate) use self::slot::{Slot, write_index};
 
-use self::append::Tail;
+use self::append::ActiveSegment;
 use self::check::ReadFailure;
 use self::deferred::Deferred;
-use self::flush::Flushed;
-use self::replace::Upkeep;
+use self::flush::FlushState;
+use self::replace::Maintenance;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::CleanState;
 use crate::commit::FlushTicket;
+use crate::dir_state::DirState;
 use crate::error::AlterError;
 use crate::format::{META_FILE, META_VERSION, PartitionName};
 use crate::options::{Durability, PartitionOptions};
-use crate::shared::Shared;
 use crate::state_file::StateFile;
 use crate::{LeaderEpoch, Offset};
 
@@ -60,15 +60,15 @@ type Listener = Box<dyn Fn(Offset) + Send + Sync>;
 pub struct PartitionLog {
     /// For handing the partition to the flusher.
     me: Weak<PartitionLog>,
-    shared: Arc<Shared>,
+    dir: Arc<DirState>,
     directory: PathBuf,
     name: PartitionName,
     /// The content of `partition.meta`. A reader never waits for a disk.
     meta: RwLock<Arc<Meta>>,
     /// Held during a change of the settings; taken before all other locks.
-    altering: Mutex<()>,
+    settings_lock: Mutex<()>,
     /// Held while `partition.meta` is rewritten.
-    rewriting: Mutex<()>,
+    meta_lock: Mutex<()>,
     /// Why recovery failed: then the log reads and writes nothing of the partition.
     unreadable: Option<String>,
     page_cache: AtomicBool,
@@ -77,7 +77,7 @@ pub struct PartitionLog {
     /// All segments by base offset; the last one is the active one.
     slots: RwLock<Vec<Arc<Slot>>>,
     /// The append lock: held by the append that writes.
-    tail: Mutex<Tail>,
+    active: Mutex<ActiveSegment>,
     log_start: AtomicI64,
     /// Offset after the last record written.
     end: AtomicI64,
@@ -93,16 +93,16 @@ pub struct PartitionLog {
     /// The next flush has to write the checkpoint, even if there is nothing to sync.
     checkpoint_due: AtomicBool,
     /// The maintenance lock: held while segments are removed or replaced; a deletion waits for it.
-    upkeep: Mutex<Upkeep>,
+    maintenance: Mutex<Maintenance>,
     /// Damaged ranges that are known, by the base offset of their segment.
     damage: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
     /// Segments whose disk failed during a read a short time ago.
     failures: Mutex<Vec<ReadFailure>>,
     /// The flush lock: held by the running flush; a deletion waits for it.
-    flushed: Mutex<Flushed>,
+    flush_state: Mutex<FlushState>,
     listeners: RwLock<Vec<Listener>>,
     /// The watermark that listeners got last. Held while they are called, so that they see it rise only.
-    told: Mutex<i64>,
+    notified: Mutex<i64>,
     deleted: AtomicBool,
     /// Writes that startup could not do on a full disk.
     deferred: Deferred,
@@ -147,24 +147,24 @@ impl Opened {
 }
 
 impl PartitionLog {
-    pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> Arc<Self> {
+    pub(crate) fn new(dir: Arc<DirState>, opened: Opened) -> Arc<Self> {
         let Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, .. } = opened;
         let Opened { unreadable, leftovers, .. } = opened;
         let slots = bases.into_iter().map(|base| Arc::new(leftovers.slot(base))).collect();
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
-            shared,
+            dir,
             directory,
             name: meta.name.clone(),
             page_cache: AtomicBool::new(meta.options.durability == Durability::PageCache),
             segment_bytes: AtomicU64::new(meta.options.segment_bytes),
             leader_epoch: AtomicI32::new(meta.epochs.latest().map_or(0, |epoch| epoch.0)),
             meta: RwLock::new(Arc::new(meta)),
-            altering: Mutex::default(),
-            rewriting: Mutex::default(),
+            settings_lock: Mutex::default(),
+            meta_lock: Mutex::default(),
             unreadable,
             slots: RwLock::new(slots),
-            tail: Mutex::new(Tail::new(active_bytes)),
+            active: Mutex::new(ActiveSegment::new(active_bytes)),
             log_start: AtomicI64::new(log_start.0),
             end: AtomicI64::new(end.0),
             durable: AtomicI64::new(end.0),
@@ -174,12 +174,12 @@ impl PartitionLog {
             recent_flush_bytes: AtomicU64::new(0),
             ticket: FlushTicket::default(),
             checkpoint_due: AtomicBool::new(false),
-            upkeep: Mutex::new(Upkeep::of(leftovers)),
+            maintenance: Mutex::new(Maintenance::of(leftovers)),
             damage: Mutex::default(),
             failures: Mutex::default(),
-            flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
+            flush_state: Mutex::new(FlushState::new(checkpoint, persisted)),
             listeners: RwLock::default(),
-            told: Mutex::new(end.0),
+            notified: Mutex::new(end.0),
             deleted: AtomicBool::new(false),
             deferred: Deferred::default(),
             clean: Mutex::default(),
@@ -189,7 +189,7 @@ impl PartitionLog {
     /// A small file beside the segments of the partition. A deletion of the partition removes it, and a failed sync of
     /// it takes the log directory offline.
     pub fn state_file(&self, file_name: &str, version: u32) -> StateFile {
-        StateFile::on(Arc::clone(&self.shared.disk), self.directory.join(file_name), version)
+        StateFile::on(Arc::clone(&self.dir.disk), self.directory.join(file_name), version)
     }
 
     /// Its topic and index.
@@ -255,12 +255,12 @@ impl PartitionLog {
     /// Whether it is offline, alone or with its log directory: nothing is written any more, and the high watermark does
     /// not move.
     pub fn is_offline(&self) -> bool {
-        self.unreadable.is_some() || self.shared.offline_reason().is_some()
+        self.unreadable.is_some() || self.dir.offline_reason().is_some()
     }
 
     /// The reason why it is offline, if it is.
     pub fn offline_reason(&self) -> Option<String> {
-        self.unreadable.clone().or_else(|| self.shared.offline_reason().map(str::to_owned))
+        self.unreadable.clone().or_else(|| self.dir.offline_reason().map(str::to_owned))
     }
 
     /// Whether recovery failed.
@@ -283,9 +283,9 @@ impl PartitionLog {
     /// Changes the settings, durably. If the partition becomes an fsync partition, everything visible is durable when
     /// this returns.
     pub fn set_options(&self, options: PartitionOptions) -> Result<(), AlterError> {
-        let _one = self.altering.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.settings_lock.lock().unwrap_or_else(PoisonError::into_inner);
         if options.durability == Durability::Fsync && self.durability() == Durability::PageCache {
-            self.become_strict(options)?;
+            self.switch_to_fsync(options)?;
         } else {
             self.rewrite_meta(|meta| meta.options = options)?;
             self.set_durability(options.durability);
@@ -296,7 +296,7 @@ impl PartitionLog {
 
     /// Appends follow the stricter durability at once; `partition.meta` follows when it is true for everything visible.
     /// After a crash in between, recovery finds a page-cache partition and raises the epoch.
-    fn become_strict(&self, options: PartitionOptions) -> Result<(), AlterError> {
+    fn switch_to_fsync(&self, options: PartitionOptions) -> Result<(), AlterError> {
         self.set_durability(Durability::Fsync);
         let flushed = self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason });
         let written = flushed.and_then(|_| self.rewrite_meta(|meta| meta.options = options));
@@ -310,7 +310,7 @@ impl PartitionLog {
     /// visible, or a flush that begins later covers them.
     fn set_durability(&self, durability: Durability) {
         let end = {
-            let _no_append = self.tail();
+            let _no_append = self.active();
             self.page_cache.store(durability == Durability::PageCache, Ordering::Release);
             self.end_offset()
         };
@@ -329,7 +329,7 @@ impl PartitionLog {
         }
         match self.rewrite_meta(|meta| meta.topic_id = topic_id) {
             Err(AlterError::Write(error)) if error.is_full() => {
-                let one = self.rewriting();
+                let one = self.lock_meta();
                 self.publish_meta(Meta { topic_id, ..Meta::clone(&self.meta()) });
                 drop(one);
                 self.defer(DeferredWrites { meta: true, segment: None });
@@ -343,7 +343,7 @@ impl PartitionLog {
         if let Some(reason) = self.offline_reason() {
             return Err(AlterError::Offline { reason });
         }
-        let _one = self.rewriting();
+        let _one = self.lock_meta();
         if self.is_deleted() {
             return Err(AlterError::Deleted);
         }
@@ -351,32 +351,32 @@ impl PartitionLog {
         let mut changed = Meta::clone(&meta);
         change(&mut changed);
         if changed != *meta {
-            Self::meta_file(&self.shared, &self.directory).write(&changed.encode())?;
+            Self::meta_file(&self.dir, &self.directory).write(&changed.encode())?;
             self.publish_meta(changed);
         }
         Ok(())
     }
 
-    pub(crate) fn meta_file(shared: &Shared, directory: &Path) -> StateFile {
-        StateFile::on(shared.disk.clone(), directory.join(META_FILE), META_VERSION)
+    pub(crate) fn meta_file(dir: &DirState, directory: &Path) -> StateFile {
+        StateFile::on(dir.disk.clone(), directory.join(META_FILE), META_VERSION)
     }
 
     /// Moves the high watermark up to `to`, if it is lower, and calls the listeners.
     fn raise_watermark(&self, to: Offset) {
         if self.high_watermark.fetch_max(to.0, Ordering::AcqRel) < to.0 {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have announced a later watermark while this one waited.
             let now = self.high_watermark.load(Ordering::Acquire);
-            if now > *told {
-                *told = now;
+            if now > *notified {
+                *notified = now;
                 self.call_listeners(now);
             }
         }
     }
 
     /// Calls the listeners for an event that does not move the watermark; the listeners look for the event themselves.
-    pub(crate) fn tell_listeners(&self) {
-        let _one_at_a_time = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn notify_listeners(&self) {
+        let _one_at_a_time = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
         self.call_listeners(self.high_watermark.load(Ordering::Acquire));
     }
 
@@ -388,17 +388,17 @@ impl PartitionLog {
 
     /// Starts a deletion. When this returns, no thread writes into the directory any more: another partition may get
     /// the same name.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn begin_deletion(&self) {
         self.deleted.store(true, Ordering::Release);
-        drop(self.upkeep());
-        drop(self.flushed.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(self.rewriting());
-        let mut tail = self.tail();
-        self.shared.reserve.trade(tail.take_reserved(), 0);
+        drop(self.maintenance());
+        drop(self.flush_state.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.lock_meta());
+        let mut active = self.active();
+        self.dir.reserve.trade(active.take_reserved(), 0);
     }
 
-    /// Undoes [`retire`](Self::retire).
-    pub(crate) fn unretire(&self) {
+    /// Undoes [`begin_deletion`](Self::begin_deletion).
+    pub(crate) fn cancel_deletion(&self) {
         self.deleted.store(false, Ordering::Release);
         // A flush that was asked for meanwhile found a deleted partition and did nothing.
         self.flush_soon();
@@ -407,7 +407,7 @@ impl PartitionLog {
     /// Handles a panic in a listener or in the log: the result of the flush is unknown, and waiting for it would never
     /// end.
     pub(crate) fn flusher_panicked(&self) {
-        self.shared.poison("a flush", &std::io::Error::other("panic in the flusher or a listener"));
+        self.dir.take_offline_after("a flush", &std::io::Error::other("panic in the flusher or a listener"));
     }
 
     /// Drops the listeners and everything they hold.
@@ -427,12 +427,12 @@ impl PartitionLog {
         *self.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
     }
 
-    fn rewriting(&self) -> MutexGuard<'_, ()> {
-        self.rewriting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_meta(&self) -> MutexGuard<'_, ()> {
+        self.meta_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn active(&self) -> MutexGuard<'_, ActiveSegment> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -48,7 +48,7 @@ impl Leftovers {
     /// The slot of the segment at `base`.
     pub(super) fn slot(&self, base: Offset) -> Slot {
         match self.replacements.iter().find(|replacement| replacement.start == base) {
-            Some(replacement) => Slot::unplaced(base, replacement.swap.clone()),
+            Some(replacement) => Slot::in_swap_file(base, replacement.swap.clone()),
             None => Slot::new(base),
         }
     }
@@ -56,9 +56,9 @@ impl Leftovers {
 
 /// The right to remove and replace segments, and the unfinished work.
 #[derive(Debug)]
-pub(super) struct Upkeep(Leftovers);
+pub(super) struct Maintenance(Leftovers);
 
-impl Upkeep {
+impl Maintenance {
     pub(super) fn of(leftovers: Leftovers) -> Self {
         Self(leftovers)
     }
@@ -69,26 +69,26 @@ impl Upkeep {
 }
 
 impl PartitionLog {
-    pub(super) fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
-        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn maintenance(&self) -> MutexGuard<'_, Maintenance> {
+        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether removals or replacements wait for space.
     pub(super) fn has_leftovers(&self) -> bool {
-        !self.upkeep().is_done()
+        !self.maintenance().is_done()
     }
 
     /// Moves the log start up to `to`, at most to the durable offset, durably: from then on offsets below it cannot be
     /// read, after a crash neither. Returns the log start.
     pub(super) fn raise_log_start(&self, to: Offset) -> io::Result<Offset> {
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flush_state.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_changeable()?;
         let to = to.min(self.durable_offset());
         if to > self.log_start_offset() {
             // Writes both slots of the checkpoint: if the newer one is damaged later, the older one must not bring back
             // a log start whose records are gone.
-            self.persist(&mut flushed, to)?;
-            self.persist(&mut flushed, to)?;
+            self.persist(&mut flush_state, to)?;
+            self.persist(&mut flush_state, to)?;
             self.log_start.fetch_max(to.0, Ordering::AcqRel);
         }
         Ok(self.log_start_offset())
@@ -98,9 +98,9 @@ impl PartitionLog {
     /// Returns how many it removed. If a segment is being written, synced or replaced, it and all later ones stay until
     /// the next call.
     pub(super) fn remove_slots_below_start(&self) -> io::Result<usize> {
-        let mut upkeep = self.upkeep();
+        let mut maintenance = self.maintenance();
         self.check_changeable()?;
-        let placed = self.finish_replacements(&mut upkeep);
+        let finished = self.finish_replacements(&mut maintenance);
         let start = self.log_start_offset();
         {
             let mut slots = self.slots_mut();
@@ -109,24 +109,24 @@ impl PartitionLog {
                 _ => false,
             });
             let count = below.count();
-            upkeep.0.removed.extend(slots.drain(..count).map(|slot| slot.base()));
+            maintenance.0.removed.extend(slots.drain(..count).map(|slot| slot.base()));
         }
-        let before = upkeep.0.removed.len();
-        let mut refused = None;
+        let before = maintenance.0.removed.len();
+        let mut first_error = None;
         // A segment that cannot be removed must not keep the others from being removed.
-        upkeep.0.removed.retain(|base| match self.remove_files(*base) {
+        maintenance.0.removed.retain(|base| match self.remove_files(*base) {
             Ok(()) => false,
             Err(error) => {
-                refused.get_or_insert(error);
+                first_error.get_or_insert(error);
                 true
             }
         });
         if before > 0 {
-            self.shared.sync_dir(&self.directory)?;
+            self.dir.sync_dir(&self.directory)?;
             self.forget_damage_below(start);
         }
-        placed?;
-        refused.map_or(Ok(before - upkeep.0.removed.len()), Err)
+        finished?;
+        first_error.map_or(Ok(before - maintenance.0.removed.len()), Err)
     }
 
     /// Replaces the segments from the one that starts at `run.start` up to the one that starts at `run.end` by the file
@@ -134,57 +134,57 @@ impl PartitionLog {
     /// the log is unchanged and `staged` may still exist. After that point, an error takes the log directory offline
     /// and the next start finishes the replacement; a full disk is no error then, because the replacement counts.
     pub(crate) fn replace_slots(&self, run: Range<Offset>, staged: &Path) -> io::Result<()> {
-        let mut upkeep = self.upkeep();
+        let mut maintenance = self.maintenance();
         self.check_changeable()?;
         let replaced = self.slots_at_rest(&run)?;
         let swap = self.directory.join(swap_file_name(&run));
-        self.shared.disk.rename(staged, &swap)?;
-        self.shared.sync_dir(&self.directory)?;
+        self.dir.disk.rename(staged, &swap)?;
+        self.dir.sync_dir(&self.directory)?;
         {
             let mut slots = self.slots_mut();
             let first = slots.partition_point(|slot| slot.base() < run.start);
             let after = slots.partition_point(|slot| slot.base() < run.end);
-            slots.splice(first..after, [Arc::new(Slot::unplaced(run.start, swap.clone()))]);
+            slots.splice(first..after, [Arc::new(Slot::in_swap_file(run.start, swap.clone()))]);
         }
-        upkeep.0.replacements.push(Replacement { swap, start: run.start, replaced });
-        match self.finish_replacements(&mut upkeep) {
+        maintenance.0.replacements.push(Replacement { swap, start: run.start, replaced });
+        match self.finish_replacements(&mut maintenance) {
             Err(error) if is_full(&error) && !self.is_offline() => {
                 tracing::warn!(partition = %self.name, %error, "replaced segments stay until there is space");
                 Ok(())
             }
-            placed => placed.inspect_err(|error| self.shared.poison("replacing segments", error)),
+            finished => finished.inspect_err(|error| self.dir.take_offline_after("replacing segments", error)),
         }
     }
 
     /// Finishes the replacements that count already, in their order.
-    fn finish_replacements(&self, upkeep: &mut Upkeep) -> io::Result<()> {
-        while let Some(replacement) = upkeep.0.replacements.first() {
-            self.place(replacement)?;
-            upkeep.0.replacements.remove(0);
+    fn finish_replacements(&self, maintenance: &mut Maintenance) -> io::Result<()> {
+        while let Some(replacement) = maintenance.0.replacements.first() {
+            self.finish_replacement(replacement)?;
+            maintenance.0.replacements.remove(0);
         }
         Ok(())
     }
 
-    fn place(&self, Replacement { swap, start, replaced }: &Replacement) -> io::Result<()> {
-        let disk = &self.shared.disk;
+    fn finish_replacement(&self, Replacement { swap, start, replaced }: &Replacement) -> io::Result<()> {
+        let disk = &self.dir.disk;
         for base in replaced {
             disk.remove_file(&self.index_path(*base))?;
             if base != start {
                 disk.remove_file(&self.segment_path(*base))?;
             }
         }
-        self.shared.sync_dir(&self.directory)?;
+        self.dir.sync_dir(&self.directory)?;
         // Until the file is renamed, the slot is not at rest and stays in the list.
         let slot = self.slot_of(*start).map(|(slot, _)| slot).filter(|slot| slot.base() == *start);
         {
             // A thread that opens the segment must see the file under its old or its new name.
-            let _opening = slot.as_ref().map(|slot| slot.hold());
+            let _opening = slot.as_ref().map(|slot| slot.lock_opening());
             disk.rename(swap, &self.segment_path(*start))?;
             if let Some(slot) = &slot {
-                slot.note_placed();
+                slot.note_renamed();
             }
         }
-        self.shared.sync_dir(&self.directory)
+        self.dir.sync_dir(&self.directory)
     }
 
     /// The first offsets of the segments in a run, if segments begin at its start and its end and no work is left for
@@ -206,8 +206,8 @@ impl PartitionLog {
     }
 
     fn remove_files(&self, base: Offset) -> io::Result<()> {
-        self.shared.disk.remove_file(&self.index_path(base))?;
-        self.shared.disk.remove_file(&self.segment_path(base))
+        self.dir.disk.remove_file(&self.index_path(base))?;
+        self.dir.disk.remove_file(&self.segment_path(base))
     }
 
     /// Whether files of the partition may be changed.
@@ -344,7 +344,7 @@ mod tests {
         disk.fail(DiskCall::Remove, 0, 1, libc::EIO);
         std::thread::spawn(move || partition.replace_slots(Offset(0)..Offset(3), &staged).unwrap_err());
         if is_read.recv_timeout(std::time::Duration::from_secs(20)).is_err() {
-            // Closing the log would wait for the listener.
+            // CloseResult the log would wait for the listener.
             std::mem::forget(log);
             panic!("the listener never comes back");
         }
@@ -381,7 +381,7 @@ mod tests {
                 } else {
                     (log, partition)
                 };
-                disk.heal();
+                disk.clear_faults();
                 partition.finish_removals().unwrap();
                 assert_eq!(&read(&partition, 0)[..all.len()], &all[..], "{case}");
                 assert_eq!(segments(directory.path()), 8, "{case}");
@@ -407,7 +407,7 @@ mod tests {
         partition.raise_log_start(Offset(8)).unwrap();
         partition.remove_slots_below_start().unwrap_err();
         assert!(!directory.path().join("t-0/00000000000000000000.log").exists());
-        disk.heal();
+        disk.clear_faults();
         assert_eq!(partition.remove_slots_below_start().unwrap(), 3);
         assert_eq!((segments(directory.path()), read(&partition, 8)), (2, all[each * 8..].to_vec()));
     }

@@ -148,7 +148,7 @@ impl PartitionLog {
         match slot.opened() {
             Some(segment) => Ok(segment.bytes()),
             // The file of the last one is longer than what is in it.
-            None if self.is_last(slot) => Ok(self.tail().position()),
+            None if self.is_last(slot) => Ok(self.active().position()),
             None => match fs::metadata(self.slot_path(slot)) {
                 Ok(file) => Ok(file.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -199,13 +199,13 @@ impl PartitionLog {
         if self.is_deleted() {
             return Err(RetainError::Deleted);
         }
-        if self.shared.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
+        if self.dir.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
     }
 
     /// Does `write` unless the partition was deleted, for which there is no answer; a deletion waits for it, so that nothing
     /// is written into a later partition of the same name.
     pub fn unless_deleted<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
-        let _one = self.upkeep();
+        let _one = self.maintenance();
         (!self.is_deleted()).then(write)
     }
 
@@ -214,15 +214,15 @@ impl PartitionLog {
     }
 
     pub(crate) fn disk(&self) -> Arc<dyn Disk> {
-        Arc::clone(&self.shared.disk)
+        Arc::clone(&self.dir.disk)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.shared.is_closed()
+        self.dir.is_closed()
     }
 
-    pub(crate) fn poison(&self, what: &str, error: &io::Error) {
-        self.shared.poison(what, error);
+    pub(crate) fn take_offline_after(&self, what: &str, error: &io::Error) {
+        self.dir.take_offline_after(what, error);
     }
 }
 

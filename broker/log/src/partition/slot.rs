@@ -14,7 +14,7 @@ use crate::canary::{Canary, broken};
 use crate::checked::Checked;
 use crate::disk::Disk;
 use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, segment_file_name};
-use crate::handles::Closing;
+use crate::handles::CloseResult;
 use crate::index::Index;
 use crate::scan::{Bounds, Ending, HeaderCursor, Survey, extend, survey};
 use crate::segment::Segment;
@@ -38,7 +38,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// A slot whose segment is opened when needed.
     pub(crate) fn new(base: Offset) -> Self {
-        Self::of(base, Arc::new(Checked::nothing()))
+        Self::of(base, Arc::new(Checked::none()))
     }
 
     /// A slot whose segment is open.
@@ -48,7 +48,7 @@ impl Slot {
     }
 
     /// A slot whose segment is still in a `.swap` file.
-    pub(super) fn unplaced(base: Offset, swap: PathBuf) -> Self {
+    pub(super) fn in_swap_file(base: Offset, swap: PathBuf) -> Self {
         Self { swap: Mutex::new(Some(swap)), ..Self::new(base) }
     }
 
@@ -74,7 +74,7 @@ impl Slot {
     }
 
     /// Keeps other threads from opening the segment until the guard is dropped.
-    pub(super) fn hold(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn lock_opening(&self) -> MutexGuard<'_, ()> {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,7 +89,7 @@ impl Slot {
     }
 
     /// Notes that the file was renamed. The caller holds the opening lock.
-    pub(super) fn note_placed(&self) {
+    pub(super) fn note_renamed(&self) {
         *self.swap.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -162,7 +162,7 @@ impl PartitionLog {
             segment.touch();
             return Ok(segment);
         }
-        let _one = slot.hold();
+        let _one = slot.lock_opening();
         if let Some(segment) = slot.opened() {
             return Ok(segment);
         }
@@ -175,7 +175,7 @@ impl PartitionLog {
             return Err(io::ErrorKind::NotFound.into());
         }
         *slot.segment.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&segment));
-        self.shared.handles.enter(&self.me, slot);
+        self.dir.handles.enter(&self.me, slot);
         Ok(segment)
     }
 
@@ -199,68 +199,76 @@ impl PartitionLog {
     }
 
     /// Closes the segment of `slot` if no reader holds it and no knowledge is lost. Never waits.
-    pub(crate) fn close_slot(&self, slot: &Arc<Slot>) -> Closing {
-        let Ok(_one) = slot.opening.try_lock() else { return Closing::Busy };
-        let Some(segment) = slot.opened() else { return Closing::Closed };
+    pub(crate) fn close_slot(&self, slot: &Arc<Slot>) -> CloseResult {
+        let Ok(_one) = slot.opening.try_lock() else { return CloseResult::Busy };
+        let Some(segment) = slot.opened() else { return CloseResult::Closed };
         if segment.take_used() {
-            return Closing::Busy;
+            return CloseResult::Busy;
         }
-        if segment.is_unstored() && !self.store_damage(&segment) {
-            return Closing::Busy;
+        if segment.has_unsaved_damage() && !self.store_damage(&segment) {
+            return CloseResult::Busy;
         }
         if !segment.is_settled() {
             return self.close_active(slot, segment);
         }
         drop(segment);
-        if slot.release(0).is_some() { Closing::Closed } else { Closing::Busy }
+        if slot.release(0).is_some() { CloseResult::Closed } else { CloseResult::Busy }
     }
 
     /// Closes the active segment if it is durable. The next append opens it again.
-    fn close_active(&self, slot: &Arc<Slot>, segment: Arc<Segment>) -> Closing {
+    fn close_active(&self, slot: &Arc<Slot>, segment: Arc<Segment>) -> CloseResult {
         // The locks keep appends, flushes and deletions away.
-        let Ok(_flushing) = self.flushed.try_lock() else { return Closing::Busy };
-        let Ok(mut tail) = self.tail.try_lock() else { return Closing::Busy };
+        let Ok(_flushing) = self.flush_state.try_lock() else { return CloseResult::Busy };
+        let Ok(mut active) = self.active.try_lock() else { return CloseResult::Busy };
         let durable = self.durable_offset() >= self.end_offset() && segment.is_entry_durable();
-        if !durable || segment.is_sealed() || self.has_unsettled() || tail.is_littered() {
-            return Closing::Dirty;
+        if !durable || segment.is_sealed() || self.has_unsettled() || active.has_partial_write() {
+            return CloseResult::Dirty;
         }
         let bytes = segment.bytes();
         if bytes >= segment.indexed_bytes() + INDEX_WORTH_BYTES {
             // Without the index file, the next opening has to read the segment.
             self.store_index_of(&segment);
         }
-        let holders = usize::from(tail.holds(&segment));
+        let holders = usize::from(active.holds(&segment));
         drop(segment);
         match slot.release(holders) {
             Some(_closed) => {
-                tail.close();
-                Closing::Closed
+                active.close();
+                CloseResult::Closed
             }
-            None => Closing::Busy,
+            None => CloseResult::Busy,
         }
     }
 
     fn open_segment(&self, slot: &Slot, end: Offset, active: bool) -> io::Result<Segment> {
         let base = slot.base();
-        let permit = self.shared.handles.admit()?;
-        let file = self.shared.disk.open(&self.slot_path(slot), active)?;
+        let permit = self.dir.handles.admit()?;
+        let file = self.dir.disk.open(&self.slot_path(slot), active)?;
         let file_bytes = file.metadata()?.len();
         let meta = self.meta();
         let Meta { options, epochs, .. } = &*meta;
         let interval_bytes = options.index_interval_bytes;
         // The damage that recovery found may be unreadable sectors.
-        let salvages = self.is_damaged(base);
-        let bounds = Bounds { epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes, salvages };
+        let unreadable_is_damage = self.is_damaged(base);
+        let bounds = Bounds {
+            epochs,
+            base,
+            durable: end,
+            next_base: Some(end),
+            file_bytes,
+            interval_bytes,
+            unreadable_is_damage,
+        };
         // Until the file is renamed, the index file of that name belongs to another segment.
-        let is_placed = slot.swap().is_none();
-        let stored = is_placed.then(|| read_index(&self.index_path(base), base, interval_bytes)).flatten();
+        let is_renamed = slot.swap().is_none();
+        let stored = is_renamed.then(|| read_index(&self.index_path(base), base, interval_bytes)).flatten();
         let trusted = broken(Canary::TrustIndex);
         let fits = |index: &Index| index.end_offset() <= end && index.end_position() <= file_bytes;
         let stored = stored.filter(|index| trusted || fits(index));
         let indexed_bytes = stored.as_ref().map_or(0, Index::end_position);
         // Appends go on at the end that the index names, so that has to be right.
         let stored = match stored {
-            Some(index) if active && !trusted && !self.leads_to_its_end(&file, &index)? => None,
+            Some(index) if active && !trusted && !self.reaches_end(&file, &index)? => None,
             stored => stored,
         };
         let indexed_bytes = if stored.is_some() { indexed_bytes } else { 0 };
@@ -272,26 +280,26 @@ impl PartitionLog {
                 {
                     (index, indexed_bytes)
                 } else {
-                    let index = survey(&*self.shared.disk, &file, bounds)?.index;
-                    slot.checked.note_whole();
+                    let index = survey(&*self.dir.disk, &file, bounds)?.index;
+                    slot.checked.note_all();
                     (index, 0)
                 }
             }
         };
         let stale = indexed_bytes < index.end_position();
-        if is_placed && stale && (indexed_bytes == 0 || !active) {
+        if is_renamed && stale && (indexed_bytes == 0 || !active) {
             self.report_rebuilt(base, &index, active);
         }
         if let Some(behind) = index.damage_end() {
             self.note_damage(&index);
-            self.secure_damage(behind);
+            self.checkpoint_behind_damage(behind);
         }
         if !active {
             index.thin();
         }
         let map_bytes = if active { self.map_bytes() } else { index.end_position() };
-        slot.checked.found(index.end_position());
-        let (disk, checked) = (Arc::clone(&self.shared.disk), Arc::clone(&slot.checked));
+        slot.checked.set_length(index.end_position());
+        let (disk, checked) = (Arc::clone(&self.dir.disk), Arc::clone(&slot.checked));
         let segment = Segment::open(disk, file, index, checked, map_bytes, permit);
         segment.note_indexed(indexed_bytes);
         if !active {
@@ -302,14 +310,14 @@ impl PartitionLog {
     }
 
     /// Whether the batches from the last entry on lead to the end that the index names.
-    fn leads_to_its_end(&self, file: &File, index: &Index) -> io::Result<bool> {
+    fn reaches_end(&self, file: &File, index: &Index) -> io::Result<bool> {
         if index.ends_damaged() {
             return Ok(true);
         }
         let (end_offset, end_position) = (index.end_offset(), index.end_position());
         let Some(last) = index.floor_position(end_position, end_offset) else { return Ok(end_position == 0) };
         let mut window = [0; 4096];
-        let cursor = HeaderCursor::new(&*self.shared.disk, file, &mut window);
+        let cursor = HeaderCursor::new(&*self.dir.disk, file, &mut window);
         let mut walk = Walk { cursor, at: last };
         while walk.at.offset < end_offset && walk.step(end_position)?.is_some() {}
         Ok(walk.at.offset == end_offset && walk.at.position == end_position)
@@ -318,7 +326,7 @@ impl PartitionLog {
     /// Extends an index file that ends before the segment does. `None` if the index is not of this segment.
     fn complete_index(&self, file: &File, bounds: Bounds<'_>, stored: Index) -> io::Result<Option<Index>> {
         let known = stored.quarantined().len();
-        let Survey { index, ending, .. } = extend(&*self.shared.disk, file, bounds, stored)?;
+        let Survey { index, ending, .. } = extend(&*self.dir.disk, file, bounds, stored)?;
         Ok((ending == Ending::Clean && index.quarantined().len() == known).then_some(index))
     }
 
@@ -333,7 +341,7 @@ impl PartitionLog {
     /// it.
     fn store_damage(&self, segment: &Segment) -> bool {
         // A deletion waits for the maintenance lock, so it removes the file that is written here.
-        let Ok(_upkeep) = self.upkeep.try_lock() else { return false };
+        let Ok(_maintenance) = self.maintenance.try_lock() else { return false };
         self.is_deleted() || self.store_index_of(segment)
     }
 
@@ -343,7 +351,7 @@ impl PartitionLog {
         let stored = self.store_index(segment.base_offset(), &index);
         if stored {
             segment.note_indexed(index.end_position());
-            segment.set_unstored(false);
+            segment.set_unsaved_damage(false);
         }
         stored
     }
@@ -351,7 +359,7 @@ impl PartitionLog {
     /// Writes an index file. Returns whether that worked. It is derived data: a failure costs only time at the next
     /// start.
     pub(crate) fn store_index(&self, base: Offset, index: &Index) -> bool {
-        let written = write_index(&*self.shared.disk, &self.index_path(base), index);
+        let written = write_index(&*self.dir.disk, &self.index_path(base), index);
         if let Err(error) = &written {
             tracing::warn!(partition = %self.name, segment = base.0, %error, "index file not written");
         }

@@ -30,7 +30,7 @@ enum Search {
     Found(Found),
     NotHere,
     /// The index pointed to bytes that are not the batch it names.
-    IndexLied,
+    IndexWrong,
 }
 
 impl PartitionLog {
@@ -42,8 +42,8 @@ impl PartitionLog {
         while let Some((slot, segment, next_base)) = self.segment_from(next, upto)? {
             next = next_base;
             let mut search = search_segment(&segment, timestamp, start, upto)?;
-            if matches!(search, Search::IndexLied) {
-                self.remake_index(&slot, &segment, next_base)?;
+            if matches!(search, Search::IndexWrong) {
+                self.rebuild_index(&slot, &segment, next_base)?;
                 search = search_segment(&segment, timestamp, start, upto)?;
             }
             if let Search::Found(found) = search {
@@ -61,7 +61,7 @@ impl PartitionLog {
             next = next_base;
             let mut below = max_below(&segment, upto)?;
             if below.is_none() {
-                self.remake_index(&slot, &segment, next_base)?;
+                self.rebuild_index(&slot, &segment, next_base)?;
                 below = max_below(&segment, upto)?;
             }
             greatest = greatest.max(below.unwrap_or(NO_TIMESTAMP));
@@ -139,7 +139,7 @@ fn search_segment(segment: &Arc<Segment>, timestamp: i64, start: Offset, upto: O
         let barrier = barrier(segment, from.position, published);
         let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: from };
         while walk.at.position < barrier && walk.at.offset < upto {
-            let Some(header) = walk.step(barrier)? else { return Ok(Search::IndexLied) };
+            let Some(header) = walk.step(barrier)? else { return Ok(Search::IndexWrong) };
             let holds_it = header.record_count > 0 && header.max_timestamp >= timestamp;
             if holds_it && header.next_offset() > start && header.next_offset() <= upto {
                 let position = walk.at.position - batch_bytes(&header);

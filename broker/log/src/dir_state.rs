@@ -19,7 +19,7 @@ use crate::stats::Counters;
 
 /// The state of an open log directory, for its partitions.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct DirState {
     pub(crate) path: PathBuf,
     pub(crate) options: LogOptions,
     pub(crate) disk: Arc<dyn Disk>,
@@ -33,15 +33,15 @@ pub(crate) struct Shared {
     offline: OnceLock<String>,
     offline_listener: Arc<OfflineListener>,
     /// The thread that calls the listeners. The thread that meets a failure may hold a lock that a listener needs.
-    teller: OnceLock<mpsc::Sender<Telling>>,
+    notifier: OnceLock<mpsc::Sender<Notification>>,
     closed: AtomicBool,
     /// The marker file may exist and has to be removed before the first append.
-    marked: AtomicBool,
-    marking: Mutex<()>,
+    has_marker: AtomicBool,
+    marker_lock: Mutex<()>,
 }
 
-impl Shared {
-    pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Arc<dyn Disk>, marked: bool) -> Self {
+impl DirState {
+    pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Arc<dyn Disk>, has_marker: bool) -> Self {
         Self {
             commit: Arc::new(CommitQueue::new(options.flush_threads_max)),
             counters: Counters::default(),
@@ -53,10 +53,10 @@ impl Shared {
             partitions: RwLock::default(),
             offline: OnceLock::new(),
             offline_listener: Arc::default(),
-            teller: OnceLock::new(),
+            notifier: OnceLock::new(),
             closed: AtomicBool::new(false),
-            marked: AtomicBool::new(marked),
-            marking: Mutex::default(),
+            has_marker: AtomicBool::new(has_marker),
+            marker_lock: Mutex::default(),
         }
     }
 
@@ -83,7 +83,7 @@ impl Shared {
 
     /// Takes the directory offline because the disk failed: the bytes of a failed sync may be on the disk or not, and
     /// another sync would report success in both cases. Calls the listeners.
-    pub(crate) fn poison(&self, what: &str, error: &io::Error) {
+    pub(crate) fn take_offline_after(&self, what: &str, error: &io::Error) {
         self.take_offline(&format!("{what} failed: {error}"));
     }
 
@@ -95,100 +95,100 @@ impl Shared {
         tracing::error!(directory = %self.path.display(), %reason, "log directory offline until restart");
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         let listener = Arc::clone(&self.offline_listener);
-        let tell = move || {
+        let notify = move || {
             for partition in &partitions {
-                partition.tell_listeners();
+                partition.notify_listeners();
             }
-            listener.tell();
+            listener.notify();
         };
-        match self.teller.get() {
+        match self.notifier.get() {
             // The thread ends only after this.
-            Some(teller) => drop(teller.send(Box::new(tell))),
+            Some(notifier) => drop(notifier.send(Box::new(notify))),
             // The directory could not be opened, so there are no listeners yet.
-            None => tell(),
+            None => notify(),
         }
     }
 
     /// Starts the thread that calls the listeners, before the first failure can happen. It ends with the directory.
-    pub(crate) fn start_teller(&self) -> io::Result<()> {
-        let (teller, tellings) = mpsc::channel::<Telling>();
-        let tell = move || tellings.into_iter().for_each(|tell| tell());
-        thread::Builder::new().name("ottla-offline".to_owned()).spawn(tell)?;
+    pub(crate) fn start_notifier(&self) -> io::Result<()> {
+        let (notifier, notifications) = mpsc::channel::<Notification>();
+        let run = move || notifications.into_iter().for_each(|notify| notify());
+        thread::Builder::new().name("ottla-offline".to_owned()).spawn(run)?;
         // A second call would come from another start of the same directory.
-        let _ = self.teller.set(teller);
+        let _ = self.notifier.set(notifier);
         Ok(())
     }
 
     /// Calls `listener` when the directory goes offline, or at once if it is offline.
     pub(crate) fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
-        self.offline_listener.listen(listener);
+        self.offline_listener.set(listener);
     }
 
     /// Syncs the names in `directory`; a failure takes the log directory offline.
     pub(crate) fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        self.disk.sync_dir(directory).inspect_err(|error| self.poison("fsync of a directory", error))
+        self.disk.sync_dir(directory).inspect_err(|error| self.take_offline_after("fsync of a directory", error))
     }
 
     /// Removes the clean-shutdown marker, durably, before the first append.
-    pub(crate) fn unmark(&self) -> io::Result<()> {
-        if !self.marked.load(Ordering::Acquire) {
+    pub(crate) fn remove_marker(&self) -> io::Result<()> {
+        if !self.has_marker.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _one = self.marking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.marker_lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have failed at it meanwhile, and a failed sync is never repeated.
         if let Some(reason) = self.offline_reason() {
             return Err(io::Error::other(reason.to_owned()));
         }
-        if self.marked.load(Ordering::Acquire) {
+        if self.has_marker.load(Ordering::Acquire) {
             self.disk.remove_file(&self.path.join(MARKER_FILE))?;
             self.sync_dir(&self.path)?;
-            self.marked.store(false, Ordering::Release);
+            self.has_marker.store(false, Ordering::Release);
         }
         Ok(())
     }
 
     /// The file of the clean-shutdown marker.
-    pub(crate) fn marker(disk: &Arc<dyn Disk>, path: &Path) -> StateFile {
+    pub(crate) fn marker_file(disk: &Arc<dyn Disk>, path: &Path) -> StateFile {
         StateFile::on(Arc::clone(disk), path.join(MARKER_FILE), MARKER_VERSION)
     }
 
     /// Writes the clean-shutdown marker.
-    pub(crate) fn mark(&self) -> Result<(), StateWriteError> {
-        Self::marker(&self.disk, &self.path).write(&[])
+    pub(crate) fn write_marker(&self) -> Result<(), StateWriteError> {
+        Self::marker_file(&self.disk, &self.path).write(&[])
     }
 }
 
-type Telling = Box<dyn FnOnce() + Send>;
+type Notification = Box<dyn FnOnce() + Send>;
 
 /// The listener that is called once when the directory goes offline. One lock guards both fields: with two atomics, on
 /// weakly ordered memory, the listener and the failure could miss each other.
 #[derive(Default)]
-struct OfflineListener(Mutex<Listening>);
+struct OfflineListener(Mutex<ListenerState>);
 
 #[derive(Default)]
-struct Listening {
+struct ListenerState {
     listener: Option<Arc<dyn Fn() + Send + Sync>>,
     is_offline: bool,
 }
 
 impl OfflineListener {
-    fn listen(&self, listener: Box<dyn Fn() + Send + Sync>) {
-        let mut listening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if listening.listener.is_none() {
+    fn set(&self, listener: Box<dyn Fn() + Send + Sync>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.listener.is_none() {
             let listener: Arc<dyn Fn() + Send + Sync> = Arc::from(listener);
-            listening.listener = Some(Arc::clone(&listener));
-            if listening.is_offline {
-                drop(listening);
+            state.listener = Some(Arc::clone(&listener));
+            if state.is_offline {
+                drop(state);
                 listener();
             }
         }
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         let listener = {
-            let mut listening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            listening.is_offline = true;
-            listening.listener.clone()
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.is_offline = true;
+            state.listener.clone()
         };
         if let Some(listener) = listener {
             listener();

@@ -89,7 +89,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
     let write = move || {
         std::thread::sleep(LATER);
         if let Err(error) = file.write_all_at(&bytes, position) {
-            tracing::error!(%error, "the late write of a canary");
+            tracing::error!(%error, "the late write of a canary failed");
         }
     };
     std::thread::Builder::new().name("ottla-late".to_owned()).spawn(write).map(|_| ())

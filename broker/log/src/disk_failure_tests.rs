@@ -50,7 +50,7 @@ fn a_disk_that_refuses_a_change_takes_the_directory_offline_for_ever() {
             disk.fail(call, 0, 1, errno);
             let failed = (0..20).find_map(|_| partition.append(&mut batch(100)).err()).expect("it meets the failure");
             assert!(matches!(failed, AppendError::Offline { .. }), "{call:?} {errno}: {failed}");
-            hears.recv_timeout(TIMEOUT).expect("whoever waits is told");
+            hears.recv_timeout(TIMEOUT).expect("the listener is called");
             // Although the disk works again, the log writes and syncs nothing any more.
             let (end, writes, syncs) =
                 (partition.end_offset(), disk.count(DiskCall::Write), disk.count(DiskCall::Sync));
@@ -144,7 +144,7 @@ fn readers_never_wait_while_partition_meta_is_written() {
     let in_time = answers.recv_timeout(TIMEOUT);
     disk.hold_syncs(false);
     rewriter.join().unwrap();
-    in_time.expect("nobody waits for the disk");
+    in_time.expect("no reader waits for the disk");
     asker.join().unwrap();
     assert_eq!(partition.options().segment_bytes, 700);
 }

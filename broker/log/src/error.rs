@@ -19,7 +19,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// `partition.meta` names another topic or index than the directory does.
-    #[error("{path} says that it belongs to {found}", path = path.display())]
+    #[error("{path} has a partition.meta of {found}", path = path.display())]
     Misplaced {
         /// The partition's directory.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum OpenError {
     Write(#[from] StateWriteError),
     /// Sectors of a segment above the persisted durable offset cannot be read: whether they held acknowledged records
     /// is not known.
-    #[error("{path}: what begins at byte {position} with offset {offset} cannot be read, and may have been acknowledged",
+    #[error("{path}: the bytes from {position} on (offset {offset}) cannot be read, and may hold acknowledged records",
         path = path.display(), offset = offset.0)]
     Unreadable {
         /// The segment.
@@ -173,7 +173,7 @@ pub enum FlushError {
 #[derive(Debug, thiserror::Error)]
 pub enum RetainError {
     /// The offset is above the high watermark: records that consumers cannot see yet are not removed.
-    #[error("records can be removed up to offset {high_watermark}, {requested} is beyond",
+    #[error("records can be removed up to the high watermark {high_watermark}, offset {requested} is above it",
         high_watermark = high_watermark.0, requested = requested.0)]
     OutOfRange {
         /// The offset asked for.

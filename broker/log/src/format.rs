@@ -94,19 +94,21 @@ pub struct PartitionName {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Kafka allows 1 to 249 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
-    #[error("{topic:?} is no legal topic name: 1 to 249 of a-z A-Z 0-9 . _ - are, except \".\" and \"..\"")]
+    #[error(
+        "{topic:?} is not a legal topic name: use 1 to 249 characters of a-z A-Z 0-9 . _ -, but not \".\" or \"..\""
+    )]
     Topic {
         /// The given value.
         topic: String,
     },
     /// Indexes count from 0.
-    #[error("a partition index is not negative, {index} is")]
+    #[error("partition index {index} is negative")]
     Index {
         /// The given value.
         index: i32,
     },
     /// Not of the form `<topic>-<index>`.
-    #[error("{name:?} is not <topic>-<index>")]
+    #[error("{name:?} is not of the form <topic>-<index>")]
     Shape {
         /// The given value.
         name: String,

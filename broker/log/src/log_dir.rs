@@ -90,7 +90,7 @@ impl LogDir {
         }
         for UnreadablePartition { partition, reason } in unreadable {
             report.partitions += 1;
-            tracing::error!(%partition, %reason, "a partition is offline until it can be read");
+            tracing::error!(%partition, %reason, "the partition is offline until a start can read it");
             let log = offline_partition(&dir, &partition, &reason);
             dir.partitions_mut().insert(partition.clone(), log);
             report.unreadable.push(UnreadablePartition { partition, reason });
@@ -309,7 +309,7 @@ impl LogDir {
         }
         if partitions.len() < all {
             // Without the marker the next start scans all partitions again.
-            tracing::warn!(directory = %self.path().display(), "not marked as closed cleanly: a partition is unreadable");
+            tracing::warn!(directory = %self.path().display(), "the directory is not marked as closed cleanly, because a partition is unreadable");
             return Ok(());
         }
         Ok(self.dir.write_marker()?)
@@ -351,7 +351,7 @@ impl Drop for LogDir {
         if let Some(lock) = &self.lock
             && let Err(error) = rustix::fs::flock(lock, FlockOperation::Unlock)
         {
-            tracing::warn!(%error, "the lock of the log directory goes with the process");
+            tracing::warn!(%error, "cannot release the lock of the log directory; it ends with the process");
         }
     }
 }

@@ -118,7 +118,7 @@ impl Recovered {
         }
         match file.write(&self.opened.meta.encode()) {
             Err(error) if error.is_full() => {
-                tracing::warn!(%error, "the disk is full: written before the first append");
+                tracing::warn!(%error, "the disk is full: the write of partition.meta is deferred to the next append");
                 Ok(())
             }
             written => {

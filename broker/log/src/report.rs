@@ -83,10 +83,10 @@ impl fmt::Display for RecoveryReport {
             write!(f, "\n  raised the leader epoch of {} partitions", self.epochs_raised)?;
         }
         if self.indexes_rebuilt > 0 {
-            write!(f, "\n  made {} indexes again", self.indexes_rebuilt)?;
+            write!(f, "\n  rebuilt {} indexes", self.indexes_rebuilt)?;
         }
         if self.leftovers_removed > 0 {
-            write!(f, "\n  removed {} half-made or half-deleted directories", self.leftovers_removed)?;
+            write!(f, "\n  removed {} unfinished or deleted directories", self.leftovers_removed)?;
         }
         for cut in &self.truncated {
             write!(f, "\n  {}: cut {} unfinished bytes after offset {}", cut.partition, cut.bytes, cut.end_offset.0)?;
@@ -97,15 +97,15 @@ impl fmt::Display for RecoveryReport {
             write!(
                 f,
                 "\n  {partition}: DAMAGED records {from}..{to} (segment {segment}, bytes {}..{}); reads of them answer an \
-                 error, the rest is whole",
+                 error, all others are served",
                 positions.start, positions.end
             )?;
         }
         for UnreadablePartition { partition, reason } in &self.unreadable {
-            write!(f, "\n  {partition}: OFFLINE until it can be read, nothing of it was changed: {reason}")?;
+            write!(f, "\n  {partition}: OFFLINE until a start can read it; nothing in it was changed: {reason}")?;
         }
         for partition in &self.meta_rebuilt {
-            write!(f, "\n  {partition}: partition.meta was damaged and has been made again")?;
+            write!(f, "\n  {partition}: partition.meta was damaged and was rebuilt")?;
         }
         Ok(())
     }

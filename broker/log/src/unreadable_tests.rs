@@ -114,7 +114,7 @@ fn an_unreadable_sector_that_may_hold_acknowledged_records_takes_its_partition_o
             let (log, report) = start(&disk, directory.path());
             assert_eq!(report.unreadable.len(), 1, "{report}");
             let text = report.to_string();
-            assert!(text.contains("bad-0: OFFLINE") && text.contains("00000000000000000000.log: what begins at byte"));
+            assert!(text.contains("bad-0: OFFLINE") && text.contains("00000000000000000000.log: the bytes from"));
             assert!(report.truncated.is_empty());
             let bad = partition(&log, "bad");
             assert!(bad.is_offline() && log.offline_reason().is_none());

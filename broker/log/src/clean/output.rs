@@ -128,7 +128,7 @@ impl Output {
     /// Removes the unfinished file.
     pub(super) fn discard(disk: &dyn Disk, path: &std::path::Path) {
         if let Err(error) = disk.remove_file(path) {
-            tracing::warn!(path = %path.display(), %error, "an unfinished segment stays until the next start");
+            tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished segment; the next start removes it");
         }
     }
 

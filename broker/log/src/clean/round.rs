@@ -142,7 +142,7 @@ impl<'a> Round<'a> {
         if let Some(modified) = modified.max()
             && let Err(error) = self.log.disk().set_modified(&written.file, modified)
         {
-            tracing::debug!(partition = %self.log.name(), %error, "a compacted segment is as old as its file");
+            tracing::debug!(partition = %self.log.name(), %error, "cannot set the date of a compacted segment; retention uses the date of its file");
         }
         if self.install(first.base()..last.end, written)? {
             self.report.segments_replaced += group.len();

@@ -34,7 +34,7 @@ impl CleanState {
     pub(super) fn load(&mut self, log: &PartitionLog) -> CleanRecord {
         *self.known.get_or_insert_with(|| {
             let read = file(log).read().unwrap_or_else(|error| {
-                tracing::warn!(partition = %log.name(), %error, "compaction begins at the beginning");
+                tracing::warn!(partition = %log.name(), %error, "cannot read how far the partition is compacted; compaction starts at the beginning");
                 None
             });
             let record = read.and_then(|bytes| decode(&bytes)).unwrap_or_default();
@@ -50,7 +50,7 @@ impl CleanState {
         }
         log.unless_deleted(|| {
             if let Err(error) = file(log).write(&encode(record)) {
-                tracing::warn!(partition = %log.name(), %error, "how far the partition is compacted is not written down");
+                tracing::warn!(partition = %log.name(), %error, "cannot store how far the partition is compacted");
             }
         });
     }

@@ -162,7 +162,7 @@ impl Disk for RealDisk {
         const PAGE_BYTES: u64 = 4096;
         let from = position / PAGE_BYTES * PAGE_BYTES;
         if let Err(error) = rustix::fs::fadvise(file, from, None, Advice::DontNeed) {
-            tracing::debug!(%error, "a file is read as the system remembers it");
+            tracing::debug!(%error, "cannot drop the page cache of a file");
         }
     }
 

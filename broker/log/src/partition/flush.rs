@@ -116,7 +116,7 @@ impl PartitionLog {
             if metadata.len() > bytes { self.dir.disk.set_len(segment.file(), bytes) } else { Ok(()) }
         });
         if let Err(error) = trimmed {
-            tracing::warn!(partition = %self.name, segment = segment.base_offset().0, %error, "segment not trimmed");
+            tracing::warn!(partition = %self.name, segment = segment.base_offset().0, %error, "cannot trim a segment");
         }
         let mut index = segment.index_mut();
         if self.store_index(segment.base_offset(), &index) {
@@ -141,7 +141,7 @@ impl PartitionLog {
             // The older checkpoint is still true. The next flush tries again: if the checkpoint lags behind, recovery
             // after a crash would cut off more at a bad batch.
             Err(error) => {
-                tracing::warn!(partition = %self.name, %error, "checkpoint not written");
+                tracing::warn!(partition = %self.name, %error, "cannot write the checkpoint");
                 self.checkpoint_due.store(true, Ordering::Release);
             }
         }

@@ -208,7 +208,7 @@ impl PartitionLog {
             .collect();
         for range in found.iter().filter(|range| !known.contains(range)) {
             let (from, to) = (range.offsets.start, range.offsets.end);
-            tracing::error!(partition = %self.name(), from, to, "damaged records, answered with an error");
+            tracing::error!(partition = %self.name(), from, to, "damaged records: reads of them answer an error");
         }
         if found.is_empty() {
             damage.remove(&base.0);

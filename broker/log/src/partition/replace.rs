@@ -149,7 +149,7 @@ impl PartitionLog {
         maintenance.0.replacements.push(Replacement { swap, start: run.start, replaced });
         match self.finish_replacements(&mut maintenance) {
             Err(error) if is_full(&error) && !self.is_offline() => {
-                tracing::warn!(partition = %self.name, %error, "replaced segments stay until there is space");
+                tracing::warn!(partition = %self.name, %error, "cannot finish a replacement of segments until there is space");
                 Ok(())
             }
             finished => finished.inspect_err(|error| self.dir.take_offline_after("replacing segments", error)),

@@ -332,7 +332,7 @@ impl PartitionLog {
 
     fn report_rebuilt(&self, base: Offset, index: &Index, active: bool) {
         if !active || index.end_position() >= INDEX_WORTH_BYTES {
-            tracing::warn!(partition = %self.name, segment = base.0, "index made again from the log");
+            tracing::warn!(partition = %self.name, segment = base.0, "index rebuilt from the log");
             self.store_index(base, index);
         }
     }
@@ -361,7 +361,7 @@ impl PartitionLog {
     pub(crate) fn store_index(&self, base: Offset, index: &Index) -> bool {
         let written = write_index(&*self.dir.disk, &self.index_path(base), index);
         if let Err(error) = &written {
-            tracing::warn!(partition = %self.name, segment = base.0, %error, "index file not written");
+            tracing::warn!(partition = %self.name, segment = base.0, %error, "cannot write an index file");
         }
         written.is_ok()
     }

@@ -37,19 +37,19 @@ pub enum Canary {
     SilentFormat,
     /// Startup applies the route journal without asking which parts the targets already have.
     ReplayTwice,
-    /// Everybody who writes the producers of a topic down writes at once, through the same file, deleted topic or not.
+    /// All writers of a topic's producers write at the same time, through the same file, even if the topic is deleted.
     ShareSnapshotFile,
-    /// What a producer sent is not written down while a batch that begins at sequence 0 waits.
+    /// The broker does not write a producer down while a batch that begins at sequence 0 waits.
     ForgetWrapped,
-    /// Producers of a held topic are written down, although they are not known yet.
+    /// The broker writes the producers of a held topic down, although it does not know them yet.
     SaveWhileHeld,
-    /// A snapshot of producers takes no note of batches of the route that are appended and not entered yet.
+    /// A snapshot of producers ignores batches of the route that are appended and not entered yet.
     SaveWithoutParts,
     /// The applier of the route waits for space under the lock of the partition that it appends to.
     HoldApplyingWhileFull,
-    /// Items of the route are applied behind one that the stop of the broker, or a log directory, kept from being applied.
+    /// The route applies items behind one that it could not apply because the broker stops or a log directory failed.
     ApplyBehindStopped,
-    /// Batches are taken behind one that the journal of the route refused.
+    /// The broker accepts batches behind one that the journal of the route refused.
     AcceptBehindFailedJournal,
 }
 

@@ -39,7 +39,7 @@ pub enum OpenError {
     Unreadable {
         /// The segment.
         path: PathBuf,
-        /// Where in it.
+        /// The position in it.
         position: u64,
         /// The first offset that cannot be read.
         offset: Offset,
@@ -121,7 +121,7 @@ pub enum AppendError {
     /// The bytes are not a sequence of whole v2 batches.
     #[error("byte {position} of the append does not start a whole v2 record batch")]
     Malformed {
-        /// Where in the bytes given.
+        /// The position in the given bytes.
         position: usize,
     },
     /// More bytes than fit into a segment's index.

@@ -29,16 +29,16 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// The kernel reports a failed write-back once per open file. This disk reports it to the second sync, while the first
-/// one, in a thread whose name starts with `syncer`, is still running; the first one ends after `second_is_told`.
+/// one, in a thread whose name starts with `syncer`, is still running; the first one ends after `second_has_failed`.
 fn report_to_the_second_sync(disk: &Arc<FaultyDisk>, syncer: &'static str) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (entered, is_entered) = mpsc::channel();
-    let (told, second_is_told) = mpsc::channel();
-    let second_is_told = std::sync::Mutex::new(second_is_told);
+    let (told, second_has_failed) = mpsc::channel();
+    let second_has_failed = std::sync::Mutex::new(second_has_failed);
     let failing = Arc::downgrade(disk);
     disk.before(DiskCall::Sync, move || {
         if thread::current().name().is_some_and(|name| name.starts_with(syncer)) {
             entered.send(()).ok();
-            second_is_told.lock().unwrap().recv_timeout(ANOTHER_SYNC_WAIT).ok();
+            second_has_failed.lock().unwrap().recv_timeout(ANOTHER_SYNC_WAIT).ok();
         } else if let Some(disk) = failing.upgrade() {
             disk.fail(DiskCall::Sync, 0, 1, EIO);
         }

@@ -50,13 +50,13 @@ impl Rng {
 
 /// The records appended to one partition, and how many of them the log reported durable.
 #[derive(Default)]
-struct Told {
+struct History {
     appended: Vec<u64>,
     durable: usize,
 }
 
 /// One life of a log: recovery, checks, appends, power cut. Returns the number of lost records that had to stay.
-fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
+fn live(path: &Path, history: &mut [History], seed: u64, loses_cache: bool) -> usize {
     let disk = FaultyDisk::new(seed);
     let mut random = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
     let options = LogOptions { checkpoint_interval_bytes: 1 + random.below(4000), ..LogOptions::default() };
@@ -72,7 +72,7 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
     }
     let mut lost = 0;
     let mut partitions = Vec::new();
-    for (index, told) in told.iter_mut().enumerate() {
+    for (index, history) in history.iter_mut().enumerate() {
         let name = PartitionName::new("t", index as i32).unwrap();
         let durability = if index == 2 { Durability::PageCache } else { Durability::Fsync };
         let options =
@@ -93,23 +93,23 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
             }
             read => read.unwrap(),
         };
-        lost += told.durable.saturating_sub(found.len());
-        assert!(told.appended.starts_with(&found) || loses_cache, "seed {seed}: no prefix: {found:?}");
-        told.appended = found;
-        told.durable = partition.durable_offset().0 as usize;
-        partitions.push((partition, told));
+        lost += history.durable.saturating_sub(found.len());
+        assert!(history.appended.starts_with(&found) || loses_cache, "seed {seed}: no prefix: {found:?}");
+        history.appended = found;
+        history.durable = partition.durable_offset().0 as usize;
+        partitions.push((partition, history));
     }
-    lost += usize::from(told_entries(path) > entries);
+    lost += usize::from(synced_entries(path) > entries);
     for step in 0..random.below(60) {
         if partitions.is_empty() {
             break;
         }
         let at = random.below(partitions.len() as u64) as usize;
-        let Some((partition, told)) = partitions.get_mut(at) else { continue };
+        let Some((partition, history)) = partitions.get_mut(at) else { continue };
         let tag = seed << 16 | step;
         let bytes = [10, 100, 700, 1500][random.below(4) as usize];
         partition.append(&mut batch(tag, bytes)).unwrap();
-        told.appended.push(tag);
+        history.appended.push(tag);
         if random.below(4) == 0 {
             partition.flush().unwrap();
         }
@@ -120,8 +120,8 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
         }
     }
     // The durable offsets are read before the cut: everything below them has to survive.
-    for (partition, told) in &mut partitions {
-        told.durable = partition.durable_offset().0 as usize;
+    for (partition, history) in &mut partitions {
+        history.durable = partition.durable_offset().0 as usize;
     }
     disk.power_cut(seed ^ 0xC07).unwrap();
     drop((partitions, log));
@@ -135,7 +135,7 @@ fn quick_directory() -> tempfile::TempDir {
 }
 
 /// A lower bound of the number of journal entries that were synced.
-fn told_entries(path: &Path) -> usize {
+fn synced_entries(path: &Path) -> usize {
     std::fs::read_to_string(path.with_extension("entries")).map_or(0, |text| text.parse().unwrap())
 }
 
@@ -144,9 +144,9 @@ fn lives(seeds: std::ops::Range<u64>, loses_cache: bool) -> usize {
     for seed in seeds {
         let directory = quick_directory();
         let path = directory.path().join("log");
-        let mut told: Vec<_> = (0..PARTITIONS).map(|_| Told::default()).collect();
+        let mut history: Vec<_> = (0..PARTITIONS).map(|_| History::default()).collect();
         for life in 0..6 {
-            lost += live(&path, &mut told, seed * 10 + life, loses_cache);
+            lost += live(&path, &mut history, seed * 10 + life, loses_cache);
         }
     }
     lost

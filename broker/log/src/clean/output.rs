@@ -87,7 +87,7 @@ impl Output {
         if empty == batch { self.keep(batch, segment, position, throttle) } else { self.put(&empty, throttle) }
     }
 
-    /// Takes the place of a batch that lost its records and does not have to stay.
+    /// Drops a batch that lost its records and does not have to stay; an empty batch will keep its offsets.
     pub(super) fn drop_batch(
         &mut self,
         batch: &[u8],

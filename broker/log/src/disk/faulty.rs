@@ -33,7 +33,7 @@ pub enum DiskCall {
     Allocate,
     /// Cutting or extending a file.
     SetLen,
-    /// Dating the last change of a file.
+    /// Setting the modification time of a file.
     SetModified,
     /// Renaming.
     Rename,

@@ -190,7 +190,7 @@ impl Volatile {
         forget(std::mem::take(&mut self.names))
     }
 
-    /// A directory was removed and will not come back.
+    /// Forgets the changes below a directory that was removed for good.
     pub(super) fn forget_below(&mut self, directory: &Path) {
         self.names.retain_mut(|change| !change.paths_mut().iter().any(|path| path.starts_with(directory)));
     }

@@ -37,10 +37,10 @@ pub enum RepairError {
     /// The new leader epoch was not written; nothing was cut.
     #[error(transparent)]
     Epoch(#[from] StateWriteError),
-    /// The system refused.
+    /// A system call failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
-        /// A system call failed.
+        /// The file or directory.
         path: PathBuf,
         /// Its error.
         source: io::Error,

@@ -196,7 +196,7 @@ impl PartitionLog {
         Checkpoint { durable, log_start, active_base, active_bytes }
     }
 
-    /// Prepares the partition for a start without a scan: flush_state, trimmed, indexed, checkpointed. Returns the files
+    /// Prepares the partition for a start without a scan: flushed, trimmed, indexed, checkpointed. Returns the files
     /// that the caller has to sync. Called after the last append.
     pub(crate) fn finish(&self) -> io::Result<Vec<PathBuf>> {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);

@@ -344,7 +344,7 @@ mod tests {
         disk.fail(DiskCall::Remove, 0, 1, libc::EIO);
         std::thread::spawn(move || partition.replace_slots(Offset(0)..Offset(3), &staged).unwrap_err());
         if is_read.recv_timeout(std::time::Duration::from_secs(20)).is_err() {
-            // CloseResult the log would wait for the listener.
+            // Closing the log would wait for the listener.
             std::mem::forget(log);
             panic!("the listener never comes back");
         }

@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::partition::PartitionLog;
 
@@ -81,7 +83,7 @@ impl CommitQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Queues `partition`, which has bytes that are not durable yet.
@@ -142,7 +144,7 @@ impl CommitQueue {
                 return;
             } else {
                 queue.idle += 1;
-                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                self.wake.wait(&mut queue);
                 queue.idle -= 1;
                 queue.called = queue.called.saturating_sub(1);
             }

@@ -5,8 +5,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::commit::CommitQueue;
 use crate::disk::Disk;
@@ -61,11 +63,11 @@ impl DirState {
     }
 
     pub(crate) fn partitions(&self) -> RwLockReadGuard<'_, HashMap<PartitionName, Arc<PartitionLog>>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner)
+        self.partitions.read()
     }
 
     pub(crate) fn partitions_mut(&self) -> RwLockWriteGuard<'_, HashMap<PartitionName, Arc<PartitionLog>>> {
-        self.partitions.write().unwrap_or_else(PoisonError::into_inner)
+        self.partitions.write()
     }
 
     /// The reason why the directory is offline, if it is.
@@ -134,7 +136,7 @@ impl DirState {
         if !self.has_marker.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _one = self.marker_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.marker_lock.lock();
         // Another thread may have failed at it meanwhile, and a failed sync is never repeated.
         if let Some(reason) = self.offline_reason() {
             return Err(io::Error::other(reason.to_owned()));
@@ -173,7 +175,7 @@ struct ListenerState {
 
 impl OfflineListener {
     fn set(&self, listener: Box<dyn Fn() + Send + Sync>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if state.listener.is_none() {
             let listener: Arc<dyn Fn() + Send + Sync> = Arc::from(listener);
             state.listener = Some(Arc::clone(&listener));
@@ -186,7 +188,7 @@ impl OfflineListener {
 
     fn notify(&self) {
         let listener = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.0.lock();
             state.is_offline = true;
             state.listener.clone()
         };

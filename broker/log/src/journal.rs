@@ -21,7 +21,9 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, MutexGuard};
 
 pub use self::entries::{JournalEntries, JournalEntry};
 
@@ -219,7 +221,7 @@ impl Journal {
     /// Makes every entry durable that was appended before the call. Returns the sequence below which all entries are
     /// durable. The next call covers later entries.
     pub fn sync(&self) -> Result<u64, JournalError> {
-        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.syncing.lock();
         self.check_online()?;
         let (files, entry_unsynced, sequence) = {
             let mut active = self.active();
@@ -352,7 +354,7 @@ impl Journal {
     }
 
     fn active(&self) -> MutexGuard<'_, ActiveFile> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+        self.active.lock()
     }
 }
 

@@ -5,11 +5,12 @@ use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
@@ -369,7 +370,7 @@ impl<'a> NameClaim<'a> {
     }
 
     fn names(directory: &LogDir) -> MutexGuard<'_, HashSet<PartitionName>> {
-        directory.claimed_names.lock().unwrap_or_else(PoisonError::into_inner)
+        directory.claimed_names.lock()
     }
 }
 

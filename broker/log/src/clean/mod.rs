@@ -29,7 +29,7 @@ mod throttle;
 mod crash_tests;
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ottla_wire::Offset;
 use ottla_wire::record::BatchHeader;
@@ -211,7 +211,7 @@ impl PartitionLog {
     /// How much a compaction with these options would find.
     pub fn dirtiness(&self, options: &CleanOptions<'_>) -> Result<Dirtiness, CleanError> {
         self.check_cleanable()?;
-        let state = self.clean_state().lock().unwrap_or_else(PoisonError::into_inner).load(self);
+        let state = self.clean_state().lock().load(self);
         let extent = self.extent(state, options)?;
         let mut dirtiness = Dirtiness { next_horizon_ms: state.next_horizon_ms, ..Dirtiness::default() };
         for candidate in &extent.candidates {
@@ -234,7 +234,7 @@ impl PartitionLog {
     /// Compacts the segments that can be compacted. One compaction runs at a time; readers and appends go on.
     pub fn compact(&self, options: &CleanOptions<'_>) -> Result<CleanReport, CleanError> {
         self.check_cleanable()?;
-        let mut guard = self.clean_state().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.clean_state().lock();
         let state = guard.load(self);
         let extent = self.extent(state, options)?;
         let mut round = Round::new(self, options);

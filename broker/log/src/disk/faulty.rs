@@ -7,8 +7,10 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::volatile::{Random, Volatile};
 use super::{Disk, RealDisk};
@@ -178,11 +180,11 @@ impl FaultyDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn hooks(&self) -> MutexGuard<'_, Hooks> {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hooks.lock()
     }
 
     /// Counts a call, and fails it if a fault is due.
@@ -197,7 +199,7 @@ impl FaultyDisk {
         }
         *state.counts.entry(call).or_default() += 1;
         while call == DiskCall::Sync && state.holds_syncs {
-            state = self.released.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.released.wait(&mut state);
         }
         if let Some(failure) = state.failing.get_mut(&call) {
             if failure.after > 0 {

@@ -11,8 +11,10 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Disk, has_failed};
 use crate::dir_state::DirState;
@@ -43,14 +45,15 @@ struct SyncTurn<'a> {
 
 impl Syncing {
     fn files(&self) -> MutexGuard<'_, Vec<FileId>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock()
     }
 
     /// Waits until no other thread syncs the file.
     fn wait_turn(&self, file: &Metadata) -> SyncTurn<'_> {
         let file = (file.dev(), file.ino());
         let taken = |files: &mut Vec<FileId>| files.contains(&file);
-        let mut files = self.one_is_done.wait_while(self.files(), taken).unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files();
+        self.one_is_done.wait_while(&mut files, taken);
         files.push(file);
         SyncTurn { syncing: self, file }
     }

@@ -2,8 +2,10 @@
 //! handles a disk that fails during a read.
 
 use std::io;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
 
 use super::{FileRange, PartitionLog, Slot};
 use crate::Offset;
@@ -136,7 +138,7 @@ impl PartitionLog {
     }
 
     fn failures(&self) -> MutexGuard<'_, Vec<ReadFailure>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.lock()
     }
 
     /// Marks the segments that recovery scanned, from the one at `base` on.

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::PartitionLog;
 use crate::Offset;
@@ -25,7 +26,7 @@ pub(super) struct Deferred {
 
 impl Deferred {
     fn writes(&self) -> MutexGuard<'_, DeferredWrites> {
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writes.lock()
     }
 }
 

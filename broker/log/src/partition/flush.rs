@@ -3,8 +3,8 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::PartitionLog;
@@ -34,7 +34,7 @@ impl FlushState {
 impl PartitionLog {
     /// Makes everything durable that was appended before the call, in the calling thread. Returns the durable offset.
     pub fn flush(&self) -> Result<Offset, FlushError> {
-        let mut flush_state = self.flush_state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flush_state.lock();
         self.check_online()?;
         // The end is read first: a segment with an offset below it is in the list by then.
         let end = self.end_offset();
@@ -155,7 +155,7 @@ impl PartitionLog {
         if self.is_offline() || self.is_deleted() {
             return;
         }
-        let Ok(mut flush_state) = self.flush_state.try_lock() else { return self.checkpoint_soon() };
+        let Some(mut flush_state) = self.flush_state.try_lock() else { return self.checkpoint_soon() };
         if flush_state.persisted.is_some_and(|persisted| persisted.durable >= behind) {
             return;
         }
@@ -207,7 +207,7 @@ impl PartitionLog {
         let settled = self.write_deferred();
         self.flush().map_err(offline)?;
         settled?;
-        let mut flush_state = self.flush_state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flush_state.lock();
         let mut unsynced = Vec::new();
         let mut checkpoint = self.checkpoint_at(self.end_offset(), self.log_start_offset());
         if let Some(segment) = self.trim_active()? {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
+use parking_lot::MutexGuard;
 
 use super::{Meta, PartitionLog, Slot};
 use crate::Offset;
@@ -236,7 +237,7 @@ impl PartitionLog {
     }
 
     fn damage(&self) -> MutexGuard<'_, BTreeMap<i64, Vec<QuarantinedRange>>> {
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.damage.lock()
     }
 
     /// Rebuilds the index of a segment from its batches, because a batch was not at the position in the index, and

@@ -26,8 +26,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use uuid::Uuid;
 
 pub use self::append::Appended;
@@ -277,13 +278,13 @@ impl PartitionLog {
     /// thread that moved it. Calls it once more when the log directory goes offline or the partition is deleted. The
     /// listener must be fast, and must not append to this partition or flush it.
     pub fn on_advance(&self, listener: Listener) {
-        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
+        self.listeners.write().push(listener);
     }
 
     /// Changes the settings, durably. If the partition becomes an fsync partition, everything visible is durable when
     /// this returns.
     pub fn set_options(&self, options: PartitionOptions) -> Result<(), AlterError> {
-        let _one = self.settings_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.settings_lock.lock();
         if options.durability == Durability::Fsync && self.durability() == Durability::PageCache {
             self.switch_to_fsync(options)?;
         } else {
@@ -364,7 +365,7 @@ impl PartitionLog {
     /// Moves the high watermark up to `to`, if it is lower, and calls the listeners.
     fn raise_watermark(&self, to: Offset) {
         if self.high_watermark.fetch_max(to.0, Ordering::AcqRel) < to.0 {
-            let mut notified = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut notified = self.notified.lock();
             // Another thread may have announced a later watermark while this one waited.
             let now = self.high_watermark.load(Ordering::Acquire);
             if now > *notified {
@@ -376,12 +377,12 @@ impl PartitionLog {
 
     /// Calls the listeners for an event that does not move the watermark; the listeners look for the event themselves.
     pub(crate) fn notify_listeners(&self) {
-        let _one_at_a_time = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.notified.lock();
         self.call_listeners(self.high_watermark.load(Ordering::Acquire));
     }
 
     fn call_listeners(&self, watermark: i64) {
-        for listener in self.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for listener in self.listeners.read().iter() {
             listener(Offset(watermark));
         }
     }
@@ -391,7 +392,7 @@ impl PartitionLog {
     pub(crate) fn begin_deletion(&self) {
         self.deleted.store(true, Ordering::Release);
         drop(self.maintenance());
-        drop(self.flush_state.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.flush_state.lock());
         drop(self.lock_meta());
         let mut active = self.active();
         self.dir.reserve.trade(active.take_reserved(), 0);
@@ -412,7 +413,7 @@ impl PartitionLog {
 
     /// Drops the listeners and everything they hold.
     pub(crate) fn forget_listeners(&self) {
-        self.listeners.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.listeners.write().clear();
     }
 
     pub(crate) fn ticket(&self) -> &FlushTicket {
@@ -420,19 +421,19 @@ impl PartitionLog {
     }
 
     fn meta(&self) -> Arc<Meta> {
-        Arc::clone(&self.meta.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.meta.read())
     }
 
     fn publish_meta(&self, meta: Meta) {
-        *self.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
+        *self.meta.write() = Arc::new(meta);
     }
 
     fn lock_meta(&self) -> MutexGuard<'_, ()> {
-        self.meta_lock.lock().unwrap_or_else(PoisonError::into_inner)
+        self.meta_lock.lock()
     }
 
     fn active(&self) -> MutexGuard<'_, ActiveSegment> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+        self.active.lock()
     }
 }
 

@@ -17,8 +17,10 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+
+use parking_lot::MutexGuard;
 
 use super::{PartitionLog, Slot};
 use crate::Offset;
@@ -70,7 +72,7 @@ impl Maintenance {
 
 impl PartitionLog {
     pub(super) fn maintenance(&self) -> MutexGuard<'_, Maintenance> {
-        self.maintenance.lock().unwrap_or_else(PoisonError::into_inner)
+        self.maintenance.lock()
     }
 
     /// Whether removals or replacements wait for space.
@@ -81,7 +83,7 @@ impl PartitionLog {
     /// Moves the log start up to `to`, at most to the durable offset, durably: from then on offsets below it cannot be
     /// read, after a crash neither. Returns the log start.
     pub(super) fn raise_log_start(&self, to: Offset) -> io::Result<Offset> {
-        let mut flush_state = self.flush_state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flush_state.lock();
         self.check_changeable()?;
         let to = to.min(self.durable_offset());
         if to > self.log_start_offset() {

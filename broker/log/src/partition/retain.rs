@@ -5,8 +5,10 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
+
+use parking_lot::Mutex;
 
 use super::{PartitionLog, Slot};
 use crate::Offset;

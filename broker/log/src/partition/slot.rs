@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::locate::Walk;
 use super::{Meta, PartitionLog};
@@ -66,7 +68,7 @@ impl Slot {
 
     /// The segment, if it is open.
     pub(crate) fn opened(&self) -> Option<Arc<Segment>> {
-        self.segment.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.segment.read().clone()
     }
 
     pub(crate) fn base(&self) -> Offset {
@@ -75,7 +77,7 @@ impl Slot {
 
     /// Keeps other threads from opening the segment until the guard is dropped.
     pub(super) fn lock_opening(&self) -> MutexGuard<'_, ()> {
-        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+        self.opening.lock()
     }
 
     /// Whether no work is left for it. A segment that is not open is durable and trimmed, unless it is the active one.
@@ -85,12 +87,12 @@ impl Slot {
 
     /// The `.swap` file of the segment, until it is renamed.
     fn swap(&self) -> Option<PathBuf> {
-        self.swap.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.swap.lock().clone()
     }
 
     /// Notes that the file was renamed. The caller holds the opening lock.
     pub(super) fn note_renamed(&self) {
-        *self.swap.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.swap.lock() = None;
     }
 
     pub(super) fn checked(&self) -> &Arc<Checked> {
@@ -108,18 +110,18 @@ impl Slot {
     /// Lets go of the segment if only this slot and `others` hold it. A holder can only get the segment from another
     /// holder, so there is never a second open segment of the same file.
     fn release(&self, others: usize) -> Option<Arc<Segment>> {
-        let mut segment = self.segment.write().unwrap_or_else(PoisonError::into_inner);
+        let mut segment = self.segment.write();
         if segment.as_ref().is_some_and(|open| Arc::strong_count(open) == 1 + others) { segment.take() } else { None }
     }
 }
 
 impl PartitionLog {
     pub(crate) fn slots(&self) -> RwLockReadGuard<'_, Vec<Arc<Slot>>> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner)
+        self.slots.read()
     }
 
     pub(super) fn slots_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Slot>>> {
-        self.slots.write().unwrap_or_else(PoisonError::into_inner)
+        self.slots.write()
     }
 
     /// The slot that covers `offset`, and the base offset of the next one.
@@ -174,7 +176,7 @@ impl PartitionLog {
             // The opened file may belong to a later partition of the same name.
             return Err(io::ErrorKind::NotFound.into());
         }
-        *slot.segment.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&segment));
+        *slot.segment.write() = Some(Arc::clone(&segment));
         self.dir.handles.enter(&self.me, slot);
         Ok(segment)
     }
@@ -200,7 +202,7 @@ impl PartitionLog {
 
     /// Closes the segment of `slot` if no reader holds it and no knowledge is lost. Never waits.
     pub(crate) fn close_slot(&self, slot: &Arc<Slot>) -> CloseResult {
-        let Ok(_one) = slot.opening.try_lock() else { return CloseResult::Busy };
+        let Some(_one) = slot.opening.try_lock() else { return CloseResult::Busy };
         let Some(segment) = slot.opened() else { return CloseResult::Closed };
         if segment.take_used() {
             return CloseResult::Busy;
@@ -218,8 +220,8 @@ impl PartitionLog {
     /// Closes the active segment if it is durable. The next append opens it again.
     fn close_active(&self, slot: &Arc<Slot>, segment: Arc<Segment>) -> CloseResult {
         // The locks keep appends, flushes and deletions away.
-        let Ok(_flushing) = self.flush_state.try_lock() else { return CloseResult::Busy };
-        let Ok(mut active) = self.active.try_lock() else { return CloseResult::Busy };
+        let Some(_flushing) = self.flush_state.try_lock() else { return CloseResult::Busy };
+        let Some(mut active) = self.active.try_lock() else { return CloseResult::Busy };
         let durable = self.durable_offset() >= self.end_offset() && segment.is_entry_durable();
         if !durable || segment.is_sealed() || self.has_unsettled() || active.has_partial_write() {
             return CloseResult::Dirty;
@@ -341,7 +343,7 @@ impl PartitionLog {
     /// it.
     fn store_damage(&self, segment: &Segment) -> bool {
         // A deletion waits for the maintenance lock, so it removes the file that is written here.
-        let Ok(_maintenance) = self.maintenance.try_lock() else { return false };
+        let Some(_maintenance) = self.maintenance.try_lock() else { return false };
         self.is_deleted() || self.store_index_of(segment)
     }
 

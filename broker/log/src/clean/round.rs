@@ -267,7 +267,7 @@ impl<'a> Round<'a> {
                         output.put_empty(batch.bytes, &header, segment, position, &mut self.throttle)?;
                     }
                     Outcome::Emptied => {
-                        output.drop_batch(batch.bytes, &header, segment, position, &mut self.throttle)?
+                        output.drop_batch(batch.bytes, &header, segment, position, &mut self.throttle)?;
                     }
                 }
             }

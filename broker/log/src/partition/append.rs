@@ -156,7 +156,7 @@ impl PartitionLog {
         publish(&segment, buffers, position);
         active.position += plan.bytes;
         active.allocated_bytes = active.allocated_bytes.max(active.position);
-        self.end.store(plan.next.0, Ordering::Release);
+        self.offsets.end.store(plan.next.0, Ordering::Release);
         Ok(Appended {
             base_offset: base,
             last_offset: Offset(plan.next.0 - 1),
@@ -207,7 +207,7 @@ impl PartitionLog {
             self.cut_partial_write(active, &segment)?;
         }
         let relative_max = plan.next.0 - 1 - segment.base_offset().0;
-        let limit = self.segment_bytes.load(Ordering::Acquire).min(SEGMENT_MAX_BYTES);
+        let limit = self.settings.segment_bytes().min(SEGMENT_MAX_BYTES);
         let full = active.position + plan.bytes > limit || relative_max > i64::from(i32::MAX);
         if (full && active.position > 0) || active.damaged {
             self.roll(active, &segment, base).map_err(|error| self.append_error(error))
@@ -280,7 +280,7 @@ impl PartitionLog {
 
     /// The address space for the mapping of a segment: enough for its whole life.
     pub(crate) fn map_bytes(&self) -> u64 {
-        self.segment_bytes.load(Ordering::Acquire).min(SEGMENT_MAX_BYTES)
+        self.settings.segment_bytes().min(SEGMENT_MAX_BYTES)
     }
 
     /// Reserves space up to `need` and a step beyond. This is only an optimisation: without it the write extends the
@@ -329,12 +329,12 @@ impl PartitionLog {
     /// Whether to fill reserved space with zeros: worth it where syncs are many and small.
     fn fills_with_zeros(&self) -> bool {
         self.durability() == Durability::Fsync
-            && self.recent_flush_bytes.load(Ordering::Relaxed) < self.dir.options.zeroed_step_bytes / 8
+            && self.flushing.recent_bytes.load(Ordering::Relaxed) < self.dir.options.zeroed_step_bytes / 8
     }
 
     fn wake_flusher(&self, bytes: u64, durability: Durability) {
-        let appended = self.appended_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        let waiting = appended.saturating_sub(self.flushed_bytes.load(Ordering::Acquire));
+        let appended = self.flushing.appended_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let waiting = appended.saturating_sub(self.flushing.flushed_bytes.load(Ordering::Acquire));
         let due = match durability {
             Durability::Fsync => true,
             Durability::PageCache => waiting >= self.dir.options.page_cache_flush_bytes || self.has_unsettled(),

@@ -1,13 +1,14 @@
 //! Checks batches that this process has not seen yet before the log delivers them, and quarantines damaged ones. Also
 //! handles a disk that fails during a read.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{FileRange, PartitionLog, Slot};
+use super::{FileRange, PartitionLog, QuarantinedRange, Slot};
 use crate::Offset;
 use crate::canary::{Canary, broken};
 use crate::checked::CHUNK_BYTES;
@@ -18,6 +19,15 @@ use crate::scan::check_batches;
 const READ_ERROR_HOLD: Duration = Duration::from_secs(10);
 /// Bytes per read of a short walk through headers.
 const LOOK_BYTES: u64 = 4096;
+
+/// The known damage of a partition.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    /// Damaged ranges, by the base offset of their segment.
+    pub(super) quarantined: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
+    /// Segments whose disk failed during a read a short time ago.
+    failures: Mutex<Vec<ReadFailure>>,
+}
 
 /// A segment whose disk failed during a read.
 #[derive(Debug)]
@@ -138,7 +148,7 @@ impl PartitionLog {
     }
 
     fn failures(&self) -> MutexGuard<'_, Vec<ReadFailure>> {
-        self.failures.lock()
+        self.damage.failures.lock()
     }
 
     /// Marks the segments that recovery scanned, from the one at `base` on.

@@ -4,16 +4,48 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::PartitionLog;
 use crate::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::commit::FlushTicket;
 use crate::error::FlushError;
 use crate::format::INDEX_WORTH_BYTES;
 use crate::options::Durability;
 use crate::segment::Segment;
+
+/// The flush lock, and the counters that decide when to flush.
+#[derive(Debug)]
+pub(super) struct Flushing {
+    /// The flush lock: held by the running flush; a deletion waits for it.
+    pub(super) state: Mutex<FlushState>,
+    pub(super) ticket: FlushTicket,
+    /// The next flush has to write the checkpoint, even if there is nothing to sync.
+    checkpoint_due: AtomicBool,
+    /// Bytes appended since the directory was opened.
+    pub(super) appended_bytes: AtomicU64,
+    /// The bytes of these that a flush has covered.
+    pub(super) flushed_bytes: AtomicU64,
+    /// Bytes that the last flush covered.
+    pub(super) recent_bytes: AtomicU64,
+}
+
+impl Flushing {
+    pub(super) fn new(state: FlushState) -> Self {
+        Self {
+            state: Mutex::new(state),
+            ticket: FlushTicket::default(),
+            checkpoint_due: AtomicBool::new(false),
+            appended_bytes: AtomicU64::new(0),
+            flushed_bytes: AtomicU64::new(0),
+            recent_bytes: AtomicU64::new(0),
+        }
+    }
+}
 
 /// The state that the running flush holds.
 #[derive(Debug)]
@@ -34,30 +66,30 @@ impl FlushState {
 impl PartitionLog {
     /// Makes everything durable that was appended before the call, in the calling thread. Returns the durable offset.
     pub fn flush(&self) -> Result<Offset, FlushError> {
-        let mut flush_state = self.flush_state.lock();
+        let mut flush_state = self.flushing.state.lock();
         self.check_online()?;
         // The end is read first: a segment with an offset below it is in the list by then.
         let end = self.end_offset();
         let reached = self.checkpoint_at(end, self.log_start_offset());
-        let appended = self.appended_bytes.load(Ordering::Acquire);
+        let appended = self.flushing.appended_bytes.load(Ordering::Acquire);
         let synced = self.durable_offset() >= end && !self.has_unsynced() && !self.has_unsettled();
-        if self.is_deleted() || (synced && !self.checkpoint_due.load(Ordering::Acquire)) {
+        if self.is_deleted() || (synced && !self.flushing.checkpoint_due.load(Ordering::Acquire)) {
             return Ok(end);
         }
-        let overdue = self.checkpoint_due.swap(false, Ordering::AcqRel);
+        let overdue = self.flushing.checkpoint_due.swap(false, Ordering::AcqRel);
         let unsettled = self.unsettled();
         // Read before the sync: a segment that is sealed later may have taken an append that the sync did not cover.
         let sealed: Vec<bool> = unsettled.iter().map(|segment| segment.is_sealed()).collect();
         for segment in &unsettled {
             self.sync_segment(segment)?;
         }
-        self.durable.fetch_max(end.0, Ordering::AcqRel);
+        self.offsets.durable.fetch_max(end.0, Ordering::AcqRel);
         if self.durability() == Durability::Fsync {
             self.raise_watermark(end);
         }
-        let before = self.flushed_bytes.swap(appended, Ordering::AcqRel);
+        let before = self.flushing.flushed_bytes.swap(appended, Ordering::AcqRel);
         let covered = appended.saturating_sub(before);
-        self.recent_flush_bytes.store(covered, Ordering::Relaxed);
+        self.flushing.recent_bytes.store(covered, Ordering::Relaxed);
         self.dir.counters.note_group(covered);
         flush_state.since_bytes += covered;
         let mut due = overdue || flush_state.since_bytes >= self.dir.options.checkpoint_interval_bytes;
@@ -142,7 +174,7 @@ impl PartitionLog {
             // after a crash would cut off more at a bad batch.
             Err(error) => {
                 tracing::warn!(partition = %self.name, %error, "cannot write the checkpoint");
-                self.checkpoint_due.store(true, Ordering::Release);
+                self.flushing.checkpoint_due.store(true, Ordering::Release);
             }
         }
         self.check_online()
@@ -155,7 +187,7 @@ impl PartitionLog {
         if self.is_offline() || self.is_deleted() {
             return;
         }
-        let Some(mut flush_state) = self.flush_state.try_lock() else { return self.checkpoint_soon() };
+        let Some(mut flush_state) = self.flushing.state.try_lock() else { return self.checkpoint_soon() };
         if flush_state.persisted.is_some_and(|persisted| persisted.durable >= behind) {
             return;
         }
@@ -167,7 +199,7 @@ impl PartitionLog {
     }
 
     fn checkpoint_soon(&self) {
-        self.checkpoint_due.store(true, Ordering::Release);
+        self.flushing.checkpoint_due.store(true, Ordering::Release);
         self.flush_soon();
     }
 
@@ -207,7 +239,7 @@ impl PartitionLog {
         let settled = self.write_deferred();
         self.flush().map_err(offline)?;
         settled?;
-        let mut flush_state = self.flush_state.lock();
+        let mut flush_state = self.flushing.state.lock();
         let mut unsynced = Vec::new();
         let mut checkpoint = self.checkpoint_at(self.end_offset(), self.log_start_offset());
         if let Some(segment) = self.trim_active()? {

@@ -237,7 +237,7 @@ impl PartitionLog {
     }
 
     fn damage(&self) -> MutexGuard<'_, BTreeMap<i64, Vec<QuarantinedRange>>> {
-        self.damage.lock()
+        self.damage.quarantined.lock()
     }
 
     /// Rebuilds the index of a segment from its batches, because a batch was not at the position in the index, and

@@ -8,24 +8,26 @@
 //! - `retain` decides which segments are old enough to be removed
 //! - `slot` opens segments when they are needed and closes them when the budget is used up
 //! - `deferred` holds the writes that startup could not do on a full disk
-//! - `meta` is `partition.meta`
+//! - `settings` holds and changes the settings; `meta` is their file, `partition.meta`
+//! - `listeners` calls the listeners of the high watermark
 
 mod append;
 mod check;
 mod deferred;
 mod flush;
+mod listeners;
 mod locate;
 mod meta;
 mod replace;
 mod retain;
+mod settings;
 mod size;
 mod slot;
 mod timestamp;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -40,21 +42,19 @@ pub use self::retain::{Removed, Retention};
 pub(crate) use self::slot::{Slot, write_index};
 
 use self::append::ActiveSegment;
-use self::check::ReadFailure;
+use self::check::Damage;
 use self::deferred::Deferred;
-use self::flush::FlushState;
+use self::flush::{FlushState, Flushing};
+use self::listeners::Listeners;
 use self::replace::Maintenance;
+use self::settings::Settings;
+use crate::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::CleanState;
 use crate::commit::FlushTicket;
 use crate::dir_state::DirState;
-use crate::error::AlterError;
-use crate::format::{META_FILE, META_VERSION, PartitionName};
-use crate::options::{Durability, PartitionOptions};
+use crate::format::PartitionName;
 use crate::state_file::StateFile;
-use crate::{LeaderEpoch, Offset};
-
-type Listener = Box<dyn Fn(Offset) + Send + Sync>;
 
 /// The log of one partition. All methods may be called from any thread; none of them waits for a sync except
 /// [`flush`](Self::flush) and [`set_options`](Self::set_options).
@@ -64,51 +64,48 @@ pub struct PartitionLog {
     dir: Arc<DirState>,
     directory: PathBuf,
     name: PartitionName,
-    /// The content of `partition.meta`. A reader never waits for a disk.
-    meta: RwLock<Arc<Meta>>,
-    /// Held during a change of the settings; taken before all other locks.
-    settings_lock: Mutex<()>,
-    /// Held while `partition.meta` is rewritten.
-    meta_lock: Mutex<()>,
     /// Why recovery failed: then the log reads and writes nothing of the partition.
     unreadable: Option<String>,
-    page_cache: AtomicBool,
-    segment_bytes: AtomicU64,
-    leader_epoch: AtomicI32,
+    deleted: AtomicBool,
+    settings: Settings,
+    offsets: Offsets,
     /// All segments by base offset; the last one is the active one.
     slots: RwLock<Vec<Arc<Slot>>>,
     /// The append lock: held by the append that writes.
     active: Mutex<ActiveSegment>,
+    flushing: Flushing,
+    listeners: Listeners,
+    damage: Damage,
+    /// The maintenance lock: held while segments are removed or replaced; a deletion waits for it.
+    maintenance: Mutex<Maintenance>,
+    /// How far the partition is compacted. Held by the running compaction.
+    clean: Mutex<CleanState>,
+    /// Writes that startup could not do on a full disk.
+    deferred: Deferred,
+}
+
+/// The offsets that bound the log, in rising order. Each can be read without a lock.
+#[derive(Debug)]
+struct Offsets {
+    /// First offset that can be read. Written under the flush lock.
     log_start: AtomicI64,
-    /// Offset after the last record written.
-    end: AtomicI64,
-    /// Offset after the last record synced.
+    /// Offset after the last record synced. Written under the flush lock.
     durable: AtomicI64,
     /// Offset after the last record visible to consumers. Never moves back.
     high_watermark: AtomicI64,
-    appended_bytes: AtomicU64,
-    flushed_bytes: AtomicU64,
-    /// Bytes that the last flush covered.
-    recent_flush_bytes: AtomicU64,
-    ticket: FlushTicket,
-    /// The next flush has to write the checkpoint, even if there is nothing to sync.
-    checkpoint_due: AtomicBool,
-    /// The maintenance lock: held while segments are removed or replaced; a deletion waits for it.
-    maintenance: Mutex<Maintenance>,
-    /// Damaged ranges that are known, by the base offset of their segment.
-    damage: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
-    /// Segments whose disk failed during a read a short time ago.
-    failures: Mutex<Vec<ReadFailure>>,
-    /// The flush lock: held by the running flush; a deletion waits for it.
-    flush_state: Mutex<FlushState>,
-    listeners: RwLock<Vec<Listener>>,
-    /// The watermark that listeners got last. Held while they are called, so that they see it rise only.
-    notified: Mutex<i64>,
-    deleted: AtomicBool,
-    /// Writes that startup could not do on a full disk.
-    deferred: Deferred,
-    /// How far the partition is compacted. Held by the running compaction.
-    clean: Mutex<CleanState>,
+    /// Offset after the last record written. Written under the append lock.
+    end: AtomicI64,
+}
+
+impl Offsets {
+    fn new(log_start: Offset, end: Offset) -> Self {
+        Self {
+            log_start: AtomicI64::new(log_start.0),
+            durable: AtomicI64::new(end.0),
+            high_watermark: AtomicI64::new(end.0),
+            end: AtomicI64::new(end.0),
+        }
+    }
 }
 
 /// A partition as recovery or creation hands it over.
@@ -157,33 +154,18 @@ impl PartitionLog {
             dir,
             directory,
             name: meta.name.clone(),
-            page_cache: AtomicBool::new(meta.options.durability == Durability::PageCache),
-            segment_bytes: AtomicU64::new(meta.options.segment_bytes),
-            leader_epoch: AtomicI32::new(meta.epochs.latest().map_or(0, |epoch| epoch.0)),
-            meta: RwLock::new(Arc::new(meta)),
-            settings_lock: Mutex::default(),
-            meta_lock: Mutex::default(),
             unreadable,
+            deleted: AtomicBool::new(false),
+            settings: Settings::new(meta),
+            offsets: Offsets::new(log_start, end),
             slots: RwLock::new(slots),
             active: Mutex::new(ActiveSegment::new(active_bytes)),
-            log_start: AtomicI64::new(log_start.0),
-            end: AtomicI64::new(end.0),
-            durable: AtomicI64::new(end.0),
-            high_watermark: AtomicI64::new(end.0),
-            appended_bytes: AtomicU64::new(0),
-            flushed_bytes: AtomicU64::new(0),
-            recent_flush_bytes: AtomicU64::new(0),
-            ticket: FlushTicket::default(),
-            checkpoint_due: AtomicBool::new(false),
+            flushing: Flushing::new(FlushState::new(checkpoint, persisted)),
+            listeners: Listeners::new(end),
+            damage: Damage::default(),
             maintenance: Mutex::new(Maintenance::of(leftovers)),
-            damage: Mutex::default(),
-            failures: Mutex::default(),
-            flush_state: Mutex::new(FlushState::new(checkpoint, persisted)),
-            listeners: RwLock::default(),
-            notified: Mutex::new(end.0),
-            deleted: AtomicBool::new(false),
-            deferred: Deferred::default(),
             clean: Mutex::default(),
+            deferred: Deferred::default(),
         })
     }
 
@@ -208,49 +190,24 @@ impl PartitionLog {
         self.meta().topic_id
     }
 
-    /// Its settings.
-    pub fn options(&self) -> PartitionOptions {
-        self.meta().options
-    }
-
-    /// When its records become visible.
-    pub fn durability(&self) -> Durability {
-        if self.page_cache.load(Ordering::Acquire) { Durability::PageCache } else { Durability::Fsync }
-    }
-
     /// First offset that can be read.
     pub fn log_start_offset(&self) -> Offset {
-        Offset(self.log_start.load(Ordering::Acquire))
+        Offset(self.offsets.log_start.load(Ordering::Acquire))
     }
 
     /// Offset after the last record appended.
     pub fn end_offset(&self) -> Offset {
-        Offset(self.end.load(Ordering::Acquire))
+        Offset(self.offsets.end.load(Ordering::Acquire))
     }
 
     /// Offset after the last record that survives a power cut.
     pub fn durable_offset(&self) -> Offset {
-        Offset(self.durable.load(Ordering::Acquire))
+        Offset(self.offsets.durable.load(Ordering::Acquire))
     }
 
     /// Offset after the last record that consumers may see: the durable offset, or the end of a page-cache partition.
     pub fn high_watermark(&self) -> Offset {
-        Offset(self.high_watermark.load(Ordering::Acquire))
-    }
-
-    /// The epoch written into every batch appended since this start.
-    pub fn leader_epoch(&self) -> LeaderEpoch {
-        LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
-    }
-
-    /// The greatest epoch not above `epoch`, and the offset after its last record; `None` for an epoch not yet begun.
-    pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        self.meta().epochs.end_of(epoch, self.end_offset())
-    }
-
-    /// The epoch of the record at `offset`.
-    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
-        self.meta().epochs.epoch_of(offset)
+        Offset(self.offsets.high_watermark.load(Ordering::Acquire))
     }
 
     /// Whether it is offline, alone or with its log directory: nothing is written any more, and the high watermark does
@@ -274,125 +231,12 @@ impl PartitionLog {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// Calls `listener` with the new high watermark whenever it has moved, in rising order, one call at a time, in the
-    /// thread that moved it. Calls it once more when the log directory goes offline or the partition is deleted. The
-    /// listener must be fast, and must not append to this partition or flush it.
-    pub fn on_advance(&self, listener: Listener) {
-        self.listeners.write().push(listener);
-    }
-
-    /// Changes the settings, durably. If the partition becomes an fsync partition, everything visible is durable when
-    /// this returns.
-    pub fn set_options(&self, options: PartitionOptions) -> Result<(), AlterError> {
-        let _one = self.settings_lock.lock();
-        if options.durability == Durability::Fsync && self.durability() == Durability::PageCache {
-            self.switch_to_fsync(options)?;
-        } else {
-            self.rewrite_meta(|meta| meta.options = options)?;
-            self.set_durability(options.durability);
-        }
-        self.segment_bytes.store(options.segment_bytes, Ordering::Release);
-        Ok(())
-    }
-
-    /// Appends follow the stricter durability at once; `partition.meta` follows when it is true for everything visible.
-    /// After a crash in between, recovery finds a page-cache partition and raises the epoch.
-    fn switch_to_fsync(&self, options: PartitionOptions) -> Result<(), AlterError> {
-        self.set_durability(Durability::Fsync);
-        let flushed = self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason });
-        let written = flushed.and_then(|_| self.rewrite_meta(|meta| meta.options = options));
-        if written.is_err() {
-            self.set_durability(Durability::PageCache);
-        }
-        written
-    }
-
-    /// Sets the durability of the next append and all later ones. Appends that ended before have made themselves
-    /// visible, or a flush that begins later covers them.
-    fn set_durability(&self, durability: Durability) {
-        let end = {
-            let _no_append = self.active();
-            self.page_cache.store(durability == Durability::PageCache, Ordering::Release);
-            self.end_offset()
-        };
-        if durability == Durability::PageCache && !self.is_offline() {
-            self.raise_watermark(end);
-        }
-    }
-
-    /// Gives the topic id back to a partition whose `partition.meta` was lost. On a full disk, the write is deferred to
-    /// the next append.
-    pub fn set_topic_id(&self, topic_id: Uuid) -> Result<(), AlterError> {
-        if self.is_unreadable() {
-            // Its own file may hold the id, and stays as it is.
-            self.publish_meta(Meta { topic_id, ..Meta::clone(&self.meta()) });
-            return Ok(());
-        }
-        match self.rewrite_meta(|meta| meta.topic_id = topic_id) {
-            Err(AlterError::Write(error)) if error.is_full() => {
-                let one = self.lock_meta();
-                self.publish_meta(Meta { topic_id, ..Meta::clone(&self.meta()) });
-                drop(one);
-                self.defer(DeferredWrites { meta: true, segment: None });
-                Ok(())
-            }
-            written => written,
-        }
-    }
-
-    fn rewrite_meta(&self, change: impl FnOnce(&mut Meta)) -> Result<(), AlterError> {
-        if let Some(reason) = self.offline_reason() {
-            return Err(AlterError::Offline { reason });
-        }
-        let _one = self.lock_meta();
-        if self.is_deleted() {
-            return Err(AlterError::Deleted);
-        }
-        let meta = self.meta();
-        let mut changed = Meta::clone(&meta);
-        change(&mut changed);
-        if changed != *meta {
-            Self::meta_file(&self.dir, &self.directory).write(&changed.encode())?;
-            self.publish_meta(changed);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn meta_file(dir: &DirState, directory: &Path) -> StateFile {
-        StateFile::on(dir.disk.clone(), directory.join(META_FILE), META_VERSION)
-    }
-
-    /// Moves the high watermark up to `to`, if it is lower, and calls the listeners.
-    fn raise_watermark(&self, to: Offset) {
-        if self.high_watermark.fetch_max(to.0, Ordering::AcqRel) < to.0 {
-            let mut notified = self.notified.lock();
-            // Another thread may have announced a later watermark while this one waited.
-            let now = self.high_watermark.load(Ordering::Acquire);
-            if now > *notified {
-                *notified = now;
-                self.call_listeners(now);
-            }
-        }
-    }
-
-    /// Calls the listeners for an event that does not move the watermark; the listeners look for the event themselves.
-    pub(crate) fn notify_listeners(&self) {
-        let _one_at_a_time = self.notified.lock();
-        self.call_listeners(self.high_watermark.load(Ordering::Acquire));
-    }
-
-    fn call_listeners(&self, watermark: i64) {
-        for listener in self.listeners.read().iter() {
-            listener(Offset(watermark));
-        }
-    }
-
     /// Starts a deletion. When this returns, no thread writes into the directory any more: another partition may get
     /// the same name.
     pub(crate) fn begin_deletion(&self) {
         self.deleted.store(true, Ordering::Release);
         drop(self.maintenance());
-        drop(self.flush_state.lock());
+        drop(self.flushing.state.lock());
         drop(self.lock_meta());
         let mut active = self.active();
         self.dir.reserve.trade(active.take_reserved(), 0);
@@ -411,25 +255,8 @@ impl PartitionLog {
         self.dir.take_offline_after("a flush", &std::io::Error::other("panic in the flusher or a listener"));
     }
 
-    /// Drops the listeners and everything they hold.
-    pub(crate) fn forget_listeners(&self) {
-        self.listeners.write().clear();
-    }
-
     pub(crate) fn ticket(&self) -> &FlushTicket {
-        &self.ticket
-    }
-
-    fn meta(&self) -> Arc<Meta> {
-        Arc::clone(&self.meta.read())
-    }
-
-    fn publish_meta(&self, meta: Meta) {
-        *self.meta.write() = Arc::new(meta);
-    }
-
-    fn lock_meta(&self) -> MutexGuard<'_, ()> {
-        self.meta_lock.lock()
+        &self.flushing.ticket
     }
 
     fn active(&self) -> MutexGuard<'_, ActiveSegment> {

@@ -83,7 +83,7 @@ impl PartitionLog {
     /// Moves the log start up to `to`, at most to the durable offset, durably: from then on offsets below it cannot be
     /// read, after a crash neither. Returns the log start.
     pub(super) fn raise_log_start(&self, to: Offset) -> io::Result<Offset> {
-        let mut flush_state = self.flush_state.lock();
+        let mut flush_state = self.flushing.state.lock();
         self.check_changeable()?;
         let to = to.min(self.durable_offset());
         if to > self.log_start_offset() {
@@ -91,7 +91,7 @@ impl PartitionLog {
             // a log start whose records are gone.
             self.persist(&mut flush_state, to)?;
             self.persist(&mut flush_state, to)?;
-            self.log_start.fetch_max(to.0, Ordering::AcqRel);
+            self.offsets.log_start.fetch_max(to.0, Ordering::AcqRel);
         }
         Ok(self.log_start_offset())
     }

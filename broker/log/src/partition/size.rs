@@ -9,7 +9,7 @@ use crate::Offset;
 impl PartitionLog {
     /// Bytes appended since the directory was opened.
     pub fn appended_bytes(&self) -> u64 {
-        self.appended_bytes.load(Ordering::Acquire)
+        self.flushing.appended_bytes.load(Ordering::Acquire)
     }
 
     /// Whether a lookup of `offset` may wait for the disk. The end of an open active segment counts as in memory

@@ -220,7 +220,7 @@ impl PartitionLog {
     /// Closes the active segment if it is durable. The next append opens it again.
     fn close_active(&self, slot: &Arc<Slot>, segment: Arc<Segment>) -> CloseResult {
         // The locks keep appends, flushes and deletions away.
-        let Some(_flushing) = self.flush_state.try_lock() else { return CloseResult::Busy };
+        let Some(_flushing) = self.flushing.state.try_lock() else { return CloseResult::Busy };
         let Some(mut active) = self.active.try_lock() else { return CloseResult::Busy };
         let durable = self.durable_offset() >= self.end_offset() && segment.is_entry_durable();
         if !durable || segment.is_sealed() || self.has_unsettled() || active.has_partial_write() {

@@ -7,8 +7,7 @@
 //!
 //! # How to drive a shard
 //!
-//! One shard, one lock. The group with id `g` belongs to the shard with Java's hash of `g`, without its sign, modulo the number
-//! of partitions, as in Kafka: tools look for it there.
+//! One shard, one lock. [`partition_of`](group::partition_of) says which shard has a group.
 //!
 //! **Start.** [`Shard::new`](group::Shard::new), then [`replay`](group::Shard::replay) every record of the partition in the order
 //! of its offsets, then [`loaded`](group::Shard::loaded). In between the lock need not be held for long: requests that arrive are

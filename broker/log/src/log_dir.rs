@@ -141,9 +141,11 @@ impl LogDir {
         self.dir.counters.read()
     }
 
-    /// Bytes appended, since it was opened, to the partitions that are there.
+    /// Bytes appended since it was opened, including those to partitions that were deleted.
     pub fn appended_bytes(&self) -> u64 {
-        self.dir.partitions().values().map(|log| log.appended_bytes()).sum()
+        let partitions = self.dir.partitions();
+        let present: u64 = partitions.values().map(|log| log.appended_bytes()).sum();
+        self.dir.counters.deleted_bytes() + present
     }
 
     /// The number of partitions.
@@ -248,7 +250,11 @@ impl LogDir {
             log.cancel_deletion();
             return Err(io_error(error));
         }
-        self.dir.partitions_mut().remove(name);
+        {
+            let mut partitions = self.dir.partitions_mut();
+            partitions.remove(name);
+            self.dir.counters.note_deleted(log.appended_bytes());
+        }
         log.notify_listeners();
         self.dir.sync_dir(&self.dir.path).map_err(io_error)?;
         self.sweep();

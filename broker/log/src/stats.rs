@@ -75,6 +75,7 @@ pub(crate) struct Counters {
     syncs: Buckets,
     groups: Buckets,
     sync_failures: AtomicU64,
+    deleted_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -87,6 +88,15 @@ impl Counters {
         if bytes > 0 {
             self.groups.note(&BYTES, bytes as f64, bytes);
         }
+    }
+
+    /// Counts the bytes that were appended to a partition which is deleted now.
+    pub(crate) fn note_deleted(&self, appended_bytes: u64) {
+        self.deleted_bytes.fetch_add(appended_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn deleted_bytes(&self) -> u64 {
+        self.deleted_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn read(&self) -> LogStats {

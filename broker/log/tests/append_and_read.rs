@@ -186,3 +186,15 @@ fn partitions_are_created_and_deleted_as_a_whole() {
     assert_eq!((report.partitions, report.clean), (1, true));
     assert_eq!(log.partitions()[0].topic_id(), Uuid::from_u128(8));
 }
+
+#[test]
+fn what_was_appended_is_counted_also_where_it_was_deleted_since() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, _) = open(directory.path());
+    let gone = create(&log, "gone", PartitionOptions::default());
+    let kept = create(&log, "kept", PartitionOptions::default());
+    let bytes = gone.append(&mut batch(3, 1, 100)).unwrap().bytes + kept.append(&mut batch(3, 2, 100)).unwrap().bytes;
+    assert_eq!(log.appended_bytes(), bytes);
+    log.delete_partition(&name("gone", 0)).unwrap();
+    assert_eq!(log.appended_bytes(), bytes);
+}

@@ -626,8 +626,14 @@ fn run(kinds: &[bool], initial_delay_ms: i32, ops: &[Op]) {
     world.stage.step(Input::Wake);
 }
 
+/// A thousand of each, or more if `PROPTEST_CASES` says so.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.max(1_000), failure_persistence: None, ..usual }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn classic_groups_keep_their_word(ops in prop::collection::vec(op(), 1..150), delay in prop_oneof![Just(0), Just(3_000)]) {

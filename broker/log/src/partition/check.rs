@@ -43,6 +43,14 @@ impl FileRange {
     pub fn is_checked(&self) -> bool {
         self.segment.checked().covers(self.position, self.bytes.into()) || broken(Canary::NoReadCheck)
     }
+
+    /// Reports to the partition that the disk failed while these bytes were being sent: see
+    /// [`PartitionLog::report_read_error`]. Does nothing if the partition is gone.
+    pub fn report_read_error(&self, error: &io::Error) {
+        if let Some(log) = self.log.upgrade() {
+            log.report_read_error(self, error);
+        }
+    }
 }
 
 impl PartitionLog {
@@ -118,7 +126,8 @@ impl PartitionLog {
         }
         let base = range.segment.base_offset();
         let Some((slot, _)) = self.slot_of(base).filter(|(slot, _)| slot.base() == base) else { return };
-        tracing::error!(partition = %self.name, segment = base.0, %error, "the disk failed under a reader");
+        let offset = range.base_offset.0;
+        tracing::error!(partition = %self.name, segment = base.0, offset, %error, "the disk refused records that were being sent");
         range.segment.checked().forget(range.segment.bytes());
         slot.set_failing(true);
         let failure = ReadFailure { slot, since: Instant::now(), reason: error.to_string() };

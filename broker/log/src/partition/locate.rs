@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
 use parking_lot::MutexGuard;
@@ -30,6 +30,8 @@ pub struct FileRange {
     pub base_offset: Offset,
     /// Offset after the last batch: the next read starts here.
     pub next_offset: Offset,
+    /// The partition, for [`FileRange::report_read_error`].
+    pub(super) log: Weak<PartitionLog>,
 }
 
 /// Damaged bytes that recovery or a read found. Reads of exactly these offsets answer an error.
@@ -127,10 +129,10 @@ impl PartitionLog {
             }
             opened => opened?,
         };
-        let found = match range_of(&segment, offset, max_bytes, upto) {
+        let found = match range_of(self, &segment, offset, max_bytes, upto) {
             Err(LocateMiss::IndexWrong) => {
                 self.rebuild_index(&slot, &segment, next_base)?;
-                range_of(&segment, offset, max_bytes, upto)
+                range_of(self, &segment, offset, max_bytes, upto)
             }
             other => other,
         };
@@ -293,6 +295,7 @@ impl PartitionLog {
 
 /// Whole batches of `segment` from the one that holds `offset` on, and whether none of them has records.
 fn range_of(
+    log: &PartitionLog,
     segment: &Arc<Segment>,
     offset: Offset,
     max_bytes: u32,
@@ -358,6 +361,7 @@ fn range_of(
         bytes,
         base_offset: first.base_offset,
         next_offset: walk.at.offset,
+        log: Weak::clone(&log.me),
     };
     Ok(Some((range, is_empty(&first))))
 }

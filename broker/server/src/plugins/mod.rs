@@ -8,6 +8,7 @@
 pub mod uploads;
 
 mod bound;
+mod host;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use ottla_plugin_host::{Admitted, Digest, Host, LoadError};
 use uuid::Uuid;
 
 pub use bound::{Binding, BoundPlugin};
+pub(crate) use host::plugin_host;
 pub use uploads::{Chunk, Progress, UploadError, Uploads};
 
 use crate::config::PluginRef;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_log::{JournalEntry, LogDir, LogOptions};
+use ottla_stage::split::split;
 use ottla_wire::record::{Batch, BatchBuilder, Codec, set_producer};
 use ottla_wire::{ProducerEpoch, ProducerId, Sequence, Uuid};
 use proptest::collection::vec;
@@ -26,7 +27,6 @@ use crate::partition::sequence::{Span, Tail};
 use crate::partition::snapshot::TopicSnapshot;
 use crate::partition::{Admission, Claim, Landed, Partition, Place};
 use crate::producer_ids::JOURNAL_PRODUCER;
-use crate::stage::split::split;
 use crate::topics::{NewTopic, Topic, TopicTable};
 
 /// Partitions of the two topics; a history numbers all of them through.

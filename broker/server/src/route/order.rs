@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use ottla_stage::Split;
 use ottla_wire::Offset;
 
 use crate::partition::sequence::Tail;
 use crate::partition::{Claim, Partition, TicketStub};
-use crate::stage::Split;
 use crate::topics::Topic;
 
 /// A batch behind the stage.

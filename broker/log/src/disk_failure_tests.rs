@@ -45,12 +45,12 @@ fn a_disk_that_refuses_a_change_takes_the_directory_offline_for_ever() {
             let (disk, log, partition) = start(directory.path());
             partition.append(&mut batch(100)).unwrap();
             partition.flush().unwrap();
-            let (told, hears) = mpsc::channel();
-            log.on_offline(Box::new(move || told.send(()).unwrap()));
+            let (sender, calls) = mpsc::channel();
+            log.on_offline(Box::new(move || sender.send(()).unwrap()));
             disk.fail(call, 0, 1, errno);
             let failed = (0..20).find_map(|_| partition.append(&mut batch(100)).err()).expect("it meets the failure");
             assert!(matches!(failed, AppendError::Offline { .. }), "{call:?} {errno}: {failed}");
-            hears.recv_timeout(TIMEOUT).expect("the listener is called");
+            calls.recv_timeout(TIMEOUT).expect("the listener is called");
             // Although the disk works again, the log writes and syncs nothing any more.
             let (end, writes, syncs) =
                 (partition.end_offset(), disk.count(DiskCall::Write), disk.count(DiskCall::Sync));

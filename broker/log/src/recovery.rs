@@ -371,8 +371,8 @@ impl Recovery<'_> {
         let mut at = first;
         while let Some(base) = self.bases.get(at).copied() {
             // The checkpoint names the synced position, unless it was not known when the checkpoint was written.
-            let sure = checkpoint.filter(|it| it.active_base == base && it.active_bytes != u64::MAX);
-            let unsure_from = sure.map_or(0, |it| it.active_bytes);
+            let known = checkpoint.filter(|it| it.active_base == base && it.active_bytes != u64::MAX);
+            let unsure_from = known.map_or(0, |it| it.active_bytes);
             let found = self.scan_segment(base, durable, self.bases.get(at + 1).copied(), unsure_from)?;
             end = found.index.end_offset();
             open_end = found.ending != Ending::Lost;

@@ -119,15 +119,15 @@ pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index
             break Ending::Clean;
         }
         match reader.check(position)? {
-            Found::Batch(header) if header.base_offset == expected => {
+            Content::Batch(header) if header.base_offset == expected => {
                 let (next, end) = (header.next_offset(), position + batch_bytes(&header));
                 index.push(expected, position, next, end, header.max_timestamp);
                 if epochs.last().is_none_or(|(epoch, _)| *epoch != header.partition_leader_epoch) {
                     epochs.push((header.partition_leader_epoch, expected));
                 }
             }
-            Found::Nothing if expected >= bounds.durable => break Ending::Clean,
-            Found::Unreadable if expected >= bounds.durable => break Ending::Unreadable,
+            Content::Nothing if expected >= bounds.durable => break Ending::Clean,
+            Content::Unreadable if expected >= bounds.durable => break Ending::Unreadable,
             _ if expected >= bounds.durable => break Ending::Torn,
             _ => {
                 let limit = bounds.next_base.unwrap_or(bounds.durable).min(bounds.durable);
@@ -163,7 +163,7 @@ pub(crate) fn check_batches(
     reader.ahead = ahead;
     while position < until {
         match reader.check(position)? {
-            Found::Batch(header) if header.base_offset == expected => {
+            Content::Batch(header) if header.base_offset == expected => {
                 expected = header.next_offset();
                 position += batch_bytes(&header);
             }
@@ -196,7 +196,7 @@ pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_byte
 }
 
 /// The bytes at a position.
-pub(crate) enum Found {
+pub(crate) enum Content {
     /// A batch whose CRC holds.
     Batch(BatchHeader),
     /// The end of the file, or zeros where a header would be.
@@ -288,18 +288,18 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks the bytes at `position`.
-    pub(crate) fn check(&mut self, position: u64) -> io::Result<Found> {
+    pub(crate) fn check(&mut self, position: u64) -> io::Result<Content> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let head = bytes.get(..BATCH_HEADER_BYTES.min(bytes.len())).unwrap_or_default();
         let is_zero = head.iter().all(|byte| *byte == 0);
         let header = BatchHeader::parse(head);
         if self.is_unreadable(position, position + BATCH_HEADER_BYTES as u64) {
-            return Ok(Found::Unreadable);
+            return Ok(Content::Unreadable);
         }
         if is_zero {
-            return Ok(Found::Nothing);
+            return Ok(Content::Nothing);
         }
-        let Ok(header) = header else { return Ok(Found::Damage) };
+        let Ok(header) = header else { return Ok(Content::Damage) };
         let epoch = self.epochs.epoch_of(header.base_offset);
         let sound = header.base_offset.0 >= 0
             && epoch.is_none_or(|epoch| epoch == header.partition_leader_epoch)
@@ -307,9 +307,9 @@ impl<'a> Checker<'a> {
             && position + batch_bytes(&header) <= self.file_bytes;
         let sound = sound && self.crc_holds(position, &header)?;
         if self.is_unreadable(position, position.saturating_add(batch_bytes(&header)).min(self.file_bytes)) {
-            return Ok(Found::Unreadable);
+            return Ok(Content::Unreadable);
         }
-        Ok(if sound { Found::Batch(header) } else { Found::Damage })
+        Ok(if sound { Content::Batch(header) } else { Content::Damage })
     }
 
     fn crc_holds(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
@@ -374,7 +374,7 @@ impl<'a> Checker<'a> {
     fn sound_at(&mut self, position: u64, expected: Offset, limit: Offset) -> io::Result<Option<Offset>> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let likely = bytes.get(..BATCH_HEADER_BYTES).is_some_and(|head| looks_like_batch(head, expected, limit));
-        if likely && let Found::Batch(header) = self.check(position)? {
+        if likely && let Content::Batch(header) = self.check(position)? {
             return Ok(Some(header.base_offset));
         }
         Ok(None)

@@ -188,7 +188,7 @@ fn partitions_are_created_and_deleted_as_a_whole() {
 }
 
 #[test]
-fn what_was_appended_is_counted_also_where_it_was_deleted_since() {
+fn appended_bytes_include_those_of_deleted_partitions() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _) = open(directory.path());
     let gone = create(&log, "gone", PartitionOptions::default());

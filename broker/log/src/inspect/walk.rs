@@ -13,7 +13,7 @@ use super::files::{PartitionFiles, disk};
 use crate::Offset;
 use crate::disk::Disk;
 use crate::epochs::EpochHistory;
-use crate::scan::{Checker, Found as Stands, batch_bytes, holds_bytes};
+use crate::scan::{Checker, Content, batch_bytes, holds_bytes};
 
 /// One step of a walk, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,21 +82,21 @@ impl SegmentReader {
         let mut reader = self.checker();
         let (mut expected, mut position) = (self.base, 0);
         while self.next_base.is_none_or(|next| expected < next) {
-            let mut stands = reader.check(position)?;
-            if expected >= self.durable && matches!(stands, Stands::Damage) {
+            let mut content = reader.check(position)?;
+            if expected >= self.durable && matches!(content, Content::Damage) {
                 // The bytes may have been a half-written append; then the batch is complete now.
                 reader = self.checker();
-                stands = reader.check(position)?;
+                content = reader.check(position)?;
             }
-            match stands {
-                Stands::Batch(header) if header.base_offset == expected => {
+            match content {
+                Content::Batch(header) if header.base_offset == expected => {
                     if visit(Found::Batch { position, header }).is_break() {
                         break;
                     }
                     expected = header.next_offset();
                     position += batch_bytes(&header);
                 }
-                Stands::Nothing if expected >= self.durable => {
+                Content::Nothing if expected >= self.durable => {
                     if holds_bytes(&*self.disk, &self.file, position, self.file_bytes)? {
                         let _ = visit(self.unfinished(&mut reader, expected, position)?);
                     }
@@ -144,7 +144,7 @@ impl SegmentReader {
         let (mut batches, mut at, mut behind) = (0, position, offset);
         while let Some((_, start)) = reader.resume(at, behind, Offset(i64::MAX))? {
             at = start;
-            while let Stands::Batch(header) = reader.check(at)? {
+            while let Content::Batch(header) = reader.check(at)? {
                 batches += 1;
                 at += batch_bytes(&header);
                 behind = header.base_offset;

@@ -13,8 +13,8 @@ use super::{CleanerOptions, Shared};
 use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
-use crate::partition::sequence::Tail;
 use crate::topics::{Saved, Topic};
+use ottla_coordinator::sequence::Tail;
 
 /// A partition to compact.
 struct Due {

@@ -660,7 +660,7 @@ mod tests {
     use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Uuid};
 
     use super::*;
-    use crate::partition::sequence::Span;
+    use ottla_coordinator::sequence::Span;
     use ottla_stage::Split;
 
     #[test]

@@ -4,6 +4,7 @@
 //!
 //! * [`group`]: the group coordinator, one [`Shard`](group::Shard) per partition of `__consumer_offsets`.
 //! * [`fetch_session`]: the sessions of Fetch (KIP-227).
+//! * [`sequence`]: which batches of idempotent producers a partition has taken (KIP-98).
 //!
 //! # How to drive a shard
 //!
@@ -60,3 +61,4 @@
 
 pub mod fetch_session;
 pub mod group;
+pub mod sequence;

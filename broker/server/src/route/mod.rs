@@ -60,8 +60,6 @@ use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unpl
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
 use crate::topics::{Topic, TopicTable};
 
-pub use checkpoint::{SaveError, Saved};
-
 pub use recover::RouteReport;
 
 use held::Held;
@@ -662,7 +660,7 @@ mod tests {
     use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Uuid};
 
     use super::*;
-    use crate::partition::sequence::Span;
+    use ottla_coordinator::sequence::Span;
     use ottla_stage::Split;
 
     #[test]

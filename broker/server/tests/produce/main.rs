@@ -25,9 +25,10 @@ mod routed;
 /// takes it for the name of a test to run.
 #[test]
 fn __compile() -> std::process::ExitCode {
-    let work = std::env::args_os().next_back();
-    match work.filter(|work| std::path::Path::new(work).is_absolute()) {
-        Some(work) => ottla_plugin_host::compile_child_main([work]),
-        None => std::process::ExitCode::SUCCESS,
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "__compile") {
+        ottla_plugin_host::compile_child_main(arguments)
+    } else {
+        std::process::ExitCode::SUCCESS
     }
 }

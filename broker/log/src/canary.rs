@@ -36,6 +36,8 @@ pub enum Canary {
     SilentFormat,
     /// A start carries out the route journal without asking what its targets have already.
     ReplayTwice,
+    /// Frames of the metadata are believed without their checksums.
+    TrustMetadata,
 }
 
 /// Whether `promise` is to be broken in this process. `false`, and known so to the compiler, in every release.
@@ -82,7 +84,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 14] = [
+    const ALL: [Canary; 15] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -97,5 +99,6 @@ impl Canary {
         Canary::EarlyWatermark,
         Canary::SilentFormat,
         Canary::ReplayTwice,
+        Canary::TrustMetadata,
     ];
 }

@@ -17,7 +17,7 @@ use crate::config::{Config, HostPort};
 use crate::connection::BufferPool;
 use crate::listener::{self, BindError};
 use crate::log_dirs::{LogDirs, LogDirsError};
-use crate::meta::{LocalStore, MetaError, MetadataStore};
+use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
 use crate::plugins::PluginRegistry;
 use crate::producer_ids::ProducerIds;
@@ -76,6 +76,8 @@ pub struct StartReport {
     pub recovery: Vec<RecoveryReport>,
     /// Directories that could not be opened, each with the reason: their partitions are offline.
     pub missing: Vec<(PathBuf, String)>,
+    /// About the copies of the metadata.
+    pub meta: MetaReport,
     /// About producers, and about batches that were on their way around a plugin.
     pub route: RouteReport,
 }
@@ -84,7 +86,7 @@ impl StartReport {
     /// Whether somebody wants to hear of it: not of a start on nothing.
     pub fn is_news(&self) -> bool {
         let found = |report: &RecoveryReport| report.partitions > 0 || report.leftovers_removed > 0;
-        self.recovery.iter().any(found) || !self.missing.is_empty()
+        self.recovery.iter().any(found) || !self.missing.is_empty() || self.meta.is_news()
     }
 }
 
@@ -96,6 +98,9 @@ impl fmt::Display for StartReport {
         }
         for (path, reason) in &self.missing {
             write!(f, "\nlog {}: OFFLINE with all of its partitions: {reason}", path.display())?;
+        }
+        if self.meta.is_news() {
+            write!(f, "\n{}", self.meta)?;
         }
         if self.route.entries > 0 || self.route.topics_held > 0 {
             write!(f, "\n{}", self.route)?;
@@ -156,15 +161,13 @@ impl Broker {
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
         let (log, recovery) = LogDirs::open(&config)?;
         let log = Arc::new(log);
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&config.data_dir.join("metadata.redb"))?);
+        let missing: Vec<PathBuf> = log.offline().into_iter().map(|(path, _)| path).collect();
+        let (meta, meta_report) = LocalStore::open(data_dir, log.copy_homes(), &missing)?;
+        let meta: Arc<dyn MetadataStore> = Arc::new(meta);
         let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
         let (router, route) = Router::open(route_options(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
-        let offline = log
-            .all()
-            .iter()
-            .filter_map(|directory| Some((directory.path().to_path_buf(), directory.offline_reason()?)));
-        let missing = offline.collect();
+        let missing = log.offline();
         let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics), router.producers());
         let broker = Self {
             node_id: config.node_id,
@@ -202,7 +205,7 @@ impl Broker {
         }
         let broker = Arc::new(broker);
         broker.metrics.attach(Arc::downgrade(&broker), recovery.clone());
-        Ok((broker, listener, StartReport { recovery, missing, route }))
+        Ok((broker, listener, StartReport { recovery, missing, meta: meta_report, route }))
     }
 
     /// Serves clients until [`Shutdown::begin`].

@@ -25,6 +25,7 @@ use ottla_wire::Uuid;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::meta::CopyHome;
 use known::{Found, KnownDirs};
 
 /// Folder of the only log directory in the data directory, where no other is set.
@@ -196,6 +197,22 @@ impl LogDirs {
     /// Whether one could not be opened: then a partition that is found nowhere may be there.
     pub fn is_any_missing(&self) -> bool {
         self.all.iter().any(|directory| directory.missing)
+    }
+
+    /// Directories that are offline, each with the reason.
+    pub fn offline(&self) -> Vec<(PathBuf, String)> {
+        let reason = |directory: &LogDirectory| Some((directory.path().to_path_buf(), directory.offline_reason()?));
+        self.all.iter().filter_map(reason).collect()
+    }
+
+    /// Where the second copy of the metadata may be: every directory that is online.
+    pub fn copy_homes(&self) -> Vec<CopyHome> {
+        let online = self.all.iter().filter(|directory| directory.is_online());
+        let home = |directory: &LogDirectory| CopyHome {
+            directory: directory.path().to_path_buf(),
+            disk: directory.log.disk(),
+        };
+        online.map(home).collect()
     }
 
     /// The partition of this name.

@@ -182,7 +182,7 @@ impl World {
     fn open(dir: &Path) -> Self {
         let (log, _) = LogDir::open(&dir.join("log"), LogOptions::default()).unwrap();
         let log = Arc::new(LogDirs::single(log));
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.join("metadata.redb")).unwrap());
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(dir, log.copy_homes(), &[]).unwrap().0);
         let topics = TopicTable::open(&Config::default(), meta, Arc::clone(&log)).unwrap();
         Self { topics, log }
     }

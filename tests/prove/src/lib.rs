@@ -32,6 +32,7 @@ mod t02_power_cut;
 mod t03_torn_tail;
 mod t04_index;
 mod t05_bit_rot;
+mod t05_metadata;
 mod t06_failed_sync;
 mod t07_disk_full;
 mod t08_short_io;

@@ -317,6 +317,16 @@ impl LogDirs {
     }
 }
 
+/// The log directories of a data directory, as its last start found them: for tools, which know no settings.
+pub fn of_data_dir(data_dir: &Path) -> Vec<PathBuf> {
+    let mut directories = KnownDirs::read(data_dir).paths();
+    let default = data_dir.join(DEFAULT_DIR);
+    if directories.is_empty() && default.is_dir() {
+        directories.push(default);
+    }
+    directories
+}
+
 /// Where the log directories are.
 fn paths(config: &Config) -> Vec<PathBuf> {
     if config.log_dirs.0.is_empty() { vec![config.data_dir.join(DEFAULT_DIR)] } else { config.log_dirs.0.clone() }

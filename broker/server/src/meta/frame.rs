@@ -33,6 +33,8 @@ const MAGIC: [u8; 3] = *b"OTM";
 const HEAD_PAYLOAD_BYTES: usize = 20;
 /// No record comes near this; a greater length is damage.
 const PAYLOAD_MAX_BYTES: usize = 64 << 20;
+/// No store makes so many changes.
+const NUMBER_MAX: u64 = 1 << 62;
 /// A torn frame leaves as many bytes of its header that are not zero; a few flipped bits in the zeros behind the end do not.
 const TORN_HEADER_BYTES_MIN: usize = 6;
 
@@ -206,6 +208,9 @@ fn read(bytes: &[u8], begin: usize) -> Option<Frame> {
     }
     let from = begin + FRAME_HEADER_BYTES;
     let (snapshot, number) = (u64::from_be_bytes(*snapshot), u64::from_be_bytes(*number));
+    if snapshot.max(number) > NUMBER_MAX {
+        return None;
+    }
     Some(Frame { kind, snapshot, number, payload: from..from + length })
 }
 

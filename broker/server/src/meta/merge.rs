@@ -264,7 +264,7 @@ impl<'a> Pool<'a> {
         for ((_, index), payload) in records {
             contents.apply(Change::decode(&format!("record {index}"), payload)?);
         }
-        for (number, payload) in self.changes.range(base + 1..=end) {
+        for (number, payload) in self.changes.range(base + 1..).take_while(|(number, _)| **number <= end) {
             contents.apply(Change::decode(&format!("change {number}"), payload)?);
         }
         Ok(contents)
@@ -279,7 +279,7 @@ impl<'a> Pool<'a> {
             for ((_, index), payload) in self.records.range((*snapshot, 0)..=(*snapshot, u64::MAX)) {
                 contents.apply(Change::decode(&format!("record {index}"), payload)?);
             }
-            for (number, payload) in self.changes.range(snapshot + 1..=until) {
+            for (number, payload) in self.changes.range(snapshot + 1..).take_while(|(number, _)| **number <= until) {
                 contents.apply(Change::decode(&format!("change {number}"), payload)?);
             }
         }

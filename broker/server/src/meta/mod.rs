@@ -11,7 +11,7 @@
 //! 3. `frame`: the bytes of a copy; `contents`, `topic_record`, `plugin_record`, `format`: what is in them
 //! 4. `merge`: one state out of whatever the copies still have; `report`: what a start says about it
 //! 5. `old`: the file of release 0.1.0
-//! 6. [`inspect`]: copies seen from outside, for tools
+//! 6. [`inspect`]: copies seen from outside, for tools; [`rescue`]: what the partitions know where both copies are damaged
 
 mod contents;
 mod copy;
@@ -24,6 +24,7 @@ mod old;
 mod pair;
 pub mod plugin_record;
 mod report;
+pub mod rescue;
 #[cfg(test)]
 mod tests;
 pub mod topic_record;

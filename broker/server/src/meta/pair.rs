@@ -42,7 +42,7 @@ pub struct CopyHome {
 pub(super) struct Pair {
     first: Copy,
     second: Copy,
-    /// Where the second copy may be, the best place first; never empty.
+    /// Where the second copy may be, the best place first.
     homes: Vec<CopyHome>,
     /// That there is no second copy was said.
     told: bool,
@@ -96,12 +96,16 @@ impl Pair {
             match target.rewrite(snapshot) {
                 Ok(()) => report.written.push((copy.path.clone(), verdict.clone())),
                 Err(error) => {
-                    if place == 0 && let WriteError::SyncFailed(error) = &error {
-                        self.closed = Some(format!("a sync of {} failed: {error}", target.path().display()));
+                    let path = target.path().to_owned();
+                    let is_lost = matches!(error, WriteError::SyncFailed(_));
+                    let error = error.of(&path);
+                    tracing::error!(%error, "a copy of the metadata is not written");
+                    report.unwritten.push((path.clone(), error.to_string()));
+                    match (place, path.parent()) {
+                        (0, _) => self.closed = is_lost.then(|| error.to_string()),
+                        (_, Some(directory)) if is_lost => self.leave(&directory.to_owned()),
+                        (_, _) => {}
                     }
-                    let error = error.of(target.path());
-                    tracing::error!(%error, "a copy of the metadata is not written; the next change tries again");
-                    report.unwritten.push((target.path().to_owned(), error.to_string()));
                     self.told |= place > 0;
                 }
             }
@@ -180,18 +184,22 @@ impl Pair {
 
     /// Writes the second copy as a whole, in the first place that takes it.
     fn move_second(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
-        let mut failed = WriteError::Refused(io::Error::other("there is no place for it"));
-        for home in &self.homes {
+        let mut refused = io::Error::other("no log directory takes it");
+        for home in self.homes.clone() {
             let mut copy = Copy::new(&home.directory, SECOND_COPY, Arc::clone(&home.disk));
             match copy.rewrite(snapshot) {
                 Ok(()) => {
                     self.second = copy;
                     return Ok(());
                 }
-                Err(error) => failed = error,
+                Err(WriteError::Refused(error)) => refused = error,
+                Err(WriteError::SyncFailed(error)) => {
+                    self.leave(&home.directory);
+                    refused = error;
+                }
             }
         }
-        Err(failed)
+        Err(WriteError::Refused(refused))
     }
 
     fn first_is(&mut self, written: Result<(), WriteError>) -> Result<(), MetaError> {
@@ -204,7 +212,17 @@ impl Pair {
         Err(error)
     }
 
+    /// Gives a place up until a restart: after a failed sync the system may show what the disk does not have.
+    fn leave(&mut self, directory: &Path) {
+        self.homes.retain(|home| home.directory != directory);
+    }
+
     fn second_is(&mut self, written: Result<(), WriteError>) {
+        if let Err(WriteError::SyncFailed(_)) = &written
+            && let Some(directory) = self.second.path().parent().map(Path::to_owned)
+        {
+            self.leave(&directory);
+        }
         match written {
             Ok(()) if self.told => {
                 tracing::info!(path = %self.second.path().display(), "there is a second copy of the metadata again");

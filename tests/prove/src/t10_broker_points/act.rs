@@ -96,7 +96,7 @@ pub(super) fn create(
     socket.call(7, &request, |response| response.topics[0].error_code)
 }
 
-pub(super) fn delete(socket: &mut Socket, name: &str) -> io::Result<ErrorCode> {
+pub(crate) fn delete(socket: &mut Socket, name: &str) -> io::Result<ErrorCode> {
     let topic = DeleteTopicState { name: Some(name.into()), topic_id: Uuid::nil() };
     let request = DeleteTopicsRequest { topics: vec![topic], topic_names: Vec::new(), timeout_ms: 30_000 };
     socket.call(6, &request, |response| response.responses[0].error_code)
@@ -137,7 +137,7 @@ pub(super) fn install(socket: &mut Socket) -> io::Result<Installed> {
 }
 
 /// Our own APIs are for our own clients.
-pub(super) fn call_as_ottla(socket: &mut Socket) -> io::Result<()> {
+pub(crate) fn call_as_ottla(socket: &mut Socket) -> io::Result<()> {
     let name =
         ApiVersionsRequest { client_software_name: "ottla".into(), client_software_version: "0.0.0-test".into() };
     socket.call(3, &name, |_| ())

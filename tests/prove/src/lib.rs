@@ -23,6 +23,7 @@
 pub mod check;
 pub mod content;
 pub mod image;
+mod metadata;
 pub mod mount;
 pub mod report;
 pub mod run;

@@ -9,6 +9,7 @@ use ottla_wire::ErrorCode;
 
 use crate::content::first_batch;
 use crate::image::{Image, quick_directory};
+use crate::metadata::COPIES;
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
@@ -109,7 +110,7 @@ impl Rest {
         }
         if random.one_in(8) {
             kinds.metadata += 1;
-            let copy = *random.pick(&["metadata.log", "log/metadata.copy"]);
+            let copy = *random.pick(&COPIES);
             flips.push(flip(&mut image, PathBuf::from(copy), random));
             outcome.cases += 1;
         }

@@ -7,7 +7,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use ottla_tests::Broker;
 use ottla_tests::guest::ROUND_ROBIN;
@@ -18,6 +17,7 @@ use ottla_wire::message::{
 };
 
 use crate::image::{Image, quick_directory};
+use crate::metadata::{COPIES, copies_are_whole};
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
@@ -25,8 +25,6 @@ use crate::t05_bit_rot::{Flip, flip_at};
 use crate::t10_broker_points::act::{call_as_ottla, delete};
 use crate::workload::Socket;
 
-/// The copies, in the data directory.
-const COPIES: [&str; 2] = ["metadata.log", "log/metadata.copy"];
 /// Cases on the same data; then other data is made.
 const CASES_PER_IMAGE: u64 = 10_000;
 const TOPICS: u64 = 6;
@@ -36,7 +34,7 @@ const ZEROS: usize = 64;
 /// Neighbouring cases are so many bits apart, so that a few of them see all kinds of frames.
 const STRIDE: u64 = 7919;
 /// How many cases have a bit in either copy.
-const BOTH_ONE_IN: u64 = 8;
+const BOTH_ONE_IN: u64 = 50;
 /// How many cases ask the command line, too, whether both copies are whole again.
 const VERIFY_ONE_IN: u64 = 10;
 /// What a broker says that cannot start for the metadata.
@@ -174,15 +172,6 @@ impl Rest {
         }
         Ok(true)
     }
-}
-
-/// Asks the command line whether both copies are whole.
-pub(crate) fn copies_are_whole(program: &Path, data: &Path) -> Result<(), String> {
-    let mut command = Command::new(program);
-    command.args(["meta", "verify", "--data-dir"]).arg(data).stdin(Stdio::null());
-    let output = command.output().map_err(|error| error.to_string())?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.success() { Ok(()) } else { Err(text(&output.stdout) + &text(&output.stderr)) }
 }
 
 fn producer_id(address: SocketAddr) -> io::Result<i64> {

@@ -138,7 +138,7 @@ impl Copy {
     }
 
     /// Replaces the file by a snapshot, durably, with space for changes. After an error the disk has the old file or the new
-    /// one.
+    /// one; it is written to again only where no sync failed.
     pub(super) fn rewrite(&mut self, snapshot: &Snapshot) -> Result<(), WriteError> {
         let aside = self.path.with_added_extension("tmp");
         let end = snapshot.frames.len() as u64;
@@ -154,7 +154,10 @@ impl Copy {
             let _ = self.disk.remove_file(&aside);
             WriteError::Refused(error)
         })?;
-        self.disk.sync_data(&file).map_err(WriteError::SyncFailed)?;
+        if let Err(error) = self.disk.sync_data(&file) {
+            self.open = None;
+            return Err(WriteError::SyncFailed(error));
+        }
         self.disk.rename(&aside, &self.path).map_err(WriteError::Refused)?;
         self.open = None;
         let directory = self.path.parent().unwrap_or(Path::new("."));

@@ -1,4 +1,4 @@
-//! The README's first five minutes, word by word: the commands are taken out of it, only the port is another one.
+//! The README's first screen and first five minutes, word by word: the commands are taken out of it, only the port is another one.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,8 @@ use std::process::Command;
 use ottla_tests::client::run;
 use ottla_tests::{Broker, artifact};
 
-const CHAPTER: &str = "## The first five minutes";
+/// The chapter behind the commands.
+const NEXT_CHAPTER: &str = "\n## Guarantees";
 /// Where the README has its broker.
 const ADDRESS: &str = "127.0.0.1:9092";
 
@@ -29,6 +30,7 @@ fn every_command_of_the_readme_works_as_written() {
     let finished = run(command, &[]).success();
 
     let output = finished.text();
+    assert!(output.contains("hello"), "the first record of all is shown: {output}");
     assert!(output.contains("bash"), "kcat's record is shown: {output}");
     assert!(output.contains("zsh"), "the Python client's record is shown: {output}");
     let ends = broker.end_offsets("packages", 6);
@@ -36,11 +38,10 @@ fn every_command_of_the_readme_works_as_written() {
     assert_eq!((filled.next(), filled.next()), (Some(&2), None), "one section, one partition: {ends:?}");
 }
 
-/// The chapter's shell blocks, one after the other. Starting the broker and building are not repeated.
+/// The shell blocks, one after the other. Starting the broker and building are not repeated.
 fn script(readme: &str) -> String {
-    let chapter = readme.split_once(CHAPTER).expect("the chapter").1;
-    let chapter = chapter.split_once("\n## ").map_or(chapter, |(chapter, _)| chapter);
-    let blocks = chapter.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("\n```")).map(|(block, _)| block);
+    let commands = readme.split_once(NEXT_CHAPTER).expect("the chapter behind the commands").0;
+    let blocks = commands.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("\n```")).map(|(block, _)| block);
     let lines = blocks.flat_map(str::lines);
     let done = |line: &&str| !line.starts_with("cargo run ") && !line.starts_with("cargo xtask ");
     lines.filter(done).collect::<Vec<_>>().join("\n")

@@ -1,8 +1,9 @@
 //! What one frame may make the decoder allocate.
 //!
 //! Every array says how long it is before it proves it. Memory is therefore charged here first, so that five hostile
-//! bytes cannot reserve gigabytes: the count is charged as `count × size of an element` against a budget that grows
-//! with the bytes that really arrived.
+//! bytes cannot reserve gigabytes. Two bounds hold at once: an array has no more elements than the bytes that arrived can
+//! hold (each element has a smallest size on the wire, [`Wire::bytes_min`](crate::Wire::bytes_min)), and the memory of all
+//! arrays of a frame is charged as `count × size of an element` against a budget that grows with those bytes.
 
 use crate::primitive::DecodeFault;
 
@@ -17,10 +18,11 @@ impl DecodeBudget {
     /// their wire size in memory.
     pub const BYTES_PER_INPUT_BYTE: usize = 4;
 
-    /// Granted to every frame, so that small frames never notice the budget.
-    pub const BYTES_ALWAYS: usize = 64 * 1024;
+    /// Granted to every frame, so that the largest honest request passes: Metadata for 100 000 topics of short names takes
+    /// up to ten times its wire size. A small frame cannot use it up, since its elements have to be there.
+    pub const BYTES_ALWAYS: usize = 4 << 20;
 
-    /// The budget for a frame of `input_bytes`: four times the input and 64 KiB.
+    /// The budget for a frame of `input_bytes`: four times the input and 4 MiB.
     pub const fn for_input(input_bytes: usize) -> Self {
         Self { bytes_left: input_bytes.saturating_mul(Self::BYTES_PER_INPUT_BYTE).saturating_add(Self::BYTES_ALWAYS) }
     }

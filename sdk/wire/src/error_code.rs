@@ -239,6 +239,9 @@ impl<'a> Wire<'a> for ErrorCode {
     fn encode(&self, w: &mut Writer<'_>) {
         self.code().encode(w);
     }
+    fn bytes_min(version: i16, flexible: bool) -> usize {
+        i16::bytes_min(version, flexible)
+    }
 }
 
 #[cfg(test)]

@@ -51,6 +51,9 @@ macro_rules! number {
             fn encode(&self, w: &mut Writer<'_>) {
                 self.0.encode(w);
             }
+            fn bytes_min(version: i16, flexible: bool) -> usize {
+                <$inner as Wire<'a>>::bytes_min(version, flexible)
+            }
         }
     };
 }

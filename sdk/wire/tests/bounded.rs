@@ -11,9 +11,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use ottla_fuzz::Target;
-use ottla_wire::message::{MetadataRequest, ProduceRequest};
+use ottla_wire::message::{MetadataRequest, MetadataRequestTopic, ProduceRequest};
 use ottla_wire::record::{self, Codec, DecompressError};
-use ottla_wire::{DecodeBudget, DecodeFault, Reader, Wire};
+use ottla_wire::{DecodeBudget, DecodeFault, Reader, Wire, Writer};
 
 /// Damaged inputs per decoder.
 const INPUTS: u64 = 3_000;
@@ -200,6 +200,32 @@ fn an_array_that_could_fit_is_held_to_the_budget() {
         assert!(matches!(error.fault, DecodeFault::OverBudget { .. }), "{error}");
     });
     assert!(peak <= DecodeBudget::for_input(body.len()).bytes_left());
+}
+
+/// What kafka-python and aiokafka ask at their start on a cluster of many topics: each named, in a version without topic ids.
+#[test]
+fn ten_thousand_topics_of_short_names_may_be_asked_for_in_every_version() {
+    let topic = |number: u32| MetadataRequestTopic { name: Some(format!("t{number}").into()), ..Default::default() };
+    let request = MetadataRequest { topics: Some((0..10_000).map(topic).collect()), ..Default::default() };
+    for version in 0..=13 {
+        let mut body = Vec::new();
+        request.encode(&mut Writer::new(&mut body, version, version >= 9));
+        let read = ottla_wire::decode_request::<MetadataRequest<'_>>(version, &body).unwrap();
+        assert_eq!(read.topics.map(|topics| topics.len()), Some(10_000), "version {version}");
+    }
+}
+
+/// The fixed part of the budget belongs to frames whose elements are there, not to counts.
+#[test]
+fn small_frames_take_memory_in_proportion_to_their_bytes() {
+    let count = 100_i32;
+    let mut body = count.to_be_bytes().to_vec();
+    body.resize(body.len() + count as usize, 0);
+    let peak = peak_bytes(|| {
+        let error = ottla_wire::decode_request::<MetadataRequest<'_>>(1, &body).unwrap_err();
+        assert!(matches!(error.fault, DecodeFault::CountTooLarge { count: 100, remaining: 100 }), "{error}");
+    });
+    assert_eq!(peak, 0);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Metadata, versions 0-13.
 //!
 //! Behaviour: one broker, which leads everything. Topics by name, from v12 on also by id; all of them when none are
-//! named (v0: the empty list). A name that does not exist is created with `num.partitions` when client and broker both
+//! named (v0: the empty list). Topics named more than once are answered once. A name that does not exist is created with `num.partitions` when client and broker both
 //! allow it, and the answer then already carries the new topic; an invalid name never is. Partitions in a log directory
 //! that is offline have no leader, and say LEADER_NOT_AVAILABLE.
 //! Not supported: authorized operations beyond "everything": there is no authorization yet.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ottla_wire::message::{
@@ -85,7 +86,13 @@ fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: &MetadataReq
     };
     let topics = match &all {
         Some(topics) => topics.iter().map(|topic| found(broker, topic, asked)).collect(),
-        None => request.topics.iter().flatten().map(|wanted| looked_up(broker, head, wanted, asked)).collect(),
+        None => {
+            // A set, as in Kafka: an answer is never larger than the topics that there are.
+            let mut seen = HashSet::new();
+            let wanted = request.topics.iter().flatten();
+            let wanted = wanted.filter(|wanted| seen.insert((wanted.topic_id, wanted.name.as_deref())));
+            wanted.map(|wanted| looked_up(broker, head, wanted, asked)).collect()
+        }
     };
     let response = MetadataResponse {
         brokers: vec![MetadataResponseBroker {

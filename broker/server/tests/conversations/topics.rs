@@ -48,6 +48,19 @@ async fn invalid_names_are_never_created() {
 }
 
 #[tokio::test]
+async fn a_topic_named_many_times_is_answered_once() {
+    let broker = TestBroker::start().await;
+    let topic_id = broker.create_topic("t", 3, &[]).await;
+    let mut client = broker.client().await;
+    let answer = client.ask(9, &named(&["t"; 5_000], false)).await;
+    assert_eq!(errors(&answer), [ErrorCode::None]);
+    let by_id = MetadataRequestTopic { topic_id, ..Default::default() };
+    let request = MetadataRequest { topics: Some(vec![by_id; 5_000]), ..Default::default() };
+    assert_eq!(errors(&client.ask(12, &request).await), [ErrorCode::None]);
+    assert_eq!(errors(&client.ask(9, &named(&["no"; 100], false)).await), [ErrorCode::UnknownTopicOrPartition]);
+}
+
+#[tokio::test]
 async fn metadata_lists_all_topics_or_those_asked_for() {
     let broker = TestBroker::start().await;
     for name in ["b", "a", "c"] {

@@ -55,6 +55,15 @@ impl Field {
         }
     }
 
+    fn bytes_min(&self) -> TokenStream {
+        let ty = &self.ty;
+        let bytes = quote!(<#ty as ::ottla_wire::Wire<'a>>::bytes_min(version, flexible));
+        match self.attribute.versions.holds(&quote!(version)) {
+            None => bytes,
+            Some(present) => quote!(if #present { #bytes } else { 0 }),
+        }
+    }
+
     fn sample(&self) -> TokenStream {
         let nullable = self.attribute.nullable.and_then(|versions| versions.holds(&quote!(entropy.version())));
         let value = match nullable {
@@ -77,6 +86,7 @@ pub(crate) fn codec(input: &DeriveInput) -> syn::Result<TokenStream> {
     let default = default_impl(input, &this, &fields);
     let decode = decode_body(&plain, &tagged);
     let encode = encode_body(&plain, &tagged);
+    let bytes_min = plain.iter().map(|field| field.bytes_min());
     let sample_names = fields.iter().map(|field| &field.name);
     let sample_values = fields.iter().map(Field::sample);
     let message = message_impl(input, &this)?;
@@ -88,6 +98,11 @@ pub(crate) fn codec(input: &DeriveInput) -> syn::Result<TokenStream> {
             }
             fn encode(&self, w: &mut ::ottla_wire::Writer<'_>) {
                 #encode
+            }
+            fn bytes_min(version: i16, flexible: bool) -> usize {
+                let _ = version;
+                // The count of tagged fields takes a byte.
+                usize::from(flexible) #(+ #bytes_min)*
             }
         }
         #default

@@ -52,6 +52,9 @@ impl<'a> Wire<'a> for FetchRecords<'a> {
             }
         }
     }
+    fn bytes_min(version: i16, flexible: bool) -> usize {
+        <&[u8]>::bytes_min(version, flexible)
+    }
 }
 
 #[cfg(any(test, feature = "sample"))]

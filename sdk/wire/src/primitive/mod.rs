@@ -22,4 +22,8 @@ pub trait Wire<'a>: Sized {
 
     /// Appends the value.
     fn encode(&self, w: &mut Writer<'_>);
+
+    /// The fewest bytes that a value takes on the wire in this version. It bounds how many elements an array can have
+    /// in the bytes that are there, before memory is taken for them.
+    fn bytes_min(version: i16, flexible: bool) -> usize;
 }

@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
     /// `count` elements, after checking that they can be there and that their memory is granted.
     #[inline]
     pub fn elements<T: Wire<'a>>(&mut self, count: usize) -> Result<Vec<T>, DecodeError> {
-        if count > self.rest.len() {
+        if count > self.rest.len() / T::bytes_min(self.version, self.flexible).max(1) {
             return Err(DecodeFault::CountTooLarge { count, remaining: self.rest.len() }.into());
         }
         self.budget.charge(count, size_of::<T>())?;

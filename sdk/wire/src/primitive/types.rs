@@ -22,6 +22,10 @@ macro_rules! integers {
             fn encode(&self, w: &mut Writer<'_>) {
                 w.put(&self.to_be_bytes());
             }
+            #[inline]
+            fn bytes_min(_version: i16, _flexible: bool) -> usize {
+                size_of::<Self>()
+            }
         }
     )*};
 }
@@ -34,6 +38,9 @@ impl<'a> Wire<'a> for bool {
     fn encode(&self, w: &mut Writer<'_>) {
         w.put(&[u8::from(*self)]);
     }
+    fn bytes_min(_version: i16, _flexible: bool) -> usize {
+        1
+    }
 }
 
 impl<'a> Wire<'a> for Uuid {
@@ -42,6 +49,9 @@ impl<'a> Wire<'a> for Uuid {
     }
     fn encode(&self, w: &mut Writer<'_>) {
         w.put(self.as_bytes());
+    }
+    fn bytes_min(_version: i16, _flexible: bool) -> usize {
+        16
     }
 }
 
@@ -54,6 +64,9 @@ impl<'a> Wire<'a> for Option<Str<'a>> {
     fn encode(&self, w: &mut Writer<'_>) {
         w.string(self.as_deref());
     }
+    fn bytes_min(_version: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 2 }
+    }
 }
 
 impl<'a> Wire<'a> for Str<'a> {
@@ -62,6 +75,9 @@ impl<'a> Wire<'a> for Str<'a> {
     }
     fn encode(&self, w: &mut Writer<'_>) {
         w.string(Some(self));
+    }
+    fn bytes_min(_version: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 2 }
     }
 }
 
@@ -74,6 +90,9 @@ impl<'a> Wire<'a> for Option<&'a [u8]> {
         w.length(self.map(<[u8]>::len));
         w.put(self.unwrap_or_default());
     }
+    fn bytes_min(_version: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 4 }
+    }
 }
 
 impl<'a> Wire<'a> for &'a [u8] {
@@ -82,6 +101,9 @@ impl<'a> Wire<'a> for &'a [u8] {
     }
     fn encode(&self, w: &mut Writer<'_>) {
         Some(*self).encode(w);
+    }
+    fn bytes_min(_version: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 4 }
     }
 }
 
@@ -96,6 +118,9 @@ impl<'a, T: Wire<'a>> Wire<'a> for Option<Vec<T>> {
             element.encode(w);
         }
     }
+    fn bytes_min(_version: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 4 }
+    }
 }
 
 impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
@@ -107,5 +132,8 @@ impl<'a, T: Wire<'a>> Wire<'a> for Vec<T> {
         for element in self {
             element.encode(w);
         }
+    }
+    fn bytes_min(_version: i16, flexible: bool) -> usize {
+        if flexible { 1 } else { 4 }
     }
 }

@@ -88,7 +88,10 @@ fn what_both_copies_lost_is_named_and_put_together_from_the_partitions() {
     assert!(text(&restored.stdout).contains(&format!("topic {TOPIC}: found by its 3 partitions")), "{restored:?}");
     broker.restart();
     let after = topics(&data_dir);
-    assert_eq!(after.iter().map(|topic| &topic["id"]).collect::<Vec<_>>(), before.iter().map(|topic| &topic["id"]).collect::<Vec<_>>());
+    assert_eq!(
+        after.iter().map(|topic| &topic["id"]).collect::<Vec<_>>(),
+        before.iter().map(|topic| &topic["id"]).collect::<Vec<_>>()
+    );
     let found = after.iter().find(|topic| topic["name"] == TOPIC).expect("the topic");
     let settings = &found["configs"];
     assert_eq!((&settings["ottla.durability"], &settings["segment.bytes"]), (&"page-cache".into(), &"2000000".into()));

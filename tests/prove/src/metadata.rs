@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest, OPERATION_SET, RESOURCE_TOPIC};
+use ottla_wire::message::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest, OPERATION_SET, RESOURCE_TOPIC,
+};
 use serde_json::Value;
 
 use crate::image::quick_directory;
@@ -99,7 +101,8 @@ impl Administrator {
         let answered = self.answered.last().map_or(0, |(number, _)| *number);
         for copy in COPIES {
             let records = copy_alone(program, data, copy)?;
-            let topic = records.iter().find(|record| record["kind"] == "topic" && record["name"] == self.topic.as_str());
+            let topic =
+                records.iter().find(|record| record["kind"] == "topic" && record["name"] == self.topic.as_str());
             let topic = topic.ok_or_else(|| format!("{copy} does not know {}", self.topic))?;
             let text = topic["configs"][SETTING].as_str();
             let found = text.map_or(Ok(0), str::parse::<u64>).map_err(|error| error.to_string())?;

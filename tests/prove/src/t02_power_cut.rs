@@ -101,7 +101,8 @@ fn round(
     let acks_count = consumers.is_empty() || setting.canary.is_none();
     for case in 1..=cases {
         let life = Duration::from_millis(random.within(30..400));
-        let clients = Clients { producers: &mut producers, consumers: &mut consumers, administrator: &mut administrator };
+        let clients =
+            Clients { producers: &mut producers, consumers: &mut consumers, administrator: &mut administrator };
         let cut = live_and_die(&mut broker, &mount, life, clients, |wrong| {
             outcome.violation(seed, case, wrong);
         });

@@ -203,9 +203,10 @@ fn see(address: SocketAddr) -> io::Result<Seen> {
     };
     let settings: Vec<BTreeMap<String, String>> = socket.call(4, &request, |response| {
         let all = response.results.iter().map(|result| {
-            let pairs = result.configs.iter().map(|config| {
-                (config.name.to_string(), config.value.as_deref().unwrap_or_default().to_owned())
-            });
+            let pairs = result
+                .configs
+                .iter()
+                .map(|config| (config.name.to_string(), config.value.as_deref().unwrap_or_default().to_owned()));
             pairs.collect()
         });
         all.collect()

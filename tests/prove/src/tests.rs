@@ -3,8 +3,8 @@
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::{
-    t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t05_metadata, t06_failed_sync, t07_disk_full, t08_short_io,
-    t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats,
+    t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t05_metadata, t06_failed_sync, t07_disk_full,
+    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats,
 };
 
 /// How much is run.

@@ -135,7 +135,7 @@ fn dump(place: &Place, output: &mut Output) -> Result<(), Failure> {
         None => Ok(()),
         Some(loss) => {
             output.flush()?;
-            let failure = Failure::new(Kind::Failed, format!("this is not all: no copy has {loss}"));
+            let failure = Failure::new(Kind::Failed, format!("this is not all: {loss} cannot be read in any copy"));
             Err(failure.hint("`ottla meta verify` shows the copies, `ottla meta restore` completes them"))
         }
     }
@@ -149,7 +149,8 @@ fn show(contents: &Contents, output: &mut Output) -> Result<(), Failure> {
         let settings: String = topic.configs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
         let deleting = if topic.deleting { ", being deleted" } else { "" };
         let (name, id, count) = (&topic.name, topic.id, topic.partition_count);
-        output.say(&format!("topic {name}: id {id}, {count} partitions{deleting}{settings}"), &line("topic", topic)?)?;
+        output
+            .say(&format!("topic {name}: id {id}, {count} partitions{deleting}{settings}"), &line("topic", topic)?)?;
     }
     for plugin in plugins.values() {
         let versions: Vec<_> =
@@ -185,7 +186,8 @@ pub(super) fn say_copies(survey: &Survey, output: &mut Output) -> Result<(), Fai
         if *verdict == Verdict::Absent && (is_expected || survey.old.is_some()) {
             continue;
         }
-        let value = json!({ "kind": "copy", "path": path, "whole": *verdict == Verdict::Whole, "words": verdict.to_string() });
+        let problems = if *verdict == Verdict::Whole { Vec::new() } else { vec![verdict.to_string()] };
+        let value = json!({ "kind": "copy", "path": path, "problems": problems });
         output.say(&format!("{}: {verdict}", path.display()), &value)?;
     }
     let Contents { topics, plugins, .. } = &survey.contents;
@@ -201,7 +203,7 @@ pub(super) fn say_copies(survey: &Survey, output: &mut Output) -> Result<(), Fai
 /// What is wrong with the copies, if anything is.
 pub(super) fn problem(survey: &Survey) -> Option<Failure> {
     if let Some(loss) = &survey.loss {
-        let failure = Failure::new(Kind::Failed, format!("no copy of the metadata has {loss}"));
+        let failure = Failure::new(Kind::Failed, format!("{loss} of the metadata cannot be read in any copy"));
         return Some(failure.hint("`ottla meta restore` completes it from what the partitions know"));
     }
     let whole = survey.whole();
@@ -264,7 +266,10 @@ fn restore(args: &RestoreArgs, output: &mut Output) -> Result<(), Failure> {
     }
     let written = inspect::replace(&place.data_dir, &log_dirs, &contents, sequence).map_err(failed)?;
     for path in written {
-        output.say(&format!("{}: written", path.display()), &json!({ "kind": "copy", "path": path, "action": "written" }))?;
+        output.say(
+            &format!("{}: written", path.display()),
+            &json!({ "kind": "copy", "path": path, "action": "written" }),
+        )?;
     }
     Ok(())
 }

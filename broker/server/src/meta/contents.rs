@@ -40,14 +40,8 @@ enum Tag {
 }
 
 impl Tag {
-    const ALL: [Self; 6] = [
-        Self::ClusterId,
-        Self::ProducerIdMark,
-        Self::PutTopic,
-        Self::DeleteTopic,
-        Self::PutPlugin,
-        Self::DeletePlugin,
-    ];
+    const ALL: [Self; 6] =
+        [Self::ClusterId, Self::ProducerIdMark, Self::PutTopic, Self::DeleteTopic, Self::PutPlugin, Self::DeletePlugin];
 }
 
 impl Contents {

@@ -163,9 +163,10 @@ impl Scan {
         let records = usize::try_from(head.records).ok()?;
         let (snapshot, changes) = rest.split_at_checked(records)?;
         let follows = |frames: &[Frame], kind: Kind, from: u64| {
-            frames.iter().zip(from..).all(|(frame, number)| {
-                (frame.kind, frame.snapshot, frame.number) == (kind, head.snapshot, number)
-            })
+            frames
+                .iter()
+                .zip(from..)
+                .all(|(frame, number)| (frame.kind, frame.snapshot, frame.number) == (kind, head.snapshot, number))
         };
         let is_whole = first.kind == Kind::Head
             && self.damaged.is_empty()
@@ -218,12 +219,7 @@ fn head_of(frame: &Frame, payload: &[u8]) -> Option<Head> {
     // A later release may have more in it.
     let (version, rest) = payload.get(..HEAD_PAYLOAD_BYTES)?.split_first_chunk::<4>()?;
     let store = Uuid::from_slice(rest).ok()?;
-    Some(Head {
-        version: u32::from_be_bytes(*version),
-        store,
-        snapshot: frame.snapshot,
-        records: frame.number,
-    })
+    Some(Head { version: u32::from_be_bytes(*version), store, snapshot: frame.snapshot, records: frame.number })
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ pub fn survey(data_dir: &Path, log_dirs: &[PathBuf]) -> Result<Survey, MetaError
 fn surveyed(data_dir: &Path, paths: Vec<PathBuf>, merged: Merged) -> Result<Survey, MetaError> {
     let Merged { store, mut contents, sequence, loss, verdicts, .. } = merged;
     let mut old = None;
-    if store.is_none() && loss.is_none()
+    if store.is_none()
+        && loss.is_none()
         && let Some(taken) = old::read(data_dir)?
     {
         contents = taken;

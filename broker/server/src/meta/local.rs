@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_log::{Disk, RealDisk};
@@ -19,6 +20,8 @@ use super::{MetaError, MetadataStore, PluginRecord, TopicRecord, old};
 #[derive(Debug)]
 pub struct LocalStore {
     inner: Mutex<Inner>,
+    /// How many copies have every change: known without waiting for one that is being made.
+    whole: AtomicUsize,
     cluster_id: String,
     /// Its `flock` keeps other processes out of the data directory.
     _lock: File,
@@ -75,18 +78,23 @@ impl LocalStore {
         }
         let store = store.unwrap_or_else(Uuid::new_v4);
         copies.take_up(&found, &verdicts, &Snapshot::of(&contents, store, sequence)?, &mut report);
+        // Without a place for its id a cluster cannot begin; one that has lived can be read without room.
+        if report.is_new
+            && report.migrated.is_none()
+            && !copies.has_first()
+            && let Some((path, reason)) = report.unwritten.first()
+        {
+            let source = std::io::Error::other(reason.clone());
+            return Err(MetaError::Write { path: path.clone(), source });
+        }
         // A process may have ended between the new file and this.
         if copies.has_first() {
             old::set_aside(data_dir);
         }
         let cluster_id = contents.cluster_id.clone();
+        let whole = AtomicUsize::new(copies.whole());
         let inner = Inner { store, contents, sequence, copies };
-        Ok((Self { inner: Mutex::new(inner), cluster_id, _lock: lock }, report))
-    }
-
-    /// How many copies have everything: two, unless a disk refuses one.
-    pub fn whole_copies(&self) -> usize {
-        self.inner().copies.whole()
+        Ok((Self { inner: Mutex::new(inner), whole, cluster_id, _lock: lock }, report))
     }
 
     /// Makes a change, on the disk and then in memory.
@@ -94,10 +102,13 @@ impl LocalStore {
         let mut inner = self.inner();
         let Inner { store, contents, sequence, copies } = &mut *inner;
         let number = *sequence + 1;
-        copies.append(number, &change.encode()?, || Snapshot::of(contents, *store, *sequence))?;
+        let made = copies.append(number, &change.encode()?, || Snapshot::of(contents, *store, *sequence));
+        self.whole.store(copies.whole(), Ordering::Relaxed);
+        made?;
         *sequence = number;
         contents.apply(change);
         copies.shorten(|| Snapshot::of(contents, *store, *sequence));
+        self.whole.store(copies.whole(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -133,6 +144,10 @@ fn cluster_id_text(id: Uuid) -> String {
 impl MetadataStore for LocalStore {
     fn cluster_id(&self) -> &str {
         &self.cluster_id
+    }
+
+    fn whole_copies(&self) -> usize {
+        self.whole.load(Ordering::Relaxed)
     }
 
     fn topics(&self) -> Result<Vec<TopicRecord>, MetaError> {

@@ -82,10 +82,11 @@ impl fmt::Display for Verdict {
             Self::Absent => f.write_str("not there"),
             Self::Behind { last, of } => write!(f, "behind: its last change is {last} of {of}"),
             Self::Torn => f.write_str("ends with a change that was not finished"),
-            Self::Littered { bytes } => write!(f, "damaged behind its end: {bytes} bytes are not zero, no record is lost"),
+            Self::Littered { bytes } => {
+                write!(f, "damaged behind its end: {bytes} bytes are not zero, no record is lost")
+            }
             Self::Damaged { places } => {
-                let places: Vec<_> =
-                    places.iter().map(|(at, bytes)| format!("{bytes} bytes at byte {at}")).collect();
+                let places: Vec<_> = places.iter().map(|(at, bytes)| format!("{bytes} bytes at byte {at}")).collect();
                 write!(f, "damaged: {}", places.join(", "))
             }
             Self::Illegible => f.write_str("damaged: nothing in it can be read"),
@@ -118,7 +119,8 @@ impl fmt::Display for Loss {
         }
         if !self.changes.is_empty() {
             let separator = if self.records.is_some() { " and " } else { "" };
-            write!(f, "{separator}{} later changes (number {})", self.changes.len(), list(&self.changes))?;
+            let noun = if self.changes.len() == 1 { "change" } else { "changes" };
+            write!(f, "{separator}{} {noun} (number {})", self.changes.len(), list(&self.changes))?;
         }
         Ok(())
     }
@@ -171,9 +173,10 @@ pub(super) fn merge(copies: &[FoundCopy]) -> Result<Merged, MetaError> {
     };
     let verdicts: Vec<Verdict> = copies.iter().map(verdict).collect();
     let ends_cleanly = |scan: &Scan| scan.litter_bytes == 0 || scan.is_torn || scan.damaged.is_empty();
-    let is_latest = copies.first().and_then(FoundCopy::scan).is_some_and(|scan| {
-        !is_foreign(scan) && ends_cleanly(scan) && last_of(scan) == Some(last)
-    });
+    let is_latest = copies
+        .first()
+        .and_then(FoundCopy::scan)
+        .is_some_and(|scan| !is_foreign(scan) && ends_cleanly(scan) && last_of(scan) == Some(last));
     Ok(Merged { store, contents, sequence: last, loss: is_lost.then_some(loss), is_latest, verdicts })
 }
 
@@ -248,7 +251,8 @@ impl<'a> Pool<'a> {
             let follow = self.changes.range(snapshot + 1..).map(|(number, _)| *number).zip(snapshot + 1..);
             follow.take_while(|(number, due)| number == due).last().map_or(snapshot, |(number, _)| number)
         };
-        let complete = self.snapshots.iter().copied().filter(|it| self.missing(*it).is_some_and(|gone| gone.is_empty()));
+        let complete =
+            self.snapshots.iter().copied().filter(|it| self.missing(*it).is_some_and(|gone| gone.is_empty()));
         if let Some((end, base)) = complete.map(|snapshot| (end_from(snapshot), snapshot)).max() {
             return (base, end, Loss { records: None, changes: gone_behind(end) });
         }

@@ -85,7 +85,8 @@ pub enum MetaError {
     /// Both copies are damaged in the same place.
     #[error(
         "metadata is lost, no copy has it: {loss}{}\n  `ottla meta verify` shows what is left, `ottla meta restore` puts it together \
-         with what the partitions know", list(copies)
+         with what the partitions know",
+        list(copies)
     )]
     Lost {
         /// What no copy has.
@@ -127,6 +128,8 @@ fn list(copies: &[(PathBuf, Verdict)]) -> String {
 pub trait MetadataStore: Send + Sync + 'static {
     /// The id of the cluster, made when the store was created.
     fn cluster_id(&self) -> &str;
+    /// How many copies on the disk have every change: two, unless a disk refuses one.
+    fn whole_copies(&self) -> usize;
 
     /// Every topic.
     fn topics(&self) -> Result<Vec<TopicRecord>, MetaError>;

@@ -71,11 +71,17 @@ impl fmt::Display for Note {
                 write!(f, "topic {topic}: its partitions belong to the topic with id {is}, not {was}")
             }
             Self::Mixed { topic, others } => {
-                write!(f, "topic {topic}: partitions {others:?} belong to another topic: move them out of the log directory")
+                write!(
+                    f,
+                    "topic {topic}: partitions {others:?} belong to another topic: move them out of the log directory"
+                )
             }
             Self::More { topic, partitions } => write!(f, "topic {topic}: it has {partitions} partitions"),
             Self::Empty(topic) => {
-                write!(f, "topic {topic}: no partition of it is there; it begins empty, or was deleted: delete it again")
+                write!(
+                    f,
+                    "topic {topic}: no partition of it is there; it begins empty, or was deleted: delete it again"
+                )
             }
             Self::ProducerIds(mark) => write!(f, "producer ids: new ones begin at {mark}, which nobody has"),
         }

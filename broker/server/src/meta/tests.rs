@@ -229,7 +229,8 @@ fn power_cuts_and_failing_calls_leave_every_answered_change_in_both_copies_and_n
         let found = |gone: Option<PathBuf>| {
             let kept = gone.map(|path| (std::fs::read(&path).unwrap(), path));
             kept.iter().for_each(|(_, path)| std::fs::remove_file(path).unwrap());
-            let found = place.open().map(|(store, _)| contents(&store)).unwrap_or_else(|error| panic!("{seed}: {error}"));
+            let found =
+                place.open().map(|(store, _)| contents(&store)).unwrap_or_else(|error| panic!("{seed}: {error}"));
             kept.iter().for_each(|(bytes, path)| std::fs::write(path, bytes).unwrap());
             found
         };
@@ -260,6 +261,9 @@ fn a_full_disk_refuses_a_change_and_takes_it_when_there_is_room() {
     assert_eq!(store.whole_copies(), 2);
     let before = contents(&store);
     drop(store);
+    let empty = FaultyDisk::new(9);
+    empty.fail(DiskCall::Create, 0, 100, libc::ENOSPC);
+    assert!(matches!(Place::new().open_on(&empty), Err(MetaError::Write { .. })), "a cluster needs room to begin");
     // A start needs no space either, not even to find a damaged copy out.
     std::fs::write(place.first(), b"rubbish").unwrap();
     let disk = FaultyDisk::new(4);
@@ -315,7 +319,8 @@ fn a_second_copy_that_fails_moves_to_another_directory_and_comes_back_with_the_n
     // With a directory out of sight the first copy decides, or nobody.
     std::fs::write(place.first(), image).unwrap();
     let open = |missing: &[PathBuf]| {
-        LocalStore::open_on(&sound, &place.path("data"), vec![home("log-0", &sound)], missing).map(|(store, _)| contents(&store))
+        LocalStore::open_on(&sound, &place.path("data"), vec![home("log-0", &sound)], missing)
+            .map(|(store, _)| contents(&store))
     };
     assert_eq!(open(&[place.path("log-1")]).unwrap(), before);
     std::fs::write(place.first(), b"rubbish").unwrap();

@@ -37,6 +37,7 @@ impl Collector for State {
         let mut page = Page(encoder);
         page.partitions(&broker)?;
         page.directories(&broker)?;
+        page.metadata(&broker)?;
         page.cleaner(&broker)?;
         page.recovery(&broker)
     }
@@ -45,6 +46,11 @@ impl Collector for State {
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
+    fn metadata(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
+        let help = "Copies of the metadata that have every change: two, unless a disk refuses one";
+        self.gauge("ottla_metadata_copies", help, [(Vec::new(), broker.meta.whole_copies() as f64)])
+    }
+
     fn gauge(
         &mut self,
         name: &str,

@@ -20,6 +20,7 @@ use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
 use crate::config::topic::TOPIC_SETTINGS;
+use crate::plugins::{Binding, Claim};
 use crate::topics::{NewTopic, TopicChangeError, is_internal};
 
 const REPLICATION_FACTOR: i16 = 1;
@@ -100,7 +101,8 @@ fn create_one(
         };
         overrides.insert(config.name.to_string(), value.to_string());
     }
-    let settings = check_settings(broker, &topic.name, None, overrides)?;
+    // The plugin stays until the topic is there to name it.
+    let (settings, _claim) = check_settings(broker, &topic.name, None, overrides)?;
     let mut result = CreatableTopicResult {
         num_partitions: partition_count,
         replication_factor: REPLICATION_FACTOR,
@@ -116,13 +118,14 @@ fn create_one(
 }
 
 /// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
-/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it.
+/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it. The
+/// claim is to be kept until the topic has the settings.
 pub(super) fn check_settings(
     broker: &Broker,
     topic: &str,
     before: Option<&TopicSettings>,
     overrides: BTreeMap<String, String>,
-) -> Result<TopicSettings, Refusal> {
+) -> Result<(TopicSettings, Option<Claim>), Refusal> {
     let settings = TopicSettings::with_overrides(&broker.config, overrides)
         .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
     let bound = |settings: &TopicSettings| {
@@ -130,14 +133,14 @@ pub(super) fn check_settings(
         (partitioner.clone(), partitioner_config.clone(), *partitioner_mode)
     };
     let Some(plugin) = settings.partitioner.as_ref().filter(|_| before.map(bound) != Some(bound(&settings))) else {
-        return Ok(settings);
+        return Ok((settings, None));
     };
     if is_internal(topic) {
         let message = format!("Topic {topic} is internal: plugins do not see its records.");
         return Err(Refusal::new(ErrorCode::InvalidConfig, message));
     }
-    match broker.plugins.check(plugin, &settings.partitioner_config) {
-        Ok(()) => Ok(settings),
+    match broker.plugins.claim(topic, Binding::partitioner(plugin, &settings.partitioner_config)) {
+        Ok(claim) => Ok((settings, Some(claim))),
         Err(error) if error.is_refusal() => {
             Err(Refusal::new(ErrorCode::InvalidConfig, format!("ottla.partitioner: {error}")))
         }

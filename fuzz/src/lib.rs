@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod groups;
 mod messages;
 mod records;
 
@@ -30,7 +31,7 @@ pub struct Target {
 
 /// All targets.
 pub fn targets() -> impl Iterator<Item = Target> {
-    messages::TARGETS.iter().chain(records::TARGETS).copied()
+    messages::TARGETS.iter().chain(records::TARGETS).chain(groups::TARGETS).copied()
 }
 
 /// What the fuzzer calls: `binary` is the name of the running one, `list_offsets` for `ListOffsets`.

@@ -7,7 +7,7 @@ use ottla_wire::{DecodeBudget, Message, Writer, for_every_api, split_request};
 use super::Target;
 
 /// The promise: four times the input and 64 KiB.
-fn budget(input_bytes: usize) -> usize {
+pub(crate) fn budget(input_bytes: usize) -> usize {
     DecodeBudget::for_input(input_bytes).bytes_left()
 }
 

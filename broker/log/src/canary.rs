@@ -36,6 +36,20 @@ pub enum Canary {
     SilentFormat,
     /// A start carries out the route journal without asking what its targets have already.
     ReplayTwice,
+    /// Everybody who writes the producers of a topic down writes at once, through the same file, deleted topic or not.
+    ShareSnapshotFile,
+    /// What a producer sent is not written down while a batch that begins at sequence 0 waits.
+    ForgetWrapped,
+    /// Producers of a held topic are written down, although they are not known yet.
+    SaveWhileHeld,
+    /// A snapshot of producers takes no note of batches of the route that are appended and not entered yet.
+    SaveWithoutParts,
+    /// The applier of the route waits for space under the lock of the partition that it appends to.
+    HoldApplyingWhileFull,
+    /// Items of the route are applied behind one that the stop of the broker, or a log directory, kept from being applied.
+    ApplyBehindStopped,
+    /// Batches are taken behind one that the journal of the route refused.
+    AcceptBehindFailedJournal,
     /// Frames of the metadata are believed without their checksums.
     TrustMetadata,
 }
@@ -84,7 +98,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 15] = [
+    const ALL: [Canary; 22] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -99,6 +113,13 @@ impl Canary {
         Canary::EarlyWatermark,
         Canary::SilentFormat,
         Canary::ReplayTwice,
+        Canary::ShareSnapshotFile,
+        Canary::ForgetWrapped,
+        Canary::SaveWhileHeld,
+        Canary::SaveWithoutParts,
+        Canary::HoldApplyingWhileFull,
+        Canary::ApplyBehindStopped,
+        Canary::AcceptBehindFailedJournal,
         Canary::TrustMetadata,
     ];
 }

@@ -62,6 +62,11 @@ impl CheckpointFile {
         Self { path: directory.join(CHECKPOINT_FILE), disk, sequence: 0, exists: false }
     }
 
+    /// The same file, now that its directory has another name.
+    pub(crate) fn moved_to(self, directory: &Path) -> Self {
+        Self { path: directory.join(CHECKPOINT_FILE), ..self }
+    }
+
     /// Writes the older slot. Returns what the caller has to sync, at once or together with others: the file, and the
     /// directory if the file is new.
     pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> io::Result<Vec<PathBuf>> {

@@ -5,6 +5,7 @@
 //! a time.
 
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,12 @@ impl FlushTicket {
     fn begin(&self) {
         self.0.store(FLUSHING, Ordering::Release);
         fence(Ordering::SeqCst);
+    }
+
+    /// Whether no flush runs and none is asked for.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Acquire) == IDLE
     }
 
     /// A flush ended. True: something was appended meanwhile, and the partition goes into the queue again.
@@ -82,6 +89,18 @@ impl CommitQueue {
         }
     }
 
+    /// Starts the first thread: from then on no caller has to sync anything itself, whatever it holds.
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+        self.start_thread(&mut self.lock())
+    }
+
+    fn start_thread(self: &Arc<Self>, queue: &mut Queue) -> io::Result<()> {
+        let commit = Arc::clone(self);
+        let name = format!("ottla-flush-{}", queue.threads.len());
+        queue.threads.push(thread::Builder::new().name(name).spawn(move || commit.work())?);
+        Ok(())
+    }
+
     fn enqueue(self: &Arc<Self>, partition: Arc<PartitionLog>) {
         let mut queue = self.lock();
         if queue.stopping {
@@ -93,24 +112,11 @@ impl CommitQueue {
             queue.called += 1;
             drop(queue);
             self.wake.notify_one();
-        } else if queue.threads.len() < self.threads_max {
-            let commit = Arc::clone(self);
-            let name = format!("ottla-flush-{}", queue.threads.len());
-            match thread::Builder::new().name(name).spawn(move || commit.work()) {
-                Ok(thread) => queue.threads.push(thread),
-                // With another thread at work it takes this on later; with none, this one has to do it.
-                Err(error) if queue.threads.is_empty() => {
-                    tracing::error!(%error, "no thread for the flusher, syncing in the caller's");
-                    let mine = queue.waiting.pop_back();
-                    drop(queue);
-                    if let Some(partition) = mine
-                        && flush(&partition)
-                    {
-                        self.enqueue(partition);
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "cannot start another flusher thread"),
-            }
+        } else if queue.threads.len() < self.threads_max
+            && let Err(error) = self.start_thread(&mut queue)
+        {
+            // Those that are at work take it on later.
+            tracing::warn!(%error, "cannot start another flusher thread");
         }
     }
 

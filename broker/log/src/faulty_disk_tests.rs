@@ -17,7 +17,7 @@ use crate::{
     PartitionLog, PartitionName, PartitionOptions, ShutdownError,
 };
 
-fn batch(tag: u8, value_bytes: usize) -> Vec<u8> {
+pub(crate) fn batch(tag: u8, value_bytes: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None);
     builder.append(1, None, Some(&vec![tag; value_bytes]), std::iter::empty()).unwrap();
     let mut bytes = Vec::new();
@@ -25,7 +25,7 @@ fn batch(tag: u8, value_bytes: usize) -> Vec<u8> {
     bytes
 }
 
-fn start(path: &Path, options: PartitionOptions) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
+pub(crate) fn start(path: &Path, options: PartitionOptions) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
     let disk = FaultyDisk::new(1);
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
     let name = PartitionName::new("t", 0).unwrap();
@@ -34,7 +34,7 @@ fn start(path: &Path, options: PartitionOptions) -> (Arc<FaultyDisk>, LogDir, Ar
 }
 
 /// The first byte of the value of every record, in order.
-fn tags(partition: &PartitionLog) -> Vec<u8> {
+pub(crate) fn tags(partition: &PartitionLog) -> Vec<u8> {
     let (mut tags, mut next) = (Vec::new(), Offset(0));
     while let Some((bytes, range)) = partition.read_batches(next, u32::MAX, partition.end_offset()).unwrap() {
         tags.extend(tags_in(&bytes));

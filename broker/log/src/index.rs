@@ -133,6 +133,11 @@ impl Index {
         &self.quarantined
     }
 
+    /// The offset after the last damaged range, if there is one.
+    pub(crate) fn damage_end(&self) -> Option<Offset> {
+        self.quarantined.last().map(|range| Offset(range.offsets.end))
+    }
+
     /// The damaged range that holds `offset`.
     pub(crate) fn quarantine_of(&self, offset: Offset) -> Option<&Quarantine> {
         let after = self.quarantined.partition_point(|range| range.offsets.end <= offset.0);

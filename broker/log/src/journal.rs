@@ -26,14 +26,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub use self::entries::{JournalEntries, JournalEntry};
 
 use self::frame::{FRAME_HEADER_BYTES, Kind, encode_header};
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, GuardedDisk, RealDisk};
 use crate::format::{JOURNAL_SUFFIX, segment_file_name};
 use crate::shared::Shared;
 
 /// A file of the journal is closed before it grows beyond this.
 const SEGMENT_BYTES: u64 = 64 << 20;
-/// No frame comes near this; a greater length is damage.
-const PAYLOAD_MAX_BYTES: usize = 256 << 20;
+/// Most bytes of one entry; a greater length in a frame is damage.
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = 256 << 20;
 
 /// Where a frame is, and when it is durable: once [`Journal::durable_sequence`] is above `sequence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,7 @@ pub enum JournalOpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The payload is longer than 256 MiB.
-    #[error("a journal entry holds at most {PAYLOAD_MAX_BYTES} bytes, {bytes} were given")]
+    #[error("a journal entry holds at most {JOURNAL_ENTRY_BYTES_MAX} bytes, {bytes} were given")]
     TooLarge {
         /// Length of the payload.
         bytes: usize,
@@ -155,6 +155,8 @@ impl Journal {
         shared: Option<Arc<Shared>>,
     ) -> Result<(Self, JournalEntries), JournalOpenError> {
         let io_error = |source| JournalOpenError::Io { path: directory.to_path_buf(), source };
+        // That of a log directory is guarded already.
+        let disk = if shared.is_some() { disk } else { Arc::new(GuardedDisk::new(disk)) };
         disk.create_dir(directory).map_err(io_error)?;
         if let Some(parent) = directory.parent() {
             disk.sync_dir(parent).map_err(io_error)?;
@@ -205,7 +207,7 @@ impl Journal {
     /// Appends one entry, given in pieces. It is durable once a [`sync`](Self::sync) that began later returns.
     pub fn append(&self, payload: &[IoSlice<'_>]) -> Result<JournalPosition, JournalError> {
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
-        if bytes > PAYLOAD_MAX_BYTES {
+        if bytes > JOURNAL_ENTRY_BYTES_MAX {
             return Err(JournalError::TooLarge { bytes });
         }
         self.check_online()?;

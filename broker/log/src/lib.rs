@@ -13,7 +13,7 @@
 //!     00000000000000000000.index     its index, written when it is closed: derived, may go at any time
 //!     00000000000000150000.log       the active segment: its index is in memory
 //!     <base>.staged                  a segment that compaction is writing: rubbish after a crash
-//!     <base>-<end>.swap              a compacted segment that counts already and has yet to take its place
+//!     <base>-<end>.swap              a compacted segment that counts already, is read here, and has yet to take its place
 //!     cleaned                        how far the partition is compacted: derived   (a state file)
 //!     <more>                         whatever state files the server keeps per partition
 //!   .new/<uuid>/                     a partition under construction: rubbish after a crash
@@ -86,6 +86,7 @@
 //!   of the directory if its file is new.
 //! - The first failed sync, and the first change that the disk itself refuses, end all writing in the directory, for as long
 //!   as the process lives.
+//! - Two syncs of one file never run at the same time: the system would tell only one of them of a failure.
 //! - User code never touches a mapped page: what the log reads itself it reads with `pread`.
 //! - No input from disk panics: whatever stands there is data, damage, or an error of the system.
 
@@ -116,6 +117,8 @@ mod stats;
 #[cfg(test)]
 mod disk_failure_tests;
 #[cfg(test)]
+mod fault_race_tests;
+#[cfg(test)]
 mod faulty_disk_tests;
 #[cfg(test)]
 mod power_cut_tests;
@@ -131,7 +134,8 @@ pub use error::{
 };
 pub use format::{NameError, PartitionName};
 pub use journal::{
-    Journal, JournalEntries, JournalEntry, JournalError, JournalOpenError, JournalPosition, JournalReport,
+    JOURNAL_ENTRY_BYTES_MAX, Journal, JournalEntries, JournalEntry, JournalError, JournalOpenError, JournalPosition,
+    JournalReport,
 };
 pub use log_dir::LogDir;
 pub use options::{Durability, LogOptions, PartitionOptions};

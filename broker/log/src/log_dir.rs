@@ -1,6 +1,7 @@
 //! A log directory: opened, with every partition in it brought back; closed, so that the next start need not look.
 
 use std::collections::{BTreeSet, HashSet};
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,7 @@ impl LogDir {
         let disk = Arc::<GuardedDisk>::clone(&guarded);
         let shared = Arc::new(Shared::new(path.to_path_buf(), options, disk, true));
         guarded.belongs_to(&shared);
+        shared.start_teller().map_err(io_error)?;
         let mut report = RecoveryReport { path: path.to_path_buf(), clean, ..RecoveryReport::default() };
         let (mut recovered, unreadable) = recover_all(&shared, clean)?;
         make_durable(&shared, &mut recovered)?;
@@ -94,6 +96,7 @@ impl LogDir {
             report.unreadable.push(UnreadablePartition { partition, reason });
         }
         report.leftovers_removed = discard_leftovers(&*shared.disk, path).map_err(io_error)?;
+        shared.commit.start().map_err(io_error)?;
         let directory = Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: Some(lock) };
         if report.leftovers_removed > 0 {
             directory.sweep();
@@ -122,10 +125,7 @@ impl LogDir {
         let meta = Meta { name: name.clone(), topic_id, options, epochs };
         let directory = self.shared.path.join(name.to_string());
         let checkpoint = CheckpointFile::unread(self.shared.disk.clone(), &directory);
-        let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
-        let (active_bytes, persisted, unreadable) = (0, None, None);
-        let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable };
-        let log = PartitionLog::new(Arc::clone(&self.shared), opened);
+        let log = PartitionLog::new(Arc::clone(&self.shared), Opened::empty(directory, meta, checkpoint));
         self.shared.partitions_mut().insert(name.clone(), Arc::clone(&log));
         log
     }
@@ -161,7 +161,8 @@ impl LogDir {
         self.shared.on_offline(listener);
     }
 
-    /// Creates a partition. It exists, durably and as a whole, when this returns, and not at all if it fails.
+    /// Creates a partition. It exists, durably and as a whole, when this returns, and not at all if it fails; where the
+    /// directory goes offline meanwhile, the next start knows.
     pub fn create_partition(
         &self,
         name: &PartitionName,
@@ -192,12 +193,13 @@ impl LogDir {
         Ok(log)
     }
 
-    /// Builds a partition aside and moves it into place with one rename.
+    /// Builds a partition aside and moves it into place with one rename. Behind that only the disk itself can fail.
     fn build(&self, meta: Meta) -> io::Result<Arc<PartitionLog>> {
         let disk = &self.shared.disk;
         let aside = self.shared.path.join(NEW_DIR).join(Uuid::new_v4().to_string());
         let directory = self.shared.path.join(meta.name.to_string());
-        let built = (|| {
+        let empty = Checkpoint { durable: Offset(0), log_start: Offset(0), active_base: Offset(0), active_bytes: 0 };
+        let built = (|| -> io::Result<CheckpointFile> {
             disk.create_dir(&aside)?;
             disk.create(&aside.join(segment_file_name(Offset(0), SEGMENT_SUFFIX)))?;
             let staged = PartitionLog::meta_file(&self.shared, &aside);
@@ -206,23 +208,18 @@ impl LogDir {
             staged.install()?;
             // From the first moment on: where there is none, a start cannot tell what may be cut off.
             let (mut checkpoint, _) = CheckpointFile::open(Arc::clone(disk), &aside)?;
-            let empty =
-                Checkpoint { durable: Offset(0), log_start: Offset(0), active_base: Offset(0), active_bytes: 0 };
             let unsynced = checkpoint.write(empty)?;
             unsynced.first().map_or(Ok(()), |file| disk.sync_path(file))?;
             disk.sync_dir(&aside)?;
             disk.rename(&aside, &directory)?;
-            self.shared.sync_dir(&self.shared.path)
+            self.shared.sync_dir(&self.shared.path)?;
+            Ok(checkpoint.moved_to(&directory))
         })();
-        if let Err(error) = built {
+        let checkpoint = built.inspect_err(|_| {
             // What is left aside is rubbish to the next start anyway.
             let _ = disk.remove_dir_all(&aside);
-            return Err(error);
-        }
-        let (checkpoint, persisted) = CheckpointFile::open(Arc::clone(disk), &directory)?;
-        let (bases, log_start, end) = (vec![Offset(0)], Offset(0), Offset(0));
-        let (active_bytes, unreadable) = (0, None);
-        let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable };
+        })?;
+        let opened = Opened { persisted: Some(empty), ..Opened::empty(directory, meta, checkpoint) };
         Ok(PartitionLog::new(Arc::clone(&self.shared), opened))
     }
 
@@ -301,9 +298,19 @@ impl LogDir {
         let mut partitions = self.partitions();
         let all = partitions.len();
         partitions.retain(|log| !log.is_unreadable());
-        let unsynced = in_parallel(&partitions, |log| log.finish())?;
-        let unsynced: Vec<PathBuf> = unsynced.into_iter().flatten().collect();
+        // One that cannot be finished keeps no other one from being synced.
+        let (mut unsynced, mut failed) = (Vec::new(), None);
+        let Ok(all_finished) = in_parallel(&partitions, |log| Ok::<_, Infallible>(log.finish()));
+        for finished in all_finished {
+            match finished {
+                Ok(files) => unsynced.extend(files),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
         sync_all(&self.shared, &unsynced)?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
         if partitions.len() < all {
             // The next start looks again, at all of them.
             tracing::warn!(directory = %self.path().display(), "not marked as closed cleanly: a partition is unreadable");
@@ -460,10 +467,8 @@ fn stand_in(shared: &Arc<Shared>, name: &PartitionName, reason: &str) -> Arc<Par
         epochs: EpochHistory::from_entries([(LeaderEpoch(0), Offset(0))]),
     });
     let checkpoint = CheckpointFile::unread(shared.disk.clone(), &directory);
-    let (bases, log_start, end, active_bytes) = (vec![Offset(0)], Offset(0), Offset(0), 0);
-    let (persisted, unreadable) = (None, Some(reason.to_owned()));
-    let opened = Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable };
-    PartitionLog::new(Arc::clone(shared), opened)
+    let unreadable = Some(reason.to_owned());
+    PartitionLog::new(Arc::clone(shared), Opened { unreadable, ..Opened::empty(directory, meta, checkpoint) })
 }
 
 /// Makes durable what recovery changed, for all partitions together and before anything is appended.

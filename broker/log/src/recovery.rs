@@ -23,7 +23,7 @@ use crate::format::{
 };
 use crate::index::Index;
 use crate::options::{Durability, PartitionOptions};
-use crate::partition::{Meta, Opened, Owed, PartitionLog, QuarantinedRange, write_index};
+use crate::partition::{Leftovers, Meta, Opened, Owed, PartitionLog, QuarantinedRange, Replacement, write_index};
 use crate::report::TruncatedRange;
 use crate::scan::{Bounds, Ending, Survey, holds_bytes, survey};
 use crate::shared::Shared;
@@ -157,9 +157,10 @@ pub(crate) fn recover(
         epochs: EpochHistory::default(),
     });
     let (checkpoint, persisted) = CheckpointFile::open(shared.disk.clone(), &directory).map_err(at(&directory))?;
-    let swapped = finish_swaps(shared, &directory).map_err(at(&directory))?;
+    let mut leftovers = Leftovers::default();
+    let swapped = finish_swaps(shared, &directory, &mut leftovers).map_err(at(&directory))?;
     let log_start = persisted.map_or(Offset(0), |it| it.log_start);
-    let bases = list_segments(shared, &directory, log_start).map_err(at(&directory))?;
+    let bases = list_segments(shared, &directory, log_start, &mut leftovers).map_err(at(&directory))?;
     let mut recovery = Recovery {
         shared,
         last_run,
@@ -167,6 +168,7 @@ pub(crate) fn recover(
         findings: &mut findings,
         meta,
         bases,
+        leftovers,
         unsynced: swapped,
         owed: Owed::default(),
         unreadable: None,
@@ -186,7 +188,7 @@ pub(crate) fn recover(
             }
         },
     };
-    let Recovery { meta, bases, mut unsynced, owed, .. } = recovery;
+    let Recovery { meta, bases, leftovers, mut unsynced, owed, .. } = recovery;
     if findings.scanned && forget_beyond(&shared.disk, &directory, end).map_err(at(&directory))? {
         unsynced.push(directory.clone());
     }
@@ -197,8 +199,9 @@ pub(crate) fn recover(
     }
     let meta_changed = findings.meta_rebuilt || findings.epoch_raised;
     let advanced = persisted.is_none_or(|persisted| persisted.durable != end);
+    let (persisted, unreadable) = (known, None);
     let opened =
-        Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted: known, unreadable: None };
+        Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable, leftovers };
     Ok(Recovered { opened, unsynced, meta_changed, owed, advanced, findings })
 }
 
@@ -217,37 +220,61 @@ fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<
 }
 
 /// Completes the replacements of segments that a crash interrupted, and removes those that never began; what has to be
-/// synced for it.
-fn finish_swaps(shared: &Shared, directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// synced for it. What a full disk does not let be done is left for later.
+fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) -> io::Result<Vec<PathBuf>> {
     let (mut runs, mut bases) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if name.ends_with(STAGED_SUFFIX) {
-            shared.disk.remove_file(&entry.path())?;
+            unless_full(shared.disk.remove_file(&entry.path()))?;
         }
         runs.extend(parse_swap_file_name(name).map(|run| (run, entry.path())));
         bases.extend(parse_segment_file_name(name, SEGMENT_SUFFIX));
     }
-    for (run, path) in &runs {
-        let at = |base, suffix| directory.join(segment_file_name(base, suffix));
-        for base in bases.iter().copied().filter(|base| run.contains(base)) {
-            shared.disk.remove_file(&at(base, INDEX_SUFFIX))?;
-            if base != run.start {
-                shared.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
-            }
+    let swapped = if runs.is_empty() { Vec::new() } else { vec![directory.to_path_buf()] };
+    for (run, swap) in runs {
+        let replaced = bases.iter().copied().filter(|base| run.contains(base)).collect();
+        let replacement = Replacement { swap, start: run.start, replaced };
+        match finish_swap(shared, directory, &replacement) {
+            Err(error) if is_full(&error) => leftovers.replacements.push(replacement),
+            finished => finished?,
         }
-        // The replaced ones must be gone before the one name that says so.
-        shared.disk.sync_dir(directory)?;
-        shared.disk.rename(path, &at(run.start, SEGMENT_SUFFIX))?;
     }
-    Ok(if runs.is_empty() { Vec::new() } else { vec![directory.to_path_buf()] })
+    Ok(swapped)
+}
+
+fn finish_swap(shared: &Shared, directory: &Path, replacement: &Replacement) -> io::Result<()> {
+    let Replacement { swap, start, replaced } = replacement;
+    let at = |base: &Offset, suffix| directory.join(segment_file_name(*base, suffix));
+    for base in replaced {
+        shared.disk.remove_file(&at(base, INDEX_SUFFIX))?;
+        if base != start {
+            shared.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
+        }
+    }
+    // The replaced ones must be gone before the one name that says so.
+    shared.disk.sync_dir(directory)?;
+    shared.disk.rename(swap, &at(start, SEGMENT_SUFFIX))
+}
+
+/// A start needs no space: what only takes some away may wait until there is more.
+fn unless_full(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if is_full(&error) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The base offsets of all segments, in order. Those that lie wholly below the log start are removed, and so are index
 /// files without a segment.
-fn list_segments(shared: &Shared, directory: &Path, log_start: Offset) -> io::Result<Vec<Offset>> {
+fn list_segments(
+    shared: &Shared,
+    directory: &Path,
+    log_start: Offset,
+    leftovers: &mut Leftovers,
+) -> io::Result<Vec<Offset>> {
     let (mut bases, mut indexes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -259,14 +286,24 @@ fn list_segments(shared: &Shared, directory: &Path, log_start: Offset) -> io::Re
             indexes.push((base, entry.path()));
         }
     }
+    for Replacement { start, replaced, .. } in &leftovers.replacements {
+        bases.retain(|base| !replaced.contains(base));
+        bases.push(*start);
+    }
     bases.sort_unstable();
     let below = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
+    let unplaced = |base: &Offset| leftovers.replacements.iter().any(|replacement| replacement.start == *base);
+    // One that waits for its place goes once it has it.
+    let below = bases.iter().take(below).take_while(|base| !unplaced(base)).count();
     for base in bases.drain(..below) {
-        shared.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX)))?;
+        match shared.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX))) {
+            Err(error) if is_full(&error) => leftovers.removed.push(base),
+            removed => removed?,
+        }
     }
     for (base, path) in indexes {
         if bases.binary_search(&base).is_err() {
-            shared.disk.remove_file(&path)?;
+            unless_full(shared.disk.remove_file(&path))?;
         }
     }
     Ok(bases)
@@ -280,6 +317,7 @@ struct Recovery<'a> {
     findings: &'a mut Findings,
     meta: Meta,
     bases: Vec<Offset>,
+    leftovers: Leftovers,
     unsynced: Vec<PathBuf>,
     owed: Owed,
     unreadable: Option<UnreadableEnd>,
@@ -294,6 +332,9 @@ struct UnreadableEnd {
 
 impl Recovery<'_> {
     fn segment_path(&self, base: Offset) -> PathBuf {
+        if let Some(unplaced) = self.leftovers.replacements.iter().find(|replacement| replacement.start == base) {
+            return unplaced.swap.clone();
+        }
         self.directory.join(segment_file_name(base, SEGMENT_SUFFIX))
     }
 
@@ -401,11 +442,16 @@ impl Recovery<'_> {
 
     fn keep_index(&mut self, base: Offset, index: &Index) -> io::Result<()> {
         let active = self.bases.last() == Some(&base);
+        let path = self.index_path(base);
         if active && index.end_position() < INDEX_WORTH_BYTES {
             // A file of an earlier time could pass for the beginning of this index.
-            return self.shared.disk.remove_file(&self.index_path(base));
+            let removed = if path.exists() { self.shared.disk.remove_file(&path) } else { Ok(()) };
+            match removed {
+                // Then the file says what is true.
+                Err(error) if is_full(&error) => {}
+                removed => return removed,
+            }
         }
-        let path = self.index_path(base);
         if fs::read(&path).is_ok_and(|stored| stored == index.encode()) {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread;
 
 use crate::commit::CommitQueue;
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     /// Why nothing is written any more: set once, for ever.
     offline: OnceLock<String>,
     offline_listener: Arc<OfflineListener>,
+    /// The thread that tells who waits. Whoever meets a failure may hold what a listener wants to have.
+    teller: OnceLock<mpsc::Sender<Telling>>,
     closed: AtomicBool,
     /// The marker file is (or may be) there and has to go before the first append.
     marked: AtomicBool,
@@ -51,6 +53,7 @@ impl Shared {
             partitions: RwLock::default(),
             offline: OnceLock::new(),
             offline_listener: Arc::default(),
+            teller: OnceLock::new(),
             closed: AtomicBool::new(false),
             marked: AtomicBool::new(marked),
             marking: Mutex::default(),
@@ -92,24 +95,33 @@ impl Shared {
         tracing::error!(directory = %self.path.display(), %reason, "log directory offline until restart");
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         let listener = Arc::clone(&self.offline_listener);
-        let tell = Arc::new(move || {
+        let tell = move || {
             for partition in &partitions {
                 partition.tell_listeners();
             }
             listener.tell();
-        });
-        let telling = Arc::clone(&tell);
-        // Who met the failure may hold what a listener wants to have.
-        if thread::Builder::new().name("ottla-offline".to_owned()).spawn(move || telling()).is_err() {
-            tell();
+        };
+        match self.teller.get() {
+            // It ends only after this.
+            Some(teller) => drop(teller.send(Box::new(tell))),
+            // A stand-in of a directory: nobody listens yet.
+            None => tell(),
         }
+    }
+
+    /// Starts the thread that tells who waits, before anything can fail. It ends with the directory.
+    pub(crate) fn start_teller(&self) -> io::Result<()> {
+        let (teller, tellings) = mpsc::channel::<Telling>();
+        let tell = move || tellings.into_iter().for_each(|tell| tell());
+        thread::Builder::new().name("ottla-offline".to_owned()).spawn(tell)?;
+        // A second one would be another start of the same directory.
+        let _ = self.teller.set(teller);
+        Ok(())
     }
 
     /// Calls `listener` when the directory goes offline; at once when it is.
     pub(crate) fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
-        if self.offline_listener.0.set(listener).is_ok() && self.offline_reason().is_some() {
-            self.offline_listener.tell();
-        }
+        self.offline_listener.listen(listener);
     }
 
     /// Syncs the names in `directory`; a failure takes the log directory offline.
@@ -146,13 +158,39 @@ impl Shared {
     }
 }
 
-/// Who is told that a directory has gone offline.
+type Telling = Box<dyn FnOnce() + Send>;
+
+/// Who is told, once, that a directory has gone offline. One lock over both facts: with an atomic for each, the listener and
+/// the failure could miss each other where memory is weakly ordered.
 #[derive(Default)]
-struct OfflineListener(OnceLock<Box<dyn Fn() + Send + Sync>>);
+struct OfflineListener(Mutex<Listening>);
+
+#[derive(Default)]
+struct Listening {
+    listener: Option<Arc<dyn Fn() + Send + Sync>>,
+    is_offline: bool,
+}
 
 impl OfflineListener {
+    fn listen(&self, listener: Box<dyn Fn() + Send + Sync>) {
+        let mut listening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if listening.listener.is_none() {
+            let listener: Arc<dyn Fn() + Send + Sync> = Arc::from(listener);
+            listening.listener = Some(Arc::clone(&listener));
+            if listening.is_offline {
+                drop(listening);
+                listener();
+            }
+        }
+    }
+
     fn tell(&self) {
-        if let Some(listener) = self.0.get() {
+        let listener = {
+            let mut listening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            listening.is_offline = true;
+            listening.listener.clone()
+        };
+        if let Some(listener) = listener {
             listener();
         }
     }
@@ -160,7 +198,7 @@ impl OfflineListener {
 
 impl fmt::Debug for OfflineListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OfflineListener").field(&self.0.get().is_some()).finish()
+        f.write_str("OfflineListener")
     }
 }
 

@@ -4,11 +4,14 @@ mod support;
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use ottla_log::{
-    BatchHeader, CleanOptions, CleanReport, Durability, LogDir, LogOptions, Offset, PartitionLog, PartitionOptions,
-    Retention,
+    BatchHeader, CleanOptions, CleanReport, Durability, LocateError, LogDir, LogOptions, Offset, PartitionLog,
+    PartitionOptions, Retention,
 };
 use ottla_wire::record::{BatchBuilder, Codec, batches};
 use support::{batch, create, image, name, open, quick_directory, read_all, tags};
@@ -243,4 +246,115 @@ fn compaction_ends_though_an_index_says_that_there_is_more() {
     let report = compact(&partition, DAY_MS, &|| false);
     assert!(!report.damaged_segments.is_empty());
     assert_eq!(read_all(&partition), expected);
+}
+
+/// Destroys the header of the batch at `position` of the first segment.
+fn spoil_header(directory: &Path, position: u64) {
+    let segment = directory.join("t-0/00000000000000000000.log");
+    fs::File::options().write(true).open(segment).unwrap().write_all_at(&[0xEE; 8], position).unwrap();
+}
+
+#[test]
+fn damage_that_a_header_shows_to_whoever_looks_is_no_end_after_a_crash() {
+    let by_offset = |log: &PartitionLog| {
+        let read = log.read_batches(Offset(3), 1, log.high_watermark());
+        assert!(matches!(read, Err(LocateError::Corrupt { .. })), "{read:?}");
+    };
+    let by_time = |log: &PartitionLog| {
+        assert_eq!(log.find_by_timestamp(1_005, log.high_watermark()).unwrap(), Some((Offset(5), 1_005)));
+    };
+    let by_scan = |log: &PartitionLog| {
+        let damaged = log.scan_batches(Offset(0), |_| ()).unwrap().damaged;
+        assert_eq!(damaged.iter().map(|range| (range.start, range.end)).collect::<Vec<_>>(), [(3, 4)]);
+    };
+    let looks: [&dyn Fn(&PartitionLog); 3] = [&by_offset, &by_time, &by_scan];
+    for look in looks {
+        let directory = quick_directory();
+        let acknowledged = {
+            let (log, _) = open(directory.path());
+            let partition = create(&log, "t", PartitionOptions::default());
+            let places: Vec<_> = (0..10).map(|tag| partition.append(&mut batch(1, tag, 100)).unwrap()).collect();
+            partition.flush().unwrap();
+            spoil_header(directory.path(), places[3].position);
+            look(&partition);
+            (10..20).for_each(|tag| assert!(partition.append(&mut batch(1, tag, 100)).is_ok()));
+            partition.flush().unwrap();
+            partition.high_watermark()
+        };
+        let (log, report) = open(directory.path());
+        let end = log.partition(&name("t", 0)).unwrap().end_offset();
+        assert_eq!((end, acknowledged), (Offset(20), Offset(20)), "{:?}", report.truncated);
+    }
+}
+
+#[test]
+fn damage_found_when_the_active_segment_is_opened_again_is_no_end_after_a_crash() {
+    let directory = quick_directory();
+    {
+        let options = LogOptions { open_segments_max: 1, ..LogOptions::default() };
+        let (log, _) = LogDir::open(directory.path(), options).unwrap();
+        let partition = create(&log, "t", PartitionOptions::default());
+        let places: Vec<_> = (0..10).map(|tag| partition.append(&mut batch(1, tag, 100)).unwrap()).collect();
+        partition.flush().unwrap();
+        // Others need its file handle.
+        for index in 0..30 {
+            let other = log.create_partition(&name("other", index), Uuid::nil(), PartitionOptions::default()).unwrap();
+            other.append(&mut batch(1, 0, 10)).unwrap();
+            other.flush().unwrap();
+        }
+        spoil_header(directory.path(), places[3].position);
+        partition.append(&mut batch(1, 10, 100)).unwrap();
+        assert_eq!(partition.quarantined().len(), 1);
+        partition.flush().unwrap();
+        assert_eq!(partition.high_watermark(), Offset(11));
+    }
+    let (log, report) = open(directory.path());
+    assert_eq!(log.partition(&name("t", 0)).unwrap().end_offset(), Offset(11), "{:?}", report.truncated);
+}
+
+#[test]
+fn a_search_by_time_finds_what_is_there_while_old_segments_go() {
+    let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };
+    for _ in 0..40 {
+        let directory = quick_directory();
+        let (log, _) = open(directory.path());
+        let partition = create(&log, "t", options);
+        (0..60).for_each(|tag| assert!(partition.append(&mut batch(1, tag, 10)).is_ok()));
+        // Once for the rolls, once for what they left.
+        partition.flush().unwrap();
+        partition.flush().unwrap();
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        assert!(partition.find_by_timestamp(0, partition.high_watermark()).unwrap().is_some());
+                        assert!(partition.max_timestamp(partition.high_watermark()).unwrap().is_some());
+                    }
+                });
+            }
+            for offset in 1..60 {
+                partition.delete_records(Offset(offset)).unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn the_greatest_timestamp_is_that_of_the_records_that_can_be_read() {
+    let directory = quick_directory();
+    let (log, _) = open(directory.path());
+    let partition = create(&log, "t", PartitionOptions::default());
+    let places: Vec<_> =
+        [200, 1, 2, 9, 4, 5].map(|tag| partition.append(&mut batch(1, tag, 100)).unwrap()).into_iter().collect();
+    partition.flush().unwrap();
+    let upto = partition.high_watermark();
+    assert_eq!(partition.max_timestamp(upto).unwrap(), Some((Offset(0), 1_200)));
+    // The greatest one is deleted, the one after it is damaged.
+    spoil_header(directory.path(), places[3].position);
+    partition.delete_records(Offset(1)).unwrap();
+    assert_eq!(partition.max_timestamp(upto).unwrap(), Some((Offset(5), 1_005)));
+    // With the end inside the segment the headers are walked, up to the damage and on behind it.
+    assert_eq!(partition.max_timestamp(Offset(5)).unwrap(), Some((Offset(4), 1_004)));
 }

@@ -375,3 +375,36 @@ fn a_compacted_log_is_sound_and_its_empty_batches_are_no_damage() {
     log.shutdown().unwrap();
     assert!(check(directory.path()).is_sound());
 }
+
+#[test]
+fn a_replacement_that_the_next_start_completes_is_no_loss() {
+    let directory = quick_directory();
+    closed(directory.path(), 120);
+    let whole = check(directory.path());
+    let files = look(directory.path());
+    let segment = |base: Offset, suffix: &str| files.directory.join(format!("{:020}.{suffix}", base.0));
+    let run: Vec<Offset> = files.segments[1..4].to_vec();
+    let compacted: Vec<u8> = run.iter().flat_map(|base| fs::read(segment(*base, "log")).unwrap()).collect();
+    let swap = files.directory.join(format!("{:020}-{:020}.swap", run[0].0, files.segments[4].0));
+    // It decides as soon as it is there: none, some, or all of the replaced ones may be gone.
+    fs::write(&swap, compacted).unwrap();
+    for base in [None, Some(run[1]), Some(run[2])] {
+        if let Some(base) = base {
+            fs::remove_file(segment(base, "log")).unwrap();
+            fs::remove_file(segment(base, "index")).unwrap();
+        }
+        let report = check(directory.path());
+        assert!(report.is_sound(), "{:?}", report.problems);
+        assert_eq!((report.records, report.bytes, report.end), (whole.records, whole.bytes, whole.end));
+        assert_eq!(report.segments, whole.segments - 2);
+        let usage = PartitionUsage::of(&look(directory.path())).unwrap();
+        assert_eq!((usage.data_bytes, usage.segments), (report.bytes, report.segments as u64));
+    }
+    // What is damaged in it is named.
+    flip(&swap, 200);
+    assert!(matches!(check(directory.path()).problems[..], [Problem::Damaged { segment, .. }] if segment == run[0]));
+    flip(&swap, 200);
+    let (log, report) = open(directory.path());
+    assert!(report.quarantined.is_empty(), "{report}");
+    assert_eq!(log.partition(&name("t", 0)).unwrap().end_offset(), whole.end);
+}

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, SettingsConflict};
 use crate::connection::BufferPool;
 use crate::listener::{self, BindError};
 use crate::log_dirs::{LogDirs, LogDirsError};
@@ -31,6 +31,8 @@ pub const COMPILE_SUBCOMMAND: &str = "__compile";
 
 /// Threads that may wait for the disk on behalf of fetches: as many as a disk can use, far below what tokio allows.
 const COLD_READS_MAX: usize = 32;
+/// Requests that delete records at the same time; further ones wait without a thread.
+const RECORD_DELETIONS_MAX: usize = 16;
 
 /// One running broker.
 pub struct Broker {
@@ -62,6 +64,8 @@ pub struct Broker {
     pub metrics: Arc<Metrics>,
     /// Reads that may wait for the disk, which have threads of their own: so many at a time.
     pub cold_reads: Semaphore,
+    /// Deletions of records, each of which waits for the disk on a thread of the pool that plugins run on.
+    pub record_deletions: Semaphore,
     /// The listener for metrics, until it is served.
     metrics_listener: Mutex<Option<TcpListener>>,
     metrics_on: Option<SocketAddr>,
@@ -112,6 +116,9 @@ impl fmt::Display for StartReport {
 /// Why the broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Two settings cannot both hold.
+    #[error(transparent)]
+    Settings(#[from] SettingsConflict),
     /// The data directory cannot be made.
     #[error("cannot use {path}: {source}", path = path.display())]
     DataDir {
@@ -149,6 +156,7 @@ impl Broker {
     /// Takes the address, then opens the data directory: an address in use is known before recovery takes its time.
     /// Nobody is served before [`serve`](Self::serve). Blocks on the disk; needs a tokio runtime for the listener.
     pub fn open(config: Config, accept_open: bool) -> Result<(Arc<Self>, TcpListener, StartReport), StartError> {
+        config.check()?;
         let addr = listener::listen_address(&config.listen, accept_open)?;
         let listener = listener::bind(addr)?;
         let metrics_listener = match &config.metrics_listen {
@@ -168,7 +176,7 @@ impl Broker {
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
         let (router, route) = Router::open(route_options(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
         let missing = log.offline();
-        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics), router.producers());
+        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
@@ -177,6 +185,7 @@ impl Broker {
             buffers: BufferPool::default(),
             metrics: Arc::default(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
+            record_deletions: Semaphore::new(RECORD_DELETIONS_MAX),
             metrics_listener: Mutex::new(metrics_listener),
             metrics_on,
             meta,
@@ -252,7 +261,7 @@ impl Broker {
     }
 }
 
-fn plugin_host(config: &Config) -> Host {
+pub(crate) fn plugin_host(config: &Config) -> Host {
     let program = config.plugin_compiler.clone().or_else(|| std::env::current_exe().ok()).unwrap_or_default();
     Host::new(HostOptions {
         store_dir: config.data_dir.join("plugins"),
@@ -262,24 +271,30 @@ fn plugin_host(config: &Config) -> Host {
             memory_bytes: config.plugin_memory_bytes,
             memory_total_bytes: config.plugin_memory_total_bytes,
             call_deadline_ms: config.plugin_call_ms,
+            // So that no worker waits for a turn while its batch has to be answered.
+            concurrent_calls_max: workers_per_topic_max(config),
             ..Limits::default()
         },
     })
 }
 
-fn route_options(config: &Config) -> RouteOptions {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+pub(crate) fn route_options(config: &Config) -> RouteOptions {
     RouteOptions {
         unpacked_bytes_max: config.stage_unpacked_bytes_max,
         order_bytes_max: config.route_queue_bytes_max,
         lane_bytes_max: config.route_lane_bytes_max,
-        workers_per_topic_max: match config.route_workers_max {
-            0 => processors.saturating_sub(1).max(1),
-            workers => workers,
-        },
+        workers_per_topic_max: workers_per_topic_max(config),
         checkpoint_interval: Duration::from_millis(config.producer_snapshot_ms),
         journal_bytes_max: config.route_journal_bytes_max,
         unsaved_bytes_max: config.producer_snapshot_bytes,
         producer_expiration_ms: config.producer_expiration_ms,
+    }
+}
+
+fn workers_per_topic_max(config: &Config) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    match config.route_workers_max {
+        0 => processors.saturating_sub(1).max(1),
+        workers => workers,
     }
 }

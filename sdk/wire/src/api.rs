@@ -3,9 +3,10 @@
 //! The definitions in [`crate::message`] repeat their versions where a reader wants to see them; the compiler refuses a
 //! definition that disagrees with this table. What is not supported is written per API and printed in the docs.
 //!
-//! Two ranges per API, because they may differ: *advertised* is what `ApiVersions` says, *served* is what has a
-//! definition. Produce is advertised from 0, since librdkafka before 2.11 switches compression off otherwise
-//! (KAFKA-18659), and served from 3, as by Kafka 4.
+//! Three ranges per API, because they may differ: *versions* is what the codec has a definition of, *served* is what the
+//! broker answers, *advertised* is what its `ApiVersions` says. Clients speak *versions*. Produce is advertised from 0, since
+//! librdkafka before 2.11 switches compression off otherwise (KAFKA-18659), and served from 3, as by Kafka 4. An API that the
+//! codec knows and no handler serves is `not served`: both ranges are empty, and to a client of the broker it does not exist.
 
 use std::fmt;
 
@@ -35,9 +36,17 @@ pub struct VersionRange {
 }
 
 impl VersionRange {
+    /// No version at all.
+    pub const NONE: Self = Self { min: 0, max: -1 };
+
     /// The versions from `min` to `max`, both included.
     pub const fn new(min: i16, max: i16) -> Self {
         Self { min, max }
+    }
+
+    /// Whether there is no version in it.
+    pub const fn is_empty(self) -> bool {
+        self.max < self.min
     }
 
     /// Whether `version` is one of them.
@@ -73,10 +82,12 @@ pub struct Api {
     pub key: ApiKey,
     /// Kafka's name.
     pub name: &'static str,
-    /// What `ApiVersions` says.
-    pub advertised: VersionRange,
-    /// What has a definition and is answered.
+    /// What the codec has a definition of: what a client may speak.
+    pub versions: VersionRange,
+    /// What the broker answers; empty where it has no handler.
     pub served: VersionRange,
+    /// What the broker's `ApiVersions` says; empty where it has no handler.
+    pub advertised: VersionRange,
     /// The first version with compact lengths and tagged fields (KIP-482).
     pub flexible_from: i16,
     /// Who gets to see it.
@@ -88,12 +99,10 @@ pub struct Api {
 macro_rules! apis {
     ($(
         $(#[$doc:meta])*
-        $name:ident = $key:literal,
+        $name:ident = $key:literal, versions $min:literal ..= $max:literal, flexible $flexible:literal .., $audience:ident,
+        $(served $served_min:literal ..= $served_max:literal,
         advertised $advertised_min:literal ..= $advertised_max:literal,
-        served $served_min:literal ..= $served_max:literal,
-        flexible $flexible:literal ..,
-        $audience:ident,
-        not supported: $missing:literal;
+        not supported: $missing:literal)? $(not $served:ident)?;
     )*) => {
         /// Names an API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,7 +110,7 @@ macro_rules! apis {
         pub enum ApiKey {$(
             $(#[$doc])*
             #[doc = ""]
-            #[doc = concat!("Versions ", $served_min, " to ", $served_max, ". Not supported: ", $missing, ".")]
+            #[doc = concat!("Versions ", $min, " to ", $max, ".", $(" Not supported: ", $missing, ".")? $(" Not ", stringify!($served), " yet.")?)]
             $name = $key,
         )*}
 
@@ -118,80 +127,132 @@ macro_rules! apis {
             pub const fn api(self) -> &'static Api {
                 match self {$(
                     Self::$name => const {
-                        &Api {
+                        #[allow(unused_mut)]
+                        let mut api = Api {
                             key: Self::$name,
                             name: stringify!($name),
-                            advertised: VersionRange::new($advertised_min, $advertised_max),
-                            served: VersionRange::new($served_min, $served_max),
+                            versions: VersionRange::new($min, $max),
+                            served: VersionRange::NONE,
+                            advertised: VersionRange::NONE,
                             flexible_from: $flexible,
                             audience: Audience::$audience,
-                            not_supported: $missing,
-                        }
+                            not_supported: "all of it",
+                        };
+                        $(
+                            api.served = VersionRange::new($served_min, $served_max);
+                            api.advertised = VersionRange::new($advertised_min, $advertised_max);
+                            api.not_supported = $missing;
+                        )?
+                        &{ api }
                     },
                 )*}
             }
         }
 
-        /// Everything Ottla speaks, by key.
+        /// Everything that the codec knows, by key.
         pub const APIS: &[&Api] = &[$(ApiKey::$name.api(),)*];
     };
 }
 
 apis! {
     /// Appends record batches to partitions.
-    Produce = 0, advertised 0..=12, served 3..=12, flexible 9.., Everyone,
-        not supported: "versions 0 to 2, topic ids (v13), transactions";
+    Produce = 0, versions 3..=12, flexible 9.., Everyone,
+        served 3..=12, advertised 0..=12, not supported: "versions 0 to 2, topic ids (v13), transactions";
     /// Reads record batches from partitions, waiting for new ones if asked to.
-    Fetch = 1, advertised 4..=17, served 4..=17, flexible 12.., Everyone,
-        not supported: "fetch sessions (KIP-227, answered with session id 0), follower fetching, the replica's high watermark (v18)";
+    Fetch = 1, versions 4..=17, flexible 12.., Everyone,
+        served 4..=17, advertised 4..=17, not supported: "fetch sessions (KIP-227, answered with session id 0), follower fetching, the replica's high watermark (v18)";
     /// Finds offsets by timestamp.
-    ListOffsets = 2, advertised 1..=10, served 1..=10, flexible 6.., Everyone,
-        not supported: "tiered storage (-5 finds nothing)";
+    ListOffsets = 2, versions 1..=10, flexible 6.., Everyone,
+        served 1..=10, advertised 1..=10, not supported: "tiered storage (-5 finds nothing)";
     /// Describes brokers, topics and partitions.
-    Metadata = 3, advertised 0..=13, served 0..=13, flexible 9.., Everyone,
-        not supported: "authorized operations";
+    Metadata = 3, versions 0..=13, flexible 9.., Everyone,
+        served 0..=13, advertised 0..=13, not supported: "authorized operations";
+    /// Commits offsets of a consumer group.
+    OffsetCommit = 8, versions 2..=10, flexible 8.., Everyone, not served;
+    /// Tells the committed offsets of consumer groups.
+    OffsetFetch = 9, versions 1..=10, flexible 6.., Everyone, not served;
     /// Finds the coordinator of a group, transaction or share group.
-    FindCoordinator = 10, advertised 0..=6, served 0..=6, flexible 3.., Everyone,
-        not supported: "transactions and share groups";
+    FindCoordinator = 10, versions 0..=6, flexible 3.., Everyone,
+        served 0..=6, advertised 0..=6, not supported: "transactions and share groups";
+    /// Joins a consumer group.
+    JoinGroup = 11, versions 0..=9, flexible 6.., Everyone, not served;
+    /// Keeps a member of a consumer group alive.
+    Heartbeat = 12, versions 0..=4, flexible 4.., Everyone, not served;
+    /// Leaves a consumer group.
+    LeaveGroup = 13, versions 0..=5, flexible 4.., Everyone, not served;
+    /// Hands in or asks for the assignment of a generation.
+    SyncGroup = 14, versions 0..=5, flexible 4.., Everyone, not served;
+    /// Describes classic groups.
+    DescribeGroups = 15, versions 0..=6, flexible 5.., Everyone, not served;
+    /// Lists groups.
+    ListGroups = 16, versions 0..=5, flexible 3.., Everyone, not served;
     /// Lists the APIs a client may use.
-    ApiVersions = 18, advertised 0..=4, served 0..=4, flexible 3.., Everyone,
-        not supported: "finalized features";
+    ApiVersions = 18, versions 0..=4, flexible 3.., Everyone,
+        served 0..=4, advertised 0..=4, not supported: "finalized features";
     /// Creates topics.
-    CreateTopics = 19, advertised 2..=7, served 2..=7, flexible 5.., Everyone,
-        not supported: "more than one replica";
+    CreateTopics = 19, versions 2..=7, flexible 5.., Everyone,
+        served 2..=7, advertised 2..=7, not supported: "more than one replica";
     /// Deletes topics by name or id.
-    DeleteTopics = 20, advertised 1..=6, served 1..=6, flexible 4.., Everyone,
-        not supported: "nothing is missing";
+    DeleteTopics = 20, versions 1..=6, flexible 4.., Everyone,
+        served 1..=6, advertised 1..=6, not supported: "nothing is missing";
     /// Moves the first offset of partitions up (KIP-107).
-    DeleteRecords = 21, advertised 0..=2, served 0..=2, flexible 2.., Everyone,
-        not supported: "nothing is missing";
+    DeleteRecords = 21, versions 0..=2, flexible 2.., Everyone,
+        served 0..=2, advertised 0..=2, not supported: "nothing is missing";
     /// Hands out producer ids for idempotent producers (KIP-98).
-    InitProducerId = 22, advertised 0..=5, served 0..=5, flexible 2.., Everyone,
-        not supported: "transactional ids";
+    InitProducerId = 22, versions 0..=5, flexible 2.., Everyone,
+        served 0..=5, advertised 0..=5, not supported: "transactional ids";
     /// Says where leader epochs end, so that a client finds out what it read and the log no longer has (KIP-320).
-    OffsetForLeaderEpoch = 23, advertised 2..=4, served 2..=4, flexible 4.., Everyone,
-        not supported: "nothing is missing";
+    OffsetForLeaderEpoch = 23, versions 2..=4, flexible 4.., Everyone,
+        served 2..=4, advertised 2..=4, not supported: "nothing is missing";
     /// Describes the configuration of topics and of the broker.
-    DescribeConfigs = 32, advertised 1..=4, served 1..=4, flexible 4.., Everyone,
-        not supported: "resources other than topics and brokers";
+    DescribeConfigs = 32, versions 1..=4, flexible 4.., Everyone,
+        served 1..=4, advertised 1..=4, not supported: "resources other than topics and brokers";
+    /// Replaces all configuration values of a resource.
+    AlterConfigs = 33, versions 0..=2, flexible 2.., Everyone, not served;
     /// Describes the log directories, the partitions in them and what is left of their disks.
-    DescribeLogDirs = 35, advertised 1..=4, served 1..=4, flexible 2.., Everyone,
-        not supported: "nothing is missing";
+    DescribeLogDirs = 35, versions 1..=4, flexible 2.., Everyone,
+        served 1..=4, advertised 1..=4, not supported: "nothing is missing";
+    /// Adds partitions to topics (KIP-195).
+    CreatePartitions = 37, versions 0..=3, flexible 2.., Everyone, not served;
+    /// Deletes groups (KIP-229).
+    DeleteGroups = 42, versions 0..=2, flexible 2.., Everyone, not served;
+    /// Elects partition leaders (KIP-460).
+    ElectLeaders = 43, versions 0..=2, flexible 2.., Everyone, not served;
     /// Changes single configuration values (KIP-339).
-    IncrementalAlterConfigs = 44, advertised 0..=1, served 0..=1, flexible 1.., Everyone,
-        not supported: "resources other than topics";
+    IncrementalAlterConfigs = 44, versions 0..=1, flexible 1.., Everyone,
+        served 0..=1, advertised 0..=1, not supported: "resources other than topics";
+    /// Moves replicas (KIP-455).
+    AlterPartitionReassignments = 45, versions 0..=1, flexible 0.., Everyone, not served;
+    /// Lists the moves of replicas (KIP-455).
+    ListPartitionReassignments = 46, versions 0..=0, flexible 0.., Everyone, not served;
+    /// Deletes single committed offsets (KIP-496).
+    OffsetDelete = 47, versions 0..=0, flexible 1.., Everyone, not served;
+    /// Describes the nodes of the cluster (KIP-700).
+    DescribeCluster = 60, versions 0..=2, flexible 0.., Everyone, not served;
+    /// Describes the producers of partitions (KIP-664).
+    DescribeProducers = 61, versions 0..=0, flexible 0.., Everyone, not served;
+    /// Joins, stays in or leaves a group (KIP-848).
+    ConsumerGroupHeartbeat = 68, versions 0..=1, flexible 0.., Everyone, not served;
+    /// Describes KIP-848 groups.
+    ConsumerGroupDescribe = 69, versions 0..=1, flexible 0.., Everyone, not served;
+    /// Tells which metrics the broker wants of clients (KIP-714).
+    GetTelemetrySubscriptions = 71, versions 0..=0, flexible 0.., Everyone, not served;
+    /// Takes metrics of clients (KIP-714).
+    PushTelemetry = 72, versions 0..=0, flexible 0.., Everyone, not served;
+    /// Describes partitions, page by page (KIP-966).
+    DescribeTopicPartitions = 75, versions 0..=0, flexible 0.., Everyone, not served;
     /// Ottla: uploads a plugin in chunks.
-    PushPlugin = 20000, advertised 0..=0, served 0..=0, flexible 0.., OttlaClients,
-        not supported: "nothing is missing";
+    PushPlugin = 20000, versions 0..=0, flexible 0.., OttlaClients,
+        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
     /// Ottla: lists plugins, their versions and the topics that use them.
-    DescribePlugins = 20001, advertised 0..=0, served 0..=0, flexible 0.., OttlaClients,
-        not supported: "nothing is missing";
+    DescribePlugins = 20001, versions 0..=0, flexible 0.., OttlaClients,
+        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
     /// Ottla: makes a version of a plugin the active one.
-    ActivatePlugin = 20002, advertised 0..=0, served 0..=0, flexible 0.., OttlaClients,
-        not supported: "nothing is missing";
+    ActivatePlugin = 20002, versions 0..=0, flexible 0.., OttlaClients,
+        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
     /// Ottla: removes versions of a plugin.
-    DeletePlugin = 20003, advertised 0..=0, served 0..=0, flexible 0.., OttlaClients,
-        not supported: "nothing is missing";
+    DeletePlugin = 20003, versions 0..=0, flexible 0.., OttlaClients,
+        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
 }
 
 impl ApiKey {
@@ -212,9 +273,19 @@ impl ApiKey {
 }
 
 impl Api {
+    /// Whether the broker has a handler for it.
+    pub const fn is_served(&self) -> bool {
+        !self.served.is_empty()
+    }
+
+    /// The rows that the broker serves.
+    pub fn served() -> impl Iterator<Item = &'static Api> {
+        APIS.iter().copied().filter(|api| api.is_served())
+    }
+
     /// The rows that a client gets to see in `ApiVersions`.
     pub fn advertised_to(is_ottla_client: bool) -> impl Iterator<Item = &'static Api> {
-        APIS.iter().copied().filter(move |api| is_ottla_client || api.audience == Audience::Everyone)
+        Self::served().filter(move |api| is_ottla_client || api.audience == Audience::Everyone)
     }
 }
 
@@ -228,7 +299,8 @@ mod tests {
         for api in APIS {
             assert_eq!(ApiKey::from_code(api.key.code()), Some(api.key));
             assert!(api.advertised.max == api.served.max && api.advertised.min <= api.served.min, "{}", api.name);
-            assert!(!api.not_supported.is_empty());
+            assert!(api.served.iter().all(|version| api.versions.contains(version)), "{}", api.name);
+            assert!(!api.versions.is_empty() && !api.not_supported.is_empty());
         }
         assert_eq!(ApiKey::from_code(4), None);
     }
@@ -236,6 +308,6 @@ mod tests {
     #[test]
     fn stock_clients_see_no_foreign_keys() {
         assert!(Api::advertised_to(false).all(|api| api.key.code() < 20000));
-        assert_eq!(Api::advertised_to(true).count(), APIS.len());
+        assert_eq!(Api::advertised_to(true).count(), Api::served().count());
     }
 }

@@ -15,23 +15,30 @@
 //! 7. [`error_code`]: Kafka's error codes.
 //! 8. [`number`]: newtypes for the numbers that travel (offsets, epochs, sequences).
 //! 9. [`record`]: the record batch (v2): header, CRC, compression, records, building new batches.
+//! 10. [`consumer_protocol`]: what classic consumers say to each other inside group messages.
+//! 11. [`offsets_topic`]: the records of `__consumer_offsets`.
 //!
 //! To add an API: a row in [`api::APIS`] with its variant in [`ApiKey`], a file in `message/`, a line in
-//! [`for_every_api!`]. The tests then compare every version of it with another implementation.
+//! [`for_every_api!`], a fuzz target. The tests then compare every version of it with another implementation. The row says
+//! `not served` until the broker has a handler.
 
 #![forbid(unsafe_code)]
 
 // The derive names this crate by its full path, also in here.
 extern crate self as ottla_wire;
 
+#[macro_use]
+pub mod primitive;
+
 pub mod api;
 pub mod budget;
+pub mod consumer_protocol;
 pub mod error_code;
 pub mod frame;
 pub mod header;
 pub mod message;
 pub mod number;
-pub mod primitive;
+pub mod offsets_topic;
 pub mod record;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;

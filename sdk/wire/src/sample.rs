@@ -28,6 +28,14 @@ impl<'a> Entropy<'a> {
         Self { rest: bytes, version }
     }
 
+    /// Samples a part that has a version of its own.
+    pub fn at_version<T>(&mut self, version: i16, sample: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.version, version);
+        let value = sample(self);
+        self.version = outer;
+        value
+    }
+
     /// The version to sample for.
     pub const fn version(&self) -> i16 {
         self.version

@@ -30,6 +30,9 @@ const LATER_FIELDS: &[(&str, &str)] = &[
     ("ongoing_txn_producer_epoch", "-1"),
 ];
 
+/// The versions that the other implementation does not have: `vectors/messages_java.hex` stands in for it.
+const BEYOND_THEIRS: &[(ApiKey, i16)] = &[(ApiKey::OffsetCommit, 10), (ApiKey::OffsetFetch, 10)];
+
 /// Random messages per API, version and direction.
 const MESSAGES: u32 = 200;
 
@@ -95,6 +98,12 @@ fn plain_fields(debug: &str) -> Vec<(&str, &str)> {
 macro_rules! compare {
     ($ours:ident, $theirs:ty) => {
         for version in <$ours as Message<'_>>::VERSIONS.iter() {
+            let theirs = <$theirs as kafka_protocol::protocol::Message>::VERSIONS;
+            if version > theirs.max {
+                let listed = BEYOND_THEIRS.contains(&(<$ours as Message<'_>>::KEY, version));
+                assert!(listed, "nothing to compare {} v{version} with", stringify!($ours));
+                continue;
+            }
             let config = Config { cases: MESSAGES, failure_persistence: None, ..Config::default() };
             let outcome = TestRunner::new(config).run(&prop::collection::vec(any::<u8>(), 0..600), |entropy| {
                 let message = $ours::sample(&mut Entropy::new(&entropy, version));
@@ -192,7 +201,7 @@ fn unknown_tags_are_skipped_wherever_they_are() {
 fn request_headers_are_those_of_kafka() {
     for api in APIS.iter().filter(|api| api.key.code() < 20000) {
         let their_key = theirs::ApiKey::try_from(api.key.code()).unwrap();
-        for version in api.served.iter() {
+        for version in api.versions.iter() {
             let header = RequestHeader {
                 api_key: api.key.code(),
                 api_version: version,
@@ -215,7 +224,7 @@ fn request_headers_are_those_of_kafka() {
 fn response_headers_are_those_of_kafka() {
     macro_rules! compare_headers {
         ($($key:ident: $request:ident => $response:ident,)*) => {$(
-            for version in ApiKey::$key.api().served.iter() {
+            for version in ApiKey::$key.api().versions.iter() {
                 let Ok(their_key) = theirs::ApiKey::try_from(ApiKey::$key.code()) else { continue };
                 let mut frame = Vec::new();
                 encode_response(0x0102_0304, ApiVersion(version), &$response::default(), &mut frame);
@@ -251,10 +260,11 @@ fn the_table_promises_nothing_that_kafka_does_not_have() {
     for api in APIS.iter().filter(|api| api.key.code() < 20000) {
         let their_key = theirs::ApiKey::try_from(api.key.code()).unwrap();
         let valid = their_key.valid_versions();
-        let VersionRange { min, max } = api.served;
-        assert!(valid.min <= min && max <= valid.max, "{}: {} served", api.name, api.served);
+        let VersionRange { min, max } = api.versions;
+        let max = if BEYOND_THEIRS.contains(&(api.key, max)) { max - 1 } else { max };
+        assert!(valid.min <= min && max <= valid.max, "{}: {}", api.name, api.versions);
         assert_eq!(format!("{their_key:?}").trim_end_matches("Key"), api.name);
-        for version in api.served.iter() {
+        for version in api.versions.iter() {
             assert_eq!(their_key.request_header_version(version) >= 2, version >= api.flexible_from, "{}", api.name);
         }
     }

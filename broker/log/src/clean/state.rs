@@ -13,7 +13,7 @@ use ottla_wire::Offset;
 use crate::disk::Disk;
 use crate::format::{CLEAN_FILE, CLEAN_VERSION};
 use crate::partition::PartitionLog;
-use crate::state_file::StateFile;
+use crate::state_file::{StateFile, is_full};
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,13 +60,17 @@ impl CleanState {
 /// again, nothing would tell that the record speaks of other batches. Whether it did.
 pub(crate) fn forget_beyond(disk: &Arc<dyn Disk>, directory: &Path, end: Offset) -> io::Result<bool> {
     let path = directory.join(CLEAN_FILE);
-    let stored = StateFile::on(Arc::clone(disk), path.clone(), CLEAN_VERSION).read();
-    let reaches_beyond = match stored {
+    let file = StateFile::on(Arc::clone(disk), path.clone(), CLEAN_VERSION);
+    let reaches_beyond = match file.read() {
         Ok(bytes) => bytes.and_then(|bytes| decode(&bytes)).is_some_and(|record| record.clean_upto > end),
         Err(_) => false,
     };
     if reaches_beyond {
-        disk.remove_file(&path)?;
+        match disk.remove_file(&path) {
+            // Written over in place, it says that nothing is compacted: that takes no space.
+            Err(error) if is_full(&error) => file.write(&encode(CleanRecord::default()))?,
+            removed => removed?,
+        }
     }
     Ok(reaches_beyond)
 }

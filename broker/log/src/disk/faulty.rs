@@ -1,6 +1,7 @@
 //! A disk that fails on order, or by a seed, and can be cut from power.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -47,6 +48,7 @@ pub enum DiskCall {
 #[derive(Debug)]
 pub struct FaultyDisk {
     state: Mutex<State>,
+    hooks: Mutex<Hooks>,
     /// Told when syncs may go on.
     released: Condvar,
 }
@@ -65,6 +67,16 @@ struct State {
     /// What cannot be read, by device and inode.
     spoiled: Vec<((u64, u64), Range<u64>)>,
     cut: bool,
+}
+
+/// What is called before a call.
+#[derive(Default)]
+struct Hooks(HashMap<DiskCall, Arc<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +103,7 @@ impl FaultyDisk {
                 spoiled: Vec::new(),
                 cut: false,
             }),
+            hooks: Mutex::default(),
             released: Condvar::new(),
         })
     }
@@ -124,6 +137,12 @@ impl FaultyDisk {
     pub fn hold_syncs(&self, hold: bool) {
         self.state().holds_syncs = hold;
         self.released.notify_all();
+    }
+
+    /// Calls `hook` before every `call` from now on, in the thread that makes it, so that a test can do something at that
+    /// very moment. The hook may use the disk.
+    pub fn before(&self, call: DiskCall, hook: impl Fn() + Send + Sync + 'static) {
+        self.hooks().0.insert(call, Arc::new(hook));
     }
 
     /// Reads that touch these bytes of a file fail with EIO from now on, as over bad sectors.
@@ -162,8 +181,16 @@ impl FaultyDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a call and lets it fail if it is its turn.
     fn begin(&self, call: DiskCall) -> io::Result<MutexGuard<'_, State>> {
+        let hook = self.hooks().0.get(&call).cloned();
+        if let Some(hook) = hook {
+            hook();
+        }
         let mut state = self.state();
         if state.cut {
             return Err(io::Error::from_raw_os_error(libc::EIO));

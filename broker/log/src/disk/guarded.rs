@@ -1,12 +1,16 @@
 //! The disk of one log directory: the first failed sync of anything on it takes the directory offline, and so does the first
 //! change that the disk itself refuses. Nothing on it is synced or changed after that: the system would say yes to what is
 //! lost. A full disk is no such failure, nor is a read that fails.
+//!
+//! Two syncs of one file never run at the same time. The system reports a failed write-back once per open file: of two syncs
+//! one is told, and the other one may say yes to what is lost before the failure of the first is known here.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use super::{Disk, has_failed};
@@ -17,12 +21,50 @@ use crate::shared::Shared;
 pub(crate) struct GuardedDisk {
     disk: Arc<dyn Disk>,
     failed: AtomicBool,
+    syncing: Syncing,
     shared: OnceLock<Weak<Shared>>,
+}
+
+/// The files and directories that are being synced, by device and inode: a handful, one per thread.
+#[derive(Debug, Default)]
+struct Syncing {
+    files: Mutex<Vec<FileId>>,
+    one_is_done: Condvar,
+}
+
+type FileId = (u64, u64);
+
+/// The right to sync one file.
+struct Turn<'a> {
+    syncing: &'a Syncing,
+    file: FileId,
+}
+
+impl Syncing {
+    fn files(&self) -> MutexGuard<'_, Vec<FileId>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no other thread syncs the file.
+    fn wait_turn(&self, file: &Metadata) -> Turn<'_> {
+        let file = (file.dev(), file.ino());
+        let taken = |files: &mut Vec<FileId>| files.contains(&file);
+        let mut files = self.one_is_done.wait_while(self.files(), taken).unwrap_or_else(PoisonError::into_inner);
+        files.push(file);
+        Turn { syncing: self, file }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.syncing.files().retain(|file| *file != self.file);
+        self.syncing.one_is_done.notify_all();
+    }
 }
 
 impl GuardedDisk {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, failed: AtomicBool::new(false), shared: OnceLock::new() }
+        Self { disk, failed: AtomicBool::new(false), syncing: Syncing::default(), shared: OnceLock::new() }
     }
 
     /// Whom a failure takes offline.
@@ -31,7 +73,16 @@ impl GuardedDisk {
         let _ = self.shared.set(Arc::downgrade(shared));
     }
 
-    fn sync(&self, what: &str, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    /// Syncs `file`, or the whole file system where none is named: that asks for errors of its own and takes none away
+    /// from the files.
+    fn sync(
+        &self,
+        what: &str,
+        file: Option<io::Result<Metadata>>,
+        sync: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        // A file that is not there says so itself.
+        let _turn = file.and_then(Result::ok).map(|file| self.syncing.wait_turn(&file));
         let shared = self.shared.get().and_then(Weak::upgrade);
         if shared.is_some_and(|shared| shared.offline_reason().is_some()) {
             return Err(refusal());
@@ -93,7 +144,7 @@ impl Disk for GuardedDisk {
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        self.sync("fdatasync of a file", || self.disk.sync_data(file))
+        self.sync("fdatasync of a file", Some(file.metadata()), || self.disk.sync_data(file))
     }
 
     fn forget_cached(&self, file: &File, position: u64) {
@@ -101,15 +152,15 @@ impl Disk for GuardedDisk {
     }
 
     fn sync_path(&self, path: &Path) -> io::Result<()> {
-        self.sync("fsync of a file", || self.disk.sync_path(path))
+        self.sync("fsync of a file", Some(path.metadata()), || self.disk.sync_path(path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.sync("fsync of a directory", || self.disk.sync_dir(path))
+        self.sync("fsync of a directory", Some(path.metadata()), || self.disk.sync_dir(path))
     }
 
     fn sync_file_system(&self, path: &Path) -> io::Result<()> {
-        self.sync("syncfs", || self.disk.sync_file_system(path))
+        self.sync("syncfs", None, || self.disk.sync_file_system(path))
     }
 
     fn allocate(&self, file: &File, from: u64, bytes: u64) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Which partitions a log directory holds, and what their small files say.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,10 @@ use super::verify::Problem;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::disk::{Disk, RealDisk};
 use crate::epochs::EpochHistory;
-use crate::format::{CHECKPOINT_FILE, META_FILE, META_VERSION, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name};
+use crate::format::{
+    CHECKPOINT_FILE, META_FILE, META_VERSION, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name,
+    parse_swap_file_name, segment_file_name,
+};
 use crate::options::{Durability, PartitionOptions};
 use crate::partition::Meta;
 use crate::state_file::{StateFile, StateReadError};
@@ -74,8 +77,10 @@ pub struct PartitionFiles {
     pub name: PartitionName,
     /// What `partition.meta` says, if it is whole.
     pub identity: Option<Identity>,
-    /// First offset of every segment, in order.
+    /// First offset of every segment, in order. One that replaces others counts in their place as soon as that is decided.
     pub segments: Vec<Offset>,
+    /// The files of segments that are decided to replace others and do not have their names yet, by their first offsets.
+    pub(super) swaps: Vec<(Offset, PathBuf)>,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) meta: Option<Meta>,
     /// What is wrong with the small files.
@@ -110,12 +115,21 @@ impl PartitionFiles {
         // How far the log is durable before it is asked what there is, and where it starts afterwards: a log in use may
         // grow and let go of segments in between.
         let earlier = read()?;
-        let mut segments = Vec::new();
+        let (mut segments, mut runs) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(directory).map_err(InspectError::at(directory))? {
-            let file = entry.map_err(InspectError::at(directory))?.file_name();
-            segments.extend(file.to_str().and_then(|file| parse_segment_file_name(file, SEGMENT_SUFFIX)));
+            let entry = entry.map_err(InspectError::at(directory))?;
+            let file = entry.file_name();
+            let Some(file) = file.to_str() else { continue };
+            segments.extend(parse_segment_file_name(file, SEGMENT_SUFFIX));
+            runs.extend(parse_swap_file_name(file).map(|run| (run, entry.path())));
+        }
+        // What the next start does with them.
+        for (run, _) in &runs {
+            segments.retain(|base| !run.contains(base));
+            segments.push(run.start);
         }
         segments.sort_unstable();
+        let swaps = runs.into_iter().map(|(run, path)| (run.start, path)).collect();
         let log_start = read()?.map(|it| it.log_start);
         let checkpoint = earlier.map(|it| Checkpoint { log_start: log_start.unwrap_or(it.log_start), ..it });
         let mut problems = Vec::new();
@@ -130,7 +144,8 @@ impl PartitionFiles {
             options: meta.options,
             epochs: meta.epochs.entries().to_vec(),
         });
-        Ok(Self { directory: directory.to_path_buf(), name, identity, segments, checkpoint, meta, problems })
+        let directory = directory.to_path_buf();
+        Ok(Self { directory, name, identity, segments, swaps, checkpoint, meta, problems })
     }
 
     /// First offset that can be read.
@@ -147,6 +162,26 @@ impl PartitionFiles {
     /// The segment behind the one that begins at `base`.
     pub fn next_segment(&self, base: Offset) -> Option<Offset> {
         self.segments.get(self.segments.partition_point(|other| *other <= base)).copied()
+    }
+
+    /// The file of the segment that begins at `base`, open for reading; `None` if it is gone by now.
+    pub(super) fn open_segment(&self, base: Offset) -> io::Result<Option<(PathBuf, File)>> {
+        let swap = self.swap_of(base).map(Path::to_path_buf);
+        let named = self.directory.join(segment_file_name(base, SEGMENT_SUFFIX));
+        // It may have got its name since.
+        for path in swap.into_iter().chain([named]) {
+            match File::open(&path) {
+                Ok(file) => return Ok(Some((path, file))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file of a segment that does not have its name yet.
+    pub(super) fn swap_of(&self, base: Offset) -> Option<&Path> {
+        self.swaps.iter().find(|(start, _)| *start == base).map(|(_, path)| path.as_path())
     }
 
     pub(super) fn epochs(&self) -> EpochHistory {

@@ -177,6 +177,9 @@ fn cut_at(
         return unprovable("it has no checkpoint that says how far it is durable");
     };
     let segment = files.segments.get(at).copied().unwrap_or_default();
+    if !files.swaps.is_empty() {
+        return unprovable("a replacement of its segments has to be finished by a start first");
+    }
     let below_durable = end < checkpoint.durable
         || (checkpoint.active_base == segment
             && checkpoint.active_bytes != u64::MAX

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::files::{InspectError, PartitionFiles, disk};
 use crate::Offset;
-use crate::format::{INDEX_SUFFIX, SEGMENT_SUFFIX, segment_file_name};
+use crate::format::{INDEX_SUFFIX, SEGMENT_SUFFIX, parse_segment_file_name};
 use crate::scan::{HeaderCursor, batch_bytes};
 
 /// Blocks as `stat` counts them.
@@ -22,7 +22,7 @@ pub struct PartitionUsage {
     pub index_bytes: u64,
     /// Reserved for batches to come.
     pub reserved_bytes: u64,
-    /// Everything else: identity, checkpoint, producers.
+    /// Everything else: identity, checkpoint, producers, segments that were replaced.
     pub other_bytes: u64,
     /// Batches that nobody can read any more: those of segments that end before the log start.
     pub reclaimable_bytes: u64,
@@ -46,9 +46,12 @@ impl PartitionUsage {
             // A file that went meanwhile takes nothing.
             let Ok(metadata) = entry.metadata() else { continue };
             let allocated = metadata.blocks() * BLOCK_BYTES;
+            let counts = |base| files.segments.binary_search(&base).is_ok() && files.swap_of(base).is_none();
+            let is_segment = parse_segment_file_name(name, SEGMENT_SUFFIX).is_some_and(counts)
+                || files.swaps.iter().any(|(_, swap)| *swap == entry.path());
             if name.ends_with(INDEX_SUFFIX) {
                 usage.index_bytes += allocated;
-            } else if !name.ends_with(SEGMENT_SUFFIX) && metadata.is_file() {
+            } else if !is_segment && metadata.is_file() {
                 usage.other_bytes += allocated;
             }
         }
@@ -70,12 +73,7 @@ impl PartitionUsage {
 
 /// Bytes of batches in a segment, and bytes that its file takes.
 fn segment(files: &PartitionFiles, base: Offset) -> io::Result<Option<(u64, u64)>> {
-    let path = files.directory.join(segment_file_name(base, SEGMENT_SUFFIX));
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some((_, file)) = files.open_segment(base)? else { return Ok(None) };
     let metadata = file.metadata()?;
     let (file_bytes, allocated) = (metadata.len(), metadata.blocks() * BLOCK_BYTES);
     if files.next_segment(base).is_some() {

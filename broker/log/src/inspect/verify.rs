@@ -4,12 +4,12 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::ops::{ControlFlow, Range};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::files::PartitionFiles;
 use super::walk::{Found, SegmentReader};
 use crate::Offset;
-use crate::format::{INDEX_SUFFIX, META_FILE, STATE_MAGIC, segment_file_name};
+use crate::format::{INDEX_SUFFIX, META_FILE, SEGMENT_SUFFIX, STATE_MAGIC, segment_file_name};
 use crate::index::{Index, IndexEntry, NO_TIMESTAMP};
 use crate::scan::batch_bytes;
 use crate::state_file::{StateFile, StateReadError};
@@ -197,13 +197,14 @@ pub fn verify(files: &PartitionFiles, mut progress: impl FnMut(u64)) -> Partitio
         if report.unfinished.is_some() {
             break;
         }
-        let path = files.directory.join(segment_file_name(*base, crate::format::SEGMENT_SUFFIX));
         let checked = SegmentReader::open(files, *base).and_then(|reader| match reader {
             Some(reader) => check_segment(files, &reader, &mut report, &mut progress),
             // Deleted while we looked.
             None => Ok(()),
         });
         if let Err(error) = checked {
+            let path = files.directory.join(segment_file_name(*base, SEGMENT_SUFFIX));
+            let path = files.swap_of(*base).map_or(path, Path::to_path_buf);
             report.problems.push(Problem::Unreadable { path, error: error.to_string() });
         }
     }
@@ -268,6 +269,10 @@ fn check_segment(
 
 /// The index file of a segment: `Ok(None)` if there is none, `Err` inside if it is not whole.
 fn read_index(files: &PartitionFiles, base: Offset) -> io::Result<Result<Option<Index>, IndexFault>> {
+    if files.swap_of(base).is_some() {
+        // Until the segment has its name, the index of that name is another one's.
+        return Ok(Ok(None));
+    }
     match fs::read(files.directory.join(segment_file_name(base, INDEX_SUFFIX))) {
         Ok(bytes) => Ok(Index::decode(&bytes, base, 0).map(Some).ok_or(IndexFault::Damaged)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),

@@ -13,7 +13,6 @@ use super::files::{PartitionFiles, disk};
 use crate::Offset;
 use crate::disk::Disk;
 use crate::epochs::EpochHistory;
-use crate::format::{SEGMENT_SUFFIX, segment_file_name};
 use crate::scan::{Checker, Found as Stands, batch_bytes, holds_bytes};
 
 /// What a walk comes to, in the order of the file.
@@ -70,12 +69,7 @@ pub struct SegmentReader {
 impl SegmentReader {
     /// The segment of `files` that begins at `base`; `None` if it is gone by now.
     pub fn open(files: &PartitionFiles, base: Offset) -> io::Result<Option<Self>> {
-        let path = files.directory.join(segment_file_name(base, SEGMENT_SUFFIX));
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some((path, file)) = files.open_segment(base)? else { return Ok(None) };
         let file_bytes = file.metadata()?.len();
         let (epochs, durable, next_base) = (files.epochs(), files.durable_offset(), files.next_segment(base));
         Ok(Some(Self { base, path, file_bytes, file, disk: disk(), epochs, durable, next_base }))

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, Read};
 
-use super::PAYLOAD_MAX_BYTES;
+use super::JOURNAL_ENTRY_BYTES_MAX;
 
 /// Bytes before the payload.
 pub(super) const FRAME_HEADER_BYTES: usize = 28;
@@ -81,7 +81,9 @@ pub(super) fn read_frame(reader: &mut impl Read, left: u64) -> io::Result<Option
     let mut header = [0; FRAME_HEADER_BYTES];
     reader.read_exact(&mut header)?;
     let Some(stated) = parse_header(&header) else { return Ok(None) };
-    if stated.payload_bytes > PAYLOAD_MAX_BYTES || left - (FRAME_HEADER_BYTES as u64) < stated.payload_bytes as u64 {
+    if stated.payload_bytes > JOURNAL_ENTRY_BYTES_MAX
+        || left - (FRAME_HEADER_BYTES as u64) < stated.payload_bytes as u64
+    {
         return Ok(None);
     }
     let mut payload = vec![0; stated.payload_bytes];

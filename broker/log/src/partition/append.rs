@@ -117,14 +117,22 @@ impl PartitionLog {
     /// The same for batches that lie in several buffers: still one write. Each buffer holds whole batches; its own base
     /// offset stands in its first eight bytes afterwards.
     pub fn append_gathered(&self, buffers: &mut [&mut [u8]]) -> Result<Appended, AppendError> {
-        let appended = {
+        let (appended, durability) = {
             let mut tail = self.tail();
-            self.append_locked(&mut tail, buffers)?
+            // Read while no change of it is possible: whoever changes it afterwards covers this append.
+            (self.append_locked(&mut tail, buffers)?, self.durability())
         };
-        let early = broken(Canary::EarlyWatermark);
-        self.raise_watermark(if early { self.end_offset() } else { self.end_if_page_cache() });
-        self.wake_flusher(appended.bytes);
+        self.announce(&appended, durability);
         Ok(appended)
+    }
+
+    /// Shows what was appended while `durability` held, as far as that allows, and has it synced. Never more than that: what
+    /// was appended since may be under a stricter promise.
+    fn announce(&self, appended: &Appended, durability: Durability) {
+        if durability == Durability::PageCache || broken(Canary::EarlyWatermark) {
+            self.raise_watermark(appended.end_offset);
+        }
+        self.wake_flusher(appended.bytes, durability);
     }
 
     fn append_locked(&self, tail: &mut Tail, buffers: &mut [&mut [u8]]) -> Result<Appended, AppendError> {
@@ -260,7 +268,7 @@ impl PartitionLog {
             }
             self.roll(&mut tail, &segment, end).map_err(|error| self.refused(error))?;
         }
-        self.wake_flusher(0);
+        self.wake_flusher(0, self.durability());
         Ok(true)
     }
 
@@ -318,10 +326,10 @@ impl PartitionLog {
             && self.recent_flush_bytes.load(Ordering::Relaxed) < self.shared.options.zeroed_step_bytes / 8
     }
 
-    fn wake_flusher(&self, bytes: u64) {
+    fn wake_flusher(&self, bytes: u64, durability: Durability) {
         let appended = self.appended_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
         let waiting = appended.saturating_sub(self.flushed_bytes.load(Ordering::Acquire));
-        let due = match self.durability() {
+        let due = match durability {
             Durability::Fsync => true,
             Durability::PageCache => waiting >= self.shared.options.page_cache_flush_bytes || self.has_unsettled(),
         };
@@ -416,5 +424,31 @@ fn failure(source: io::Error) -> AppendError {
     match source.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => AppendError::NoSpace,
         _ => AppendError::Io { source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::faulty_disk_tests::{batch, start};
+    use crate::{Durability, Offset, PartitionOptions};
+
+    #[test]
+    fn an_append_shows_itself_and_nothing_that_came_under_a_stricter_promise() {
+        let directory = tempfile::tempdir().unwrap();
+        let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
+        let (disk, _log, partition) = start(directory.path(), lax);
+        // Its thread is held up between the append and what follows from it.
+        let (first, durability) = {
+            let mut tail = partition.tail();
+            let mut bytes = batch(1, 10);
+            (partition.append_locked(&mut tail, &mut [&mut bytes]).unwrap(), partition.durability())
+        };
+        partition.set_options(PartitionOptions::default()).unwrap();
+        disk.hold_syncs(true);
+        partition.append(&mut batch(2, 10)).unwrap();
+        partition.announce(&first, durability);
+        let shown = partition.high_watermark();
+        disk.hold_syncs(false);
+        assert_eq!(shown, Offset(1));
     }
 }

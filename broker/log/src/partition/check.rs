@@ -52,9 +52,6 @@ impl PartitionLog {
             return Err(lost);
         }
         self.remake_index(&slot, segment, next_base)?;
-        if !segment.is_settled() {
-            self.secure_damage();
-        }
         let index = segment.index();
         let hit = index
             .quarantined()
@@ -87,18 +84,6 @@ impl PartitionLog {
         }
         segment.checked().note(start.1, reached);
         Ok(reached >= until)
-    }
-
-    /// Persists the durable offset behind damage in the segment that takes appends: a start after a crash must quarantine
-    /// it, and not take it for the end.
-    fn secure_damage(&self) {
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_offline()
-            && !self.is_deleted()
-            && let Err(error) = self.persist(&mut flushed, self.log_start_offset())
-        {
-            tracing::warn!(partition = %self.name, %error, "a crash would cut the log off at the damage");
-        }
     }
 
     /// Whether finding `offset` would wait for the disk: its segment is not open, or the place in it is not in memory. A

@@ -40,9 +40,10 @@ impl PartitionLog {
         let reached = self.checkpoint_at(end, self.log_start_offset());
         let appended = self.appended_bytes.load(Ordering::Acquire);
         let synced = self.durable_offset() >= end && !self.has_unsynced() && !self.has_unsettled();
-        if self.is_deleted() || synced {
+        if self.is_deleted() || (synced && !self.checkpoint_due.load(Ordering::Acquire)) {
             return Ok(end);
         }
+        let overdue = self.checkpoint_due.swap(false, Ordering::AcqRel);
         let unsettled = self.unsettled();
         // Asked before the sync: a segment that is sealed only now may have taken an append that the sync missed.
         let sealed: Vec<bool> = unsettled.iter().map(|segment| segment.is_sealed()).collect();
@@ -58,7 +59,7 @@ impl PartitionLog {
         self.recent_flush_bytes.store(covered, Ordering::Relaxed);
         self.shared.counters.note_group(covered);
         flushed.since_bytes += covered;
-        let mut due = flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
+        let mut due = overdue || flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
         for (segment, _) in unsettled.iter().zip(sealed).filter(|(_, sealed)| *sealed) {
             self.settle(segment);
             due = true;
@@ -100,10 +101,8 @@ impl PartitionLog {
             }
             Ok(())
         });
+        // A deletion waits for the flush that runs, and may still fail: then the partition is there with all it promised.
         synced.or_else(|error| {
-            if self.is_deleted() {
-                return Ok(());
-            }
             self.shared.poison("fdatasync of a segment", &error);
             self.check_online()
         })
@@ -137,10 +136,37 @@ impl PartitionLog {
                 flushed.persisted = Some(checkpoint);
                 flushed.since_bytes = 0;
             }
-            // A full disk, or a directory just deleted: the older checkpoint is still true.
-            Err(error) => tracing::warn!(partition = %self.name, %error, "checkpoint not written"),
+            // The older checkpoint is still true. The next flush tries again: the further it lags behind, the more would be
+            // cut off at a bad batch after a crash.
+            Err(error) => {
+                tracing::warn!(partition = %self.name, %error, "checkpoint not written");
+                self.checkpoint_due.store(true, Ordering::Release);
+            }
         }
         self.check_online()
+    }
+
+    /// Persists the durable offset behind damage that ends at `behind`: a start after a crash must quarantine it, and not
+    /// take it for the end. Never waits for a flush, which may have called the listener that came upon the damage; then the
+    /// flusher does it.
+    pub(super) fn secure_damage(&self, behind: Offset) {
+        if self.is_offline() || self.is_deleted() {
+            return;
+        }
+        let Ok(mut flushed) = self.flushed.try_lock() else { return self.secure_damage_soon() };
+        if flushed.persisted.is_some_and(|persisted| persisted.durable >= behind) {
+            return;
+        }
+        // What is damaged before it is durable is no more than the end.
+        if self.durable_offset() < behind || self.persist(&mut flushed, self.log_start_offset()).is_err() {
+            drop(flushed);
+            self.secure_damage_soon();
+        }
+    }
+
+    fn secure_damage_soon(&self) {
+        self.checkpoint_due.store(true, Ordering::Release);
+        self.flush_soon();
     }
 
     /// Persists `log_start` together with the durable offset, before it is shown to anybody.
@@ -174,9 +200,11 @@ impl PartitionLog {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);
         // An append that began before the log was closed ends first.
         drop(self.tail());
-        // The next start believes what it finds: where that lacks something there must not be a marker.
-        self.settle_debt()?;
+        // What cannot be written must not keep from being synced what is. The next start believes what it finds: where
+        // that lacks something there must not be a marker.
+        let settled = self.settle_debt();
         self.flush().map_err(offline)?;
+        settled?;
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unsynced = Vec::new();
         let mut checkpoint = self.checkpoint_at(self.end_offset(), self.log_start_offset());

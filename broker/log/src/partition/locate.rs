@@ -238,7 +238,7 @@ impl PartitionLog {
     }
 
     /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
-    /// out exactly what is damaged.
+    /// out exactly what is damaged. A crash does not cut the log off there.
     pub(super) fn remake_index(
         &self,
         slot: &Arc<Slot>,
@@ -272,8 +272,12 @@ impl PartitionLog {
             fresh.extend_from(&index);
         }
         *index = fresh;
-        segment.set_unstored(!index.quarantined().is_empty());
+        let damage_end = index.damage_end();
+        segment.set_unstored(damage_end.is_some());
         drop(index);
+        if let Some(behind) = damage_end {
+            self.secure_damage(behind);
+        }
         // All of it was looked at; what is appended meanwhile is this process's own.
         segment.checked().note_whole();
         // The file of a segment that was removed or replaced is not its own any more.

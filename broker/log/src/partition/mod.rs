@@ -34,6 +34,7 @@ pub use self::append::Appended;
 pub use self::locate::{FileRange, QuarantinedRange, ScannedRange};
 pub(crate) use self::meta::Meta;
 pub(crate) use self::owed::Owed;
+pub(crate) use self::replace::{Leftovers, Replacement};
 pub use self::retain::{Removed, Retention};
 pub(crate) use self::slot::{Slot, write_index};
 
@@ -41,6 +42,7 @@ use self::append::Tail;
 use self::check::ReadFailure;
 use self::flush::Flushed;
 use self::owed::Debt;
+use self::replace::Upkeep;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::CleanState;
 use crate::commit::FlushTicket;
@@ -63,6 +65,8 @@ pub struct PartitionLog {
     name: PartitionName,
     /// What `partition.meta` says. Whoever reads it never waits for a disk.
     meta: RwLock<Arc<Meta>>,
+    /// Held while the settings change, before any other lock.
+    altering: Mutex<()>,
     /// Held while `partition.meta` is rewritten.
     rewriting: Mutex<()>,
     /// Why the start could not bring it back: nothing of it is read or written.
@@ -86,8 +90,10 @@ pub struct PartitionLog {
     /// What the last flush covered.
     recent_flush_bytes: AtomicU64,
     ticket: FlushTicket,
+    /// The checkpoint has to be written by the next flush, whether there is something to sync or not.
+    checkpoint_due: AtomicBool,
     /// Held while segments are removed or replaced, and by a deletion.
-    upkeep: Mutex<()>,
+    upkeep: Mutex<Upkeep>,
     /// Damaged ranges found since the start, by the base of their segment.
     damage: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
     /// Segments whose disk failed under a reader not long ago.
@@ -118,12 +124,33 @@ pub(crate) struct Opened {
     pub(crate) persisted: Option<Checkpoint>,
     /// Why it cannot be used, where that is so.
     pub(crate) unreadable: Option<String>,
+    /// What the start could not finish on a full disk.
+    pub(crate) leftovers: Leftovers,
+}
+
+impl Opened {
+    /// A partition of which nothing is known but that it is, or may be, there.
+    pub(crate) fn empty(directory: PathBuf, meta: Meta, checkpoint: CheckpointFile) -> Self {
+        Self {
+            directory,
+            meta,
+            bases: vec![Offset(0)],
+            log_start: Offset(0),
+            end: Offset(0),
+            active_bytes: 0,
+            checkpoint,
+            persisted: None,
+            unreadable: None,
+            leftovers: Leftovers::default(),
+        }
+    }
 }
 
 impl PartitionLog {
     pub(crate) fn new(shared: Arc<Shared>, opened: Opened) -> Arc<Self> {
-        let Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable } = opened;
-        let slots = bases.into_iter().map(|base| Arc::new(Slot::new(base))).collect();
+        let Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, .. } = opened;
+        let Opened { unreadable, leftovers, .. } = opened;
+        let slots = bases.into_iter().map(|base| Arc::new(leftovers.slot(base))).collect();
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             shared,
@@ -133,6 +160,7 @@ impl PartitionLog {
             segment_bytes: AtomicU64::new(meta.options.segment_bytes),
             leader_epoch: AtomicI32::new(meta.epochs.latest().map_or(0, |epoch| epoch.0)),
             meta: RwLock::new(Arc::new(meta)),
+            altering: Mutex::default(),
             rewriting: Mutex::default(),
             unreadable,
             slots: RwLock::new(slots),
@@ -145,7 +173,8 @@ impl PartitionLog {
             flushed_bytes: AtomicU64::new(0),
             recent_flush_bytes: AtomicU64::new(0),
             ticket: FlushTicket::default(),
-            upkeep: Mutex::default(),
+            checkpoint_due: AtomicBool::new(false),
+            upkeep: Mutex::new(Upkeep::of(leftovers)),
             damage: Mutex::default(),
             failures: Mutex::default(),
             flushed: Mutex::new(Flushed::new(checkpoint, persisted)),
@@ -254,16 +283,40 @@ impl PartitionLog {
     /// Changes the configuration, durably. A partition that becomes stricter is synced first, so that everything
     /// visible is durable when this returns.
     pub fn set_options(&self, options: PartitionOptions) -> Result<(), AlterError> {
-        if options.durability == Durability::Fsync {
-            // The stricter promise is written down once it is true: a crash in between must not find it broken.
-            self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason })?;
+        let _one = self.altering.lock().unwrap_or_else(PoisonError::into_inner);
+        if options.durability == Durability::Fsync && self.durability() == Durability::PageCache {
+            self.become_strict(options)?;
+        } else {
+            self.rewrite_meta(|meta| meta.options = options)?;
+            self.set_durability(options.durability);
         }
-        self.rewrite_meta(|meta| meta.options = options)?;
         self.segment_bytes.store(options.segment_bytes, Ordering::Release);
-        self.page_cache.store(options.durability == Durability::PageCache, Ordering::Release);
-        self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason })?;
-        self.raise_watermark(self.end_if_page_cache());
         Ok(())
+    }
+
+    /// The stricter promise is kept from the first moment on and written down once it is true of everything visible. Should
+    /// a crash come before, the start finds the laxer one, and raises the epoch.
+    fn become_strict(&self, options: PartitionOptions) -> Result<(), AlterError> {
+        self.set_durability(Durability::Fsync);
+        let flushed = self.flush().map_err(|crate::FlushError::Offline { reason }| AlterError::Offline { reason });
+        let written = flushed.and_then(|_| self.rewrite_meta(|meta| meta.options = options));
+        if written.is_err() {
+            self.set_durability(Durability::PageCache);
+        }
+        written
+    }
+
+    /// When an append becomes visible, from the next one on. Those that ended before have shown themselves, or are covered
+    /// by every flush that begins later.
+    fn set_durability(&self, durability: Durability) {
+        let end = {
+            let _no_append = self.tail();
+            self.page_cache.store(durability == Durability::PageCache, Ordering::Release);
+            self.end_offset()
+        };
+        if durability == Durability::PageCache && !self.is_offline() {
+            self.raise_watermark(end);
+        }
     }
 
     /// Gives a partition whose `partition.meta` was lost its topic again. On a full disk that is written down before the
@@ -333,19 +386,11 @@ impl PartitionLog {
         }
     }
 
-    /// How far a page-cache partition shows its records; for another one, nothing that is not shown yet.
-    fn end_if_page_cache(&self) -> Offset {
-        match self.durability() {
-            Durability::PageCache => self.end_offset(),
-            Durability::Fsync => self.high_watermark(),
-        }
-    }
-
     /// Nothing writes into the directory any more when this returns, and nothing will: another partition may get its
     /// name.
     pub(crate) fn retire(&self) {
         self.deleted.store(true, Ordering::Release);
-        drop(self.upkeep.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.upkeep());
         drop(self.flushed.lock().unwrap_or_else(PoisonError::into_inner));
         drop(self.rewriting());
         let mut tail = self.tail();
@@ -355,6 +400,8 @@ impl PartitionLog {
     /// Undoes [`retire`](Self::retire).
     pub(crate) fn unretire(&self) {
         self.deleted.store(false, Ordering::Release);
+        // Whatever asked for a flush meanwhile found a partition that needs none.
+        self.flush_soon();
     }
 
     /// A listener panicked, or the log did: what became of the flush is unknown, and waiting for it would be for ever.

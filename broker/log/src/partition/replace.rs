@@ -11,18 +11,74 @@
 //!
 //! Readers that hold a segment keep it; who wants to open one that is gone looks at the list again. Never touches the
 //! segment that takes appends, nor one that is not settled.
+//!
+//! Some file systems need space to remove or rename a file. What a full disk interrupts counts all the same, readers find
+//! the new segment under the name of its `.swap`, and the next one who removes or replaces anything goes on with it.
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{PartitionLog, Slot};
 use crate::Offset;
 use crate::format::swap_file_name;
+use crate::state_file::is_full;
+
+/// A replacement that is decided and not finished.
+#[derive(Clone, Debug)]
+pub(crate) struct Replacement {
+    /// Where the file of the new segment is until it takes the name of the first one.
+    pub(crate) swap: PathBuf,
+    /// First offset of the new segment.
+    pub(crate) start: Offset,
+    /// The segments it replaces, by their first offsets.
+    pub(crate) replaced: Vec<Offset>,
+}
+
+/// What a full disk did not let be finished.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    /// Segments of which the log knows nothing any more, by their first offsets.
+    pub(crate) removed: Vec<Offset>,
+    pub(crate) replacements: Vec<Replacement>,
+}
+
+impl Leftovers {
+    /// The slot of a segment of the log.
+    pub(super) fn slot(&self, base: Offset) -> Slot {
+        match self.replacements.iter().find(|replacement| replacement.start == base) {
+            Some(replacement) => Slot::unplaced(base, replacement.swap.clone()),
+            None => Slot::new(base),
+        }
+    }
+}
+
+/// The right to remove and replace segments, and what is left to do.
+#[derive(Debug)]
+pub(super) struct Upkeep(Leftovers);
+
+impl Upkeep {
+    pub(super) fn of(leftovers: Leftovers) -> Self {
+        Self(leftovers)
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.removed.is_empty() && self.0.replacements.is_empty()
+    }
+}
 
 impl PartitionLog {
+    pub(super) fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
+        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether removals or replacements wait for space.
+    pub(super) fn has_leftovers(&self) -> bool {
+        !self.upkeep().is_done()
+    }
+
     /// Moves the log start up to `to`, durably: nothing below it is readable from then on, after a crash neither. Not
     /// above the durable offset. Returns where the log starts.
     pub(super) fn raise_log_start(&self, to: Offset) -> io::Result<Offset> {
@@ -39,74 +95,101 @@ impl PartitionLog {
         Ok(self.log_start_offset())
     }
 
-    /// Removes the segments that lie wholly below the log start; how many. One that is being written or synced stays for
-    /// the next time, with all behind it.
+    /// Removes the segments that lie wholly below the log start, and what is left of earlier removals and replacements; how
+    /// many went. One that is being written, synced or put in its place stays for the next time, with all behind it.
     pub(super) fn remove_slots_below_start(&self) -> io::Result<usize> {
-        let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut upkeep = self.upkeep();
         self.check_changeable()?;
+        let placed = self.finish_replacements(&mut upkeep);
         let start = self.log_start_offset();
-        let removed: Vec<Arc<Slot>> = {
+        {
             let mut slots = self.slots_mut();
             let below = slots.windows(2).take_while(|pair| match pair {
                 [slot, next] => next.base() <= start && slot.is_at_rest(),
                 _ => false,
             });
             let count = below.count();
-            slots.drain(..count).collect()
-        };
-        for slot in &removed {
-            self.remove_files(slot.base())?;
+            upkeep.0.removed.extend(slots.drain(..count).map(|slot| slot.base()));
         }
-        if !removed.is_empty() {
+        let before = upkeep.0.removed.len();
+        let mut refused = None;
+        // One that cannot go keeps no other one.
+        upkeep.0.removed.retain(|base| match self.remove_files(*base) {
+            Ok(()) => false,
+            Err(error) => {
+                refused.get_or_insert(error);
+                true
+            }
+        });
+        if before > 0 {
             self.shared.sync_dir(&self.directory)?;
             self.forget_damage_below(start);
         }
-        Ok(removed.len())
+        placed?;
+        refused.map_or(Ok(before - upkeep.0.removed.len()), Err)
     }
 
     /// Puts the file `staged`, which is durable and lies in the partition's directory, in the place of the segments from
     /// the one that starts at `run.start` up to the one that starts at `run.end`. On an error before the decision the log
     /// is as it was and `staged` may still be there; behind it, the log directory goes offline and the next start
-    /// completes the replacement.
+    /// completes the replacement. A full disk behind the decision is no error: the replacement counts.
     pub(crate) fn replace_slots(&self, run: Range<Offset>, staged: &Path) -> io::Result<()> {
-        let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut upkeep = self.upkeep();
         self.check_changeable()?;
         let replaced = self.slots_at_rest(&run)?;
-        let disk = &self.shared.disk;
         let swap = self.directory.join(swap_file_name(&run));
-        disk.rename(staged, &swap)?;
+        self.shared.disk.rename(staged, &swap)?;
         self.shared.sync_dir(&self.directory)?;
-        let slot = Arc::new(Slot::new(run.start));
-        let placed = {
-            // Whoever wants to open the new segment waits until its file has its name.
-            let _opening = slot.hold();
-            {
-                let mut slots = self.slots_mut();
-                let first = slots.partition_point(|slot| slot.base() < run.start);
-                let after = slots.partition_point(|slot| slot.base() < run.end);
-                slots.splice(first..after, [Arc::clone(&slot)]);
+        {
+            let mut slots = self.slots_mut();
+            let first = slots.partition_point(|slot| slot.base() < run.start);
+            let after = slots.partition_point(|slot| slot.base() < run.end);
+            slots.splice(first..after, [Arc::new(Slot::unplaced(run.start, swap.clone()))]);
+        }
+        upkeep.0.replacements.push(Replacement { swap, start: run.start, replaced });
+        match self.finish_replacements(&mut upkeep) {
+            Err(error) if is_full(&error) && !self.is_offline() => {
+                tracing::warn!(partition = %self.name, %error, "replaced segments stay until there is space");
+                Ok(())
             }
-            self.place(&replaced, &swap, run.start)
-        };
-        // Only now: a listener may want to read the very segment.
-        placed.inspect_err(|error| self.shared.poison("replacing segments", error))
+            placed => placed.inspect_err(|error| self.shared.poison("replacing segments", error)),
+        }
     }
 
-    fn place(&self, replaced: &[Arc<Slot>], swap: &Path, start: Offset) -> io::Result<()> {
-        for slot in replaced {
-            let disk = &self.shared.disk;
-            disk.remove_file(&self.index_path(slot.base()))?;
-            if slot.base() != start {
-                disk.remove_file(&self.segment_path(slot.base()))?;
+    /// Finishes what replacements are decided, in their order.
+    fn finish_replacements(&self, upkeep: &mut Upkeep) -> io::Result<()> {
+        while let Some(replacement) = upkeep.0.replacements.first() {
+            self.place(replacement)?;
+            upkeep.0.replacements.remove(0);
+        }
+        Ok(())
+    }
+
+    fn place(&self, Replacement { swap, start, replaced }: &Replacement) -> io::Result<()> {
+        let disk = &self.shared.disk;
+        for base in replaced {
+            disk.remove_file(&self.index_path(*base))?;
+            if base != start {
+                disk.remove_file(&self.segment_path(*base))?;
             }
         }
         self.shared.sync_dir(&self.directory)?;
-        self.shared.disk.rename(swap, &self.segment_path(start))?;
+        // Until its file has its name it is not at rest, and stays in the list.
+        let slot = self.slot_of(*start).map(|(slot, _)| slot).filter(|slot| slot.base() == *start);
+        {
+            // Whoever wants to open it knows where its file is before or after.
+            let _opening = slot.as_ref().map(|slot| slot.hold());
+            disk.rename(swap, &self.segment_path(*start))?;
+            if let Some(slot) = &slot {
+                slot.note_placed();
+            }
+        }
         self.shared.sync_dir(&self.directory)
     }
 
-    /// The slots of a run, if it begins and ends where segments do and nothing is left to do for any of them.
-    fn slots_at_rest(&self, run: &Range<Offset>) -> io::Result<Vec<Arc<Slot>>> {
+    /// The first offsets of the segments of a run, if it begins and ends where segments do and nothing is left to do for
+    /// any of them.
+    fn slots_at_rest(&self, run: &Range<Offset>) -> io::Result<Vec<Offset>> {
         let slots = self.slots();
         let first = slots.partition_point(|slot| slot.base() < run.start);
         let after = slots.partition_point(|slot| slot.base() < run.end);
@@ -119,7 +202,7 @@ impl PartitionLog {
         {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a run of segments at rest"));
         }
-        Ok(found.to_vec())
+        Ok(found.iter().map(|slot| slot.base()).collect())
     }
 
     fn remove_files(&self, base: Offset) -> io::Result<()> {
@@ -264,6 +347,68 @@ mod tests {
             std::mem::forget(log);
             panic!("the listener never comes back");
         }
+    }
+
+    #[test]
+    fn replacement_that_a_full_disk_interrupts_counts_and_is_finished_later() {
+        for (call, after) in [(DiskCall::Remove, 0), (DiskCall::Remove, 3), (DiskCall::Rename, 1)] {
+            for is_restarted in [false, true] {
+                let case = format!("{call:?} {after}, restarted {is_restarted}");
+                let directory = tempfile::tempdir().unwrap();
+                let (disk, log, partition) = filled(directory.path(), 10);
+                let all = read(&partition, 0);
+                let staged = directory.path().join("t-0/some.staged");
+                let each = all.len() / 10;
+                fs::write(&staged, &all[each * 2..each * 6]).unwrap();
+                disk.fail(call, after, usize::MAX, libc::ENOSPC);
+                partition.replace_slots(Offset(2)..Offset(6), &staged).unwrap();
+                assert_eq!(partition.offline_reason(), None, "{case}");
+                assert_eq!(read(&partition, 0), all, "{case}");
+                assert_eq!(partition.quarantined(), [], "{case}");
+                // Neither it nor what lies behind it can go, what lies before can.
+                partition.finish_removals().unwrap_err();
+                partition.append(&mut batch(10)).unwrap();
+                let (log, partition) = if is_restarted {
+                    drop(log);
+                    // A start needs no space either.
+                    let (log, _) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
+                    let partition = log.partition(partition.name()).unwrap();
+                    assert_eq!(&read(&partition, 0)[..all.len()], &all[..], "{case}");
+                    assert_eq!(partition.quarantined(), [], "{case}");
+                    partition.finish_removals().unwrap_err();
+                    (log, partition)
+                } else {
+                    (log, partition)
+                };
+                disk.heal();
+                partition.finish_removals().unwrap();
+                assert_eq!(&read(&partition, 0)[..all.len()], &all[..], "{case}");
+                assert_eq!(segments(directory.path()), 8, "{case}");
+                let swap = directory.path().join("t-0").join(swap_file_name(&(Offset(2)..Offset(6))));
+                assert!(!swap.exists(), "{case}");
+                drop((log, partition));
+                let (_log, partition) = again(directory.path());
+                assert_eq!(&read(&partition, 0)[..all.len()], &all[..], "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn retention_goes_up_to_a_replacement_that_is_not_finished() {
+        let directory = tempfile::tempdir().unwrap();
+        let (disk, _log, partition) = filled(directory.path(), 10);
+        let all = read(&partition, 0);
+        let staged = directory.path().join("t-0/some.staged");
+        let each = all.len() / 10;
+        fs::write(&staged, &all[each * 2..each * 6]).unwrap();
+        disk.fail(DiskCall::Rename, 1, usize::MAX, libc::ENOSPC);
+        partition.replace_slots(Offset(2)..Offset(6), &staged).unwrap();
+        partition.raise_log_start(Offset(8)).unwrap();
+        partition.remove_slots_below_start().unwrap_err();
+        assert!(!directory.path().join("t-0/00000000000000000000.log").exists());
+        disk.heal();
+        assert_eq!(partition.remove_slots_below_start().unwrap(), 3);
+        assert_eq!((segments(directory.path()), read(&partition, 8)), (2, all[each * 8..].to_vec()));
     }
 
     #[test]

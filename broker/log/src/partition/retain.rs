@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
 
 use super::{PartitionLog, Slot};
@@ -51,6 +51,9 @@ impl PartitionLog {
         }
         if before > start {
             self.move_log_start(before)?;
+        }
+        if before > start || self.has_leftovers() {
+            self.check_removable()?;
             self.remove_slots_below_start()?;
         }
         Ok(self.log_start_offset())
@@ -83,6 +86,16 @@ impl PartitionLog {
         self.check_removable()?;
         let segments = self.remove_slots_below_start()?;
         Ok(Removed { segments, bytes })
+    }
+
+    /// Goes on with removals and replacements of segments that a full disk interrupted; cheap where there are none. Waits
+    /// for the disk.
+    pub fn finish_removals(&self) -> Result<(), RetainError> {
+        if self.has_leftovers() {
+            self.check_removable()?;
+            self.remove_slots_below_start()?;
+        }
+        Ok(())
     }
 
     fn too_old(&self, retention: &Retention, upto: Offset, now_ms: i64) -> Result<TooOld, RetainError> {
@@ -136,7 +149,7 @@ impl PartitionLog {
             Some(segment) => Ok(segment.bytes()),
             // The file of the last one is longer than what is in it.
             None if self.is_last(slot) => Ok(self.tail().position()),
-            None => match fs::metadata(self.segment_path(slot.base())) {
+            None => match fs::metadata(self.slot_path(slot)) {
                 Ok(file) => Ok(file.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
                 Err(error) => Err(error),
@@ -189,13 +202,11 @@ impl PartitionLog {
         if self.shared.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
     }
 
-    /// Does `write` unless the partition was deleted; a deletion waits for it, so that nothing is written into a later
-    /// partition of the same name.
-    pub(crate) fn unless_deleted(&self, write: impl FnOnce()) {
-        let _one = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_deleted() {
-            write();
-        }
+    /// Does `write` unless the partition was deleted, for which there is no answer; a deletion waits for it, so that nothing
+    /// is written into a later partition of the same name.
+    pub fn unless_deleted<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
+        let _one = self.upkeep();
+        (!self.is_deleted()).then(write)
     }
 
     pub(crate) fn clean_state(&self) -> &Mutex<CleanState> {

@@ -23,7 +23,7 @@ impl PartitionLog {
     pub fn stored_bytes(&self) -> u64 {
         let bytes = self.all_slots().into_iter().map(|(slot, _)| match slot.opened() {
             Some(segment) => segment.bytes(),
-            None => std::fs::metadata(self.segment_path(slot.base())).map_or(0, |file| file.len()),
+            None => std::fs::metadata(self.slot_path(&slot)).map_or(0, |file| file.len()),
         });
         bytes.sum()
     }

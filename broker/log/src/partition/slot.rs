@@ -25,6 +25,8 @@ pub(crate) struct Slot {
     base: Offset,
     segment: RwLock<Option<Arc<Segment>>>,
     checked: Arc<Checked>,
+    /// Where its file is, as long as that has not its name.
+    swap: Mutex<Option<PathBuf>>,
     /// Its disk failed under a reader not long ago.
     failing: AtomicBool,
     /// Greatest timestamp in it, once somebody asked and no append reaches it any more.
@@ -36,23 +38,26 @@ pub(crate) struct Slot {
 impl Slot {
     /// A segment that is opened when needed.
     pub(crate) fn new(base: Offset) -> Self {
-        let checked = Arc::new(Checked::nothing());
-        Self {
-            base,
-            segment: RwLock::default(),
-            checked,
-            failing: AtomicBool::new(false),
-            newest_ms: OnceLock::new(),
-            opening: Mutex::default(),
-        }
+        Self::of(base, Arc::new(Checked::nothing()))
     }
 
     /// A segment that is open.
     pub(crate) fn with(segment: Arc<Segment>) -> Self {
+        let slot = Self::of(segment.base_offset(), Arc::clone(segment.checked()));
+        Self { segment: RwLock::new(Some(segment)), ..slot }
+    }
+
+    /// A segment whose file has another name yet.
+    pub(super) fn unplaced(base: Offset, swap: PathBuf) -> Self {
+        Self { swap: Mutex::new(Some(swap)), ..Self::new(base) }
+    }
+
+    fn of(base: Offset, checked: Arc<Checked>) -> Self {
         Self {
-            base: segment.base_offset(),
-            checked: Arc::clone(segment.checked()),
-            segment: RwLock::new(Some(segment)),
+            base,
+            segment: RwLock::default(),
+            checked,
+            swap: Mutex::default(),
             failing: AtomicBool::new(false),
             newest_ms: OnceLock::new(),
             opening: Mutex::default(),
@@ -75,7 +80,17 @@ impl Slot {
 
     /// Whether nothing is left to do for it: one that is not open is durable and trimmed, unless it takes appends.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.opened().is_none_or(|segment| segment.is_settled())
+        self.swap().is_none() && self.opened().is_none_or(|segment| segment.is_settled())
+    }
+
+    /// Where its file is, as long as that has not its name.
+    fn swap(&self) -> Option<PathBuf> {
+        self.swap.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its file has its name. Said by whoever holds it.
+    pub(super) fn note_placed(&self) {
+        *self.swap.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn checked(&self) -> &Arc<Checked> {
@@ -112,6 +127,15 @@ impl PartitionLog {
         let slots = self.slots();
         let after = slots.partition_point(|slot| slot.base() <= offset);
         let slot = slots.get(after.checked_sub(1)?)?;
+        Some((Arc::clone(slot), slots.get(after).map(|next| next.base())))
+    }
+
+    /// The same, or the first slot of all where that begins behind `offset`: none only if there are none. One look at the
+    /// list, which may change between two.
+    pub(super) fn slot_from(&self, offset: Offset) -> Option<(Arc<Slot>, Option<Offset>)> {
+        let slots = self.slots();
+        let after = slots.partition_point(|slot| slot.base() <= offset).max(1);
+        let slot = slots.get(after - 1)?;
         Some((Arc::clone(slot), slots.get(after).map(|next| next.base())))
     }
 
@@ -217,8 +241,7 @@ impl PartitionLog {
     fn open_segment(&self, slot: &Slot, end: Offset, active: bool) -> io::Result<Segment> {
         let base = slot.base();
         let permit = self.shared.handles.admit()?;
-        let path = self.segment_path(base);
-        let file = self.shared.disk.open(&path, active)?;
+        let file = self.shared.disk.open(&self.slot_path(slot), active)?;
         let file_bytes = file.metadata()?.len();
         let meta = self.meta();
         let Meta { options, epochs, .. } = &*meta;
@@ -226,7 +249,9 @@ impl PartitionLog {
         // What the start found to be damaged may be what cannot be read.
         let salvages = self.is_damaged(base);
         let bounds = Bounds { epochs, base, durable: end, next_base: Some(end), file_bytes, interval_bytes, salvages };
-        let stored = read_index(&self.index_path(base), base, interval_bytes);
+        // Until its file has its name, the index file of that name is another segment's.
+        let is_placed = slot.swap().is_none();
+        let stored = is_placed.then(|| read_index(&self.index_path(base), base, interval_bytes)).flatten();
         let trusted = broken(Canary::TrustIndex);
         let fits = |index: &Index| index.end_offset() <= end && index.end_position() <= file_bytes;
         let stored = stored.filter(|index| trusted || fits(index));
@@ -252,11 +277,12 @@ impl PartitionLog {
             }
         };
         let stale = indexed_bytes < index.end_position();
-        if stale && (indexed_bytes == 0 || !active) {
+        if is_placed && stale && (indexed_bytes == 0 || !active) {
             self.report_rebuilt(base, &index, active);
         }
-        if !index.quarantined().is_empty() {
+        if let Some(behind) = index.damage_end() {
             self.note_damage(&index);
+            self.secure_damage(behind);
         }
         if !active {
             index.thin();
@@ -330,6 +356,11 @@ impl PartitionLog {
 
     pub(super) fn segment_path(&self, base: Offset) -> PathBuf {
         self.directory.join(segment_file_name(base, SEGMENT_SUFFIX))
+    }
+
+    /// Where the file of a slot is.
+    pub(super) fn slot_path(&self, slot: &Slot) -> PathBuf {
+        slot.swap().unwrap_or_else(|| self.segment_path(slot.base()))
     }
 
     pub(super) fn index_path(&self, base: Offset) -> PathBuf {

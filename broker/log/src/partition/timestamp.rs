@@ -57,9 +57,14 @@ impl PartitionLog {
     pub fn max_timestamp(&self, upto: Offset) -> Result<Option<(Offset, i64)>, LocateError> {
         let mut greatest = NO_TIMESTAMP;
         let mut next = Some(self.log_start_offset());
-        while let Some((_, segment, next_base)) = self.segment_from(next, upto)? {
+        while let Some((slot, segment, next_base)) = self.segment_from(next, upto)? {
             next = next_base;
-            greatest = greatest.max(max_below(&segment, upto)?);
+            let mut below = max_below(&segment, upto)?;
+            if below.is_none() {
+                self.remake_index(&slot, &segment, next_base)?;
+                below = max_below(&segment, upto)?;
+            }
+            greatest = greatest.max(below.unwrap_or(NO_TIMESTAMP));
         }
         if greatest == NO_TIMESTAMP {
             return Ok(None);
@@ -76,8 +81,7 @@ impl PartitionLog {
     pub(super) fn segment_from(&self, from: Option<Offset>, upto: Offset) -> io::Result<Option<Listed>> {
         loop {
             let Some(from) = from.filter(|from| *from < upto) else { return Ok(None) };
-            let first = self.slots().first().map_or(from, |slot| slot.base());
-            let Some((slot, next_base)) = self.slot_of(from.max(first)) else { return Ok(None) };
+            let Some((slot, next_base)) = self.slot_from(from) else { return Ok(None) };
             if slot.base() >= upto {
                 return Ok(None);
             }
@@ -87,12 +91,26 @@ impl PartitionLog {
         }
     }
 
-    /// The first record with the greatest timestamp, by reading every batch that may have it.
+    /// The first record with the greatest timestamp, by reading every batch that may have it. Damaged batches are passed
+    /// over, and what is removed meanwhile.
     fn greatest_of_records(&self, upto: Offset) -> Result<Option<Found>, LocateError> {
         let start = self.log_start_offset();
         let mut greatest = None;
         let mut offset = start;
-        while let Some(range) = self.locate(offset, 1, upto)? {
+        loop {
+            let range = match self.locate(offset, 1, upto) {
+                Ok(Some(range)) => range,
+                Ok(None) => break,
+                Err(LocateError::Corrupt { to, .. }) if to > offset => {
+                    offset = to;
+                    continue;
+                }
+                Err(LocateError::OutOfRange { start, .. }) if start > offset => {
+                    offset = start;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let mut head = [0; BATCH_HEADER_BYTES];
             range.segment.read_exact_at(range.position, &mut head)?;
             let at_least = greatest.map_or(NO_TIMESTAMP, |(_, time): Found| time.saturating_add(1));
@@ -135,12 +153,12 @@ fn search_segment(segment: &Arc<Segment>, timestamp: i64, start: Offset, upto: O
     Ok(Search::NotHere)
 }
 
-/// The greatest timestamp of the batches that lie below `upto`.
-fn max_below(segment: &Arc<Segment>, upto: Offset) -> io::Result<i64> {
+/// The greatest timestamp of the batches that lie below `upto`. `None` where the index led astray.
+fn max_below(segment: &Arc<Segment>, upto: Offset) -> io::Result<Option<i64>> {
     let (mut entry, published) = {
         let index = segment.index();
         if index.end_offset() <= upto {
-            return Ok(index.max_timestamp());
+            return Ok(Some(index.max_timestamp()));
         }
         (index.floor_offset(Offset(upto.0 - 1)), segment.bytes())
     };
@@ -150,14 +168,14 @@ fn max_below(segment: &Arc<Segment>, upto: Offset) -> io::Result<i64> {
         let barrier = barrier(segment, from.position, published);
         let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: from };
         while walk.at.position < barrier && walk.at.offset < upto {
-            match walk.step(barrier)? {
-                Some(header) if header.next_offset() <= upto => greatest = greatest.max(header.max_timestamp),
-                _ => break,
+            let Some(header) = walk.step(barrier)? else { return Ok(None) };
+            if header.next_offset() <= upto {
+                greatest = greatest.max(header.max_timestamp);
             }
         }
         entry = next_stretch(segment, walk.at, barrier, published).filter(|next| next.offset < upto);
     }
-    Ok(greatest)
+    Ok(Some(greatest))
 }
 
 /// Where sound bytes end that begin at `position`.

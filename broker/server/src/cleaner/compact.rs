@@ -14,6 +14,7 @@ use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
 use crate::partition::sequence::Tail;
+use crate::route::Saved;
 use crate::topics::Topic;
 
 /// A partition to compact.
@@ -76,13 +77,15 @@ impl Shared {
     fn compact(&self, topic: &Topic, partition: &Arc<Partition>) {
         let settings = topic.settings();
         loop {
-            // What is written down covers at least what is visible now.
-            let upto = partition.log.high_watermark();
-            if let Err(error) = self.producers.save(topic) {
-                self.stats.failed(partition, error.to_string());
-                tracing::warn!(?partition, %error, "not compacted: its producers are not written down");
-                return;
-            }
+            let visible = partition.log.high_watermark();
+            let upto = match Saved::now(topic) {
+                Ok(saved) => visible.min(saved.upto(partition.index)),
+                Err(error) => {
+                    self.stats.failed(partition, error.to_string());
+                    tracing::warn!(?partition, %error, "not compacted: its producers are not written down");
+                    return;
+                }
+            };
             let tails = tails(partition);
             let is_producer_end = |header: &BatchHeader| {
                 let end = Tail { epoch: header.producer_epoch, last: header.last_sequence() };

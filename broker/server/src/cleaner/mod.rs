@@ -6,8 +6,8 @@
 //!
 //! Promises: no lock that a produce or a fetch waits for is held while the disk works; reads and writes of compaction
 //! are bounded by `log.cleaner.io.max.bytes.per.second`; a partition that fails is remembered and does not stop the
-//! others; before anything goes, the producers of its topic are written down, so that a batch that comes again is still
-//! recognised when the log does not have it any more.
+//! others; nothing goes before the producers of its topic are written down ([`crate::route::Saved`]), so that a batch that
+//! comes again is still recognised when the log does not have it any more.
 
 mod compact;
 mod retain;
@@ -19,7 +19,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::route::ProducerKeeper;
 use crate::topics::TopicTable;
 
 pub use stats::{CleanerSnapshot, PartitionCleaning};
@@ -63,7 +62,6 @@ pub struct Cleaner {
 struct Shared {
     options: CleanerOptions,
     topics: Arc<TopicTable>,
-    producers: ProducerKeeper,
     stats: Stats,
     stop: AtomicBool,
     /// Wakes the thread to stop.
@@ -74,11 +72,10 @@ struct Shared {
 
 impl Cleaner {
     /// Begins to work. Without a thread nothing is cleaned, and the log says so.
-    pub fn start(options: CleanerOptions, topics: Arc<TopicTable>, producers: ProducerKeeper) -> Self {
+    pub fn start(options: CleanerOptions, topics: Arc<TopicTable>) -> Self {
         let shared = Arc::new(Shared {
             options,
             topics,
-            producers,
             stats: Stats::default(),
             stop: AtomicBool::new(false),
             bell: Default::default(),

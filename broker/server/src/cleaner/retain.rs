@@ -9,6 +9,7 @@ use super::Shared;
 use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
+use crate::route::Saved;
 use crate::topics::Topic;
 
 impl Shared {
@@ -31,10 +32,10 @@ impl Shared {
         for partition in topic.partitions.iter().filter(|partition| !partition.log.is_offline()) {
             let rolled = partition.log.roll_if_due(roll_ms(partition, &settings), now_ms);
             self.note(partition, rolled.map(|_| ()));
+            self.note(partition, partition.log.finish_removals());
             if !settings.cleanup_policy.delete {
                 continue;
             }
-            // What is written down covers at least what is visible now.
             let upto = partition.log.high_watermark();
             match partition.log.retained_from(&retention(&settings), upto, now_ms) {
                 Ok(start) if start > partition.log.log_start_offset() => due.push((partition, upto)),
@@ -45,18 +46,13 @@ impl Shared {
         if due.is_empty() {
             return;
         }
-        let covered = self.producers.save(topic);
-        if let Err(error) = &covered {
-            // A full disk, for one: space has to come from somewhere.
-            tracing::warn!(topic = %topic.name, %error, "old segments go before the producers are written down");
-        }
-        for (partition, upto) in due {
-            self.remove(partition, &settings, upto, now_ms);
-        }
-        if covered.is_err()
-            && let Err(error) = self.producers.save(topic)
-        {
-            tracing::warn!(topic = %topic.name, %error, "the producers of a topic are not written down");
+        let saved = Saved::now(topic).unwrap_or_else(|error| {
+            // A full disk, for one: space has to come from somewhere, and some of it can.
+            tracing::warn!(topic = %topic.name, %error, "only segments go whose producers were written down before");
+            Saved::last(topic)
+        });
+        for (partition, visible) in due {
+            self.remove(partition, &settings, visible.min(saved.upto(partition.index)), now_ms);
         }
     }
 

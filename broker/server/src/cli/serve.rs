@@ -91,7 +91,10 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         Err(error) => {
             let open = matches!(
                 error.downcast_ref(),
-                Some(StartError::Bind(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. }))
+                Some(
+                    StartError::Bind(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. })
+                        | StartError::Settings(_)
+                )
             );
             fail(&*error, if open { EXIT_USAGE } else { EXIT_FAILURE })
         }
@@ -130,8 +133,8 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
     broker.serve(listener).await;
     stopper.abort();
     failing.abort();
-    let closing = Arc::clone(&broker);
-    tokio::task::spawn_blocking(move || closing.close()).await??;
+    // Not on a thread of the pool: all of those may wait for what the close ends.
+    tokio::task::block_in_place(|| broker.close())?;
     say("stopped cleanly: everything is on the disk");
     Ok(())
 }

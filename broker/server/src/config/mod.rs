@@ -222,7 +222,7 @@ settings! {
     /// again.
     "ottla.route.lane.max.bytes" route_lane_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
     /// Partitions of one topic whose batches are in the plugin at the same time; 0 takes one per processor but one.
-    "ottla.route.workers.max" route_workers_max: usize = 0, in 0..=1024;
+    "ottla.route.workers.max" route_workers_max: usize = 0, in 0..=256;
     /// Bytes in the route journal after which it is cut; a start may have to read twice as many.
     "ottla.route.journal.max.bytes" route_journal_bytes_max: u64 = 64 << 20, in 4096..=1 << 40;
     /// Bytes appended to a partition after which its producers are written down; a start may have to read the batch
@@ -230,13 +230,75 @@ settings! {
     "ottla.producer.snapshot.bytes" producer_snapshot_bytes: u64 = 64 << 20, in 4096..=1 << 40;
     /// Time between two looks at what has to be written down, in milliseconds.
     "ottla.producer.snapshot.interval.ms" producer_snapshot_ms: u64 = 10_000, in 100..=86_400_000;
+    /// Idempotent producers remembered, over all partitions, one that writes to ten of them counting ten times; beyond that
+    /// the ones that have been idle longest are forgotten.
+    "ottla.producer.ids.max" producer_ids_max: usize = 1_000_000, in 1..=1 << 40;
     /// Idle time after which an idempotent producer is forgotten, in milliseconds.
     "producer.id.expiration.ms" producer_expiration_ms: i64 = 86_400_000, in 1000..=i64::MAX;
     /// Time that a stop waits for answers in flight, in milliseconds.
     "ottla.shutdown.grace.ms" shutdown_grace_ms: u64 = 10_000, in 0..=600_000;
 }
 
+/// Two settings that cannot both hold: with them something would be refused for ever, long after the start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}={value} contradicts {other}={other_value}: {why}")]
+pub struct SettingsConflict {
+    /// One of them.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// The other one.
+    pub other: &'static str,
+    /// Its value.
+    pub other_value: String,
+    /// What would go wrong, and what to do.
+    pub why: &'static str,
+}
+
+/// A setting that may not be above another one: both by name, both values, and why.
+type Bound = (&'static str, i128, &'static str, i128, &'static str);
+
 impl Config {
+    /// Looks for settings that contradict each other.
+    pub fn check(&self) -> Result<(), SettingsConflict> {
+        let bounds: [Bound; 4] = [
+            (
+                "num.partitions",
+                self.num_partitions.into(),
+                "ottla.topic.partitions.max",
+                self.topic_partitions_max.into(),
+                "no topic could be created without saying how many partitions it wants; lower the first or raise the second",
+            ),
+            (
+                "log.cleaner.min.compaction.lag.ms",
+                self.cleaner_min_lag_ms.into(),
+                "log.cleaner.max.compaction.lag.ms",
+                self.cleaner_max_lag_ms.into(),
+                "a record would have to stay longer than it may; lower the first or raise the second",
+            ),
+            (
+                "message.max.bytes",
+                self.message_max_bytes.into(),
+                "ottla.route.lane.max.bytes",
+                self.route_lane_bytes_max as i128,
+                "a batch of that size could never wait for a partitioner plugin; lower the first or raise the second",
+            ),
+            (
+                "plugin.memory.max.bytes",
+                self.plugin_memory_bytes.into(),
+                "plugin.memory.total.max.bytes",
+                self.plugin_memory_total_bytes.into(),
+                "one instance of a plugin may not need more than all of them; lower the first or raise the second",
+            ),
+        ];
+        match bounds.into_iter().find(|(_, value, _, max, _)| value > max) {
+            None => Ok(()),
+            Some((name, value, other, max, why)) => {
+                Err(SettingsConflict { name, value: value.to_string(), other, other_value: max.to_string(), why })
+            }
+        }
+    }
+
     /// Age after which records may be deleted, from whichever of the three settings says it most exactly; -1 for never.
     pub fn log_retention_ms(&self) -> i64 {
         let minutes = || self.retention_minutes.map(|minutes| i64::from(minutes).saturating_mul(60_000));
@@ -284,6 +346,27 @@ mod tests {
             assert!(!setting.doc.trim().is_empty(), "{}", setting.name);
         }
         assert_eq!(read, defaults);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_with_both_names() {
+        assert_eq!(Config::default().check(), Ok(()));
+        for (pair, other) in [
+            ("num.partitions=11", "ottla.topic.partitions.max=10"),
+            ("log.cleaner.min.compaction.lag.ms=11", "log.cleaner.max.compaction.lag.ms=10"),
+            ("message.max.bytes=2000", "ottla.route.lane.max.bytes=1999"),
+            ("plugin.memory.max.bytes=65537", "plugin.memory.total.max.bytes=65536"),
+        ] {
+            let mut config = Config::default();
+            set_pair(&mut config, pair).unwrap();
+            set_pair(&mut config, other).unwrap();
+            let told = config.check().unwrap_err().to_string();
+            assert!(told.contains(pair) && told.contains(other), "{told}");
+            // As large as the other one is no contradiction.
+            let (name, _) = pair.split_once('=').unwrap();
+            set_pair(&mut config, &format!("{name}={}", other.split_once('=').unwrap().1)).unwrap();
+            assert_eq!(config.check(), Ok(()), "{name}");
+        }
     }
 
     #[test]

@@ -174,6 +174,17 @@ pub enum TopicSettingsError {
         /// What is wrong with the value.
         wrong: String,
     },
+    /// A batch that could never wait for the plugin.
+    #[error(
+        "conflict topic config setting max.message.bytes ({bytes}) > ottla.route.lane.max.bytes ({lane_bytes}) of the broker, \
+         which bounds batches that wait for a partitioner plugin"
+    )]
+    MessageAboveLane {
+        /// The largest batch.
+        bytes: i32,
+        /// The broker's bound.
+        lane_bytes: usize,
+    },
     /// Two values that exclude each other.
     #[error("conflict topic config setting min.compaction.lag.ms ({min_ms}) > max.compaction.lag.ms ({max_ms})")]
     CompactionLags {
@@ -323,6 +334,11 @@ impl TopicSettings {
             errors.push(TopicSettingsError::CompactionLags { min_ms, max_ms });
             settings.min_compaction_lag_ms = max_ms;
         }
+        let (bytes, lane_bytes) = (settings.max_message_bytes, config.route_lane_bytes_max);
+        if settings.partitioner.is_some() && usize::try_from(bytes).is_ok_and(|bytes| bytes > lane_bytes) {
+            errors.push(TopicSettingsError::MessageAboveLane { bytes, lane_bytes });
+            settings.max_message_bytes = config.message_max_bytes;
+        }
         settings.overrides = overrides;
         (settings, errors)
     }
@@ -393,6 +409,18 @@ mod tests {
         let lags = overrides(&[("min.compaction.lag.ms", "11"), ("max.compaction.lag.ms", "10")]);
         let wrong = TopicSettings::with_overrides(&Config::default(), lags);
         assert_eq!(wrong, Err(TopicSettingsError::CompactionLags { min_ms: 11, max_ms: 10 }));
+    }
+
+    #[test]
+    fn a_batch_that_could_never_wait_for_the_plugin_is_refused() {
+        let config = Config { route_lane_bytes_max: 2 << 20, ..Config::default() };
+        let large = ("max.message.bytes", "2097153");
+        let routed = overrides(&[large, ("ottla.partitioner", "by-section")]);
+        let wrong = TopicSettings::with_overrides(&config, routed.clone()).unwrap_err();
+        assert_eq!(wrong, TopicSettingsError::MessageAboveLane { bytes: 2_097_153, lane_bytes: 2 << 20 });
+        assert!(TopicSettings::with_overrides(&config, overrides(&[large])).is_ok(), "without a plugin nothing waits");
+        let (settings, _) = TopicSettings::with_sound_overrides(&config, routed);
+        assert_eq!(settings.max_message_bytes, config.message_max_bytes);
     }
 
     #[test]

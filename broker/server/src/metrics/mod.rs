@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError, Weak};
 
 use ottla_log::RecoveryReport;
-use ottla_wire::api::APIS;
+use ottla_wire::Api;
 use ottla_wire::{ApiKey, ErrorCode};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -28,7 +28,7 @@ type ByCode = Family<[(&'static str, String); 2], Counter>;
 
 /// The counters of one broker.
 pub struct Metrics {
-    /// Requests, by the row of their API in [`APIS`].
+    /// Requests, by the row of their API in [`Api::served`].
     requests: Box<[Counter]>,
     errors: ByCode,
     /// Bytes of records handed to clients.
@@ -54,7 +54,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("ottla");
         let by_api = ByApi::default();
-        let requests = APIS.iter().map(|api| by_api.get_or_create(&[("api", api.name)]).clone()).collect();
+        let requests = Api::served().map(|api| by_api.get_or_create(&[("api", api.name)]).clone()).collect();
         registry.register("requests", "Requests that arrived", by_api);
         let metrics = Self {
             requests,
@@ -90,7 +90,7 @@ impl Default for Metrics {
 impl Metrics {
     /// A request arrived.
     pub fn note_request(&self, key: ApiKey) {
-        if let Some(counter) = APIS.iter().position(|api| api.key == key).and_then(|row| self.requests.get(row)) {
+        if let Some(counter) = Api::served().position(|api| api.key == key).and_then(|row| self.requests.get(row)) {
             counter.inc();
         }
     }

@@ -4,25 +4,30 @@
 //! 2. [`sequence`]: idempotent producers, checked on the batch as it was sent
 //! 3. [`place`]: where a batch went
 //! 4. [`watermark`]: how far the partition may be read, and who waits for it to move
-//! 5. [`snapshot`]: the producers on the disk
-//! 6. [`refusal`]: why a batch was not taken
+//! 5. [`snapshot`]: the producers on the disk, one of [`saves`] at a time
+//! 6. [`abroad`]: what snapshots of different topics have to know of each other
+//! 7. [`budget`]: how many producers are remembered
+//! 8. [`refusal`]: why a batch was not taken
 //!
 //! Everything that belongs to the order of batches is under one lock per partition, held from the sequence check to the
 //! append, so that the order of the checks is the order of the log.
 
+pub(crate) mod abroad;
+pub(crate) mod budget;
 pub mod check;
 pub mod place;
 pub mod refusal;
+pub(crate) mod saves;
 pub mod sequence;
 pub mod snapshot;
 pub mod watermark;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Appended, PartitionLog};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
@@ -32,8 +37,11 @@ pub use refusal::Refusal;
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use crate::clock;
+use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::route::Lane;
-use sequence::{Check, Producer, SequenceTable, Span, Tail};
+use abroad::Abroad;
+use budget::{ProducerBudget, ProducerShare};
+use sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
 
 /// One partition of a topic.
@@ -48,6 +56,8 @@ pub struct Partition {
     pub log: Arc<PartitionLog>,
     /// How far it may be read.
     pub watermark: Watermark,
+    /// Entries of the route journal below it that were addressed here are in the snapshot on the disk.
+    saved_mark: AtomicU64,
     intake: Mutex<Intake>,
 }
 
@@ -55,14 +65,24 @@ pub struct Partition {
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     pub(crate) sequences: SequenceTable<Place>,
+    pub(crate) share: ProducerShare,
     pub(crate) lane: Lane,
     /// Entries of the route journal below this mark that were addressed here are done.
     pub(crate) journal_mark: u64,
     /// The route journal's next sequence on this partition, once it has one.
     pub(crate) journal_next: Option<Sequence>,
     pub(crate) unsaved: Unsaved,
-    /// What the route journal has for the topic could not be carried out yet: no batch is taken before it is.
+    /// What the route journal has for the topic could not be carried out yet: no batch is taken before it is, and what
+    /// is known of producers is not whole.
     pub(crate) held: bool,
+    /// Why a batch that was addressed here failed after the route journal had it. The next start carries it out, and no
+    /// batch is taken before: it would be one that follows a failed one.
+    pub(crate) left: Option<Refusal>,
+    /// The first batch of the route in the log that is not entered where it was addressed: in no picture yet.
+    pub(crate) unentered: Option<Offset>,
+    /// The producers of every batch below it are on the disk.
+    pub(crate) saved_upto: Offset,
+    pub(crate) abroad: Abroad,
 }
 
 /// What the last snapshot does not know.
@@ -120,7 +140,13 @@ pub(crate) enum Admission {
 
 impl Partition {
     /// A partition over its log. Its producers are not known yet: [`crate::route`] finds them before anybody is served.
-    pub fn open(topic_id: Uuid, topic: Arc<str>, index: i32, log: Arc<PartitionLog>) -> Result<Self, Infallible> {
+    pub(crate) fn open(
+        topic_id: Uuid,
+        topic: Arc<str>,
+        index: i32,
+        log: Arc<PartitionLog>,
+        budget: &Arc<ProducerBudget>,
+    ) -> Self {
         let watermark = Watermark::new(log.high_watermark());
         let (told, weak) = (watermark.clone(), Arc::downgrade(&log));
         log.on_advance(Box::new(move |high| {
@@ -134,7 +160,9 @@ impl Partition {
         if log.is_offline() {
             watermark.close();
         }
-        Ok(Self { topic_id, topic, index, log, watermark, intake: Mutex::default() })
+        let intake = Intake { share: ProducerShare::of(budget), ..Intake::default() };
+        let saved_mark = AtomicU64::new(0);
+        Self { topic_id, topic, index, log, watermark, saved_mark, intake: Mutex::new(intake) }
     }
 
     /// Tells everybody who waits that nothing more comes: the topic is being deleted.
@@ -153,13 +181,38 @@ impl Partition {
         for (id, producer) in producers.iter() {
             intake.sequences.restore(id, producer.map(|landed| Place::Landed(landed.clone())));
         }
+        while intake.count_producers() {}
     }
 
-    /// A picture of the producers. `scan_from` is where the log ended before any partition of the topic was pictured.
-    pub(crate) fn picture(&self, scan_from: Offset) -> PartitionSnapshot {
+    /// Batches below it are in every picture that is taken from now on.
+    pub(crate) fn entered_upto(&self) -> Offset {
+        self.intake().entered_upto(&self.log)
+    }
+
+    /// From where on a start has to read the log that has a snapshot taken from now on.
+    pub(crate) fn scan_from(&self) -> Offset {
+        let intake = self.intake();
+        let entered = intake.entered_upto(&self.log);
+        intake.abroad.unsaved_from().map_or(entered, |from| from.min(entered))
+    }
+
+    /// Up to which mark entries of the route journal that were addressed here are in the snapshot on the disk.
+    pub(crate) fn saved_mark(&self) -> u64 {
+        self.saved_mark.load(Ordering::Acquire)
+    }
+
+    /// A snapshot with that mark is on the disk.
+    pub(crate) fn note_saved_mark(&self, mark: u64) {
+        self.saved_mark.fetch_max(mark, Ordering::AcqRel);
+    }
+
+    /// A picture of the producers. `scan_from` is how far batches were entered before any partition of the topic was
+    /// pictured. With it the partitions of other topics that have to be durable before it is on the disk.
+    pub(crate) fn picture(&self, scan_from: Offset) -> (PartitionSnapshot, Vec<Arc<Partition>>) {
         let mut intake = self.intake();
         intake.unsaved = Unsaved::default();
-        PartitionSnapshot {
+        let sent = intake.abroad.take_sent();
+        let picture = PartitionSnapshot {
             index: self.index,
             scan_from,
             log_end: self.log.end_offset(),
@@ -169,7 +222,8 @@ impl Partition {
                 .iter()
                 .filter_map(|(id, producer)| Some((id, landed_part(producer)?)))
                 .collect(),
-        }
+        };
+        (picture, sent)
     }
 }
 
@@ -180,12 +234,22 @@ impl fmt::Debug for Partition {
 }
 
 impl Intake {
+    /// See [`Partition::entered_upto`].
+    pub(crate) fn entered_upto(&self, log: &PartitionLog) -> Offset {
+        let end = log.end_offset();
+        self.unentered.filter(|_| !broken(Canary::SaveWithoutParts)).map_or(end, |from| from.min(end))
+    }
+
     /// The sequence check.
     pub(crate) fn admit(&self, claim: Option<Claim>) -> Result<Admission, Refusal> {
         let none = Admission::Next { follows: None, after: Offset(0) };
-        let Some(claim) = claim else { return Ok(none) };
+        let left = || self.left.clone().unwrap_or(Refusal::Stopping);
+        let Some(claim) = claim else {
+            return if self.left.is_some() { Err(left()) } else { Ok(none) };
+        };
         match self.sequences.check(claim.producer_id, claim.span)? {
             Check::Duplicate(place) => Ok(Admission::Duplicate(place)),
+            Check::Next(_) if self.left.is_some() => Err(left()),
             Check::Next(None) => Ok(none),
             Check::Next(follows) => {
                 let before = self.sequences.get(claim.producer_id).and_then(|producer| producer.batches.back());
@@ -193,7 +257,7 @@ impl Intake {
                     Some(batch) => match batch.place {
                         Place::Landed(Landed::Here(base)) => base.advance(batch.records()),
                         // The route journal keeps these in order by itself.
-                        Place::Landed(Landed::Moved(_)) | Place::Waiting(_) => Offset(0),
+                        Place::Landed(Landed::Moved(_) | Landed::Scattered { .. }) | Place::Waiting(_) => Offset(0),
                     },
                     None => Offset(0),
                 };
@@ -202,12 +266,52 @@ impl Intake {
         }
     }
 
+    /// Makes the numbers of a batch free again that was taken and then came to nothing. Those behind it come before it:
+    /// the last one that was taken is given back first.
+    pub(crate) fn give_back(&mut self, claim: Claim, before: Option<Tail>) {
+        self.sequences.give_back(claim.producer_id, claim.span, before);
+        self.refuse(Some(claim));
+    }
+
     /// Remembers that a batch was refused, where nothing else would keep those from being taken that were sent behind it
     /// and are under way.
     pub(crate) fn refuse(&mut self, claim: Option<Claim>) {
         if let Some(claim) = claim {
             self.sequences.refuse(claim.producer_id, claim.span, clock::now_ms());
         }
+    }
+
+    /// Remembers a batch as the last one of its producer, and forgets another producer where there are too many.
+    pub(crate) fn take(&mut self, claim: Claim, place: Place) {
+        self.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
+        // Two for one: so they become fewer where the others' share has grown.
+        let _ = self.count_producers() && self.count_producers();
+    }
+
+    /// Forgets the producers that wrote nothing since `since_ms`.
+    pub(crate) fn expire(&mut self, since_ms: i64) {
+        if self.lane.is_free() && self.left.is_none() {
+            self.sequences.retain(|id, used_ms| id == JOURNAL_PRODUCER || used_ms >= since_ms);
+            self.share.count(self.sequences.len());
+        }
+    }
+
+    /// Counts the producers, and forgets one that can be spared if there are too many. Whether it did.
+    fn count_producers(&mut self) -> bool {
+        self.share.count(self.sequences.len());
+        if !self.share.is_exceeded() {
+            return false;
+        }
+        let is_waiting = |batch: &Remembered<Place>| matches!(batch.place, Place::Waiting(_));
+        // Of one whose batch waits, that batch would be taken twice.
+        let forgotten = self
+            .sequences
+            .forget_idlest(|id, producer| id != JOURNAL_PRODUCER && !producer.batches.iter().any(is_waiting));
+        if forgotten {
+            self.share.count(self.sequences.len());
+            self.share.note_forgotten();
+        }
+        forgotten
     }
 
     /// Appends a batch that was admitted under the same lock, and remembers it.
@@ -220,8 +324,7 @@ impl Intake {
         let appended = log.append(batch).map_err(append_refusal).inspect_err(|_| self.refuse(claim))?;
         self.unsaved.bytes += appended.bytes;
         if let Some(claim) = claim {
-            let place = Place::Landed(Landed::Here(appended.base_offset));
-            self.sequences.take(claim.producer_id, claim.span, place, clock::now_ms());
+            self.take(claim, Place::Landed(Landed::Here(appended.base_offset)));
         }
         Ok(appended)
     }
@@ -254,13 +357,12 @@ impl Intake {
             if let Ok(appended) = log.append_gathered(&mut buffers) {
                 self.unsaved.bytes += appended.bytes;
                 let mut next = appended.base_offset;
-                let now_ms = clock::now_ms();
                 let placed = joined.iter().map(|it| {
                     let base = next;
                     next = base.advance(it.records);
                     let place = Place::Landed(Landed::Here(base));
                     if let Some(claim) = it.claim {
-                        self.sequences.take(claim.producer_id, claim.span, place.clone(), now_ms);
+                        self.take(claim, place.clone());
                     }
                     Ok(place)
                 });
@@ -280,19 +382,14 @@ impl Intake {
 
 /// A producer without its batches that still wait: they are in the route journal.
 fn landed_part(producer: &Producer<Place>) -> Option<Producer<Landed>> {
-    let mut landed = Producer { tail: producer.tail, used_ms: producer.used_ms, batches: VecDeque::default() };
-    for batch in &producer.batches {
-        match &batch.place {
-            Place::Landed(place) => landed.batches.push_back(batch.with_place(place.clone())),
-            Place::Waiting(_) => {
-                // What waits is the end of the row. Before its first batch, the numbers ended one lower; when that was
-                // the first batch of all, nothing is known.
-                landed.tail.last = Sequence(batch.first.get().checked_sub(1).filter(|last| *last >= 0)?);
-                break;
-            }
-        }
+    let is_waiting = |batch: &&Remembered<Place>| matches!(batch.place, Place::Waiting(_));
+    if broken(Canary::ForgetWrapped) && producer.batches.iter().find(is_waiting).is_some_and(|it| it.first.get() == 0) {
+        return None;
     }
-    Some(landed)
+    producer.settled(|place| match place {
+        Place::Landed(landed) => Some(landed.clone()),
+        Place::Waiting(_) => None,
+    })
 }
 
 /// What the log says about an append, as the producer gets to hear it.

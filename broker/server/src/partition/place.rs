@@ -1,8 +1,9 @@
 //! Where the records of a batch went: as a whole to the partition it was addressed to, or split over several.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ottla_wire::Offset;
+use ottla_wire::{Offset, Uuid};
 use tokio::sync::watch;
 
 use super::Refusal;
@@ -23,6 +24,33 @@ pub enum Landed {
     Here(Offset),
     /// Moved by a plugin.
     Moved(Arc<Moved>),
+    /// Moved by a plugin, to more partitions than are [remembered](Self::remembered).
+    Scattered {
+        /// The topics of these partitions.
+        topics: Arc<[Uuid]>,
+    },
+}
+
+/// Most bytes that are remembered of where one batch went.
+pub const PLACE_BYTES_MAX: usize = 1024;
+
+impl Landed {
+    /// As much of it as is remembered for a batch that comes again: at most [`PLACE_BYTES_MAX`]. Of a batch in too many
+    /// runs the targets are left, so that its producer hears that it was taken, once that is durable, but not where each
+    /// record is; of one with too many targets their topics.
+    #[must_use]
+    pub fn remembered(self) -> Self {
+        let Self::Moved(moved) = &self else { return self };
+        let (targets_bytes, runs_bytes) = (size_of_val(&*moved.targets), size_of_val(&*moved.runs));
+        if targets_bytes + runs_bytes <= PLACE_BYTES_MAX {
+            return self;
+        }
+        if targets_bytes <= PLACE_BYTES_MAX {
+            return Self::Moved(Arc::new(Moved { targets: moved.targets.clone(), runs: Box::default() }));
+        }
+        let topics: BTreeSet<Uuid> = moved.targets.iter().map(|target| target.topic_id).collect();
+        Self::Scattered { topics: topics.into_iter().collect() }
+    }
 }
 
 /// How the records of one batch were spread: in batch order, run by run, over batches of their own.
@@ -30,13 +58,15 @@ pub enum Landed {
 pub struct Moved {
     /// The batches that were appended, one per partition.
     pub targets: Box<[Target]>,
-    /// Runs of consecutive records with the same target, in batch order.
+    /// Runs of consecutive records with the same target, in batch order; none where they are not remembered.
     pub runs: Box<[Run]>,
 }
 
 /// The part of a batch that one partition got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
+    /// The topic.
+    pub topic_id: Uuid,
     /// The partition.
     pub partition: i32,
     /// How many records.
@@ -57,6 +87,8 @@ pub struct Run {
 /// Records of a batch that are consecutive in a partition, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlacedRun {
+    /// The topic.
+    pub topic_id: Uuid,
     /// Index in the batch of the first of them.
     pub first_index: i32,
     /// How many records.
@@ -78,7 +110,8 @@ impl Moved {
             if let (Some(target), Some(offset)) =
                 (self.targets.get(run.target as usize), next.get_mut(run.target as usize))
             {
-                placed.push(PlacedRun { first_index, records, partition: target.partition, base_offset: *offset });
+                let Target { topic_id, partition, .. } = *target;
+                placed.push(PlacedRun { topic_id, first_index, records, partition, base_offset: *offset });
                 *offset = offset.advance(i64::from(records));
             }
             first_index += records;
@@ -127,7 +160,8 @@ mod tests {
 
     #[test]
     fn runs_get_the_offsets_that_their_records_have() {
-        let target = |partition, records, base| Target { partition, records, base_offset: Offset(base) };
+        let topic_id = Uuid::nil();
+        let target = |partition, records, base| Target { topic_id, partition, records, base_offset: Offset(base) };
         let run = |records, target| Run { records, target };
         let moved = Moved {
             targets: Box::new([target(4, 3, 100), target(0, 2, 7)]),
@@ -139,6 +173,27 @@ mod tests {
             .map(|run| (run.first_index, run.records, run.partition, run.base_offset.get()))
             .collect();
         assert_eq!(placed, [(0, 2, 4, 100), (2, 1, 0, 7), (3, 1, 4, 102), (4, 1, 0, 8)]);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_batch_is_bounded() {
+        let moved = |targets: i32, runs: u32| {
+            let target = |partition| Target {
+                topic_id: Uuid::from_u128(u128::from(partition % 2 == 0)),
+                partition,
+                records: 1,
+                base_offset: Offset(0),
+            };
+            Landed::Moved(Arc::new(Moved {
+                targets: (0..targets).map(target).collect(),
+                runs: (0..runs).map(|run| Run { records: 1, target: run % targets as u32 }).collect(),
+            }))
+        };
+        assert_eq!(moved(16, 64).remembered(), moved(16, 64));
+        assert_eq!(moved(16, 1_000_000).remembered(), moved(16, 0));
+        let topics = Arc::new([Uuid::from_u128(0), Uuid::from_u128(1)]);
+        assert_eq!(moved(1000, 1000).remembered(), Landed::Scattered { topics });
+        assert_eq!(Landed::Here(Offset(7)).remembered(), Landed::Here(Offset(7)));
     }
 
     #[tokio::test]

@@ -79,6 +79,16 @@ pub enum Refusal {
         /// The limit.
         bytes_max: usize,
     },
+    /// Larger, in the pieces that a plugin made of it, than one entry of the route journal.
+    #[error(
+        "spread over partitions the batch takes {bytes} bytes, {bytes_max} can be moved at once; send smaller batches"
+    )]
+    PartsTooLarge {
+        /// Bytes of the pieces and of what goes with them.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The records do not read as the header says.
     #[error("the records of the batch do not decode: {0}")]
     Undecodable(String),
@@ -147,7 +157,9 @@ impl Refusal {
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
             Self::Transactional | Self::TransactionalRoute => ErrorCode::InvalidTxnState,
             Self::Codec(_) => ErrorCode::UnsupportedCompressionType,
-            Self::TooLarge { .. } | Self::UnpackedTooLarge { .. } => ErrorCode::MessageTooLarge,
+            Self::TooLarge { .. } | Self::UnpackedTooLarge { .. } | Self::PartsTooLarge { .. } => {
+                ErrorCode::MessageTooLarge
+            }
             Self::Timestamps { .. } | Self::StampedByClient => ErrorCode::InvalidTimestamp,
             Self::Sequence(error) => error.error_code(),
             Self::PluginUnavailable { .. } | Self::Storage(_) | Self::DiskFull => ErrorCode::KafkaStorageError,

@@ -5,7 +5,8 @@
 //! the client sent it, before any plugin sees it. No clock, no I/O, no lock: whoever owns the table brings those, so a
 //! conversation can be replayed as text (`golden/sequences.txt`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
@@ -108,6 +109,8 @@ pub struct Producer<P> {
     pub used_ms: i64,
     /// Its last batches of this incarnation, oldest first.
     pub batches: VecDeque<Remembered<P>>,
+    /// Its end before the oldest of these; none where nothing was taken before, or where that is not known any more.
+    pub before: Option<Tail>,
 }
 
 /// A batch that was refused although it was the first one that its producer sent here. It is nowhere, so nothing follows
@@ -124,13 +127,15 @@ struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceTable<P> {
     producers: HashMap<ProducerId, Producer<P>>,
+    /// The same producers in the order of their last use.
+    by_use: BTreeSet<(i64, ProducerId)>,
     /// Of producers that are not known, at most one each, oldest first. In memory only.
     refused: VecDeque<Refused>,
 }
 
 impl<P> Default for SequenceTable<P> {
     fn default() -> Self {
-        Self { producers: HashMap::new(), refused: VecDeque::new() }
+        Self { producers: HashMap::new(), by_use: BTreeSet::new(), refused: VecDeque::new() }
     }
 }
 
@@ -168,17 +173,38 @@ impl<P: Clone> SequenceTable<P> {
     /// Remembers a batch as the last one of its producer, whatever came before.
     pub fn take(&mut self, id: ProducerId, span: Span, place: P, now_ms: i64) {
         let tail = Tail { epoch: span.epoch, last: span.last };
-        let producer = self.producers.entry(id).or_insert_with(|| {
-            self.refused.retain(|refused| refused.id != id);
-            Producer { tail, used_ms: now_ms, batches: VecDeque::with_capacity(BATCHES_REMEMBERED) }
-        });
-        if producer.tail.epoch != span.epoch {
-            producer.batches.clear();
-        }
+        let producer = match self.producers.entry(id) {
+            Entry::Vacant(unknown) => {
+                self.refused.retain(|refused| refused.id != id);
+                self.by_use.insert((now_ms, id));
+                // Most of those that come in crowds send no second batch.
+                let batches = VecDeque::with_capacity(1);
+                unknown.insert(Producer { tail, used_ms: now_ms, batches, before: None })
+            }
+            Entry::Occupied(known) => {
+                let producer = known.into_mut();
+                if producer.used_ms != now_ms {
+                    self.by_use.remove(&(producer.used_ms, id));
+                    self.by_use.insert((now_ms, id));
+                }
+                if producer.tail.epoch != span.epoch {
+                    producer.batches.clear();
+                }
+                if producer.batches.is_empty() {
+                    producer.before = Some(producer.tail);
+                }
+                producer
+            }
+        };
         producer.tail = tail;
         producer.used_ms = now_ms;
-        if producer.batches.len() == BATCHES_REMEMBERED {
-            producer.batches.pop_front();
+        if producer.batches.len() == BATCHES_REMEMBERED
+            && let Some(oldest) = producer.batches.pop_front()
+        {
+            producer.before = Some(Tail { epoch: span.epoch, last: oldest.last });
+        }
+        if producer.batches.len() == 1 {
+            producer.batches.reserve_exact(BATCHES_REMEMBERED - 1);
         }
         producer.batches.push_back(Remembered { first: span.first, last: span.last, place });
     }
@@ -201,6 +227,23 @@ impl<P: Clone> SequenceTable<P> {
             self.refused.pop_front();
         }
         self.refused.push_back(refused);
+    }
+
+    /// Forgets the last batch of a producer, which came to nothing: its numbers are the next ones again. `before` is
+    /// where the producer's batches ended before it.
+    pub fn give_back(&mut self, id: ProducerId, span: Span, before: Option<Tail>) {
+        let last = Tail { epoch: span.epoch, last: span.last };
+        let Some(producer) = self.producers.get_mut(&id).filter(|producer| producer.tail == last) else { return };
+        match before {
+            None => {
+                self.by_use.remove(&(producer.used_ms, id));
+                self.producers.remove(&id);
+            }
+            Some(before) => {
+                producer.batches.pop_back();
+                producer.tail = before;
+            }
+        }
     }
 
     /// Says where a remembered batch went after all. False when it is not remembered any more.
@@ -230,7 +273,12 @@ impl<P: Clone> SequenceTable<P> {
     /// Puts a producer back as it was kept somewhere.
     pub fn restore(&mut self, id: ProducerId, producer: Producer<P>) {
         self.refused.retain(|refused| refused.id != id);
-        self.producers.insert(id, producer);
+        self.by_use.insert((producer.used_ms, id));
+        if let Some(before) = self.producers.insert(id, producer)
+            && self.producers.get(&id).is_some_and(|now| now.used_ms != before.used_ms)
+        {
+            self.by_use.remove(&(before.used_ms, id));
+        }
     }
 
     /// Every producer, in no order.
@@ -248,9 +296,19 @@ impl<P: Clone> SequenceTable<P> {
         self.producers.is_empty()
     }
 
+    /// Forgets, of the producers that `may_go` agrees to, the one that has been idle longest. False: there is none.
+    pub fn forget_idlest(&mut self, may_go: impl Fn(ProducerId, &Producer<P>) -> bool) -> bool {
+        let agreed = |&&(_, id): &&(i64, ProducerId)| self.producers.get(&id).is_some_and(|it| may_go(id, it));
+        let Some(idlest) = self.by_use.iter().find(agreed).copied() else { return false };
+        self.by_use.remove(&idlest);
+        self.producers.remove(&idlest.1);
+        true
+    }
+
     /// Forgets the producers for which `keep` says no, asked with the time of their last use in milliseconds.
     pub fn retain(&mut self, mut keep: impl FnMut(ProducerId, i64) -> bool) {
         self.producers.retain(|id, producer| keep(*id, producer.used_ms));
+        self.by_use.retain(|(_, id)| self.producers.contains_key(id));
         self.refused.retain(|refused| keep(refused.id, refused.used_ms));
     }
 }
@@ -271,7 +329,22 @@ impl<P> Producer<P> {
     /// The same producer with its places said in another way.
     pub fn map<Q>(&self, mut place: impl FnMut(&P) -> Q) -> Producer<Q> {
         let batches = self.batches.iter().map(|batch| batch.with_place(place(&batch.place))).collect();
-        Producer { tail: self.tail, used_ms: self.used_ms, batches }
+        Producer { tail: self.tail, used_ms: self.used_ms, batches, before: self.before }
+    }
+
+    /// The producer as it was before the first of its batches for which `place` has no answer; none where nothing is
+    /// known of it then.
+    pub fn settled<Q>(&self, mut place: impl FnMut(&P) -> Option<Q>) -> Option<Producer<Q>> {
+        let places = self.batches.iter().map_while(|batch| Some(batch.with_place(place(&batch.place)?)));
+        let batches: VecDeque<_> = places.collect();
+        let tail = if batches.len() == self.batches.len() {
+            self.tail
+        } else if let Some(Remembered { last, .. }) = batches.back() {
+            Tail { epoch: self.tail.epoch, last: *last }
+        } else {
+            self.before?
+        };
+        Some(Producer { tail, used_ms: self.used_ms, batches, before: self.before })
     }
 
     fn place_of(&self, span: Span) -> Option<&P> {
@@ -285,6 +358,26 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+
+    /// A batch of a conversation: its number, and whether it is in the log yet.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Numbered {
+        number: i32,
+        landed: bool,
+    }
+
+    /// What a snapshot says of a producer.
+    fn snapshot(table: &SequenceTable<Numbered>, id: ProducerId) -> String {
+        let landed = |batch: &Numbered| batch.landed.then_some(batch.number);
+        let Some(producer) = table.get(id).and_then(|producer| producer.settled(landed)) else {
+            return "nothing".to_owned();
+        };
+        let mut told = format!("e{} up to {}", producer.tail.epoch.get(), producer.tail.last.get());
+        for batch in &producer.batches {
+            let _ = write!(told, ", batch {}", batch.place);
+        }
+        told
+    }
 
     /// Replays the left sides of a conversation and writes the right sides.
     fn replay(conversation: &str) -> String {
@@ -304,16 +397,25 @@ mod tests {
                 .filter(|digits| !digits.is_empty())
                 .map(|digits| digits.parse().unwrap())
                 .collect();
+            if let [id] = numbers[..] {
+                let _ = writeln!(transcript, "{question} = {}", snapshot(&table, ProducerId(id)));
+                continue;
+            }
             let [id, epoch, first, last] = numbers[..] else { panic!("{line}") };
             let (first, last) = (Sequence(first as i32), Sequence(last as i32));
             let span = Span { epoch: ProducerEpoch(epoch as i16), first, last };
             let answer = match table.check(ProducerId(id), span) {
                 Ok(Check::Next(_)) => {
                     taken += 1;
-                    table.take(ProducerId(id), span, taken, 0);
+                    let landed = !question.ends_with(" waits");
+                    table.take(ProducerId(id), span, Numbered { number: taken, landed }, 0);
                     format!("batch {taken}")
                 }
-                Ok(Check::Duplicate(batch)) => format!("batch {batch} again"),
+                Ok(Check::Duplicate(Numbered { number, .. })) if question.ends_with(" landed") => {
+                    table.settle(ProducerId(id), span, Numbered { number, landed: true });
+                    format!("batch {number}")
+                }
+                Ok(Check::Duplicate(Numbered { number, .. })) => format!("batch {number} again"),
                 Err(error) => format!("{} {error}", error.error_code().code()),
             };
             let _ = writeln!(transcript, "{question} = {answer}");
@@ -354,6 +456,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_were_given_back_are_the_next_again() {
+        let mut table = SequenceTable::default();
+        let (id, epoch) = (ProducerId(1), ProducerEpoch(3));
+        let span = |first| Span::new(epoch, Sequence(first), 10);
+        let tail = |last| Some(Tail { epoch, last: Sequence(last) });
+        table.take(id, span(0), "kept", 0);
+        table.take(id, span(10), "failed", 0);
+        // Only the last one can be: what follows a batch has to go before it.
+        table.give_back(id, span(0), None);
+        assert_eq!(table.tail(id), tail(19));
+        table.give_back(id, span(10), tail(9));
+        assert_eq!(table.check(id, span(10)), Ok(Check::Next(tail(9))));
+        assert!(table.check(id, span(20)).is_err());
+        assert_eq!(table.check(id, span(0)), Ok(Check::Duplicate("kept")));
+        table.give_back(id, span(0), None);
+        assert_eq!((table.tail(id), table.check(id, span(0))), (None, Ok(Check::Next(None))));
+    }
+
+    #[test]
     fn before_is_told_across_the_wrap() {
         for (one, other) in [(0, 1), (i32::MAX, 0), (i32::MAX - 4, 4), (5, 1 << 20)] {
             assert!(is_before(Sequence(one), Sequence(other)), "{one} {other}");
@@ -383,6 +504,27 @@ mod tests {
         for (id, is_forgotten) in [(1, true), (2, false), (3, true), (4, false)] {
             assert_eq!(table.check(ProducerId(id), far).is_ok(), is_forgotten, "{id}");
         }
+    }
+
+    #[test]
+    fn the_producer_that_has_been_idle_longest_is_forgotten_first() {
+        let mut table = SequenceTable::default();
+        let span = |first| Span::new(ProducerEpoch(0), Sequence(first), 1);
+        for (id, now_ms) in [(1, 10), (2, 20), (3, 30), (4, 40)] {
+            table.take(ProducerId(id), span(0), (), now_ms);
+        }
+        table.take(ProducerId(1), span(1), (), 50);
+        let kept = table.get(ProducerId(3)).unwrap().clone();
+        table.restore(ProducerId(3), Producer { used_ms: 15, ..kept });
+        let mut gone = Vec::new();
+        while table.forget_idlest(|id, _| id != ProducerId(4)) {
+            let before = gone.len();
+            gone.extend(
+                (1..=4).filter(|id| table.get(ProducerId(*id)).is_none() && !gone.contains(id)).collect::<Vec<_>>(),
+            );
+            assert_eq!(gone.len(), before + 1);
+        }
+        assert_eq!((gone, table.len(), table.by_use.len()), (vec![3, 2, 1], 1, 1));
     }
 
     #[test]

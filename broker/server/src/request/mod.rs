@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use ottla_wire::api::Audience;
-use ottla_wire::{ApiKey, ApiVersion, Message, decode_request, split_request};
+use ottla_wire::{Api, ApiKey, ApiVersion, Message, decode_request, split_request};
 
 use crate::broker::Broker;
 
@@ -72,7 +72,35 @@ fn handler(key: ApiKey) -> Handler {
         ApiKey::DescribePlugins => describe_plugins::handle,
         ApiKey::ActivatePlugin => activate_plugin::handle,
         ApiKey::DeletePlugin => delete_plugin::handle,
+        ApiKey::AlterConfigs
+        | ApiKey::AlterPartitionReassignments
+        | ApiKey::ConsumerGroupDescribe
+        | ApiKey::ConsumerGroupHeartbeat
+        | ApiKey::CreatePartitions
+        | ApiKey::DeleteGroups
+        | ApiKey::DescribeCluster
+        | ApiKey::DescribeGroups
+        | ApiKey::DescribeProducers
+        | ApiKey::DescribeTopicPartitions
+        | ApiKey::ElectLeaders
+        | ApiKey::GetTelemetrySubscriptions
+        | ApiKey::Heartbeat
+        | ApiKey::JoinGroup
+        | ApiKey::LeaveGroup
+        | ApiKey::ListGroups
+        | ApiKey::ListPartitionReassignments
+        | ApiKey::OffsetCommit
+        | ApiKey::OffsetDelete
+        | ApiKey::OffsetFetch
+        | ApiKey::PushTelemetry
+        | ApiKey::SyncGroup => not_served,
     }
+}
+
+/// What the codec knows and no handler serves: [`open`] has refused it before.
+#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
+fn not_served(_: &Arc<Broker>, _: &Arc<Peer>, head: RequestHead, _: Frame) -> Reply {
+    CloseReason::UnknownApi(head.key.code()).into()
 }
 
 /// The requests of one connection that one read brought, handled in their order. Produce requests that follow each other
@@ -153,8 +181,8 @@ fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Frame), Box<Re
             if let Some(client_id) = &header.client_id {
                 peer.name_client(client_id);
             }
-            let Some(key) = header.key().filter(|key| key.api().audience == Audience::Everyone || peer.is_ottla())
-            else {
+            let offered = |api: &Api| api.is_served() && (api.audience == Audience::Everyone || peer.is_ottla());
+            let Some(key) = header.key().filter(|key| offered(key.api())) else {
                 return refuse(CloseReason::UnknownApi(header.api_key));
             };
             let head = RequestHead { key, version: header.api_version, correlation_id: header.correlation_id };

@@ -27,9 +27,9 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::check::{Rules, check_batch, unpacks};
-use crate::partition::{Landed, Moved, Partition, PartitionOffline, Place, Refusal};
+use crate::partition::{Landed, Moved, Partition, PartitionOffline, Place, Refusal, Target};
 use crate::route::{Submission, Submitted};
-use crate::topics::Topic;
+use crate::topics::{Topic, TopicTable};
 
 /// Clients that report an offset below zero as "unknown" only if it is this one.
 const CLIENTS_OF_MINUS_ONE: [&str; 2] = ["apache-kafka-java", "kafka-python"];
@@ -265,7 +265,7 @@ impl Produced {
     }
 
     fn reply(mut self, broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead) -> Reply {
-        if self.settle_at_once() {
+        if self.settle_at_once(&broker.topics) {
             return self.answer(broker, peer, head);
         }
         let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
@@ -273,19 +273,19 @@ impl Produced {
             // Nobody sends it again: it goes its way although its timeout passes or its connection ends.
             self.deadline = Instant::now() + UNACKNOWLEDGED_PATIENCE;
             let settled = tokio::spawn(async move {
-                self.settle().await;
+                self.settle(&broker.topics).await;
                 self.answer(&broker, &peer, head)
             });
             return Reply::later(async move { settled.await.unwrap_or(Reply::Silent) });
         }
         Reply::later(async move {
-            self.settle().await;
+            self.settle(&broker.topics).await;
             self.answer(&broker, &peer, head)
         })
     }
 
     /// Settles what needs no waiting; true when that is everything.
-    fn settle_at_once(&mut self) -> bool {
+    fn settle_at_once(&mut self, topics: &TopicTable) -> bool {
         let acks = self.acks;
         let mut all = true;
         for ProducedTopic { topic, partitions, .. } in &mut self.topics {
@@ -293,7 +293,7 @@ impl Produced {
                 let settled = match &produced.state {
                     State::Settled(_) => continue,
                     State::Submitted(Submitted::Placed(Ok(Place::Landed(landed)))) => {
-                        let due = acks != Acks::Durable || is_durable(topic.as_deref(), produced, landed);
+                        let due = acks != Acks::Durable || is_durable(topics, topic.as_deref(), produced, landed);
                         due.then(|| Ok(landed.clone()))
                     }
                     State::Submitted(Submitted::Placed(Err(refusal))) => Some(Err(Arc::new(refusal.clone()))),
@@ -309,7 +309,7 @@ impl Produced {
     }
 
     /// Waits for everything, up to the deadline of the request.
-    async fn settle(&mut self) {
+    async fn settle(&mut self, topics: &TopicTable) {
         let (acks, deadline) = (self.acks, self.deadline);
         for ProducedTopic { topic, partitions, .. } in &mut self.topics {
             for produced in partitions {
@@ -321,7 +321,7 @@ impl Produced {
                         continue;
                     }
                 };
-                let settling = settle_one(topic.as_deref(), produced, submitted, acks);
+                let settling = settle_one(topics, topic.as_deref(), produced, submitted, acks);
                 if let Ok(settled) = timeout_at(deadline, settling).await {
                     produced.state = State::Settled(settled);
                 }
@@ -365,32 +365,56 @@ impl ProducedPartition {
 }
 
 /// The partitions in which the records of a batch are, each with the offset behind them.
-fn ends(topic: Option<&Topic>, produced: &ProducedPartition, landed: &Landed) -> Vec<(Arc<Partition>, Offset)> {
-    let partition = |index| topic.and_then(|topic| topic.partition(index)).cloned();
+fn ends(
+    topics: &TopicTable,
+    topic: Option<&Topic>,
+    produced: &ProducedPartition,
+    landed: &Landed,
+) -> Vec<(Arc<Partition>, Offset)> {
     match landed {
         Landed::Here(base) => {
             let end = base.advance(i64::from(produced.record_count));
-            partition(produced.index).map(|partition| (partition, end)).into_iter().collect()
+            let partition = topic.and_then(|topic| topic.partition(produced.index));
+            partition.map(|partition| (Arc::clone(partition), end)).into_iter().collect()
         }
         Landed::Moved(moved) => {
+            // What went to another topic that is gone went with it.
             let ends = moved.targets.iter().filter_map(|target| {
-                Some((partition(target.partition)?, target.base_offset.advance(i64::from(target.records))))
+                let end = target.base_offset.advance(i64::from(target.records));
+                let partition = match topic {
+                    Some(topic) if topic.id == target.topic_id => topic.partition(target.partition).cloned(),
+                    _ => topics.get_by_id(&target.topic_id)?.partition(target.partition).cloned(),
+                };
+                Some((partition?, end))
+            });
+            ends.collect()
+        }
+        // All of it was appended before anybody could ask for it again.
+        Landed::Scattered { topics: scattered } => {
+            let topics = scattered.iter().filter_map(|id| topics.get_by_id(id));
+            let ends = topics.flat_map(|topic| {
+                topic
+                    .partitions
+                    .iter()
+                    .map(|partition| (Arc::clone(partition), partition.log.end_offset()))
+                    .collect::<Vec<_>>()
             });
             ends.collect()
         }
     }
 }
 
-fn is_durable(topic: Option<&Topic>, produced: &ProducedPartition, landed: &Landed) -> bool {
+fn is_durable(topics: &TopicTable, topic: Option<&Topic>, produced: &ProducedPartition, landed: &Landed) -> bool {
     match (topic.and_then(|topic| topic.partition(produced.index)), landed) {
         (Some(partition), Landed::Here(base)) => {
             partition.watermark.high() >= base.advance(i64::from(produced.record_count))
         }
-        _ => ends(topic, produced, landed).iter().all(|(partition, end)| partition.watermark.high() >= *end),
+        _ => ends(topics, topic, produced, landed).iter().all(|(partition, end)| partition.watermark.high() >= *end),
     }
 }
 
 async fn settle_one(
+    topics: &TopicTable,
     topic: Option<&Topic>,
     produced: &ProducedPartition,
     submitted: Submitted,
@@ -405,7 +429,7 @@ async fn settle_one(
         Place::Waiting(ticket) => ticket.outcome().await?,
     };
     if acks == Acks::Durable {
-        for (partition, end) in ends(topic, produced, &landed) {
+        for (partition, end) in ends(topics, topic, produced, &landed) {
             let durable = partition.watermark.wait_for(end).await;
             durable.map_err(|PartitionOffline| Arc::new(offline(&partition)))?;
         }
@@ -433,13 +457,13 @@ fn partition_response<'a>(
     match &produced.state {
         State::Settled(Ok(landed)) => {
             let placements = match landed {
-                Landed::Moved(moved) if peer.is_ottla() && head.version >= TAGS_VERSION_MIN => placements(moved),
+                Landed::Moved(moved) if peer.is_ottla() && head.version >= TAGS_VERSION_MIN => placements(topic, moved),
                 _ => Vec::new(),
             };
             PartitionProduceResponse {
                 base_offset: match landed {
                     Landed::Here(base) => base.get(),
-                    Landed::Moved(_) => base_offset_of_moved(peer, produced.record_count),
+                    Landed::Moved(_) | Landed::Scattered { .. } => base_offset_of_moved(peer, produced.record_count),
                 },
                 log_append_time_ms: produced.append_time_ms,
                 placements,
@@ -475,7 +499,12 @@ fn base_offset_of_moved(peer: &Peer, record_count: i32) -> i64 {
     if peer.is_ottla() || CLIENTS_OF_MINUS_ONE.contains(&peer.software_name()) { -1 } else { -i64::from(record_count) }
 }
 
-fn placements(moved: &Moved) -> Vec<Placement> {
+/// Where each record is. A placement names no topic, so there are none where a record left its own.
+fn placements(topic: Option<&Topic>, moved: &Moved) -> Vec<Placement> {
+    let is_abroad = |target: &Target| topic.is_none_or(|topic| topic.id != target.topic_id);
+    if moved.targets.iter().any(is_abroad) {
+        return Vec::new();
+    }
     let placed = moved.placed_runs().into_iter().map(|run| Placement {
         first_index: run.first_index,
         count: run.records,

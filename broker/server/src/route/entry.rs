@@ -2,13 +2,15 @@
 //! partition, without the plugin and without the client.
 //!
 //! ```text
-//! format u8 = 1 · kind u8 (0 moved, 1 stayed) · topic id 16 bytes · addressed partition i32
+//! format u8 = 2 · kind u8 (0 moved, 1 stayed) · topic id 16 bytes · addressed partition i32
 //! producer id i64 · epoch i16 · first sequence i32 · last sequence i32
 //! follows u8 (0 nothing known, 1 a tail) · tail epoch i16 · tail sequence i32
 //! plugin digest 32 bytes
-//! moved:  runs u32 · (records u32 · part u32)* · parts u32 · (partition i32 · bytes u32 · batch)*
+//! moved:  runs u32 · (records u32 · part u32)* · parts u32 · (topic id 16 bytes · partition i32 · bytes u32 · batch)*
 //! stayed: bytes u32 · batch
 //! ```
+//! Format 1, which release 0.1 wrote, has no topic ids in the parts: all of them are for the topic of the entry.
+//!
 //! The batches are whole record batches. Those that moved carry the journal's own producer id and their sequence on
 //! their target; one that stayed is the client's, byte for byte.
 
@@ -21,8 +23,10 @@ use crate::partition::sequence::{Span, Tail};
 /// The formats that were ever written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EntryFormat {
-    /// Version 0.1: as drawn above.
+    /// Release 0.1: all targets are in one topic.
     V1 = 1,
+    /// As drawn above.
+    V2 = 2,
 }
 
 const MOVED: u8 = 0;
@@ -64,6 +68,8 @@ pub enum EntryRecords<'a> {
 /// A new batch for one target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part<'a> {
+    /// The topic of the target.
+    pub topic_id: Uuid,
     /// The target.
     pub partition: i32,
     /// The record batch, complete but for offset and leader epoch.
@@ -90,7 +96,7 @@ impl From<TryGetError> for EntryError {
 impl Entry<'_> {
     /// Appends the entry's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(EntryFormat::V1 as u8);
+        out.put_u8(EntryFormat::V2 as u8);
         out.put_u8(match self.records {
             EntryRecords::Moved { .. } => MOVED,
             EntryRecords::Stayed(_) => STAYED,
@@ -116,6 +122,7 @@ impl Entry<'_> {
                 }
                 out.put_u32(parts.len() as u32);
                 for part in parts {
+                    out.put_slice(part.topic_id.as_bytes());
                     out.put_i32(part.partition);
                     put_bytes(out, part.batch);
                 }
@@ -128,10 +135,11 @@ impl<'a> Entry<'a> {
     /// Reads what `encode` wrote.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EntryError> {
         let mut rest = bytes;
-        let format = rest.try_get_u8()?;
-        if format != EntryFormat::V1 as u8 {
-            return Err(EntryError::Format(format));
-        }
+        let format = match rest.try_get_u8()? {
+            1 => EntryFormat::V1,
+            2 => EntryFormat::V2,
+            later => return Err(EntryError::Format(later)),
+        };
         let kind = rest.try_get_u8()?;
         let topic_id = Uuid::from_u128(rest.try_get_u128()?);
         let addressed = rest.try_get_i32()?;
@@ -149,7 +157,11 @@ impl<'a> Entry<'a> {
                     Ok(Run { records: rest.try_get_u32()?, target: rest.try_get_u32()? })
                 })?;
                 let parts = take_list(&mut rest, 8, |rest| {
-                    Ok(Part { partition: rest.try_get_i32()?, batch: take_bytes(rest)? })
+                    let topic_id = match format {
+                        EntryFormat::V1 => topic_id,
+                        EntryFormat::V2 => Uuid::from_u128(rest.try_get_u128()?),
+                    };
+                    Ok(Part { topic_id, partition: rest.try_get_i32()?, batch: take_bytes(rest)? })
                 })?;
                 EntryRecords::Moved { runs, parts }
             }
@@ -208,14 +220,24 @@ mod tests {
             topic_id: u128, addressed: i32, producer_id: i64, epoch: i16, first: i32, last: i32, plugin: [u8; 32],
             follows in proptest::option::of((any::<i16>(), any::<i32>())), stayed: bool,
             runs in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5),
-            batches in proptest::collection::vec((any::<i32>(), proptest::collection::vec(any::<u8>(), 0..50)), 1..5),
+            batches in proptest::collection::vec(
+                (any::<u128>(), any::<i32>(), proptest::collection::vec(any::<u8>(), 0..50)),
+                1..5,
+            ),
         ) {
             let records = if stayed {
-                EntryRecords::Stayed(&batches[0].1)
+                EntryRecords::Stayed(&batches[0].2)
             } else {
                 EntryRecords::Moved {
                     runs: runs.into_iter().map(|(records, target)| Run { records, target }).collect(),
-                    parts: batches.iter().map(|(partition, batch)| Part { partition: *partition, batch }).collect(),
+                    parts: batches
+                        .iter()
+                        .map(|(topic, partition, batch)| Part {
+                            topic_id: Uuid::from_u128(*topic),
+                            partition: *partition,
+                            batch,
+                        })
+                        .collect(),
                 }
             };
             let entry = Entry {
@@ -236,9 +258,32 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic_or_take_memory(mut bytes in proptest::collection::vec(any::<u8>(), 2..200)) {
-            bytes[0] = 1;
             bytes[1] %= 2;
-            let _ = Entry::decode(&bytes);
+            for format in [1, 2] {
+                bytes[0] = format;
+                let _ = Entry::decode(&bytes);
+            }
+        }
+
+        #[test]
+        fn the_parts_of_format_1_are_for_the_topic_itself(
+            topic_id: u128, partition: i32, batch in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let topic_id = Uuid::from_u128(topic_id);
+            let entry = Entry {
+                topic_id,
+                addressed: 0,
+                producer_id: ProducerId(1),
+                span: Span { epoch: ProducerEpoch(0), first: Sequence(0), last: Sequence(1) },
+                follows: None,
+                plugin: [7; 32],
+                records: EntryRecords::Moved { runs: Vec::new(), parts: vec![Part { topic_id, partition, batch: &batch }] },
+            };
+            let mut bytes = encoded(&entry);
+            let part = bytes.len() - batch.len() - 24;
+            bytes.drain(part..part + 16);
+            bytes[0] = EntryFormat::V1 as u8;
+            prop_assert_eq!(Entry::decode(&bytes), Ok(entry));
         }
     }
 

@@ -17,13 +17,13 @@ use crate::topics::Topic;
 /// Between two attempts.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A topic that waits for its entries to be carried out.
+/// Topics that wait for the entries between them to be carried out.
 pub(super) struct Held {
-    pub(super) topic: Arc<Topic>,
+    pub(super) topics: Vec<Arc<Topic>>,
     pub(super) waits_for: WaitsFor,
 }
 
-/// What has to happen before a topic takes batches again.
+/// What has to happen before they take batches again.
 pub(super) enum WaitsFor {
     /// Space on the disk, for these entries. The journal ended at that sequence when the broker started.
     Space { entries: Vec<JournalEntry>, journal_end: u64 },
@@ -39,34 +39,35 @@ pub(super) fn refusal(topic: &Topic) -> Refusal {
 }
 
 impl Held {
-    pub(super) fn new(topic: &Arc<Topic>, waits_for: WaitsFor) -> Self {
-        for partition in &topic.partitions {
+    pub(super) fn new(topics: Vec<Arc<Topic>>, waits_for: WaitsFor) -> Self {
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
             partition.intake().held = true;
         }
-        Self { topic: Arc::clone(topic), waits_for }
+        Self { topics, waits_for }
     }
 
-    /// Tries to let the topic go. False: it stays.
-    fn try_release(&self) -> bool {
-        if self.topic.partitions.iter().all(|partition| partition.log.is_deleted()) {
+    /// Tries to let the topics go. False: they stay.
+    fn try_release(&mut self) -> bool {
+        self.topics.retain(|topic| !topic.partitions.iter().all(|partition| partition.log.is_deleted()));
+        if self.topics.is_empty() {
             return true;
         }
         let WaitsFor::Space { entries, journal_end } = &self.waits_for else { return false };
         let mut report = RouteReport::default();
-        match carry_out(&self.topic, entries, *journal_end, &mut report) {
+        match carry_out(&self.topics, entries, *journal_end, &mut report) {
             Ok(()) => {
-                tracing::info!(topic = %self.topic.name, "takes batches again: {report}");
-                for partition in &self.topic.partitions {
+                tracing::info!(topics = ?self.topics, "take batches again: {report}");
+                for partition in self.topics.iter().flat_map(|topic| &topic.partitions) {
                     partition.intake().held = false;
                 }
                 true
             }
             Err(RouteOpenError::NotYet(reason)) => {
-                tracing::debug!(topic = %self.topic.name, reason, "is still held");
+                tracing::debug!(topics = ?self.topics, reason, "are still held");
                 false
             }
             Err(error) => {
-                tracing::error!(topic = %self.topic.name, %error, "stays held");
+                tracing::error!(topics = ?self.topics, %error, "stay held");
                 false
             }
         }
@@ -85,7 +86,7 @@ impl Shared {
     /// Tries every held topic once more.
     pub(super) fn retry_held(&self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|held| !held.try_release());
+        held.retain_mut(|held| !held.try_release());
     }
 
     /// Whether the journal has to keep what it has.

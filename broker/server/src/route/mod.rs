@@ -24,6 +24,8 @@
 
 pub mod entry;
 
+#[cfg(test)]
+mod abroad_tests;
 mod apply;
 mod checkpoint;
 mod held;
@@ -44,7 +46,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ottla_log::{Journal, JournalEntry, JournalOpenError};
+use ottla_log::{JOURNAL_ENTRY_BYTES_MAX, Journal, JournalEntry, JournalOpenError};
 use ottla_wire::record::BatchHeader;
 use tokio::sync::oneshot;
 
@@ -54,10 +56,10 @@ use crate::log_dirs::LogDirs;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unplaced};
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
-use crate::stage::{self, Address, Staged};
+use crate::stage::{self, Address, Staged, SubBatch};
 use crate::topics::{Topic, TopicTable};
 
-pub use checkpoint::SaveError;
+pub use checkpoint::{SaveError, Saved};
 
 pub(crate) use lane::Lane;
 pub use recover::RouteReport;
@@ -118,8 +120,6 @@ pub(crate) struct Shared {
     held: Mutex<Vec<Held>>,
     order: Order,
     workers: Workers,
-    /// Held between the append of parts and the entry of what became of them.
-    applying: Mutex<()>,
     /// Bytes of the batches that wait in lanes, over all topics.
     lane_bytes: AtomicUsize,
     /// Entries of the journal below it are carried out.
@@ -179,20 +179,25 @@ impl Router {
         plugins: Arc<PluginRegistry>,
     ) -> Result<(Self, RouteReport), RouteOpenError> {
         let (journal, recovered) = match log.journal_home() {
-            Some(home) => {
-                let (journal, entries) = home.open_journal(JOURNAL_NAME)?;
-                let entries: Vec<JournalEntry> =
-                    entries.collect::<Result<_, _>>().map_err(|error| RouteOpenError::Replay(error.to_string()))?;
-                let recovered = recover::recover(&topics.all(), &journal, entries)?;
-                (Some(journal), recovered)
-            }
+            Some(home) => match home.open_journal(JOURNAL_NAME) {
+                // Its directory has just failed, and takes no others along.
+                Err(JournalOpenError::Io { .. }) if home.offline_reason().is_some() => {
+                    (None, recover::without_journal(&topics.all())?)
+                }
+                opened => {
+                    let (journal, entries) = opened?;
+                    let entries: Vec<JournalEntry> =
+                        entries.collect::<Result<_, _>>().map_err(|error| RouteOpenError::Replay(error.to_string()))?;
+                    let recovered = recover::recover(&topics.all(), &journal, entries)?;
+                    (Some(journal), recovered)
+                }
+            },
             None => (None, recover::without_journal(&topics.all())?),
         };
         let recover::Recovered { report, held, kept } = recovered;
         let shared = Arc::new(Shared {
             order: Order::new(options.order_bytes_max),
             workers: Workers::new(options.workers_per_topic_max),
-            applying: Mutex::default(),
             lane_bytes: AtomicUsize::new(0),
             applied: AtomicU64::new(journal.as_ref().map_or(0, |journal| journal.end().sequence)),
             held: Mutex::new(held),
@@ -264,7 +269,9 @@ impl Router {
                     let mut joined = vec![Unplaced::new(first.batch, &first.header)];
                     while let Some((number, next)) = run.pop_front_if(|(_, next)| {
                         bytes += next.batch.len();
-                        bytes <= bytes_max && intake.follows(&joined, Claim::of(&next.header))
+                        bytes <= bytes_max
+                            && !routes(&next.topic, &next.settings)
+                            && intake.follows(&joined, Claim::of(&next.header))
                     }) {
                         numbers.push(number);
                         joined.push(Unplaced::new(next.batch, &next.header));
@@ -340,26 +347,9 @@ impl Router {
         }
     }
 
-    /// For those who remove what producers sent.
-    pub fn producers(&self) -> ProducerKeeper {
-        ProducerKeeper(Arc::clone(&self.shared))
-    }
-
     /// Writes down now what would be written down from time to time.
     pub fn checkpoint(&self) {
         self.shared.checkpoint(checkpoint::Extent::Due);
-    }
-}
-
-/// Writes the producers of a topic down, so that their batches may go.
-#[derive(Clone)]
-pub struct ProducerKeeper(Arc<Shared>);
-
-impl ProducerKeeper {
-    /// When this returns, what is known of the producers of the topic's partitions survives although every batch that was
-    /// in the logs before the call goes. Blocks on the disk.
-    pub fn save(&self, topic: &Topic) -> Result<(), SaveError> {
-        checkpoint::save(topic, &self.0.applying)
     }
 }
 
@@ -411,14 +401,14 @@ impl Shared {
         header: &BatchHeader,
     ) -> Result<Place, Refusal> {
         let claim = Claim::of(header);
-        let (follows, after) = match partition.intake().admit(claim)? {
-            Admission::Duplicate(place) => return Ok(place),
-            Admission::Next { follows, after } => (follows, after),
-        };
+        if let Admission::Duplicate(place) = partition.intake().admit(claim)? {
+            return Ok(place);
+        }
         let (staged, plugin) = match self.plugin_for(topic)? {
             Some(plugin) => {
                 let partition_count = topic.partitions.len() as i32;
-                let address = Address { topic: &topic.name, partition: partition.index, partition_count };
+                let address =
+                    Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
                 let staged = stage::run(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
                 (staged, *plugin.partitioner().digest().as_bytes())
             }
@@ -429,7 +419,8 @@ impl Shared {
         {
             return placed;
         }
-        check_targets(topic, &staged)?;
+        self.check_targets(topic, &staged)?;
+        check_entry_bytes(&staged, claim)?;
         let (records, bytes) = match staged {
             Staged::Stays => {
                 let bytes = batch.len();
@@ -441,11 +432,23 @@ impl Shared {
             }
         };
         self.order.reserve(bytes).map_err(|OrderClosed| Refusal::Stopping)?;
+        let mut intake = partition.intake();
+        // Once more: the batch it follows may have failed since.
+        let (follows, after) = match intake.admit(claim) {
+            Ok(Admission::Next { follows, after }) => (follows, after),
+            Ok(Admission::Duplicate(place)) => {
+                self.order.release(bytes);
+                return Ok(place);
+            }
+            Err(refusal) => {
+                self.order.release(bytes);
+                return Err(refusal);
+            }
+        };
         let (stub, ticket) = ticket();
         let place = Place::Waiting(ticket);
-        let mut intake = partition.intake();
         if let Some(claim) = claim {
-            intake.sequences.take(claim.producer_id, claim.span, place.clone(), crate::clock::now_ms());
+            intake.take(claim, place.clone());
         }
         intake.lane.routed += 1;
         self.order.push(Item {
@@ -461,6 +464,24 @@ impl Shared {
             mark: None,
         });
         Ok(place)
+    }
+
+    /// A target that takes no batches refuses this one while its numbers are still free: one whose log directory is
+    /// offline, one in another topic that is gone or held.
+    fn check_targets(&self, topic: &Arc<Topic>, staged: &Staged) -> Result<(), Refusal> {
+        let Staged::Moves(split) = staged else { return Ok(()) };
+        for part in &split.parts {
+            let target = target(&self.topics, topic, part).ok_or(Refusal::UnknownPartition)?;
+            if let Some(reason) = target.log.offline_reason() {
+                return Err(Refusal::Storage(reason));
+            }
+            if part.topic_id != topic.id && target.intake().held {
+                return Err(Refusal::Storage(format!(
+                    "{target:?} takes no batches before the route journal is carried out"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn plugin_for(&self, topic: &Topic) -> Result<Option<Arc<BoundPlugin>>, Refusal> {
@@ -492,18 +513,38 @@ fn append_if_first(
     if intake.lane.routed > 0 {
         return None;
     }
-    let appended = intake.append(&partition.log, batch, claim);
-    Some(appended.map(|appended| Place::Landed(Landed::Here(appended.base_offset))))
+    // Checked once more: the batch it follows may have failed since.
+    Some(intake.admit(claim).and_then(|admission| match admission {
+        Admission::Duplicate(place) => Ok(place),
+        Admission::Next { .. } => {
+            let appended = intake.append(&partition.log, batch, claim)?;
+            Ok(Place::Landed(Landed::Here(appended.base_offset)))
+        }
+    }))
 }
 
-/// A target whose log directory is offline refuses the batch while its numbers are still free.
-fn check_targets(topic: &Topic, staged: &Staged) -> Result<(), Refusal> {
-    let Staged::Moves(split) = staged else { return Ok(()) };
-    let mut targets = split.parts.iter().filter_map(|part| topic.partition(part.partition));
-    match targets.find_map(|target| target.log.offline_reason()) {
-        Some(reason) => Err(Refusal::Storage(reason)),
-        None => Ok(()),
+/// The partition that a part of a batch for `topic` goes to; none where its topic is gone.
+fn target(topics: &TopicTable, topic: &Arc<Topic>, part: &SubBatch) -> Option<Arc<Partition>> {
+    if part.topic_id == topic.id {
+        return topic.partition(part.partition).cloned();
     }
+    topics.get_by_id(&part.topic_id)?.partition(part.partition).cloned()
+}
+
+/// Bytes of a journal entry besides those of its parts and runs: more than there are.
+const ENTRY_HEAD_BYTES: usize = 256;
+/// Bytes of an entry for each part and for each run, besides the part itself.
+const ENTRY_ITEM_BYTES: usize = 24;
+
+/// A batch that one entry of the journal cannot hold is refused while its numbers are still free.
+fn check_entry_bytes(staged: &Staged, claim: Option<Claim>) -> Result<(), Refusal> {
+    let Staged::Moves(split) = staged else { return Ok(()) };
+    let items = split.parts.len() + split.runs.len();
+    let bytes = split.bytes() + items * ENTRY_ITEM_BYTES + ENTRY_HEAD_BYTES;
+    if claim.is_some() && bytes > JOURNAL_ENTRY_BYTES_MAX {
+        return Err(Refusal::PartsTooLarge { bytes, bytes_max: JOURNAL_ENTRY_BYTES_MAX });
+    }
+    Ok(())
 }
 
 /// Whether the batches of a topic go through a plugin.
@@ -598,5 +639,29 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Uuid};
+
+    use super::*;
+    use crate::partition::sequence::Span;
+    use crate::stage::Split;
+
+    #[test]
+    fn a_batch_that_no_journal_entry_can_hold_is_refused_as_too_large() {
+        let part =
+            |partition, length| SubBatch { topic_id: Uuid::nil(), partition, records: 1, bytes: vec![0; length] };
+        let half = JOURNAL_ENTRY_BYTES_MAX / 2;
+        let moves = |length| Staged::Moves(Split { parts: vec![part(0, half), part(1, length)], runs: Vec::new() });
+        let span = Span::new(ProducerEpoch(0), Sequence(0), 2);
+        let claim = Some(Claim { producer_id: ProducerId(1), span });
+        let refused = check_entry_bytes(&moves(half), claim).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::MessageTooLarge);
+        assert_eq!(check_entry_bytes(&moves(half - 4096), claim), Ok(()));
+        // What is not idempotent has no entry.
+        assert_eq!(check_entry_bytes(&moves(half), None), Ok(()));
     }
 }

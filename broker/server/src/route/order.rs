@@ -117,6 +117,16 @@ impl Order {
         Some(queue.items.drain(..count).collect())
     }
 
+    /// Takes the items out that were addressed to a partition, in their order. Whoever holds the partition's intake lets
+    /// none of them in meanwhile.
+    pub(crate) fn take_addressed(&self, addressed: &Arc<Partition>) -> Vec<Item> {
+        let mut queue = self.lock();
+        let is_addressed = |item: &Item| Arc::ptr_eq(&item.addressed, addressed);
+        let (taken, rest) = std::mem::take(&mut queue.items).into_iter().partition(is_addressed);
+        queue.items = rest;
+        Vec::from(taken)
+    }
+
     /// Takes nothing more. What is in the queue is still handed out.
     pub(crate) fn close(&self) {
         self.lock().closed = true;

@@ -11,6 +11,7 @@ pub mod columns;
 pub mod partition;
 pub mod split;
 
+use ottla_wire::Uuid;
 use ottla_wire::record::Batch;
 
 use crate::partition::Refusal;
@@ -21,6 +22,8 @@ pub use split::{Split, SubBatch};
 /// Where a batch was addressed.
 #[derive(Debug, Clone, Copy)]
 pub struct Address<'a> {
+    /// The id of the topic.
+    pub topic_id: Uuid,
     /// The topic.
     pub topic: &'a str,
     /// The partition.
@@ -56,5 +59,5 @@ pub fn run(
     if answer.iter().all(|partition| i64::from(*partition) == i64::from(address.partition)) {
         return Ok(Staged::Stays);
     }
-    split::split(&batch, &records, &answer).map(Staged::Moves)
+    split::split(&batch, &records, address.topic_id, &answer).map(Staged::Moves)
 }

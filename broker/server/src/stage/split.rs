@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use ottla_wire::record::{
     Batch, BatchBuilder, BatchRecords, BuildError, TimestampType, set_log_append_time, set_producer,
 };
-use ottla_wire::{ProducerEpoch, ProducerId, Sequence};
+use ottla_wire::{ProducerEpoch, ProducerId, Sequence, Uuid};
 
 use crate::partition::{Refusal, Run};
 
 /// A batch in pieces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
-    /// One new batch per partition, in the order in which the partitions first appear.
+    /// One new batch per target, in the order in which the partitions first appear.
     pub parts: Vec<SubBatch>,
     /// The runs of the old batch; their `target` is an index into `parts`.
     pub runs: Vec<Run>,
@@ -21,6 +21,8 @@ pub struct Split {
 /// The records of a batch that go to one partition, as a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubBatch {
+    /// The topic.
+    pub topic_id: Uuid,
     /// The partition.
     pub partition: i32,
     /// How many records.
@@ -36,13 +38,13 @@ impl Split {
     }
 }
 
-/// Takes a batch apart. `answer` names the partition of every record. Codec, timestamps, keys, values and headers stay
+/// Takes a batch apart. `answer` names the partition of every record, in the topic `topic_id`. Codec, timestamps, keys, values and headers stay
 /// as they are; the limit on the size of a batch does not hold for the new ones.
-pub fn split(batch: &Batch<'_>, records: &BatchRecords<'_>, answer: &[u32]) -> Result<Split, Refusal> {
+pub fn split(batch: &Batch<'_>, records: &BatchRecords<'_>, topic_id: Uuid, answer: &[u32]) -> Result<Split, Refusal> {
     let runs = Runs::of(answer);
     let mut parts = match runs.partitions.as_slice() {
-        [one] => vec![whole(batch, *one)],
-        _ => rebatched(batch, records, &runs)?,
+        [one] => vec![whole(batch, topic_id, *one)],
+        _ => rebatched(batch, records, topic_id, &runs)?,
     };
     if batch.header.timestamp_type() == TimestampType::LogAppendTime {
         for part in &mut parts {
@@ -83,13 +85,18 @@ impl Runs {
 }
 
 /// All records go to one partition: the packed records move as they are.
-fn whole(batch: &Batch<'_>, partition: i32) -> SubBatch {
+fn whole(batch: &Batch<'_>, topic_id: Uuid, partition: i32) -> SubBatch {
     let mut bytes = batch.bytes.to_vec();
     set_producer(&mut bytes, ProducerId::NONE, ProducerEpoch::NONE, Sequence::NONE);
-    SubBatch { partition, records: batch.header.record_count, bytes }
+    SubBatch { topic_id, partition, records: batch.header.record_count, bytes }
 }
 
-fn rebatched(batch: &Batch<'_>, records: &BatchRecords<'_>, runs: &Runs) -> Result<Vec<SubBatch>, Refusal> {
+fn rebatched(
+    batch: &Batch<'_>,
+    records: &BatchRecords<'_>,
+    topic_id: Uuid,
+    runs: &Runs,
+) -> Result<Vec<SubBatch>, Refusal> {
     let mut builders: Vec<BatchBuilder> = runs.partitions.iter().map(|_| BatchBuilder::like(&batch.header)).collect();
     let mut source = records.iter();
     for run in &runs.runs {
@@ -105,7 +112,7 @@ fn rebatched(batch: &Batch<'_>, records: &BatchRecords<'_>, runs: &Runs) -> Resu
         let records = builder.record_count();
         let mut bytes = Vec::with_capacity(builder.uncompressed_bytes());
         builder.finish(&mut bytes).map_err(failure)?;
-        Ok(SubBatch { partition: *partition, records, bytes })
+        Ok(SubBatch { topic_id, partition: *partition, records, bytes })
     };
     builders.into_iter().zip(&runs.partitions).map(finish).collect()
 }
@@ -160,7 +167,7 @@ mod tests {
 
     fn split_of(bytes: &[u8], answer: &[u32]) -> Split {
         let batch = batches(bytes).next().unwrap().unwrap();
-        split(&batch, &batch.records(1 << 24).unwrap(), answer).unwrap()
+        split(&batch, &batch.records(1 << 24).unwrap(), Uuid::nil(), answer).unwrap()
     }
 
     proptest! {

@@ -17,6 +17,9 @@ use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
 use crate::meta::{MetaError, MetadataStore, TopicRecord};
 use crate::partition::Partition;
+use crate::partition::budget::ProducerBudget;
+use crate::partition::saves::Saves;
+use crate::route::{SaveError, Saved};
 
 pub use name::{TopicNameError, check_topic_name, is_internal};
 
@@ -33,6 +36,8 @@ pub struct Topic {
     pub internal: bool,
     /// Its partitions, by index.
     pub partitions: Box<[Arc<Partition>]>,
+    /// The saves of its producers.
+    pub(crate) saves: Saves<Saved, SaveError>,
     settings: RwLock<Arc<TopicSettings>>,
 }
 
@@ -128,6 +133,8 @@ pub struct TopicTable {
     unfinished: Mutex<Vec<TopicRecord>>,
     /// Names of topics without records whose partitions a start on a full disk could not make: a later start does.
     unmade: Mutex<HashSet<String>>,
+    /// How many producers all partitions remember together.
+    pub(crate) producers: Arc<ProducerBudget>,
 }
 
 /// When the partitions of a topic are put together.
@@ -192,6 +199,7 @@ impl TopicTable {
             deleting: Mutex::default(),
             unfinished: Mutex::default(),
             unmade: Mutex::default(),
+            producers: Arc::new(ProducerBudget::new(config.producer_ids_max)),
         };
         for record in table.meta.topics()? {
             let wrong = |wrong: TopicChangeError| TopicsOpenError::Partition {
@@ -360,13 +368,19 @@ impl TopicTable {
         Ok(())
     }
 
+    /// The partitions first: what cannot be done everywhere is taken back, and the metadata never said it. A start gives
+    /// partitions what the metadata says.
     fn store(&self, topic: &Topic, settings: TopicSettings) -> Result<(), TopicChangeError> {
-        let options = partition_options(&settings);
-        self.meta.put_topic(&TopicRecord { configs: settings.overrides.clone(), ..topic.record() })?;
-        for_each_partition(topic.partitions.len() as i32, PARTITIONS_AT_ONCE, |index| match topic.partition(index) {
-            Some(partition) => set_options(&partition.log, options),
-            None => Ok(()),
-        })?;
+        let before = partition_options(&topic.settings());
+        let record = TopicRecord { configs: settings.overrides.clone(), ..topic.record() };
+        let stored = set_all_options(topic, partition_options(&settings))
+            .and_then(|()| self.meta.put_topic(&record).map_err(TopicChangeError::from));
+        if let Err(error) = stored {
+            if let Err(undo) = set_all_options(topic, before) {
+                tracing::error!(topic = %topic.name, %undo, "some partitions keep settings that were refused, until the next start");
+            }
+            return Err(error);
+        }
         *topic.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         Ok(())
     }
@@ -441,13 +455,13 @@ impl TopicTable {
                 options,
                 at == Occasion::Creation,
             )?;
-            let partition = Partition::open(id, Arc::clone(&name), index, log);
-            partition.map(Arc::new).map_err(|error| TopicChangeError::Log(error.to_string()))
+            Ok(Arc::new(Partition::open(id, Arc::clone(&name), index, log, &self.producers)))
         })?;
         Ok(Arc::new(Topic {
             id,
             internal: is_internal(&name),
             partitions: partitions.into(),
+            saves: Saves::default(),
             settings: RwLock::new(Arc::new(settings)),
             name,
         }))
@@ -503,6 +517,15 @@ fn partition_options(settings: &TopicSettings) -> PartitionOptions {
     }
 }
 
+/// Gives all partitions of a topic their options; where that fails for one, it may have been done for others.
+fn set_all_options(topic: &Topic, options: PartitionOptions) -> Result<(), TopicChangeError> {
+    for_each_partition(topic.partitions.len() as i32, PARTITIONS_AT_ONCE, |index| match topic.partition(index) {
+        Some(partition) => set_options(&partition.log, options),
+        None => Ok(()),
+    })?;
+    Ok(())
+}
+
 fn set_options(log: &PartitionLog, options: PartitionOptions) -> Result<(), TopicChangeError> {
     // One that is offline gets them at the start that finds it online: the metadata is what counts.
     if log.options() == options || log.is_offline() {
@@ -539,4 +562,45 @@ fn for_each_partition<T: Send>(
     let mut done: Vec<(i32, T)> = parts?.into_iter().flatten().collect();
     done.sort_unstable_by_key(|(index, _)| *index);
     Ok(done.into_iter().map(|(_, value)| value).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ottla_log::{LogDir, LogOptions};
+
+    use super::*;
+    use crate::meta::LocalStore;
+
+    #[test]
+    fn settings_that_one_partition_cannot_take_hold_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = LogDir::open(&dir.path().join("log"), LogOptions::default()).unwrap();
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.path().join("metadata.redb")).unwrap());
+        let config = Config::default();
+        let table = TopicTable::open(&config, Arc::clone(&meta), Arc::new(LogDirs::single(log))).unwrap();
+        let settings = TopicSettings::defaults(&config);
+        let topic = table.create(NewTopic { name: "t".to_owned(), partition_count: 4, settings }).unwrap();
+        let alter = || {
+            let overrides = BTreeMap::from([("ottla.durability".to_owned(), "page-cache".to_owned())]);
+            let change = |_: &TopicSettings| Ok(TopicSettings::with_overrides(&config, overrides).unwrap());
+            table.alter::<TopicChangeError>(&topic, change)
+        };
+        let state = || {
+            let durabilities: Vec<_> = topic.partitions.iter().map(|it| it.log.options().durability).collect();
+            let stored = meta.topics().unwrap().remove(0).configs.len();
+            (durabilities, topic.settings().durability, stored)
+        };
+        let before = state();
+        // Where its settings would be written there is a directory.
+        let in_the_way = dir.path().join("log/t-2/partition.meta.tmp");
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert!(alter().is_err());
+        assert_eq!(state(), before);
+        std::fs::remove_dir(&in_the_way).unwrap();
+        alter().unwrap();
+        let cached = crate::config::Durability::PageCache;
+        assert_eq!(state(), (vec![cached; 4], cached, 1));
+    }
 }

@@ -1,5 +1,7 @@
 //! Acks, error codes, and what the broker fills in.
 
+use ottla_broker::broker::Broker;
+use ottla_broker::config::Config;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic, InitProducerIdRequest,
@@ -242,4 +244,18 @@ async fn producer_ids_are_new_each_time_and_transactions_are_refused_clearly() {
     assert_eq!((refused.error_code, refused.producer_id), (ErrorCode::UnsupportedVersion, -1));
     let home = home.crash().await;
     assert!(home.client().await.producer_id().await > first + 2);
+}
+
+#[tokio::test]
+async fn a_broker_whose_settings_contradict_each_other_does_not_start() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        data_dir: data_dir.path().join("data"),
+        num_partitions: 11,
+        topic_partitions_max: 10,
+        ..Config::default()
+    };
+    let refused = Broker::open(config, false).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("num.partitions=11") && refused.contains("ottla.topic.partitions.max=10"), "{refused}");
+    assert!(!data_dir.path().join("data").exists(), "nothing was touched");
 }

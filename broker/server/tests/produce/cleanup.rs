@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ottla_broker::broker::Broker;
 use ottla_wire::ErrorCode;
+use ottla_wire::message::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic};
 use ottla_wire::record::Codec;
 
 use crate::home::{Home, digit, said};
@@ -66,7 +67,7 @@ async fn a_batch_that_compaction_emptied_is_still_recognised() {
     assert_eq!(left.last().unwrap().1, "7ab#1");
     assert!(home.broker.cleaner.stats().compaction_records_removed > 0);
     for without_picture in [false, true] {
-        let producers = home.broker.topics.get("t").unwrap().partition(0).unwrap().log.directory().join("producers");
+        let producers = home.snapshot("t");
         home = home.crash().await;
         if without_picture {
             // Its last batch is in the log, though empty; what came before can only be known from the picture.
@@ -134,5 +135,53 @@ async fn the_cleaner_works_by_itself_and_a_routed_topic_keeps_its_order() {
         let records = home.records("t", partition).await;
         assert!(records.len() < 60 && records.is_sorted_by(|a, b| a.1 < b.1), "{records:?}");
         assert_eq!(records.last().unwrap(), &(partition.to_string(), format!("059 01#{partition}")));
+    }
+}
+
+/// Deletes every record of a partition.
+async fn delete_all(home: &Home, topic: &str, partition_index: i32) -> ErrorCode {
+    let partitions = vec![DeleteRecordsPartition { partition_index, offset: -1 }];
+    let topics = vec![DeleteRecordsTopic { name: topic.to_owned().into(), partitions }];
+    let answer = home.client().await.ask(2, &DeleteRecordsRequest { topics, timeout_ms: 30_000 }).await;
+    let response: DeleteRecordsResponse<'_> = answer.read();
+    response.topics[0].partitions[0].error_code
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_many_partitions_are_deleted_at_once_and_every_producer_is_still_known_after_a_crash() {
+    const PARTITIONS: i32 = 8;
+    const ROUNDS: i32 = 30;
+    let home = Arc::new(Home::with(&QUIET).await);
+    home.create_topic("t", PARTITIONS, &[]).await;
+    let deleting: Vec<_> = (0..PARTITIONS)
+        .map(|partition| {
+            let home = Arc::clone(&home);
+            tokio::spawn(async move {
+                let mut client = home.client().await;
+                let id = client.producer_id().await;
+                let mut refused = 0;
+                for sequence in 0..ROUNDS {
+                    client.produce("t", partition, &said("a").by(id, 0, sequence)).await.offset();
+                    refused += i32::from(delete_all(&home, "t", partition).await != ErrorCode::None);
+                }
+                (id, refused)
+            })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    let mut refused = 0;
+    for deleting in deleting {
+        let (id, failed) = deleting.await.unwrap();
+        ids.push(id);
+        refused += failed;
+    }
+    assert_eq!(refused, 0, "of {} requests", PARTITIONS * ROUNDS);
+    let home = Arc::into_inner(home).unwrap().crash().await;
+    let mut client = home.client().await;
+    for (partition, id) in (0..PARTITIONS).zip(ids) {
+        let answer = client.produce("t", partition, &said("a").by(id, 0, ROUNDS - 1)).await;
+        assert_eq!(answer.offset(), i64::from(ROUNDS - 1), "a retry is recognised");
+        let log = home.broker.topics.get("t").unwrap().partition(partition).unwrap().log.clone();
+        assert_eq!((log.log_start_offset().get(), log.end_offset().get()), (i64::from(ROUNDS), i64::from(ROUNDS)));
     }
 }

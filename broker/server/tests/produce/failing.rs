@@ -1,6 +1,7 @@
 //! Plugins that fail: only their batch does, with an answer that says which plugin and why.
 
 use ottla_wire::ErrorCode;
+use ottla_wire::message::ApiVersionsRequest;
 
 use crate::guest::Guest;
 use crate::home::{Home, NEWEST, produce_request, said};
@@ -58,12 +59,27 @@ async fn a_first_batch_that_a_plugin_refused_holds_those_sent_behind_it_back_unt
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_batch_that_found_no_room_to_wait_for_a_plugin_holds_those_sent_behind_it_back() {
-    let home = Home::with(&["ottla.route.lane.max.bytes=4096"]).await;
+    let settings = ["message.max.bytes=4096", "ottla.route.lane.max.bytes=4096", "plugin.call.timeout.ms=1000"];
+    let home = Home::with(&settings).await;
     home.routed_topic(3).await;
+    home.push("slow", &Guest::that("(loop $again (br $again)) (unreachable)").component()).await;
+    home.create_topic("slow", 2, &[("ottla.partitioner", "slow")]).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
-    let (large, behind) = (said("01").tagged(&"x".repeat(3000)).by(id, 0, 0), said("2").by(id, 0, 2));
-    let refused = client.produce("t", 0, &large).await;
+    let (large, behind) = (said("01").tagged(&"x".repeat(700)).by(id, 0, 0), said("2").by(id, 0, 2));
+    // One batch is in the plugin for a while, and the one behind it leaves no room. A request of another kind keeps the
+    // batches of the same connection in their order.
+    let waiting = said("0").tagged(&"x".repeat(800)).bytes();
+    for _ in 0..2 {
+        client.send(NEWEST, &produce_request(-1, "slow", &[(0, &waiting)])).await;
+    }
+    client.send(3, &ApiVersionsRequest::default()).await;
+    client.send(NEWEST, &produce_request(-1, "t", &[(0, &large.bytes())])).await;
+    for _ in 0..2 {
+        assert_eq!(client.receive_produced(NEWEST).await.remove(0).error_code, ErrorCode::InvalidRecord);
+    }
+    client.receive(3).await;
+    let refused = client.receive_produced(NEWEST).await.remove(0);
     assert_eq!(refused.error_code, ErrorCode::NotLeaderOrFollower, "{}", refused.message);
     assert_eq!(client.produce("t", 0, &behind).await.error_code, ErrorCode::OutOfOrderSequenceNumber);
     for batch in [said("01").by(id, 0, 0), behind] {
@@ -130,7 +146,8 @@ async fn a_batch_that_unpacks_to_too_much_is_refused_by_name_of_the_setting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_wait_for_a_slow_plugin_are_bounded_and_refused_so_that_they_come_again() {
-    let home = Home::with(&["ottla.route.lane.max.bytes=4096", "plugin.call.timeout.ms=200"]).await;
+    let settings = ["message.max.bytes=4096", "ottla.route.lane.max.bytes=4096", "plugin.call.timeout.ms=200"];
+    let home = Home::with(&settings).await;
     home.push("slow", &Guest::that("(loop $again (br $again)) (unreachable)").component()).await;
     home.create_topic("t", 2, &[("ottla.partitioner", "slow")]).await;
     let mut client = home.client().await;
@@ -149,4 +166,30 @@ async fn batches_that_wait_for_a_slow_plugin_are_bounded_and_refused_so_that_the
         }
     }
     assert!((10..20).contains(&refused), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_workers_as_the_operator_wants_have_a_turn_in_the_plugin() {
+    const LANES: i32 = 64;
+    let home = Home::with(&["ottla.route.workers.max=64", "plugin.call.timeout.ms=5000"]).await;
+    // Some tens of milliseconds of work each: together more than a call waits for its turn.
+    let busy = "(local $left i32) (local $at i32)
+        (local.set $left (i32.const 100000000))
+        (loop $again (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (local.set $at (call $alloc (i32.const 4)))
+        (i32.store (local.get $at) (i32.const 0))
+        (call $ok (local.get $at) (i32.const 1))";
+    home.push("busy", &Guest::that(busy).component()).await;
+    home.create_topic("t", LANES, &[("ottla.partitioner", "busy")]).await;
+    let batch = said("0").bytes();
+    let mut clients = Vec::new();
+    for lane in 0..LANES {
+        let mut client = home.client().await;
+        client.send(NEWEST, &produce_request(-1, "t", &[(lane, &batch)])).await;
+        clients.push(client);
+    }
+    for mut client in clients {
+        let answer = client.receive_produced(NEWEST).await.remove(0);
+        assert_eq!(answer.error_code, ErrorCode::None, "{}", answer.message);
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ottla_broker::broker::Broker;
 use ottla_broker::config::{Config, HostPort, set_pair};
+use ottla_broker::partition::snapshot::TopicSnapshot;
 use ottla_plugin_host::Digest;
 use ottla_wire::message::{
     ActivatePluginRequest, ActivatePluginResponse, AlterConfigsResource, AlterableConfig, ApiVersionsRequest,
@@ -178,6 +179,12 @@ impl Home {
         let answer = self.ottla().await.ask(0, &request).await;
         let response: ActivatePluginResponse<'_> = answer.read();
         (response.error_code, response.active_version)
+    }
+
+    /// Where the snapshot of a topic's producers lies.
+    pub(crate) fn snapshot(&self, topic: &str) -> std::path::PathBuf {
+        let topic = self.broker.topics.get(topic).unwrap();
+        TopicSnapshot::path(topic.partition(0).unwrap().log.directory(), topic.id)
     }
 
     /// A topic `t` whose records go to the partition that the digit in their key names.

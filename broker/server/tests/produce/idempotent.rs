@@ -115,9 +115,37 @@ async fn a_stop_writes_down_what_a_start_after_a_crash_had_to_look_up() {
     let (home, id) = home().await;
     home.client().await.produce("t", 1, &said("abc").by(id, 0, 0)).await.offset();
     let home = home.crash().await;
-    let written = |home: &Home| home.broker.log.all()[0].path().join("t-0/producers").exists();
+    let written = |home: &Home| home.snapshot("t").exists();
     assert!(!written(&home));
     let home = home.restart().await;
     assert!(written(&home));
     assert_eq!(home.client().await.produce("t", 1, &said("abc").by(id, 0, 0)).await.offset(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_producers_is_bounded_and_costs_another_partition_none_of_its_own() {
+    const CROWD: i64 = 150;
+    let home = Home::with(&["ottla.producer.ids.max=100"]).await;
+    home.create_topic("t", 2, &[]).await;
+    let mut client = home.client().await;
+    client.produce("t", 1, &said("ab").by(7, 0, 0)).await.offset();
+    for id in 1000..1000 + CROWD {
+        client.produce("t", 0, &said("a").by(id, 0, 0)).await.offset();
+    }
+    let check = async |home: &Home| {
+        let mut client = home.client().await;
+        assert_eq!(client.produce("t", 1, &said("ab").by(7, 0, 0)).await.offset(), 0, "it is still known");
+        let newest = 1000 + CROWD - 1;
+        assert_eq!(client.produce("t", 0, &said("a").by(newest, 0, 0)).await.offset(), CROWD - 1);
+        // One that is known refuses a gap; one that was forgotten may begin anywhere, as in Kafka.
+        let known = client.produce("t", 0, &said("a").by(newest, 0, 5)).await;
+        assert_eq!(known.error_code, ErrorCode::OutOfOrderSequenceNumber);
+    };
+    check(&home).await;
+    let home = home.crash().await;
+    check(&home).await;
+    let home = home.restart().await;
+    check(&home).await;
+    let forgotten = home.client().await.produce("t", 0, &said("a").by(1000, 0, 5)).await;
+    assert_eq!(forgotten.offset(), CROWD);
 }

@@ -1,5 +1,10 @@
 //! Requests that arrive together: they go to the log together, and each is answered as if it had come alone.
 
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use ottla_broker::config::TopicSettings;
+use ottla_broker::route::{Submission, Submitted};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::ProduceRequest;
 use ottla_wire::record::BatchHeader;
@@ -145,4 +150,31 @@ async fn what_is_sent_after_a_request_that_ends_the_connection_is_not_taken() {
     client.send_together(NEWEST, &requests).await;
     assert!(client.is_closed().await);
     assert_eq!(home.records("t", 0).await.len(), 1);
+}
+
+/// The settings of a topic may change between two requests of one turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_for_the_plugin_is_not_joined_with_one_that_came_before_the_plugin_did() {
+    let home = Home::new().await;
+    home.routed_topic(2).await;
+    let topic = home.broker.topics.get("t").unwrap();
+    let routed = topic.settings();
+    let direct = Arc::new(TopicSettings { partitioner: None, ..TopicSettings::clone(&routed) });
+    let submission = |settings: &Arc<TopicSettings>, said: &Said| Submission {
+        topic: Arc::clone(&topic),
+        partition: Arc::clone(topic.partition(0).unwrap()),
+        settings: Arc::clone(settings),
+        batch: BytesMut::from(&*said.bytes()),
+        header: BatchHeader::parse(&said.bytes()).unwrap(),
+    };
+    let batches = vec![submission(&direct, &said("1")), submission(&routed, &said("1"))];
+    for submitted in home.broker.router.submit_all(batches) {
+        if let Submitted::Staged(staged) = submitted {
+            staged.await.unwrap().unwrap();
+        }
+    }
+    while home.records("t", 1).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((home.records("t", 0).await.len(), home.records("t", 1).await.len()), (1, 1));
 }

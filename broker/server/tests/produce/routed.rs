@@ -117,6 +117,35 @@ async fn a_retry_is_answered_from_what_is_known_also_after_another_version_took_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_in_very_many_runs_is_recognised_and_costs_the_snapshot_little() {
+    let home = Home::new().await;
+    home.routed_topic(2).await;
+    let mut client = home.ottla().await;
+    let id = client.producer_id().await;
+    let keys = "01".repeat(250);
+    let batches: Vec<_> = (0..5).map(|at| said(&keys).codec(Codec::Zstd).by(id, 0, at * 500)).collect();
+    for batch in &batches {
+        let first = client.produce("t", 0, batch).await;
+        assert_eq!((first.error_code, first.placements.len()), (ErrorCode::None, 500));
+    }
+    let check = async |home: &Home| {
+        let mut client = home.ottla().await;
+        for batch in &batches {
+            // That it was taken is told; where each record is, no more.
+            let again = client.produce("t", 0, batch).await;
+            assert_eq!((again.offset(), again.placements), (-1, vec![]));
+        }
+        assert_eq!((home.records("t", 0).await.len(), home.records("t", 1).await.len()), (1250, 1250));
+    };
+    check(&home).await;
+    let broker = std::sync::Arc::clone(&home.broker);
+    tokio::task::spawn_blocking(move || broker.router.checkpoint()).await.unwrap();
+    assert!(std::fs::metadata(home.snapshot("t")).unwrap().len() <= 4096);
+    let home = home.crash().await;
+    check(&home).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn order_is_kept_between_batches_that_stay_and_batches_that_leave() {
     let home = Home::new().await;
     home.routed_topic(3).await;

@@ -126,8 +126,8 @@ impl Connection {
         self.link.offer.agree(key, ceiling).ok_or_else(|| ConnectionError::Unsupported {
             address: Arc::clone(&self.link.address),
             api: key.name(),
-            low: key.api().served.min,
-            high: key.api().served.max.min(ceiling),
+            low: key.api().versions.min,
+            high: key.api().versions.max.min(ceiling),
         })
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct Offer {
 impl Offer {
     /// The highest version of `M` that both sides speak. `ceiling` leaves out versions this client has no use for.
     pub(crate) fn agree(&self, key: ApiKey, ceiling: i16) -> Option<ApiVersion> {
-        let ours = key.api().served;
+        let ours = key.api().versions;
         let theirs = self.ranges.get(&key.code())?;
         let version = ours.max.min(ceiling).min(theirs.max);
         (version >= ours.min && version >= theirs.min).then_some(ApiVersion(version))

@@ -168,8 +168,8 @@ fn honest(request: &Request, partitions: i32) -> Reply {
 pub(crate) fn versions() -> ApiVersionsResponse<'static> {
     let key = |api: &&ottla_wire::Api| ApiVersionsResponseKey {
         api_key: api.key.code(),
-        min_version: api.served.min,
-        max_version: api.served.max,
+        min_version: api.versions.min,
+        max_version: api.versions.max,
     };
     ApiVersionsResponse { api_keys: APIS.iter().map(key).collect(), ..Default::default() }
 }

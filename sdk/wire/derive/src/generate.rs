@@ -266,7 +266,7 @@ fn message_impl(input: &DeriveInput, this: &TokenStream) -> syn::Result<TokenStr
                 Some(key) => key.api(),
                 None => panic!("the key is missing in api.rs"),
             };
-            assert!(api.served.min == #min && api.served.max == #max && api.flexible_from == #flexible_from, #disagrees);
+            assert!(api.versions.min == #min && api.versions.max == #max && api.flexible_from == #flexible_from, #disagrees);
         };
         #request
     })

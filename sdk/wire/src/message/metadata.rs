@@ -3,10 +3,8 @@
 //! v0 asks for all topics with an empty list, v1 with null. v4 auto-creation flag, v5 offline replicas, v7 leader epochs,
 //! v8 authorized operations (cluster-wide until v10), v10 topic ids, v12 topics by id alone, v13 a top-level error.
 
+use super::OPERATIONS_NOT_ASKED_FOR;
 use crate::{ErrorCode, Str, Uuid, Wire};
-
-/// What authorized operations are when they were not asked for.
-pub const OPERATIONS_NOT_ASKED_FOR: i32 = i32::MIN;
 
 /// Asks for brokers and topics.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]

@@ -4,6 +4,29 @@
 //! (KIP-482), the compact one (varint lengths, tagged fields behind every struct). [`Reader`] and [`Writer`] know which
 //! one the message at hand uses, so that a definition never mentions it.
 
+/// A struct that may be null: one byte says which, -1 for null and 1 for a value.
+macro_rules! nullable_struct {
+    ($name:ident $(<$a:lifetime>)?) => {
+        impl<'a> crate::Wire<'a> for Option<$name $(<$a>)?> {
+            fn decode(r: &mut crate::Reader<'a>) -> Result<Self, crate::DecodeError> {
+                if i8::decode(r)? < 0 { Ok(None) } else { crate::Wire::decode(r).map(Some) }
+            }
+            fn encode(&self, w: &mut crate::Writer<'_>) {
+                match self {
+                    None => (-1_i8).encode(w),
+                    Some(value) => {
+                        1_i8.encode(w);
+                        value.encode(w);
+                    }
+                }
+            }
+            fn bytes_min(_version: i16, _flexible: bool) -> usize {
+                1
+            }
+        }
+    };
+}
+
 mod error;
 mod reader;
 mod types;

@@ -110,17 +110,18 @@ impl Pair {
                 }
             }
         }
-        self.remove_stale(found);
+        self.remove_stale(found, verdicts);
     }
 
     /// Copies that no change goes to would be taken for the truth one day.
-    fn remove_stale(&self, found: &[FoundCopy]) {
+    fn remove_stale(&self, found: &[FoundCopy], verdicts: &[Verdict]) {
         if !self.first.is_open() || !self.second.is_open() {
             return;
         }
-        for (copy, home) in found.iter().skip(1).zip(&self.homes) {
+        for ((copy, verdict), home) in found.iter().zip(verdicts).skip(1).zip(&self.homes) {
             if copy.path != self.second.path()
                 && matches!(copy.found, Found::Bytes(_))
+                && !matches!(verdict, Verdict::Foreign(_))
                 && let Err(error) = home.disk.remove_file(&copy.path)
             {
                 tracing::warn!(path = %copy.path.display(), %error, "an old copy of the metadata is not removed");

@@ -89,3 +89,46 @@ impl Drop for Push<'_> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_plugin_host::Kind;
+
+    use super::*;
+    use crate::config::PluginRef;
+
+    fn user(topic: &str) -> PluginUser {
+        let plugin = PluginRef { name: "p".to_owned(), version: None };
+        let (topic, config) = (topic.to_owned(), String::new());
+        PluginUser { topic_id: None, topic, kind: Kind::Partitioner, plugin, config }
+    }
+
+    #[test]
+    fn a_topic_that_is_about_to_name_a_plugin_counts_until_its_claim_ends() {
+        let claims = Arc::new(Claims::default());
+        let names = || claims.and(|| vec![user("there")]).into_iter().map(|user| user.topic).collect::<Vec<_>>();
+        let (one, two) = (claims.enter(user("one")), claims.enter(user("two")));
+        assert_eq!(names(), ["there", "one", "two"]);
+        drop(one);
+        assert_eq!(names(), ["there", "two"]);
+        drop(two);
+        assert_eq!(names(), ["there"]);
+    }
+
+    #[test]
+    fn a_component_is_removed_only_when_no_push_of_it_is_under_way() {
+        let pushing = Pushing::default();
+        let (component, other) = (Digest::of(b"component"), Digest::of(b"other"));
+        let is_removed = |digest| {
+            let mut removed = false;
+            pushing.unless(digest, || removed = true);
+            removed
+        };
+        let (one, two) = (pushing.begin(component), pushing.begin(component));
+        assert!(!is_removed(component) && is_removed(other));
+        drop(one);
+        assert!(!is_removed(component));
+        drop(two);
+        assert!(is_removed(component));
+    }
+}

@@ -58,9 +58,9 @@ pub enum ComponentFault {
 }
 
 /// The components of the store in `dir`, each with what is wrong with it. Reads only, and all of each.
-pub fn check_store(dir: &Path) -> Result<Vec<(Digest, Result<(), ComponentFault>)>, VaultError> {
+pub fn check_store(dir: &Path) -> Result<Vec<(Digest, Option<ComponentFault>)>, VaultError> {
     let vault = Vault::new(dir.to_owned());
-    Ok(vault.digests()?.into_iter().map(|digest| (digest, vault.check(&digest))).collect())
+    Ok(vault.digests()?.into_iter().map(|digest| (digest, vault.check(&digest).err())).collect())
 }
 
 /// The store's directory. Nothing on disk is touched before the first plugin.

@@ -146,7 +146,8 @@ fn show(contents: &Contents, output: &mut Output) -> Result<(), Failure> {
     let cluster = json!({ "kind": "cluster", "cluster_id": cluster_id, "producer_id_mark": producer_id_mark });
     output.say(&format!("cluster {cluster_id}, producer ids below {producer_id_mark} may be in use"), &cluster)?;
     for topic in topics.values() {
-        let settings: String = topic.configs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        let settings: Vec<_> = topic.configs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        let settings = settings.concat();
         let deleting = if topic.deleting { ", being deleted" } else { "" };
         let (name, id, count) = (&topic.name, topic.id, topic.partition_count);
         output
@@ -238,19 +239,17 @@ fn restore(args: &RestoreArgs, output: &mut Output) -> Result<(), Failure> {
     let log_dirs = place.log_dirs();
     let survey = survey_if_any(place)?;
     let sequence = survey.as_ref().map_or(0, |survey| survey.sequence) + 1;
-    let (contents, notes) = match from {
-        Some(path) => (read_dump(path)?, Vec::new()),
-        None => {
-            let is_lossy = survey.as_ref().is_none_or(|survey| survey.loss.is_some() || survey.is_empty());
-            let known = survey.map(|survey| survey.contents).unwrap_or_default();
-            let mut partitions = Vec::new();
-            for directory in log_dirs.iter().filter(|directory| directory.is_dir()) {
-                let found = PartitionFiles::all(directory);
-                partitions.extend(found.map_err(|error| Failure::new(Kind::Failed, error))?);
-            }
-            let Rescue { contents, notes } = rescue(known, &partitions, is_lossy, crate::clock::now_ms());
-            (contents, notes)
+    let Rescue { contents, notes } = if let Some(path) = from {
+        Rescue { contents: read_dump(path)?, notes: Vec::new() }
+    } else {
+        let is_lossy = survey.as_ref().is_none_or(|survey| survey.loss.is_some() || survey.is_empty());
+        let known = survey.map(|survey| survey.contents).unwrap_or_default();
+        let mut partitions = Vec::new();
+        for directory in log_dirs.iter().filter(|directory| directory.is_dir()) {
+            let found = PartitionFiles::all(directory);
+            partitions.extend(found.map_err(|error| Failure::new(Kind::Failed, error))?);
         }
+        rescue(known, &partitions, is_lossy, crate::clock::now_ms())
     };
     show(&contents, output)?;
     for note in &notes {

@@ -137,7 +137,7 @@ impl Scan {
         let in_header = tail.iter().take(FRAME_HEADER_BYTES).filter(|byte| **byte != 0).count();
         let litter_bytes = tail.iter().filter(|byte| **byte != 0).count();
         let is_torn = in_header >= TORN_HEADER_BYTES_MIN;
-        Self { head, frames, damaged, end, litter_bytes, is_torn, bytes }
+        Self { bytes, head, frames, damaged, end, litter_bytes, is_torn }
     }
 
     pub(super) fn payload(&self, frame: &Frame) -> &[u8] {

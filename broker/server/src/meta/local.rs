@@ -65,13 +65,12 @@ impl LocalStore {
             return Err(MetaError::Doubtful { path: path(0), first, missing: missing.clone() });
         }
         let mut report = MetaReport { is_new: store.is_none(), ..MetaReport::default() };
-        let mut contents = match store {
-            Some(_) => contents,
-            None => {
-                let old = old::read(data_dir)?;
-                report.migrated = old.is_some().then(|| old::path(data_dir));
-                old.unwrap_or_default()
-            }
+        let mut contents = if store.is_some() {
+            contents
+        } else {
+            let old = old::read(data_dir)?;
+            report.migrated = old.is_some().then(|| old::path(data_dir));
+            old.unwrap_or_default()
         };
         if contents.cluster_id.is_empty() {
             contents.cluster_id = cluster_id_text(Uuid::new_v4());

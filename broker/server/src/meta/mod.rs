@@ -122,7 +122,8 @@ pub enum MetaError {
 }
 
 fn list(copies: &[(PathBuf, Verdict)]) -> String {
-    copies.iter().map(|(path, verdict)| format!("\n  {}: {verdict}", path.display())).collect()
+    let lines: Vec<_> = copies.iter().map(|(path, verdict)| format!("\n  {}: {verdict}", path.display())).collect();
+    lines.concat()
 }
 /// The durable metadata of one cluster. Local today; a gateway in front of another cluster brings its own.
 pub trait MetadataStore: Send + Sync + 'static {

@@ -103,7 +103,7 @@ impl Pair {
                     report.unwritten.push((path.clone(), error.to_string()));
                     match (place, path.parent()) {
                         (0, _) => self.closed = is_lost.then(|| error.to_string()),
-                        (_, Some(directory)) if is_lost => self.leave(&directory.to_owned()),
+                        (_, Some(directory)) if is_lost => self.leave(directory),
                         (_, _) => {}
                     }
                     self.told |= place > 0;

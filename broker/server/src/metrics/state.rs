@@ -48,7 +48,7 @@ struct Page<'a>(DescriptorEncoder<'a>);
 impl Page<'_> {
     fn metadata(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
         let help = "Copies of the metadata that have every change: two, unless a disk refuses one";
-        self.gauge("ottla_metadata_copies", help, [(Vec::new(), broker.meta.whole_copies() as f64)])
+        self.gauge("metadata_copies", help, [(Vec::new(), broker.meta.whole_copies() as f64)])
     }
 
     fn gauge(

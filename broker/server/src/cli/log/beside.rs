@@ -70,8 +70,8 @@ fn store(
     for (plugin, digest) in versions {
         count += 1;
         let wrong = match found.get(&digest) {
-            Some(Ok(())) => continue,
-            Some(Err(fault)) => fault.to_string(),
+            Some(None) => continue,
+            Some(Some(fault)) => fault.to_string(),
             None => format!("plugin store: {digest} is missing"),
         };
         problems += 1;

@@ -51,6 +51,8 @@ pub enum Canary {
     ApplyBehindStopped,
     /// The broker accepts batches behind one that the journal of the route refused.
     AcceptBehindFailedJournal,
+    /// Frames of the metadata are believed without their checksums.
+    TrustMetadata,
 }
 
 /// Whether this process has to break `promise`. In a release the answer is the constant `false`.
@@ -97,7 +99,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 21] = [
+    const ALL: [Canary; 22] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -119,5 +121,6 @@ impl Canary {
         Canary::HoldApplyingWhileFull,
         Canary::ApplyBehindStopped,
         Canary::AcceptBehindFailedJournal,
+        Canary::TrustMetadata,
     ];
 }

@@ -196,6 +196,11 @@ impl Journal {
         Ok((journal, entries))
     }
 
+    /// Reads the journal in `directory` as an opening would and changes nothing, also while another process appends to it.
+    pub fn check(directory: &Path) -> Result<JournalReport, JournalOpenError> {
+        entries::check(directory)
+    }
+
     /// What opening found.
     pub fn report(&self) -> JournalReport {
         self.report

@@ -136,6 +136,12 @@ impl LogDir {
         &self.dir.path
     }
 
+    /// The disk of this directory, for files that others keep in it: a sync of theirs that fails takes the directory offline,
+    /// and nothing is written through it after that.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.dir.disk)
+    }
+
     /// The counters since it was opened.
     pub fn stats(&self) -> LogStats {
         self.dir.counters.read()

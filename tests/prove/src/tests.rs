@@ -3,8 +3,8 @@
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::{
-    t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t06_failed_sync, t07_disk_full, t08_short_io,
-    t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats, t31_combined,
+    t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t05_metadata, t06_failed_sync, t07_disk_full,
+    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats, t31_combined,
 };
 
 /// How much is run.
@@ -82,6 +82,14 @@ pub const ALL: &[Test] = &[
         canaries: &[("NoReadCheck", 120)],
         in_process: false,
         run: t05_bit_rot::run,
+    },
+    Test {
+        name: "t05_metadata",
+        shows: "one flipped bit in a copy of the metadata at rest: the broker starts, no id and no setting is another one",
+        cases: [200, 10_000, 50_000],
+        canaries: &[("TrustMetadata", 100)],
+        in_process: false,
+        run: t05_metadata::run,
     },
     Test {
         name: "t06_failed_sync",

@@ -72,7 +72,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 
 impl dyn Disk + '_ {
     /// Writes all pieces at exactly `position`: one `pwritev`, and after a short write another one from there on.
-    pub(crate) fn write_at(&self, file: &File, mut pieces: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
+    pub fn write_at(&self, file: &File, mut pieces: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
         IoSlice::advance_slices(&mut pieces, 0);
         while !pieces.is_empty() {
             let now = pieces.len().min(PIECES_MAX);
@@ -90,7 +90,7 @@ impl dyn Disk + '_ {
     }
 
     /// Reads until `buffer` is full or the file ends; returns how many bytes it read.
-    pub(crate) fn read_at(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    pub fn read_at(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.read_once(file, rest, position + filled as u64)? {

@@ -15,7 +15,7 @@ use crate::format::{
     CHECKPOINT_FILE, META_FILE, META_VERSION, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name,
     parse_swap_file_name, segment_file_name,
 };
-use crate::options::Durability;
+use crate::options::{Durability, PartitionOptions};
 use crate::partition::Meta;
 use crate::state_file::{StateFile, StateReadError};
 use crate::{LeaderEpoch, Offset};
@@ -62,6 +62,8 @@ pub struct Identity {
     pub topic_id: Uuid,
     /// When its records become visible.
     pub durability: Durability,
+    /// How it was configured when it was last written.
+    pub options: PartitionOptions,
     /// Leader epochs and where each began.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
 }
@@ -140,6 +142,7 @@ impl PartitionFiles {
         let identity = meta.as_ref().map(|meta| Identity {
             topic_id: meta.topic_id,
             durability: meta.options.durability,
+            options: meta.options,
             epochs: meta.epochs.entries().to_vec(),
         });
         let directory = directory.to_path_buf();

@@ -41,6 +41,41 @@ struct Break {
     keep: usize,
 }
 
+/// Reads every frame and says how many there are, or which durable one is damaged. Files that go meanwhile were cut off by their
+/// owner.
+pub(super) fn check(directory: &Path) -> Result<JournalReport, JournalOpenError> {
+    let at = |path: PathBuf| move |source| JournalOpenError::Io { path, source };
+    let mut segments = list_segments(directory).map_err(at(directory.to_path_buf()))?;
+    segments.retain(|segment| segment_path(directory, *segment).exists());
+    let mut report = JournalReport { segments: segments.len(), ..JournalReport::default() };
+    let mut sequence = segments.front().copied().unwrap_or(0);
+    for (index, segment) in segments.iter().enumerate() {
+        let path = segment_path(directory, *segment);
+        let end = if *segment == sequence {
+            match scan(&path, *segment) {
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => continue,
+                scanned => scanned.map_err(at(path.clone()))?,
+            }
+        } else {
+            // The file before ended too early: what follows does not follow.
+            Scanned { sequence, ..Scanned::default() }
+        };
+        report.entries += end.entries;
+        sequence = end.sequence;
+        if *segment == sequence - end.entries && end.offset == end.file_bytes {
+            continue;
+        }
+        let suspect: Vec<PathBuf> = segments.iter().skip(index).map(|it| segment_path(directory, *it)).collect();
+        if was_durable(&suspect, end.offset, sequence).map_err(at(path.clone()))? {
+            return Err(JournalOpenError::Corrupt { path, offset: end.offset, sequence });
+        }
+        let bytes = suspect.iter().map(|path| fs::metadata(path).map_or(0, |file| file.len())).sum::<u64>();
+        report.torn_bytes = bytes.saturating_sub(end.offset);
+        break;
+    }
+    Ok(report)
+}
+
 /// Finds the end of the journal in `directory`, cuts off a torn end, and makes the rest durable.
 pub(super) fn recover(disk: &dyn Disk, directory: &Path) -> Result<Recovered, JournalOpenError> {
     let at = |path: PathBuf| move |source| JournalOpenError::Io { path, source };

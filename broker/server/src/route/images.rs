@@ -198,7 +198,7 @@ impl World {
     pub(super) fn open(dir: &Path) -> Self {
         let (log, _) = LogDir::open(&dir.join("log"), LogOptions::default()).unwrap();
         let log = Arc::new(LogDirs::single(log));
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.join("metadata.redb")).unwrap());
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(dir, log.copy_homes(), &[]).unwrap().0);
         let topics = Arc::new(TopicTable::open(&Config::default(), Arc::clone(&meta), Arc::clone(&log)).unwrap());
         Self { meta, topics, log }
     }

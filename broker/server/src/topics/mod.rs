@@ -579,7 +579,7 @@ mod tests {
     fn settings_that_one_partition_cannot_take_hold_for_none() {
         let dir = tempfile::tempdir().unwrap();
         let (log, _) = LogDir::open(&dir.path().join("log"), LogOptions::default()).unwrap();
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.path().join("metadata.redb")).unwrap());
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(dir.path(), Vec::new(), &[]).unwrap().0);
         let config = Config::default();
         let table = TopicTable::open(&config, Arc::clone(&meta), Arc::new(LogDirs::single(log))).unwrap();
         let settings = TopicSettings::defaults(&config);

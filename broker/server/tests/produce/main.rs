@@ -7,6 +7,7 @@
 //! - `failing`: plugins that fail
 //! - `cleanup`: retention and compaction
 //! - `registry`: uploads, versions, activation, deletion
+//! - `plugin_store`: plugins bound, pushed and deleted at the same time; a store that lost bytes
 
 #[path = "../../../../plugins/host/tests/host/guest.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -18,6 +19,7 @@ mod cleanup;
 mod failing;
 mod idempotent;
 mod joined;
+mod plugin_store;
 mod registry;
 mod routed;
 

@@ -172,6 +172,8 @@ struct Full {
     topic: String,
     /// Without one.
     plain: String,
+    /// The same, and what is in it is too old.
+    aged: String,
 }
 
 impl Full {
@@ -181,6 +183,7 @@ impl Full {
         let one = home.path().join("one");
         let broker = broker_on(&[&one, &two.path().join("log")])
             .set("log.retention.check.interval.ms", "20")
+            .set("log.retention.ms", "-1")
             .set("message.max.bytes", "8388608")
             .start();
         // Where partitions lie is decided while they are made, several at a time.
@@ -194,7 +197,8 @@ impl Full {
         };
         let topic = create("spread", &|name| spread_topic(&broker, name));
         let plain = create("plain", &|name| broker.create_topic(name, 2, &[]));
-        Some(Self { _home: home, two, broker, topic, plain })
+        let aged = create("aged", &|name| broker.create_topic(name, 2, &[("retention.ms", "1")]));
+        Some(Self { _home: home, two, broker, topic, plain, aged })
     }
 
     /// Sends batches until one has to wait for space behind its first part; its number.
@@ -237,6 +241,8 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
         }
         // Records of a topic that has nothing to do with it, and of the one whose batch waits: up to its first part.
         assert_eq!(delete_records(&full.broker, &full.plain, 0, HIGH_WATERMARK), (ErrorCode::None, 1));
+        expect_taken(&full.broker, &full.aged, 0, &batch(&[(b"k", b"v")], None));
+        wait::until_true("old records to go", || first_offset(&full.broker, &full.aged, 0) == 1);
         let entered = i64::from(waits);
         assert_eq!(full.broker.end_offsets(&topic, 1), [entered + 1], "the first part is there");
         assert_eq!(delete_records(&full.broker, &topic, 0, entered + 1).0, ErrorCode::KafkaStorageError);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::shell::{Shell, cargo, shell};
 use crate::suite::{self, Counts, Outcome};
-use crate::{guests, prove, setup, wheel};
+use crate::{guests, layers, prove, setup, wheel};
 
 /// No suite is worth waiting longer for: the whole run has 40 minutes on two cores.
 const SUITE_LIMIT: Duration = Duration::from_mins(10);
@@ -62,10 +62,10 @@ pub(crate) fn test(root: &Path, names: &[String]) -> Result<ExitCode> {
     Ok(summary(&outcomes, started))
 }
 
-/// The gates alone.
-pub(crate) fn lint(root: &Path) -> ExitCode {
+/// The gates alone, or those whose name contains one of `names`.
+pub(crate) fn lint(root: &Path, names: &[String]) -> ExitCode {
     let started = Instant::now();
-    let outcomes = lints(root, &|_| true);
+    let outcomes = lints(root, &|lint| names.is_empty() || names.iter().any(|name| lint.contains(name.as_str())));
     summary(&outcomes, started)
 }
 
@@ -73,7 +73,7 @@ fn list(root: &Path) -> Result<()> {
     for suite in suites(root)? {
         println!("{}", suite.name);
     }
-    println!("prove\npython\nfmt\nclippy\ndoc\ndeny\ndoctests");
+    println!("prove\npython\nfmt\nclippy\ndoc\nlayers\ndeny\ndoctests");
     Ok(())
 }
 
@@ -160,6 +160,12 @@ fn python(root: &Path) -> Outcome {
 
 fn lints(root: &Path, wanted: &(dyn Fn(&str) -> bool + Sync)) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
+    if wanted("layers") {
+        outcomes.push(match layers::check(root) {
+            Ok(()) => Outcome::passed("layers"),
+            Err(error) => Outcome::broken("layers", &error),
+        });
+    }
     let mut gate = |name: &str, command: Shell| {
         if wanted(name) {
             outcomes.push(suite::run(root, name, command, Counts::ExitCode, BUILD_LIMIT));

@@ -8,10 +8,12 @@
 //! | `wheel` | the Python wheel, and the clean environment it is tested in |
 //! | `suite` | running one suite and counting what it says |
 //! | `prove` | the fault tests and their canaries |
+//! | `layers` | what may depend on what |
 //! | `check` | every suite in order, and the summary |
 
 mod check;
 mod guests;
+mod layers;
 mod prove;
 mod setup;
 mod shell;
@@ -31,7 +33,7 @@ Every chore of this project has one name.
     cargo xtask test NAME…         only the suites whose name contains one of NAME (`test list` shows them)
     cargo xtask plugins            build the ready-made plugins to target/plugins/<name>.wasm
     cargo xtask wheel              build the Python wheel to target/wheels/ and install it into target/venv-ottla
-    cargo xtask lint               rustfmt, clippy, rustdoc and cargo-deny, without any test
+    cargo xtask lint [NAME…]       rustfmt, clippy, rustdoc, the layers of crates and cargo-deny, without any test
     cargo xtask prove [--size commit|night|release] [TEST…] [--seed N] [--cases N] [--json FILE]
                                    fault tests with counts, seeds and canaries (`prove list` shows them)
     cargo xtask bench [log|net|plugin|growth|kafka] [--quick|--full] [--json FILE]
@@ -68,7 +70,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             }
         }
         "test" => return check::test(&root, rest),
-        "lint" => return Ok(check::lint(&root)),
+        "lint" => return Ok(check::lint(&root, rest)),
         "plugins" => {
             guests::build(&root)?;
         }
@@ -79,7 +81,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         "prove" => return prove::run(&root, rest),
         "bench" => {
-            shell::cargo(&root, &["build", "--release", "--package", "ottla-broker"]).show()?;
+            shell::cargo(&root, &["build", "--release", "--package", "ottla"]).show()?;
             guests::build(&root)?;
             shell::cargo(&root, &["run", "--release", "--package", "ottla-bench", "--"]).args(rest).show()?;
         }

@@ -21,7 +21,7 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<ExitCode> {
 /// every other build.
 pub(crate) fn canaries(root: &Path) -> Shell {
     let bins = ["build", "--quiet", "--bin", "ottla-canary", "--bin", "ottla-prove-canary"];
-    let features = ["--features", "ottla-broker/canary,ottla-prove/canary"];
+    let features = ["--features", "ottla/canary,ottla-prove/canary"];
     cargo(root, &bins).args(&features).args(&["--test", "no_ack_before_its_fdatasync"]).args(SELECTION)
 }
 

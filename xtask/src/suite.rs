@@ -42,6 +42,11 @@ impl Outcome {
         Outcome { suite: suite.to_owned(), skipped: 1, reasons: vec![format!("{suite}: {why}")], ..Outcome::default() }
     }
 
+    /// One result, and that is good.
+    pub(crate) fn passed(suite: &str) -> Outcome {
+        Outcome { suite: suite.to_owned(), passed: 1, ..Outcome::default() }
+    }
+
     pub(crate) fn broken(suite: &str, why: &anyhow::Error) -> Outcome {
         println!("---- {suite}\n{why:#}\n----");
         Outcome { suite: suite.to_owned(), failed: 1, ..Outcome::default() }

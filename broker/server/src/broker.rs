@@ -4,30 +4,21 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
+use ottla_front::{Peer, Shutdown};
 use ottla_log::RecoveryReport;
-use ottla_plugin_host::{Compiler, Host, HostOptions, Limits};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort, SettingsConflict};
-use crate::connection::BufferPool;
-use crate::listener::{self, BindError};
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
-use crate::plugins::PluginRegistry;
+use crate::plugins::{PluginRegistry, plugin_host};
 use crate::producer_ids::ProducerIds;
-use crate::request::Peer;
 use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router};
-use crate::shutdown::Shutdown;
 use crate::topics::{TopicTable, TopicsOpenError};
-
-/// The hidden subcommand of the binary that compiles a plugin.
-pub const COMPILE_SUBCOMMAND: &str = "__compile";
 
 /// Threads that may wait for the disk on behalf of fetches: as many as a disk can use, far below what tokio allows.
 const COLD_READS_MAX: usize = 32;
@@ -58,17 +49,14 @@ pub struct Broker {
     pub cleaner: Cleaner,
     /// Says that the broker stops.
     pub shutdown: Shutdown,
-    /// Receive buffers between two uses.
-    pub buffers: BufferPool,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Reads that may wait for the disk, which have threads of their own: so many at a time.
     pub cold_reads: Semaphore,
     /// Deletions of records, each of which waits for the disk on a thread of the pool that plugins run on.
     pub record_deletions: Semaphore,
-    /// The listener for metrics, until it is served.
-    metrics_listener: Mutex<Option<TcpListener>>,
-    metrics_on: Option<SocketAddr>,
+    /// What the start found, for each directory that could be opened.
+    pub recovery: Vec<RecoveryReport>,
     /// Where the broker listens, the port filled in.
     listening_on: SocketAddr,
 }
@@ -127,9 +115,6 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// The address cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
     /// The logs cannot be opened.
     #[error(transparent)]
     Log(#[from] LogDirsError),
@@ -153,18 +138,10 @@ pub enum StopError {
 }
 
 impl Broker {
-    /// Takes the address, then opens the data directory: an address in use is known before recovery takes its time.
-    /// Nobody is served before [`serve`](Self::serve). Blocks on the disk; needs a tokio runtime for the listener.
-    pub fn open(config: Config, accept_open: bool) -> Result<(Arc<Self>, TcpListener, StartReport), StartError> {
+    /// Opens the data directory for a broker that clients reach at `listening_on`. It serves no client before
+    /// [`serve`](crate::serve::serve). Blocks on the disk.
+    pub fn open(config: Config, listening_on: SocketAddr) -> Result<(Arc<Self>, StartReport), StartError> {
         config.check()?;
-        let addr = listener::listen_address(&config.listen, accept_open)?;
-        let listener = listener::bind(addr)?;
-        let metrics_listener = match &config.metrics_listen {
-            Some(listen) => Some(listener::bind(listener::listen_address(listen, accept_open)?)?),
-            None => None,
-        };
-        let metrics_on = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let listening_on = listener.local_addr().map_err(|source| BindError::Refused { addr, source })?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
         let (log, recovery) = LogDirs::open(&config)?;
@@ -174,7 +151,7 @@ impl Broker {
         let meta: Arc<dyn MetadataStore> = Arc::new(meta);
         let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
-        let (router, route) = Router::open(route_options(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
+        let (router, route) = Router::open(RouteOptions::of(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
         let missing = log.offline();
         let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let broker = Self {
@@ -182,18 +159,16 @@ impl Broker {
             cluster_id: meta.cluster_id().to_owned(),
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
             shutdown: Shutdown::default(),
-            buffers: BufferPool::default(),
-            metrics: Arc::default(),
+            metrics: Metrics::default(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
             record_deletions: Semaphore::new(RECORD_DELETIONS_MAX),
-            metrics_listener: Mutex::new(metrics_listener),
-            metrics_on,
             meta,
             log,
             topics,
             plugins,
             router,
             cleaner,
+            recovery: recovery.clone(),
             listening_on,
             config,
         };
@@ -212,18 +187,7 @@ impl Broker {
                 "log directory recovered"
             );
         }
-        let broker = Arc::new(broker);
-        broker.metrics.attach(Arc::downgrade(&broker), recovery.clone());
-        Ok((broker, listener, StartReport { recovery, missing, meta: meta_report, route }))
-    }
-
-    /// Serves clients until [`Shutdown::begin`].
-    pub async fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let metrics_listener = self.metrics_listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(metrics_listener) = metrics_listener {
-            tokio::spawn(crate::metrics::http::serve(metrics_listener, Arc::clone(self)));
-        }
-        listener::serve(listener, Arc::clone(self)).await;
+        Ok((Arc::new(broker), StartReport { recovery, missing, meta: meta_report, route }))
     }
 
     /// Flushes everything and leaves the clean-shutdown marker. Blocks on the disk.
@@ -237,11 +201,6 @@ impl Broker {
     /// Where the broker listens, the port filled in.
     pub fn listening_on(&self) -> SocketAddr {
         self.listening_on
-    }
-
-    /// Where metrics are served, the port filled in.
-    pub fn metrics_on(&self) -> Option<SocketAddr> {
-        self.metrics_on
     }
 
     /// The address that `peer` is told to connect to.
@@ -258,43 +217,5 @@ impl Broker {
             }
             None => HostPort { host: self.listening_on.ip().to_string(), port },
         }
-    }
-}
-
-pub(crate) fn plugin_host(config: &Config) -> Host {
-    let program = config.plugin_compiler.clone().or_else(|| std::env::current_exe().ok()).unwrap_or_default();
-    Host::new(HostOptions {
-        store_dir: config.data_dir.join("plugins"),
-        compiler: Compiler { program, args: vec![COMPILE_SUBCOMMAND.into()] },
-        limits: Limits {
-            plugin_bytes_max: config.plugin_max_bytes,
-            memory_bytes: config.plugin_memory_bytes,
-            memory_total_bytes: config.plugin_memory_total_bytes,
-            call_deadline_ms: config.plugin_call_ms,
-            // So that no worker waits for a turn while its batch has to be answered.
-            concurrent_calls_max: workers_per_topic_max(config),
-            ..Limits::default()
-        },
-    })
-}
-
-pub(crate) fn route_options(config: &Config) -> RouteOptions {
-    RouteOptions {
-        unpacked_bytes_max: config.stage_unpacked_bytes_max,
-        order_bytes_max: config.route_queue_bytes_max,
-        lane_bytes_max: config.route_lane_bytes_max,
-        workers_per_topic_max: workers_per_topic_max(config),
-        checkpoint_interval: Duration::from_millis(config.producer_snapshot_ms),
-        journal_bytes_max: config.route_journal_bytes_max,
-        unsaved_bytes_max: config.producer_snapshot_bytes,
-        producer_expiration_ms: config.producer_expiration_ms,
-    }
-}
-
-fn workers_per_topic_max(config: &Config) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    match config.route_workers_max {
-        0 => processors.saturating_sub(1).max(1),
-        workers => workers,
     }
 }

@@ -3,10 +3,11 @@
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
@@ -79,7 +80,7 @@ impl Runtime {
 
     /// Lets idle instances of this pool make room for those of others.
     pub(crate) fn register(&self, pool: &Arc<Pool>) {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self.pools.lock();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.push(Arc::downgrade(pool));
     }
@@ -100,8 +101,7 @@ impl Runtime {
 
     /// Drops every instance that waits for a call.
     pub(crate) fn drop_idle(&self) {
-        let pools: Vec<_> =
-            self.pools.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+        let pools: Vec<_> = self.pools.lock().iter().filter_map(Weak::upgrade).collect();
         for pool in pools {
             pool.drop_idle();
         }

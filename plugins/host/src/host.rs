@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use wasmtime::component::Component;
 
 use crate::compile::{CompileError, Compiler, Output};
@@ -215,7 +216,7 @@ impl Host {
             }
             return Ok(Admitted { digest, manifest: parse(compiled.pairs)?, bytes });
         }
-        let _one_at_a_time = lock(&self.inner.compiling);
+        let _one_at_a_time = self.inner.compiling.lock();
         let output = self.compile(&runtime, work, path, &digest)?;
         let manifest = parse(output.pairs)?;
         vault.keep_wasm(path, &digest)?;
@@ -251,7 +252,7 @@ impl Host {
         if let Some(loaded) = self.load_compiled(&runtime, digest)? {
             return Ok(loaded);
         }
-        let _one_at_a_time = lock(&self.inner.compiling);
+        let _one_at_a_time = self.inner.compiling.lock();
         if let Some(loaded) = self.load_compiled(&runtime, digest)? {
             return Ok(loaded); // made by someone who held the lock
         }
@@ -284,12 +285,12 @@ impl Host {
     }
 
     fn loaded(&self, digest: &Digest) -> Option<Arc<Loaded>> {
-        lock(&self.inner.loaded).get(digest).and_then(Weak::upgrade)
+        self.inner.loaded.lock().get(digest).and_then(Weak::upgrade)
     }
 
     /// Shares the code with whoever loads it next. Where two loaded it at once, the first stays.
     fn remember(&self, loaded: Loaded) -> Arc<Loaded> {
-        let mut all = lock(&self.inner.loaded);
+        let mut all = self.inner.loaded.lock();
         all.retain(|_, weak| weak.strong_count() > 0);
         if let Some(first) = all.get(&loaded.digest).and_then(Weak::upgrade) {
             return first;
@@ -300,7 +301,7 @@ impl Host {
     }
 
     fn runtime(&self) -> Result<Arc<Runtime>, wasmtime::Error> {
-        let mut runtime = lock(&self.inner.runtime);
+        let mut runtime = self.inner.runtime.lock();
         if let Some(runtime) = &*runtime {
             return Ok(Arc::clone(runtime));
         }
@@ -366,8 +367,4 @@ fn load_code(
     let component = unsafe { Component::deserialize(&runtime.engine, code) }.map_err(unloadable)?;
     let prepared = Prepared::new(&component).map_err(unloadable)?;
     Ok(Loaded { runtime: Arc::clone(runtime), digest: *digest, manifest, prepared })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

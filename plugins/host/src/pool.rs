@@ -1,7 +1,8 @@
 //! Warm instances of one plugin for one topic, and whose turn it is.
 
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::instance::Instance;
 
@@ -32,17 +33,15 @@ impl Pool {
 
     /// Waits for a turn; `None` when it did not come in time.
     pub(crate) fn turn(&self, wait_max: Duration) -> Option<Turn<'_>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.running >= self.concurrent_calls_max {
             state.waiting += 1;
             let full = |state: &mut State| state.running >= self.concurrent_calls_max;
-            let (mut waited, timeout) =
-                self.turn.wait_timeout_while(state, wait_max, full).unwrap_or_else(PoisonError::into_inner);
-            waited.waiting -= 1;
-            if timeout.timed_out() {
+            self.turn.wait_while_for(&mut state, full, wait_max);
+            state.waiting -= 1;
+            if full(&mut state) {
                 return None;
             }
-            state = waited;
         }
         state.running += 1;
         let warm = state.idle.pop();
@@ -51,7 +50,7 @@ impl Pool {
 
     /// Drops the instances that wait for a call.
     pub(crate) fn drop_idle(&self) {
-        let idle = std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).idle);
+        let idle = std::mem::take(&mut self.state.lock().idle);
         drop(idle); // outside the lock
     }
 }
@@ -70,7 +69,7 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut state = self.pool.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.pool.state.lock();
         state.running -= 1;
         state.idle.extend(self.warm.take());
         // Waking costs a system call even where nobody sleeps.

@@ -21,9 +21,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use hmac::{Hmac, Mac};
+use parking_lot::Mutex;
 use sha2::Sha256;
 
 use crate::digest::Digest;
@@ -258,7 +258,7 @@ impl Vault {
 
     /// Makes the directories, empties `work/` and reads the key, once.
     fn open(&self) -> Result<[u8; SEAL_BYTES], VaultError> {
-        let mut seal = self.seal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seal = self.seal.lock();
         if let Some(key) = *seal {
             return Ok(key);
         }

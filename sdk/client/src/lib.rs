@@ -28,11 +28,14 @@ pub use admin::{
     Admin, Broker, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, NewTopic,
     PartitionDescription, PluginDescription, PluginVersion, PushProgress, PushedPlugin, TopicDescription, TopicListing,
 };
-pub use config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig};
+pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
 pub use consumer::{
     Assignment, Chunk, Consumer, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,
 };
-pub use error::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, SendError};
+pub use error::{
+    AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError,
+};
+pub use net::{Connecting, Network, Outlet, Wire};
 pub use ottla_wire::ErrorCode;
 pub use ottla_wire::record::Codec;
 pub use producer::{
@@ -40,3 +43,4 @@ pub use producer::{
 };
 
 pub use crate::core::murmur2::{murmur2, partition_of_key};
+pub use crate::core::trouble::Trouble;

@@ -16,13 +16,13 @@ use ottla_wire::message::{
     RESOURCE_TOPIC,
 };
 
+use crate::admin::delete;
 use crate::image::{Image, quick_directory};
 use crate::metadata::{COPIES, copies_are_whole};
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
 use crate::t05_bit_rot::{Flip, flip_at};
-use crate::t10_broker_points::act::{call_as_ottla, delete};
 use crate::workload::Socket;
 
 /// Cases on the same data; then other data is made.
@@ -228,7 +228,7 @@ fn see(address: SocketAddr) -> io::Result<Seen> {
     })?;
     let topics = found.into_iter().zip(settings).map(|((name, (id, count)), settings)| (name, (id, count, settings)));
     let topics = topics.collect();
-    call_as_ottla(&mut socket)?;
+    socket.name_as_ottla()?;
     let plugins = socket.call(0, &DescribePluginsRequest { names: None }, |response| {
         let plugins = response.plugins.iter().map(|plugin| {
             let digests = plugin.versions.iter().map(|version| version.digest.to_string());

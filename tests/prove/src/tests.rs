@@ -4,7 +4,7 @@ use crate::report::Outcome;
 use crate::run::Setting;
 use crate::{
     t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t05_metadata, t06_failed_sync, t07_disk_full,
-    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats,
+    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats, t31_combined,
 };
 
 /// How much is run.
@@ -154,5 +154,21 @@ pub const ALL: &[Test] = &[
         canaries: &[("SilentFormat", 1)],
         in_process: false,
         run: t29_old_formats::run,
+    },
+    Test {
+        name: "t31_combined",
+        shows: "a storm of faults over topics of every kind: nothing acknowledged is lost or doubled, nobody is refused for ever, and an end takes bounded time",
+        cases: [20, 500, 5_000],
+        canaries: &[
+            ("SaveWhileHeld", 10),
+            ("SaveWithoutParts", 16),
+            ("ShareSnapshotFile", 4),
+            ("HoldApplyingWhileFull", 8),
+            ("ApplyBehindStopped", 10),
+            ("AcceptBehindFailedJournal", 8),
+            ("ForgetWrapped", 4),
+        ],
+        in_process: false,
+        run: t31_combined::run,
     },
 ];

@@ -10,12 +10,12 @@ pub fn root() -> PathBuf {
 
 /// The broker under test: `target/release/ottla`.
 pub fn ottla() -> PathBuf {
-    built("release/ottla", "cargo build --release --package ottla-broker")
+    built("release/ottla", "cargo build --release --package ottla")
 }
 
 /// The broker that breaks the promise named by `OTTLA_CANARY`, which the test of that promise must catch.
 pub fn ottla_canary() -> PathBuf {
-    let how = "cargo build --release --package ottla-broker --bin ottla-canary --features canary";
+    let how = "cargo build --release --package ottla --bin ottla-canary --features canary";
     built("release/ottla-canary", how)
 }
 

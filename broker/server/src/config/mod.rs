@@ -310,6 +310,15 @@ impl Config {
     pub fn log_roll_ms(&self) -> i64 {
         self.roll_ms.unwrap_or_else(|| i64::from(self.roll_hours).saturating_mul(3_600_000))
     }
+
+    /// Lanes of one topic that are worked on at the same time.
+    pub fn route_workers_per_topic(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        match self.route_workers_max {
+            0 => processors.saturating_sub(1).max(1),
+            workers => workers,
+        }
+    }
 }
 
 #[cfg(test)]

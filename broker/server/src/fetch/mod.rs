@@ -1,7 +1,7 @@
-//! Reading: from an offset to ranges of segment files, and from those to the socket.
+//! Reading: from an offset to ranges of segment files, which the front sends.
 
-pub mod deliver;
 pub mod plan;
+pub mod wanted;
 
-pub use deliver::Delivery;
 pub use plan::{Plan, check_leader_epoch};
+pub use wanted::Wanted;

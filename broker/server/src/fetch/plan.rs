@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use ottla_log::{FileRange, LocateError, PartitionLog};
-use ottla_wire::message::{EpochEndOffset, FetchPartition, FetchRequest, FetchTopic, LeaderIdAndEpoch};
+use ottla_wire::message::{EpochEndOffset, FetchPartition, LeaderIdAndEpoch};
 use ottla_wire::{ErrorCode, LeaderEpoch, Offset};
 
+use super::wanted::{TopicRef, Wanted, WantedTopic};
 use crate::broker::Broker;
 use crate::partition::Partition;
 use crate::partition::watermark::{Bell, Registration};
@@ -60,26 +61,23 @@ pub struct Planned {
 }
 
 impl Plan {
-    /// Looks at every partition of the request. Nothing is decided where it would have to wait and may not.
-    pub fn make(
-        broker: &Broker,
-        version: i16,
-        request: &FetchRequest<'_>,
-        patience: Patience,
-    ) -> Result<Self, WaitsForDisk> {
-        let bytes_max = request.max_bytes.clamp(0, broker.config.fetch_max_bytes) as u32;
+    /// Looks at every partition that is wanted. Nothing is decided where it would have to wait and may not.
+    pub fn make(broker: &Broker, wanted: &Wanted, patience: Patience) -> Result<Self, WaitsForDisk> {
         let mut plan = Self {
-            topics: Vec::with_capacity(request.topics.len()),
+            topics: Vec::with_capacity(wanted.topics.len()),
             bytes: 0,
             available: 0,
-            bytes_max,
-            urgent: request.topics.is_empty(),
+            bytes_max: wanted.bytes_max.min(broker.config.fetch_max_bytes as u32),
+            urgent: wanted.topics.is_empty(),
         };
-        for wanted in &request.topics {
-            let (topic, otherwise) = look_up(broker, version, wanted);
-            let planned = wanted.partitions.iter().map(|partition| match &topic {
-                Some(topic) => plan.add(broker, topic, partition, patience),
-                None => Ok(plan.refuse(otherwise)),
+        for WantedTopic { topic, partitions } in &wanted.topics {
+            let found = match topic {
+                TopicRef::Name(name) => broker.topics.get(name),
+                TopicRef::Id(id) => broker.topics.get_by_id(id),
+            };
+            let planned = partitions.iter().map(|partition| match &found {
+                Some(found) => plan.add(broker, found, partition, patience),
+                None => Ok(plan.refuse(topic.unknown())),
             });
             let planned = planned.collect::<Result<_, _>>()?;
             plan.topics.push(planned);
@@ -88,8 +86,8 @@ impl Plan {
     }
 
     /// Whether it is worth sending before the time is up.
-    pub fn is_due(&self, request: &FetchRequest<'_>) -> bool {
-        self.urgent || self.available >= u64::from(self.bytes_max.min(request.min_bytes.max(0) as u32))
+    pub fn is_due(&self, wanted: &Wanted) -> bool {
+        self.urgent || self.available >= u64::from(self.bytes_max.min(wanted.bytes_min))
     }
 
     /// Rings `bell` when one of the partitions has something new.
@@ -222,14 +220,6 @@ fn find(
     }
 }
 
-fn look_up(broker: &Broker, version: i16, wanted: &FetchTopic<'_>) -> (Option<Arc<Topic>>, ErrorCode) {
-    if version >= 13 {
-        (broker.topics.get_by_id(&wanted.topic_id), ErrorCode::UnknownTopicId)
-    } else {
-        (broker.topics.get(&wanted.topic), ErrorCode::UnknownTopicOrPartition)
-    }
-}
-
 /// Whether the client and the broker believe in the same leader (KIP-320); -1 is a client that does not say.
 pub fn check_leader_epoch(log: &PartitionLog, current: i32) -> Result<(), ErrorCode> {
     let ours = log.leader_epoch().get();
@@ -261,7 +251,7 @@ fn locate_failed(broker: &Broker, partition: &Partition, error: &LocateError) ->
             ErrorCode::CorruptMessage
         }
         LocateError::Io { .. } => {
-            broker.metrics.read_errors.inc();
+            broker.metrics.front.read_errors.inc();
             tracing::error!("a fetch from {topic}-{index} failed: {error}");
             ErrorCode::KafkaStorageError
         }

@@ -14,14 +14,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla_log::{
     CreateError, DeleteError, LogDir, LogOptions, OpenError, PartitionLog, PartitionName, PartitionOptions,
     RecoveryReport, ShutdownError, StateReadError, StateWriteError,
 };
 use ottla_wire::Uuid;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::Config;
@@ -256,7 +257,7 @@ impl LogDirs {
 
     /// The directory for the next partition, which counts as being there already.
     fn take_place(&self, passed_over: &[usize]) -> Option<(usize, &LogDirectory)> {
-        let _one = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.placing.lock();
         let online = self.all.iter().enumerate().filter(|(_, directory)| directory.is_online());
         let place = online
             .filter(|(index, _)| !passed_over.contains(index))

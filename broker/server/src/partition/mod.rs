@@ -1,13 +1,14 @@
 //! One partition: its log, how far it may be read, and which batches it has taken.
 //!
 //! 1. [`check`]: what a batch must fulfil, and the fields that the broker fills in
-//! 2. [`sequence`]: idempotent producers, checked on the batch as it was sent
-//! 3. [`place`]: where a batch went
-//! 4. [`watermark`]: how far the partition may be read, and who waits for it to move
-//! 5. [`snapshot`]: the producers on the disk, one of [`saves`] at a time
-//! 6. [`abroad`]: what snapshots of different topics have to know of each other
-//! 7. [`budget`]: how many producers are remembered
-//! 8. [`refusal`]: why a batch was not taken
+//! 2. [`ottla_coordinator::sequence`]: idempotent producers, checked on the batch as it was sent
+//! 3. `lane`: the batches that cannot be appended at once, first in, first out
+//! 4. [`place`]: where a batch went
+//! 5. [`watermark`]: how far the partition may be read, and who waits for it to move
+//! 6. [`snapshot`]: the producers on the disk, one of [`saves`] at a time
+//! 7. [`abroad`]: what snapshots of different topics have to know of each other
+//! 8. [`budget`]: how many producers are remembered
+//! 9. [`refusal`]: why a batch was not taken
 //!
 //! Everything that belongs to the order of batches is under one lock per partition, held from the sequence check to the
 //! append, so that the order of the checks is the order of the log.
@@ -15,10 +16,10 @@
 pub(crate) mod abroad;
 pub(crate) mod budget;
 pub mod check;
+pub(crate) mod lane;
 pub mod place;
 pub mod refusal;
 pub(crate) mod saves;
-pub mod sequence;
 pub mod snapshot;
 pub mod watermark;
 
@@ -32,16 +33,16 @@ use ottla_log::{AppendError, Appended, PartitionLog};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
 
-pub use place::{Landed, Moved, Outcome, Place, PlacedRun, Run, Target, Ticket, TicketStub};
+pub use place::{Landed, Moved, Outcome, Place, PlacedRun, Target, Ticket, TicketStub};
 pub use refusal::Refusal;
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use crate::clock;
 use crate::producer_ids::JOURNAL_PRODUCER;
-use crate::route::Lane;
 use abroad::Abroad;
 use budget::{ProducerBudget, ProducerShare};
-use sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
+use lane::Lane;
+use ottla_coordinator::sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
 
 /// One partition of a topic.

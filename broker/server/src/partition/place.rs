@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ottla_stage::Run;
 use ottla_wire::{Offset, Uuid};
 use tokio::sync::watch;
 
@@ -73,15 +74,6 @@ pub struct Target {
     pub records: i32,
     /// Offset of the first of them; the others follow without a gap.
     pub base_offset: Offset,
-}
-
-/// Consecutive records of a batch that went to the same partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// How many records.
-    pub records: u32,
-    /// Index of their target.
-    pub target: u32,
 }
 
 /// Records of a batch that are consecutive in a partition, too.

@@ -10,6 +10,7 @@ pub mod uploads;
 
 mod bound;
 mod claims;
+mod host;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 pub use bound::{Binding, BoundPlugin};
 pub use claims::Claim;
+pub(crate) use host::plugin_host;
 pub use uploads::{Chunk, Progress, UploadError, Uploads};
 
 use crate::config::PluginRef;

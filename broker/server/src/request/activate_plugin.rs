@@ -10,16 +10,16 @@ use ottla_wire::Str;
 use ottla_wire::message::{ActivatePluginRequest, ActivatePluginResponse, VERSION_PREVIOUS};
 
 use super::describe_plugins::{plugin_users, registry_refusal};
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
 /// Serves ActivatePlugin.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::blocking(move || respond(&broker, head, &frame))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: ActivatePluginRequest<'_> = decoded(head, frame)?;
     let activated = match request.version {
         VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, || plugin_users(broker)),

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use ottla_wire::message::{ApiVersionsRequest, ApiVersionsResponse, ApiVersionsResponseKey};
 use ottla_wire::{Api, ApiKey, ErrorCode};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
 /// Serves ApiVersions.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-pub(super) fn handle(_broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    respond(peer, head, &frame).into()
-}
-
-fn respond(peer: &Peer, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    _broker: &Arc<Broker>,
+    peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: ApiVersionsRequest<'_> = decoded(head, frame)?;
     if head.version >= 3 {
         let (name, version) = (&request.client_software_name, &request.client_software_version);

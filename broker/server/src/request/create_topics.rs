@@ -15,23 +15,23 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str};
 
-use super::describe_configs::{is_shown, shown, topic_value_source};
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::api_error::ApiError;
+use super::topic_settings::{check_settings, is_shown, shown, topic_value_source};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
 use crate::config::topic::TOPIC_SETTINGS;
-use crate::plugins::{Binding, Claim};
-use crate::topics::{NewTopic, TopicChangeError, is_internal};
+use crate::topics::NewTopic;
 
 const REPLICATION_FACTOR: i16 = 1;
 
 /// Serves CreateTopics.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::blocking(move || respond(&broker, head, &frame))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: CreateTopicsRequest<'_> = decoded(head, frame)?;
     let mut times_named: HashMap<&str, usize> = HashMap::new();
     for topic in &request.topics {
@@ -39,13 +39,13 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     }
     let create = |topic: &CreatableTopic<'_>| {
         if times_named.get(&*topic.name).is_some_and(|times| *times > 1) {
-            return Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name."));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."));
         }
         create_one(broker, topic, request.validate_only)
     };
     let topics = request.topics.iter().map(|topic| match create(topic) {
         Ok(result) => CreatableTopicResult { name: topic.name.clone(), ..result },
-        Err(Refusal { error_code, message }) => CreatableTopicResult {
+        Err(ApiError { error_code, message }) => CreatableTopicResult {
             name: topic.name.clone(),
             error_code,
             error_message: Some(Str::Owned(message)),
@@ -55,49 +55,18 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     Ok(Response::of(head, &CreateTopicsResponse { topics: topics.collect(), ..Default::default() }))
 }
 
-/// Why a topic is not created.
-pub(super) struct Refusal {
-    pub(super) error_code: ErrorCode,
-    pub(super) message: String,
-}
-
-impl Refusal {
-    pub(super) fn new(error_code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { error_code, message: message.into() }
-    }
-}
-
-impl From<TopicChangeError> for Refusal {
-    fn from(error: TopicChangeError) -> Self {
-        let error_code = match error {
-            TopicChangeError::Exists(_) | TopicChangeError::Deleting(_) => ErrorCode::TopicAlreadyExists,
-            TopicChangeError::Collides { .. } | TopicChangeError::Name(_) => ErrorCode::InvalidTopicException,
-            TopicChangeError::Unknown => ErrorCode::UnknownTopicOrPartition,
-            TopicChangeError::Meta(_)
-            | TopicChangeError::Log(_)
-            | TopicChangeError::NoSpace(_)
-            | TopicChangeError::Unfinished(_)
-            | TopicChangeError::Panicked => {
-                tracing::error!("a change of a topic failed: {error}");
-                ErrorCode::KafkaStorageError
-            }
-        };
-        Self::new(error_code, error.to_string())
-    }
-}
-
 fn create_one(
     broker: &Broker,
     topic: &CreatableTopic<'_>,
     validate_only: bool,
-) -> Result<CreatableTopicResult<'static>, Refusal> {
+) -> Result<CreatableTopicResult<'static>, ApiError> {
     broker.topics.check_new(&topic.name)?;
     let partition_count = partition_count(broker, topic)?;
     let mut overrides = BTreeMap::new();
     for config in &topic.configs {
         let Some(value) = &config.value else {
             let message = format!("Null value not supported for topic configs: {}", config.name);
-            return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+            return Err(ApiError::new(ErrorCode::InvalidConfig, message));
         };
         overrides.insert(config.name.to_string(), value.to_string());
     }
@@ -117,46 +86,12 @@ fn create_one(
     Ok(result)
 }
 
-/// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
-/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it. The
-/// claim is to be kept until the topic has the settings.
-pub(super) fn check_settings(
-    broker: &Broker,
-    topic: &str,
-    before: Option<&TopicSettings>,
-    overrides: BTreeMap<String, String>,
-) -> Result<(TopicSettings, Option<Claim>), Refusal> {
-    let settings = TopicSettings::with_overrides(&broker.config, overrides)
-        .map_err(|error| Refusal::new(ErrorCode::InvalidConfig, error.to_string()))?;
-    let bound = |settings: &TopicSettings| {
-        let TopicSettings { partitioner, partitioner_config, partitioner_mode, .. } = settings;
-        (partitioner.clone(), partitioner_config.clone(), *partitioner_mode)
-    };
-    let Some(plugin) = settings.partitioner.as_ref().filter(|_| before.map(bound) != Some(bound(&settings))) else {
-        return Ok((settings, None));
-    };
-    if is_internal(topic) {
-        let message = format!("Topic {topic} is internal: plugins do not see its records.");
-        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
-    }
-    match broker.plugins.claim(topic, Binding::partitioner(plugin, &settings.partitioner_config)) {
-        Ok(claim) => Ok((settings, Some(claim))),
-        Err(error) if error.is_refusal() => {
-            Err(Refusal::new(ErrorCode::InvalidConfig, format!("ottla.partitioner: {error}")))
-        }
-        Err(error) => {
-            tracing::error!("cannot check a plugin: {error}");
-            Err(Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
-        }
-    }
-}
-
 /// The number of partitions asked for, after the checks that concern it and the replicas.
-fn partition_count(broker: &Broker, topic: &CreatableTopic<'_>) -> Result<i32, Refusal> {
+fn partition_count(broker: &Broker, topic: &CreatableTopic<'_>) -> Result<i32, ApiError> {
     if !topic.assignments.is_empty() {
         if topic.num_partitions != -1 || topic.replication_factor != -1 {
             let message = "The replication factor and the number of partitions must be -1 with assignments.";
-            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
         }
         return assigned_count(broker, &topic.assignments);
     }
@@ -164,19 +99,19 @@ fn partition_count(broker: &Broker, topic: &CreatableTopic<'_>) -> Result<i32, R
         -1 | 1 => {}
         ..=0 => {
             let message = "Replication factor must be larger than 0, or -1 to use the default value.";
-            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
+            return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
         }
         _ if broker.config.clamp_replication_factor => {}
         factor => {
             let message = format!(
                 "The target replication factor of {factor} cannot be reached because only 1 broker(s) are registered."
             );
-            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message));
+            return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
         }
     }
     match topic.num_partitions {
         -1 => Ok(broker.config.num_partitions),
-        ..=0 => Err(Refusal::new(
+        ..=0 => Err(ApiError::new(
             ErrorCode::InvalidPartitions,
             "Number of partitions was set to an invalid non-positive value.",
         )),
@@ -184,10 +119,10 @@ fn partition_count(broker: &Broker, topic: &CreatableTopic<'_>) -> Result<i32, R
     }
 }
 
-fn assigned_count(broker: &Broker, assignments: &[CreatableReplicaAssignment]) -> Result<i32, Refusal> {
+fn assigned_count(broker: &Broker, assignments: &[CreatableReplicaAssignment]) -> Result<i32, ApiError> {
     let mut indexes: Vec<_> = assignments.iter().map(|assignment| assignment.partition_index).collect();
     indexes.sort_unstable();
-    let invalid = |message: &str| Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, message));
+    let invalid = |message: &str| Err(ApiError::new(ErrorCode::InvalidReplicaAssignment, message));
     if !indexes.iter().copied().eq((0..).take(indexes.len())) {
         return invalid("Partitions should be a consecutive 0-based integer sequence.");
     }
@@ -202,13 +137,13 @@ fn assigned_count(broker: &Broker, assignments: &[CreatableReplicaAssignment]) -
     check_count(broker, assignments.len())
 }
 
-fn check_count(broker: &Broker, count: usize) -> Result<i32, Refusal> {
+fn check_count(broker: &Broker, count: usize) -> Result<i32, ApiError> {
     let count_max = broker.config.topic_partitions_max;
     match i32::try_from(count) {
         Ok(count) if count <= count_max => Ok(count),
         _ => {
             let message = format!("{count} partitions are more than ottla.topic.partitions.max = {count_max}.");
-            Err(Refusal::new(ErrorCode::InvalidPartitions, message))
+            Err(ApiError::new(ErrorCode::InvalidPartitions, message))
         }
     }
 }

@@ -8,16 +8,16 @@ use ottla_wire::Str;
 use ottla_wire::message::{DeletePluginRequest, DeletePluginResponse, VERSION_ALL};
 
 use super::describe_plugins::{plugin_users, registry_refusal};
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
 /// Serves DeletePlugin.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::blocking(move || respond(&broker, head, &frame))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: DeletePluginRequest<'_> = decoded(head, frame)?;
     let version = (request.version != VERSION_ALL).then_some(request.version);
     let answer = match broker.plugins.delete(&request.name, version, || plugin_users(broker)) {

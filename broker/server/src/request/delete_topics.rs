@@ -10,18 +10,18 @@ use std::sync::Arc;
 use ottla_wire::message::{DeletableTopicResult, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use ottla_wire::{ErrorCode, Str, Uuid};
 
-use super::create_topics::Refusal;
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::api_error::ApiError;
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::topics::Topic;
 
 /// Serves DeleteTopics.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::blocking(move || respond(&broker, head, &frame))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: DeleteTopicsRequest<'_> = decoded(head, frame)?;
     let by_name =
         request.topic_names.iter().map(|name| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::nil() });
@@ -35,14 +35,14 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
         let named = found.as_ref().ok().cloned();
         let deleted = found.and_then(|topic| {
             if times_named.get(&topic.id).is_some_and(|times| *times > 1) {
-                return Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name or id."));
+                return Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name or id."));
             }
             broker.topics.delete(&topic)?;
             tracing::info!("deleted topic {}", topic.name);
             Ok(())
         });
-        let Refusal { error_code, message } =
-            deleted.err().unwrap_or_else(|| Refusal::new(ErrorCode::None, String::new()));
+        let ApiError { error_code, message } =
+            deleted.err().unwrap_or_else(|| ApiError::new(ErrorCode::None, String::new()));
         DeletableTopicResult {
             name: match &named {
                 Some(topic) => Some(Str::Owned(topic.name.to_string())),
@@ -56,20 +56,20 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     Ok(Response::of(head, &DeleteTopicsResponse { responses: responses.collect(), ..Default::default() }))
 }
 
-fn find(broker: &Broker, head: RequestHead, wanted: &DeleteTopicState<'_>) -> Result<Arc<Topic>, Refusal> {
+fn find(broker: &Broker, head: RequestHead, wanted: &DeleteTopicState<'_>) -> Result<Arc<Topic>, ApiError> {
     let found = match &wanted.name {
         Some(_) if !wanted.topic_id.is_nil() => {
-            return Err(Refusal::new(ErrorCode::InvalidRequest, "Topic name and topic id can not both be specified."));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, "Topic name and topic id can not both be specified."));
         }
         Some(name) => broker.topics.get(name).ok_or(ErrorCode::UnknownTopicOrPartition),
         None if wanted.topic_id.is_nil() => {
-            return Err(Refusal::new(ErrorCode::InvalidRequest, "Neither topic name nor id were specified."));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, "Neither topic name nor id were specified."));
         }
         None => broker.topics.get_by_id(&wanted.topic_id).ok_or(ErrorCode::UnknownTopicId),
     };
     if !broker.config.delete_topics {
         let error_code = if head.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
-        return Err(Refusal::new(error_code, "Topic deletion is disabled: delete.topic.enable is false."));
+        return Err(ApiError::new(error_code, "Topic deletion is disabled: delete.topic.enable is false."));
     }
-    found.map_err(|error_code| Refusal::new(error_code, error_code.message()))
+    found.map_err(|error_code| ApiError::new(error_code, error_code.message()))
 }

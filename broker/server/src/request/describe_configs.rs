@@ -13,20 +13,21 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str};
 
-use super::create_topics::Refusal;
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::api_error::ApiError;
+use super::topic_settings::{broker_settings, broker_value_source, is_shown, shown, topic_value_source};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::topic::{TOPIC_SETTINGS, TopicSetting};
 use crate::config::{Config, SETTINGS, Setting, TopicSettings};
 use crate::topics::check_topic_name;
 
 /// Serves DescribeConfigs.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    respond(broker, head, &frame).into()
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: DescribeConfigsRequest<'_> = decoded(head, frame)?;
     let detail = Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
     let results = request.resources.iter().map(|resource| {
@@ -55,7 +56,7 @@ fn describe(
     broker: &Broker,
     resource: &DescribeConfigsResource<'_>,
     detail: Detail,
-) -> Result<Vec<DescribeConfigsResourceResult<'static>>, Refusal> {
+) -> Result<Vec<DescribeConfigsResourceResult<'static>>, ApiError> {
     let wanted = |name: &str| match &resource.configuration_keys {
         None => true,
         Some(keys) => keys.iter().any(|key| key == name),
@@ -64,11 +65,11 @@ fn describe(
         RESOURCE_TOPIC => {
             let name = &resource.resource_name;
             check_topic_name(name).map_err(|wrong| {
-                Refusal::new(ErrorCode::InvalidTopicException, format!("Topic name is invalid: {wrong}"))
+                ApiError::new(ErrorCode::InvalidTopicException, format!("Topic name is invalid: {wrong}"))
             })?;
             let topic = broker.topics.get(name).ok_or_else(|| {
                 let error_code = ErrorCode::UnknownTopicOrPartition;
-                Refusal::new(error_code, error_code.message())
+                ApiError::new(error_code, error_code.message())
             })?;
             let settings = topic.settings();
             let settings = TOPIC_SETTINGS
@@ -85,39 +86,12 @@ fn describe(
             }
             if name.parse() != Ok(broker.node_id) {
                 let message = format!("Unexpected broker id, expected {} but received {name}", broker.node_id);
-                return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+                return Err(ApiError::new(ErrorCode::InvalidRequest, message));
             }
             let settings = SETTINGS.iter().filter(|setting| wanted(setting.name));
             Ok(settings.map(|setting| broker_value(broker, setting, detail)).collect())
         }
-        other => Err(Refusal::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
-    }
-}
-
-/// Where the value of a topic setting comes from.
-pub(super) fn topic_value_source(broker: &Broker, settings: &TopicSettings, setting: &TopicSetting) -> i8 {
-    if settings.overrides.contains_key(setting.name) {
-        return SOURCE_TOPIC;
-    }
-    let set = |setting: &&Setting| broker_value_source(broker, setting) == SOURCE_STATIC_BROKER;
-    if broker_settings(setting).any(|setting| set(&setting)) { SOURCE_STATIC_BROKER } else { SOURCE_DEFAULT }
-}
-
-/// Whether a topic shows this setting: those for tests only where they are set.
-pub(super) fn is_shown(settings: &TopicSettings, setting: &TopicSetting) -> bool {
-    !setting.is_internal() || settings.overrides.contains_key(setting.name)
-}
-
-/// The broker settings that give a topic setting its default, the one that counts most first.
-fn broker_settings(setting: &TopicSetting) -> impl Iterator<Item = &'static Setting> {
-    setting.broker_names.iter().filter_map(|name| Setting::find(name))
-}
-
-fn broker_value_source(broker: &Broker, setting: &Setting) -> i8 {
-    if (setting.show)(&broker.config) == (setting.show)(&Config::default()) {
-        SOURCE_DEFAULT
-    } else {
-        SOURCE_STATIC_BROKER
+        other => Err(ApiError::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
     }
 }
 
@@ -176,11 +150,6 @@ fn broker_synonyms(broker: &Broker, setting: &'static Setting) -> Vec<DescribeCo
     }
     synonyms.push(synonym(setting.name, value(&Config::default()), SOURCE_DEFAULT));
     synonyms
-}
-
-/// A value on the wire: what may be unset and is, is null there.
-pub(super) fn shown(optional: bool, text: String) -> Option<String> {
-    (!optional || !text.is_empty()).then_some(text)
 }
 
 fn synonym(name: &'static str, value: Option<String>, source: i8) -> DescribeConfigsSynonym<'static> {

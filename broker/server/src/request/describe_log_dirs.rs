@@ -14,24 +14,24 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::log_dirs::LogDirectory;
 
-/// Serves DescribeLogDirs.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    // Sizes are asked of the disk.
-    let looking = tokio::task::spawn_blocking(move || -> Result<Response, CloseReason> {
-        let request: DescribeLogDirsRequest<'_> = decoded(head, &frame)?;
-        let wanted: Option<HashSet<(&str, i32)>> = request.topics.as_ref().map(|topics| {
-            let named = topics.iter().flat_map(|topic| topic.partitions.iter().map(|index| (&*topic.topic, *index)));
-            named.collect()
-        });
-        let results = broker.log.all().iter().map(|directory| describe(directory, wanted.as_ref()));
-        Ok(Response::of(head, &DescribeLogDirsResponse { results: results.collect(), ..Default::default() }))
+/// Serves DescribeLogDirs. Sizes are asked of the disk.
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
+    let request: DescribeLogDirsRequest<'_> = decoded(head, frame)?;
+    let wanted: Option<HashSet<(&str, i32)>> = request.topics.as_ref().map(|topics| {
+        let named = topics.iter().flat_map(|topic| topic.partitions.iter().map(|index| (&*topic.topic, *index)));
+        named.collect()
     });
-    Reply::later(async move { looking.await.unwrap_or_else(|error| Err(CloseReason::Internal(error.to_string()))) })
+    let results = broker.log.all().iter().map(|directory| describe(directory, wanted.as_ref()));
+    Ok(Response::of(head, &DescribeLogDirsResponse { results: results.collect(), ..Default::default() }))
 }
 
 fn describe(directory: &LogDirectory, wanted: Option<&HashSet<(&str, i32)>>) -> DescribeLogDirsResult<'static> {

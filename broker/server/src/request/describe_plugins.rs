@@ -9,18 +9,18 @@ use ottla_plugin_host::Kind;
 use ottla_wire::message::{DescribePluginsRequest, DescribePluginsResponse, DescribedPlugin, DescribedPluginVersion};
 use ottla_wire::{ErrorCode, Str};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::meta::PluginRecord;
 use crate::plugins::{PluginUser, RegistryError};
 
 /// Serves DescribePlugins.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    respond(broker, head, &frame).into()
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: DescribePluginsRequest<'_> = decoded(head, frame)?;
     let users = plugin_users(broker);
     let mut missing = None;

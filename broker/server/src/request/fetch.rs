@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ottla_front::Counted;
 use ottla_log::FileRange;
 use ottla_wire::message::{
     FetchFrame, FetchRecords, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
@@ -17,83 +18,95 @@ use ottla_wire::message::{
 use ottla_wire::{ErrorCode, Str};
 use tokio::time::{Instant, sleep_until};
 
-use super::{CloseReason, Frame, Peer, Piece, Reply, RequestHead, Response, decoded};
+use super::{Answer, CloseReason, Peer, Piece, RequestHead, Response, decoded};
 use crate::broker::Broker;
-use crate::fetch::Plan;
 use crate::fetch::plan::{Patience, WaitsForDisk};
-use crate::partition::Partition;
+use crate::fetch::{Plan, Wanted};
 use crate::partition::watermark::Bell;
 
 const READ_COMMITTED: i8 = 1;
 
 /// Serves Fetch.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let arrived = Instant::now();
-    let broker = Arc::clone(broker);
-    // A copy of these few bytes, so that a long poll does not keep the whole receive buffer.
-    let frame: Arc<[u8]> = Arc::from(&*frame);
-    Reply::later(async move { answer(&broker, head, &frame, arrived).await })
-}
-
-async fn answer(
+pub(super) fn begin(
     broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
     head: RequestHead,
-    frame: &Arc<[u8]>,
-    arrived: Instant,
-) -> Result<Response, CloseReason> {
+    frame: &[u8],
+) -> Result<Answer, CloseReason> {
     let request: FetchRequest<'_> = decoded(head, frame)?;
     if request.session_epoch > 0 {
         // No session was ever given out, so whatever this one is, it is not ours.
-        let error_code = ErrorCode::FetchSessionIdNotFound;
-        return Ok(Response::of(head, &FetchResponse { error_code, ..Default::default() }));
+        let refusal = FetchResponse { error_code: ErrorCode::FetchSessionIdNotFound, ..Default::default() };
+        let response = Response::of(head, &refusal);
+        return Ok(Box::pin(async { response.into() }));
     }
-    let deadline = arrived + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let asked = Asked {
+        head,
+        deadline: Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
+        reads_committed: request.isolation_level == READ_COMMITTED,
+        // Nothing of the frame is kept, so that a long poll does not hold the receive buffer.
+        wanted: Arc::new(Wanted::of(head.version, request)),
+    };
+    let broker = Arc::clone(broker);
+    Ok(Box::pin(async move { answer(&broker, &asked).await.into() }))
+}
+
+/// A fetch that was read.
+struct Asked {
+    head: RequestHead,
+    deadline: Instant,
+    reads_committed: bool,
+    wanted: Arc<Wanted>,
+}
+
+async fn answer(broker: &Arc<Broker>, asked: &Asked) -> Result<Response, CloseReason> {
+    let Asked { wanted, deadline, .. } = asked;
     let mut stop = broker.shutdown.watch();
     loop {
-        let plan = match Plan::make(broker, head.version, &request, Patience::None) {
+        let plan = match Plan::make(broker, wanted, Patience::None) {
             Ok(plan) => plan,
-            Err(WaitsForDisk) => plan_patiently(broker, head, frame).await?,
+            Err(WaitsForDisk) => plan_patiently(broker, wanted).await?,
         };
-        if plan.is_due(&request) || Instant::now() >= deadline || stop.has_begun() {
-            return Ok(respond(broker, head, &request, plan));
+        if plan.is_due(wanted) || Instant::now() >= *deadline || stop.has_begun() {
+            return Ok(respond(broker, asked, plan));
         }
+        let waiting = Counted::by(&broker.metrics.fetches_waiting);
         let bell = Bell::new();
         let registrations = plan.watch(&bell);
         tokio::select! {
             () = bell.rung() => {}
-            () = sleep_until(deadline) => {}
+            () = sleep_until(*deadline) => {}
             () = stop.begun() => {}
         }
-        drop(registrations);
+        drop((registrations, waiting));
     }
 }
 
 /// Looks where batches are on a thread that may wait for the disk.
-async fn plan_patiently(broker: &Arc<Broker>, head: RequestHead, frame: &Arc<[u8]>) -> Result<Plan, CloseReason> {
+async fn plan_patiently(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> Result<Plan, CloseReason> {
     let internal = |what: &dyn std::fmt::Display| CloseReason::Internal(what.to_string());
     let _one_of_few = broker.cold_reads.acquire().await.map_err(|closed| internal(&closed))?;
-    let (broker, frame) = (Arc::clone(broker), Arc::clone(frame));
+    let (broker, wanted) = (Arc::clone(broker), Arc::clone(wanted));
     let planning = tokio::task::spawn_blocking(move || {
-        let request: FetchRequest<'_> = decoded(head, &frame)?;
-        Plan::make(&broker, head.version, &request, Patience::Any)
+        Plan::make(&broker, &wanted, Patience::Any)
             .map_err(|WaitsForDisk| CloseReason::Internal("a read waits for a disk it has waited for".to_owned()))
     });
     planning.await.map_err(|error| internal(&error))?
 }
 
-fn respond(broker: &Broker, head: RequestHead, request: &FetchRequest<'_>, plan: Plan) -> Response {
-    let aborted_transactions = (request.isolation_level == READ_COMMITTED).then(Vec::new);
+fn respond(broker: &Broker, asked: &Asked, plan: Plan) -> Response {
+    let Asked { head, reads_committed, wanted, .. } = asked;
+    let aborted_transactions = reads_committed.then(Vec::new);
     let mut ranges = Vec::new();
-    let topics = request.topics.iter().zip(plan.topics).map(|(wanted, planned)| {
+    let topics = wanted.topics.iter().zip(plan.topics).map(|(wanted, planned)| {
         let partitions = wanted.partitions.iter().zip(planned).map(|(wanted, planned)| {
-            let records = match (planned.range, planned.partition) {
-                (Some(range), Some(partition)) => {
+            let records = match planned.range {
+                Some(range) => {
                     let bytes = range.bytes;
-                    ranges.push((range, partition));
+                    ranges.push(range);
                     FetchRecords::Region { bytes }
                 }
-                _ => FetchRecords::default(),
+                None => FetchRecords::default(),
             };
             if planned.error_code != ErrorCode::None {
                 broker.metrics.note_error(head.key, planned.error_code);
@@ -112,8 +125,8 @@ fn respond(broker: &Broker, head: RequestHead, request: &FetchRequest<'_>, plan:
             }
         });
         FetchableTopicResponse {
-            topic: Str::Borrowed(&wanted.topic),
-            topic_id: wanted.topic_id,
+            topic: Str::Borrowed(wanted.topic.name()),
+            topic_id: wanted.topic.id(),
             partitions: partitions.collect(),
         }
     });
@@ -122,14 +135,14 @@ fn respond(broker: &Broker, head: RequestHead, request: &FetchRequest<'_>, plan:
 }
 
 /// Puts the ranges into the holes of the frame.
-fn assemble(frame: FetchFrame, ranges: Vec<(FileRange, Arc<Partition>)>) -> Response {
+fn assemble(frame: FetchFrame, ranges: Vec<FileRange>) -> Response {
     let FetchFrame { head, holes } = frame;
     let head = Bytes::from(head);
     let mut rest = Vec::with_capacity(2 * holes.len());
     let first = holes.first().map_or(head.len(), |hole| hole.position);
     let ends = holes.iter().skip(1).map(|hole| hole.position).chain(std::iter::once(head.len()));
-    for ((hole, end), (range, partition)) in holes.iter().zip(ends).zip(ranges) {
-        rest.push(Piece::File(range, partition));
+    for ((hole, end), range) in holes.iter().zip(ends).zip(ranges) {
+        rest.push(Piece::File(range));
         if hole.position < end {
             rest.push(Piece::Bytes(head.slice(hole.position..end)));
         }

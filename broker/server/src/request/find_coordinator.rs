@@ -15,16 +15,16 @@ use ottla_wire::message::{
     FindCoordinatorResponse,
 };
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
 /// Serves FindCoordinator.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-pub(super) fn handle(broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    respond(broker, peer, head, &frame).into()
-}
-
-fn respond(broker: &Broker, peer: &Peer, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: FindCoordinatorRequest<'_> = decoded(head, frame)?;
     let address = broker.advertised_to(peer);
     let found = match refusal(request.key_type) {

@@ -14,19 +14,20 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str};
 
-use super::create_topics::{Refusal, check_settings};
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::api_error::ApiError;
+use super::topic_settings::check_settings;
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::topic::{TopicSetting, list_items};
 use crate::config::{TopicSettings, ValueKind};
 
 /// Serves IncrementalAlterConfigs.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::blocking(move || respond(&broker, head, &frame))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: IncrementalAlterConfigsRequest<'_> = decoded(head, frame)?;
     let mut times_named: HashMap<(i8, &str), usize> = HashMap::new();
     for resource in &request.resources {
@@ -34,7 +35,7 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     }
     let alter = |resource: &AlterConfigsResource<'_>| {
         if times_named.get(&(resource.resource_type, &*resource.resource_name)).is_some_and(|times| *times > 1) {
-            return Err(Refusal::new(ErrorCode::InvalidRequest, "Each resource must appear at most once."));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once."));
         }
         alter_one(broker, resource, request.validate_only)
     };
@@ -50,20 +51,20 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     Ok(Response::of(head, &IncrementalAlterConfigsResponse { responses: responses.collect(), ..Default::default() }))
 }
 
-fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only: bool) -> Result<(), Refusal> {
+fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only: bool) -> Result<(), ApiError> {
     match resource.resource_type {
         RESOURCE_TOPIC => {}
         RESOURCE_BROKER => {
             let message = "Broker settings cannot be changed while the broker runs: set them at its start.";
-            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
         }
         other => {
-            return Err(Refusal::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}")));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}")));
         }
     }
     let topic = broker.topics.get(&resource.resource_name).ok_or_else(|| {
         let error_code = ErrorCode::UnknownTopicOrPartition;
-        Refusal::new(error_code, error_code.message())
+        ApiError::new(error_code, error_code.message())
     })?;
     // A plugin that is named from now on stays until the topic has its settings.
     let mut claim = None;
@@ -86,17 +87,17 @@ fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only
 fn changed(
     settings: &TopicSettings,
     changes: &[AlterableConfig<'_>],
-) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
+) -> Result<std::collections::BTreeMap<String, String>, ApiError> {
     let mut overrides = settings.overrides.clone();
     let mut seen = HashSet::new();
     for change in changes {
         let name = &*change.name;
         if !seen.insert(name) {
             let message = format!("Error due to duplicate config keys: {name}");
-            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
         }
         let setting = TopicSetting::find(name)
-            .ok_or_else(|| Refusal::new(ErrorCode::InvalidConfig, format!("Unknown topic config name: {name}")))?;
+            .ok_or_else(|| ApiError::new(ErrorCode::InvalidConfig, format!("Unknown topic config name: {name}")))?;
         if change.config_operation == OPERATION_DELETE {
             overrides.remove(name);
             continue;
@@ -104,13 +105,13 @@ fn changed(
         let value = change
             .value
             .as_deref()
-            .ok_or_else(|| Refusal::new(ErrorCode::InvalidConfig, format!("Null value not supported for {name}")))?;
+            .ok_or_else(|| ApiError::new(ErrorCode::InvalidConfig, format!("Null value not supported for {name}")))?;
         let value = match change.config_operation {
             OPERATION_SET => value.to_owned(),
             OPERATION_APPEND | OPERATION_SUBTRACT => combined(settings, setting, change.config_operation, value)?,
             other => {
                 let message = format!("Unknown config operation: {other}");
-                return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+                return Err(ApiError::new(ErrorCode::InvalidRequest, message));
             }
         };
         overrides.insert(name.to_owned(), value);
@@ -119,12 +120,12 @@ fn changed(
 }
 
 /// A list with items added or taken out.
-fn combined(settings: &TopicSettings, setting: &TopicSetting, operation: i8, value: &str) -> Result<String, Refusal> {
+fn combined(settings: &TopicSettings, setting: &TopicSetting, operation: i8, value: &str) -> Result<String, ApiError> {
     let (append, verb) =
         (operation == OPERATION_APPEND, if operation == OPERATION_APPEND { "append to" } else { "subtract from" });
     if setting.kind != ValueKind::List {
         let message = format!("Can't {verb} key {} because its type is not LIST.", setting.name);
-        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+        return Err(ApiError::new(ErrorCode::InvalidConfig, message));
     }
     let current = (setting.show)(settings);
     let mut items: Vec<&str> = list_items(&current).collect();

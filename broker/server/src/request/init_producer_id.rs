@@ -6,48 +6,48 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use ottla_wire::message::{InitProducerIdRequest, InitProducerIdResponse};
-use ottla_wire::{ApiVersion, ErrorCode, ProducerEpoch, ProducerId, decode_request};
+use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
-use super::{Peer, Reply, RequestHead, Response};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::producer_ids::ProducerIdError;
 
-/// Serves InitProducerId.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: BytesMut) -> Reply {
-    let request = match decode_request::<InitProducerIdRequest<'_>>(ApiVersion(head.version), &frame) {
-        Ok(request) => request,
-        Err(error) => return Reply::Close(error.into()),
-    };
+/// Serves InitProducerId as long as the block of ids that is reserved on the disk is not used up.
+pub(super) fn respond_now(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Option<Response>, CloseReason> {
+    let request: InitProducerIdRequest<'_> = decoded(head, frame)?;
     if request.transactional_id.is_some() {
-        return refused(head, ErrorCode::UnsupportedVersion).into();
+        return Ok(Some(refused(head, ErrorCode::UnsupportedVersion)));
     }
     let (id, epoch) = (ProducerId(request.producer_id), ProducerEpoch(request.producer_epoch));
     if let Some(epoch) = broker.producer_ids.next_epoch(id, epoch) {
-        return given(head, id, epoch).into();
+        return Ok(Some(given(head, id, epoch)));
     }
-    if let Some(id) = broker.producer_ids.next_reserved() {
-        return given(head, id, ProducerEpoch(0)).into();
-    }
-    // A block is used up: the next one is reserved on the disk.
-    let broker = Arc::clone(broker);
-    let reserving = tokio::task::spawn_blocking(move || broker.producer_ids.next());
-    Reply::later(async move {
-        match reserving.await {
-            Ok(Ok(id)) => given(head, id, ProducerEpoch(0)),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "no producer id could be reserved");
-                refused(
-                    head,
-                    match error {
-                        ProducerIdError::Meta(_) => ErrorCode::CoordinatorNotAvailable,
-                        ProducerIdError::UsedUp => ErrorCode::UnknownServerError,
-                    },
-                )
-            }
-            Err(_) => refused(head, ErrorCode::CoordinatorNotAvailable),
+    Ok(broker.producer_ids.next_reserved().map(|id| given(head, id, ProducerEpoch(0))))
+}
+
+/// Gives an id for which the next block may have to be reserved.
+#[expect(clippy::unnecessary_wraps, reason = "the table's signature")]
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    _frame: &[u8],
+) -> Result<Response, CloseReason> {
+    Ok(match broker.producer_ids.next() {
+        Ok(id) => given(head, id, ProducerEpoch(0)),
+        Err(error) => {
+            tracing::error!(%error, "no producer id could be reserved");
+            let error_code = match error {
+                ProducerIdError::Meta(_) => ErrorCode::CoordinatorNotAvailable,
+                ProducerIdError::UsedUp => ErrorCode::UnknownServerError,
+            };
+            refused(head, error_code)
         }
     })
 }

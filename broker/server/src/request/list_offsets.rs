@@ -15,28 +15,32 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, LeaderEpoch, Offset};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::fetch::check_leader_epoch;
 use crate::partition::Partition;
 
-/// Serves ListOffsets.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let request = match decoded::<ListOffsetsRequest<'_>>(head, &frame) {
-        Ok(request) => request,
-        Err(reason) => return reason.into(),
-    };
+/// Serves ListOffsets where no search is asked for: looking for a time reads the log, maybe from the disk.
+pub(super) fn respond_now(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Option<Response>, CloseReason> {
+    let request: ListOffsetsRequest<'_> = decoded(head, frame)?;
     let searches = |partition: &ListOffsetsPartition| partition.timestamp >= 0 || partition.timestamp == TIMESTAMP_MAX;
-    if !request.topics.iter().flat_map(|topic| &topic.partitions).any(searches) {
-        return answer(broker, head, &request).into();
-    }
-    // Looking for a time reads the log, maybe from the disk.
-    drop(request);
-    let broker = Arc::clone(broker);
-    let searching = tokio::task::spawn_blocking(move || -> Result<Response, CloseReason> {
-        Ok(answer(&broker, head, &decoded(head, &frame)?))
-    });
-    Reply::later(async move { searching.await.unwrap_or_else(|error| Err(CloseReason::Internal(error.to_string()))) })
+    let any = request.topics.iter().flat_map(|topic| &topic.partitions).any(searches);
+    Ok((!any).then(|| answer(broker, head, &request)))
+}
+
+/// Serves any ListOffsets.
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
+    Ok(answer(broker, head, &decoded(head, frame)?))
 }
 
 fn answer(broker: &Broker, head: RequestHead, request: &ListOffsetsRequest<'_>) -> Response {

@@ -16,7 +16,8 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str, Uuid};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::operation::Operation;
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
@@ -24,27 +25,49 @@ use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name, is_inte
 
 /// The leader of a partition whose log directory is offline.
 const NO_LEADER: i32 = -1;
-/// Read, write, create, delete, alter, describe, describe configs, alter configs: one bit each, by Kafka's numbers.
-const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-/// Create, alter, describe, cluster action, describe configs, alter configs, idempotent write.
-const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+/// What a client may do to a topic, where there is no authoriser.
+const TOPIC_OPERATIONS: i32 = Operation::bits(&[
+    Operation::Read,
+    Operation::Write,
+    Operation::Create,
+    Operation::Delete,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+]);
+/// The same of the cluster.
+const CLUSTER_OPERATIONS: i32 = Operation::bits(&[
+    Operation::Create,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::ClusterAction,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+    Operation::IdempotentWrite,
+]);
 
-/// Serves Metadata.
-pub(super) fn handle(broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let request = match decoded::<MetadataRequest<'_>>(head, &frame) {
-        Ok(request) => request,
-        Err(reason) => return reason.into(),
-    };
-    if !wants_creation(broker, &request) {
-        return answer(broker, peer, head, &request).into();
-    }
-    drop(request);
-    let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
-    Reply::blocking(move || -> Result<Response, CloseReason> {
-        let request: MetadataRequest<'_> = decoded(head, &frame)?;
-        create_missing(&broker, &request);
-        Ok(answer(&broker, &peer, head, &request))
-    })
+/// Serves Metadata where no topic has to be created for it.
+pub(super) fn respond_now(
+    broker: &Arc<Broker>,
+    peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Option<Response>, CloseReason> {
+    let request: MetadataRequest<'_> = decoded(head, frame)?;
+    Ok((!wants_creation(broker, &request)).then(|| answer(broker, peer, head, &request)))
+}
+
+/// Serves any Metadata.
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
+    let request: MetadataRequest<'_> = decoded(head, frame)?;
+    create_missing(broker, &request);
+    Ok(answer(broker, peer, head, &request))
 }
 
 /// Names that would have to be created first.
@@ -84,15 +107,14 @@ fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: &MetadataReq
         Some(named) if head.version == 0 && named.is_empty() => Some(broker.topics.all()),
         Some(_) => None,
     };
-    let topics = match &all {
-        Some(topics) => topics.iter().map(|topic| found(broker, topic, asked)).collect(),
-        None => {
-            // A set, as in Kafka: an answer is never larger than the topics that there are.
-            let mut seen = HashSet::new();
-            let wanted = request.topics.iter().flatten();
-            let wanted = wanted.filter(|wanted| seen.insert((wanted.topic_id, wanted.name.as_deref())));
-            wanted.map(|wanted| looked_up(broker, head, wanted, asked)).collect()
-        }
+    let topics = if let Some(topics) = &all {
+        topics.iter().map(|topic| found(broker, topic, asked)).collect()
+    } else {
+        // A set, as in Kafka: an answer is never larger than the topics that there are.
+        let mut seen = HashSet::new();
+        let wanted = request.topics.iter().flatten();
+        let wanted = wanted.filter(|wanted| seen.insert((wanted.topic_id, wanted.name.as_deref())));
+        wanted.map(|wanted| looked_up(broker, head, wanted, asked)).collect()
     };
     let response = MetadataResponse {
         brokers: vec![MetadataResponseBroker {
@@ -105,7 +127,7 @@ fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: &MetadataReq
         controller_id: broker.node_id,
         topics,
         cluster_authorized_operations: if request.include_cluster_authorized_operations {
-            ALL_CLUSTER_OPERATIONS
+            CLUSTER_OPERATIONS
         } else {
             OPERATIONS_NOT_ASKED_FOR
         },
@@ -170,7 +192,7 @@ fn found<'r>(broker: &Broker, topic: &Topic, operations: bool) -> MetadataRespon
         topic_id: topic.id,
         is_internal: topic.internal,
         partitions: topic.partitions.iter().map(described).collect(),
-        topic_authorized_operations: if operations { ALL_TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED_FOR },
+        topic_authorized_operations: if operations { TOPIC_OPERATIONS } else { OPERATIONS_NOT_ASKED_FOR },
         ..Default::default()
     }
 }

@@ -2,6 +2,7 @@
 //! [`ottla_wire::api`]. One file per API beside this one; the head of each says versions, behaviour and what is missing.
 
 mod activate_plugin;
+mod api_error;
 mod api_versions;
 mod create_topics;
 mod delete_plugin;
@@ -17,61 +18,87 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
-mod peer;
+mod operation;
 mod produce;
 mod push_plugin;
-mod reply;
+mod topic_settings;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use ottla_front::{CloseReason, Peer, Piece, Reply, RequestHead, Response, Service, Turn};
 use ottla_wire::api::Audience;
-use ottla_wire::{Api, ApiKey, ApiVersion, Message, decode_request, split_request};
+use ottla_wire::{ApiKey, ApiVersion, Message, decode_request, split_request};
 
+use self::operation::Operation;
 use crate::broker::Broker;
-
-pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
-pub use reply::{CloseReason, Piece, Reply, Response};
-
-/// The part of a request header that handlers need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestHead {
-    /// Which API.
-    pub key: ApiKey,
-    /// In which version: always one that is served.
-    pub version: i16,
-    /// The client's number for the request, which its answer carries.
-    pub correlation_id: i32,
-}
 
 /// The body of a request, without its header. Handlers own it: produce assigns offsets in place.
 pub type Frame = BytesMut;
 
-/// Serves one API. Runs in the order of arrival on a thread that serves connections: what may block or wait goes into
-/// [`Reply::Later`] or [`Reply::Exclusive`].
-pub type Handler = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, Frame) -> Reply;
+/// Makes the answer to a request.
+type Respond = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Response, CloseReason>;
+/// The same where it can be made without waiting; none where it cannot.
+type RespondNow = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Option<Response>, CloseReason>;
+/// A future that makes the answer, first polled when the answers to all earlier requests have left.
+type Begin = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Answer, CloseReason>;
+type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-/// The table.
-fn handler(key: ApiKey) -> Handler {
-    match key {
-        ApiKey::Produce => produce::handle,
-        ApiKey::Fetch => fetch::handle,
-        ApiKey::ListOffsets => list_offsets::handle,
-        ApiKey::Metadata => metadata::handle,
-        ApiKey::FindCoordinator => find_coordinator::handle,
-        ApiKey::ApiVersions => api_versions::handle,
-        ApiKey::CreateTopics => create_topics::handle,
-        ApiKey::DeleteTopics => delete_topics::handle,
-        ApiKey::DeleteRecords => delete_records::handle,
-        ApiKey::InitProducerId => init_producer_id::handle,
-        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle,
-        ApiKey::DescribeConfigs => describe_configs::handle,
-        ApiKey::DescribeLogDirs => describe_log_dirs::handle,
-        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle,
-        ApiKey::PushPlugin => push_plugin::handle,
-        ApiKey::DescribePlugins => describe_plugins::handle,
-        ApiKey::ActivatePlugin => activate_plugin::handle,
-        ApiKey::DeletePlugin => delete_plugin::handle,
+/// How an API is served.
+struct Row {
+    /// What the client must be allowed to do; none for what every client may.
+    operation: Option<Operation>,
+    answers: Answers,
+    /// No further request of the connection is handled before the answer is there, because the request changes what they
+    /// would see: topics, settings, plugins.
+    exclusive: bool,
+}
+
+/// When and where the answer to a request is made.
+enum Answers {
+    /// On the thread that serves the connection, without waiting for a disk or a plugin.
+    Now(Respond),
+    /// On a thread of its own, which may wait.
+    Blocking(Respond),
+    /// Like `Now` where that can be, otherwise like `Blocking`.
+    NowOrBlocking(RespondNow, Respond),
+    /// By a future that waits for something to happen.
+    Later(Begin),
+    /// Together with the requests of the same kind in its turn.
+    Joined,
+}
+
+/// The table; none for what the codec knows and no function serves.
+const fn row(key: ApiKey) -> Option<Row> {
+    use self::Answers::{Blocking, Joined, Later, Now, NowOrBlocking};
+    use self::Operation::{
+        Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
+    };
+    Some(match key {
+        ApiKey::ApiVersions => Row::everyone(Now(api_versions::respond)),
+        ApiKey::Produce => Row::of(Write, Joined),
+        ApiKey::Fetch => Row::of(Read, Later(fetch::begin)),
+        ApiKey::ListOffsets => Row::of(Describe, NowOrBlocking(list_offsets::respond_now, list_offsets::respond)),
+        ApiKey::Metadata => Row::of(Describe, NowOrBlocking(metadata::respond_now, metadata::respond)).exclusive(),
+        ApiKey::FindCoordinator => Row::of(Describe, Now(find_coordinator::respond)),
+        ApiKey::CreateTopics => Row::of(Create, Blocking(create_topics::respond)).exclusive(),
+        ApiKey::DeleteTopics => Row::of(Delete, Blocking(delete_topics::respond)).exclusive(),
+        ApiKey::DeleteRecords => Row::of(Delete, Later(delete_records::begin)).exclusive(),
+        ApiKey::InitProducerId => {
+            Row::of(IdempotentWrite, NowOrBlocking(init_producer_id::respond_now, init_producer_id::respond))
+        }
+        ApiKey::OffsetForLeaderEpoch => Row::of(Describe, Now(offset_for_leader_epoch::respond)),
+        ApiKey::DescribeConfigs => Row::of(DescribeConfigs, Now(describe_configs::respond)),
+        ApiKey::DescribeLogDirs => Row::of(Describe, Blocking(describe_log_dirs::respond)),
+        ApiKey::IncrementalAlterConfigs => {
+            Row::of(AlterConfigs, Blocking(incremental_alter_configs::respond)).exclusive()
+        }
+        ApiKey::PushPlugin => Row::of(Alter, Blocking(push_plugin::respond)).exclusive(),
+        ApiKey::DescribePlugins => Row::of(Describe, Now(describe_plugins::respond)),
+        ApiKey::ActivatePlugin => Row::of(Alter, Blocking(activate_plugin::respond)).exclusive(),
+        ApiKey::DeletePlugin => Row::of(Alter, Blocking(delete_plugin::respond)).exclusive(),
         ApiKey::AlterConfigs
         | ApiKey::AlterPartitionReassignments
         | ApiKey::ConsumerGroupDescribe
@@ -93,100 +120,91 @@ fn handler(key: ApiKey) -> Handler {
         | ApiKey::OffsetDelete
         | ApiKey::OffsetFetch
         | ApiKey::PushTelemetry
-        | ApiKey::SyncGroup => not_served,
+        | ApiKey::SyncGroup => return None,
+    })
+}
+
+impl Row {
+    const fn everyone(answers: Answers) -> Self {
+        Self { operation: None, answers, exclusive: false }
+    }
+
+    const fn of(operation: Operation, answers: Answers) -> Self {
+        Self { operation: Some(operation), answers, exclusive: false }
+    }
+
+    const fn exclusive(self) -> Self {
+        Self { exclusive: true, ..self }
     }
 }
 
-/// What the codec knows and no handler serves: [`open`] has refused it before.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-fn not_served(_: &Arc<Broker>, _: &Arc<Peer>, head: RequestHead, _: Frame) -> Reply {
-    CloseReason::UnknownApi(head.key.code()).into()
-}
+/// Produce requests that follow each other in one turn go to the log together; each other request is handled by itself.
+impl Service for Broker {
+    type Joined = produce::Joined;
 
-/// The requests of one connection that one read brought, handled in their order. Produce requests that follow each other
-/// go to the log together.
-pub struct Turn<'a> {
-    broker: &'a Arc<Broker>,
-    peer: &'a Arc<Peer>,
-    joined: produce::Joined,
-    replies: Vec<(Reply, usize)>,
-}
-
-impl<'a> Turn<'a> {
-    /// A turn in which nothing has been handled.
-    pub fn new(broker: &'a Arc<Broker>, peer: &'a Arc<Peer>) -> Self {
-        Self { broker, peer, joined: produce::Joined::default(), replies: Vec::new() }
-    }
-
-    /// Requests that have been handled and have no reply yet.
-    pub fn waiting(&self) -> usize {
-        self.joined.len()
-    }
-
-    /// The bytes of those requests.
-    pub fn waiting_bytes(&self) -> usize {
-        self.joined.bytes()
-    }
-
-    /// Handles one frame, the 4-byte length taken off.
-    pub fn handle(&mut self, frame: BytesMut) {
+    fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<produce::Joined>) {
         let bytes = frame.len();
-        let opened = open(self.peer, frame);
-        if let Ok((head, _)) = &opened {
-            self.broker.metrics.note_request(head.key);
-        }
-        match opened {
-            Ok((head, body)) if head.key == ApiKey::Produce => {
-                if !self.joined.add(self.broker, head, body) {
-                    self.finish();
-                }
-            }
-            Ok((head, body)) => {
-                self.finish();
-                let reply = handler(head.key)(self.broker, self.peer, head, body);
-                self.replies.push((reply, bytes));
-            }
+        let (head, Row { answers, exclusive, operation }, body) = match open(peer, frame) {
+            Ok(opened) => opened,
             Err(refused) => {
-                self.finish();
-                self.replies.push((*refused, bytes));
+                self.finish(peer, turn);
+                return turn.push(*refused, bytes);
+            }
+        };
+        self.metrics.note_request(head.key);
+        tracing::trace!(peer = %peer.addr, api = head.key.name(), ?operation, head.version, bytes, "request");
+        if !matches!(answers, Answers::Joined) {
+            self.finish(peer, turn);
+        }
+        let blocking = |respond: Respond, body: Frame| {
+            let (broker, peer) = (Arc::clone(self), Arc::clone(peer));
+            Reply::blocking(move || respond(&broker, &peer, head, &body))
+        };
+        let reply = match answers {
+            Answers::Joined => {
+                if !turn.join(body.len()).add(self, head, body) {
+                    self.finish(peer, turn);
+                }
+                return;
+            }
+            Answers::Now(respond) => respond(self, peer, head, &body).into(),
+            Answers::Blocking(respond) => blocking(respond, body),
+            Answers::NowOrBlocking(now, respond) => match now(self, peer, head, &body) {
+                Ok(Some(response)) => response.into(),
+                Ok(None) => blocking(respond, body),
+                Err(reason) => reason.into(),
+            },
+            Answers::Later(begin) => match begin(self, peer, head, &body) {
+                Ok(answer) => Reply::Later(answer),
+                Err(reason) => reason.into(),
+            },
+        };
+        turn.push(if exclusive { reply.exclusive() } else { reply }, bytes);
+    }
+
+    fn finish(self: &Arc<Self>, peer: &Arc<Peer>, turn: &mut Turn<produce::Joined>) {
+        if let Some(joined) = turn.take_joined() {
+            for (reply, bytes) in joined.send(self, peer) {
+                turn.push(reply, bytes);
             }
         }
-    }
-
-    /// Ends the connection behind what has been handled.
-    pub fn close(&mut self, reason: CloseReason) {
-        self.finish();
-        self.replies.push((Reply::Close(reason), 0));
-    }
-
-    /// Makes every reply due that is not.
-    pub fn finish(&mut self) {
-        if self.joined.len() > 0 {
-            let joined = std::mem::take(&mut self.joined);
-            self.replies.extend(joined.send(self.broker, self.peer));
-        }
-    }
-
-    /// Takes the replies that are due, in the order of their requests, each with the bytes of its request.
-    pub fn replies(&mut self) -> impl Iterator<Item = (Reply, usize)> {
-        self.replies.drain(..)
     }
 }
 
 /// Reads the header of a frame. What no handler gets to see has its reply at once.
-fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Frame), Box<Reply>> {
+fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Row, Frame), Box<Reply>> {
     let refuse = |reason: CloseReason| Err(Box::new(reason.into()));
-    let (head, served, body_bytes) = match split_request(&frame) {
+    let (head, row, served, body_bytes) = match split_request(&frame) {
         Ok((header, body)) => {
             if let Some(client_id) = &header.client_id {
                 peer.name_client(client_id);
             }
-            let offered = |api: &Api| api.is_served() && (api.audience == Audience::Everyone || peer.is_ottla());
-            let Some(key) = header.key().filter(|key| offered(key.api())) else {
+            let offered = |key: &ApiKey| key.api().audience == Audience::Everyone || peer.is_ottla();
+            let Some((key, row)) = header.key().filter(offered).and_then(|key| Some((key, row(key)?))) else {
                 return refuse(CloseReason::UnknownApi(header.api_key));
             };
             let head = RequestHead { key, version: header.api_version, correlation_id: header.correlation_id };
-            (head, key.api().served.contains(header.api_version), body.len())
+            (head, row, key.api().served.contains(header.api_version), body.len())
         }
         Err(error) => return refuse(CloseReason::Undecodable(error)),
     };
@@ -198,11 +216,24 @@ fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Frame), Box<Re
         };
     }
     frame.advance(frame.len() - body_bytes);
-    tracing::trace!(peer = %peer.addr, api = head.key.name(), version = head.version, bytes = frame.len(), "request");
-    Ok((head, frame))
+    Ok((head, row, frame))
 }
 
 /// The body as a message; what does not decode closes the connection.
 fn decoded<'a, M: Message<'a>>(head: RequestHead, frame: &'a [u8]) -> Result<M, CloseReason> {
     Ok(decode_request(ApiVersion(head.version), frame)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_wire::api::APIS;
+
+    use super::row;
+
+    #[test]
+    fn what_is_served_is_what_has_a_row() {
+        for api in APIS {
+            assert_eq!(row(api.key).is_some(), api.is_served(), "{}", api.name);
+        }
+    }
 }

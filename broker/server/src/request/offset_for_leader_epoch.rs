@@ -13,18 +13,18 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, LeaderEpoch};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::fetch::check_leader_epoch;
 use crate::topics::Topic;
 
 /// Serves OffsetForLeaderEpoch.
-#[expect(clippy::needless_pass_by_value, reason = "the table's signature")]
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    respond(broker, head, &frame).into()
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: OffsetForLeaderEpochRequest<'_> = decoded(head, frame)?;
     let topics = request.topics.iter().map(|wanted| {
         let topic = broker.topics.get(&wanted.topic);

@@ -36,20 +36,12 @@ const CLIENTS_OF_MINUS_ONE: [&str; 2] = ["apache-kafka-java", "kafka-python"];
 /// The first version whose answers have tagged fields, and with them room for placements.
 const TAGS_VERSION_MIN: i16 = 9;
 
-/// Serves Produce.
-pub(super) fn handle(broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let mut joined = Joined::default();
-    joined.add(broker, head, frame);
-    joined.send(broker, peer).next().map_or(Reply::Silent, |(reply, _)| reply)
-}
-
 /// Produce requests that arrived together on one connection. Each is checked as it is added and answered by itself; what
 /// they have for the same partition goes to the log together.
 #[derive(Default)]
-pub(super) struct Joined {
+pub struct Joined {
     requests: Vec<JoinedRequest>,
     batches: Vec<Submission>,
-    bytes: usize,
 }
 
 struct JoinedRequest {
@@ -60,22 +52,11 @@ struct JoinedRequest {
 }
 
 impl Joined {
-    /// How many requests there are.
-    pub(super) fn len(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// How many bytes they have.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Reads and checks a request. False when the connection ends with it.
     pub(super) fn add(&mut self, broker: &Broker, head: RequestHead, frame: Frame) -> bool {
         let bytes = frame.len();
         let produced = accept(broker, head, frame, &mut self.batches);
         let goes_on = produced.is_ok();
-        self.bytes += bytes;
         self.requests.push(JoinedRequest { head, bytes, produced });
         goes_on
     }
@@ -231,7 +212,7 @@ fn check(
     }
     let mut batch = batch.ok_or(Refusal::NoBatch)?;
     let header: BatchHeader = if unpacks(&batch, rules) {
-        beside_the_others(|| check_batch(&mut batch, rules))?
+        run_blocking(|| check_batch(&mut batch, rules))?
     } else {
         check_batch(&mut batch, rules)?
     };
@@ -246,7 +227,7 @@ fn check(
 }
 
 /// Does something that can take a while without holding up the other connections of this thread.
-fn beside_the_others<T>(work: impl FnOnce() -> T) -> T {
+fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
         _ => work(),

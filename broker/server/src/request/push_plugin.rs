@@ -11,18 +11,18 @@ use ottla_plugin_host::{AdmitError, Digest};
 use ottla_wire::message::{PLUGIN_CHUNK_BYTES_MAX, PushPluginRequest, PushPluginResponse};
 use ottla_wire::{ErrorCode, Str};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::{PluginRef, SettingValue};
 use crate::plugins::{Chunk, PushError, UploadError};
 
 /// Serves PushPlugin.
-pub(super) fn handle(broker: &Arc<Broker>, _peer: &Arc<Peer>, head: RequestHead, frame: Frame) -> Reply {
-    let broker = Arc::clone(broker);
-    Reply::blocking(move || respond(&broker, head, &frame))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+pub(super) fn respond(
+    broker: &Arc<Broker>,
+    _peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Response, CloseReason> {
     let request: PushPluginRequest<'_> = decoded(head, frame)?;
     let answer = match push(broker, &request) {
         Ok((next_offset, version)) => {

@@ -8,12 +8,13 @@ use std::sync::mpsc::Receiver;
 use bytes::BytesMut;
 use ottla_log::AppendError;
 use ottla_log::canary::{Canary, broken};
+use ottla_stage::Run;
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, Uuid};
 
 use super::order::{Item, ItemRecords};
 use super::{Obstacle, Shared, target};
-use crate::partition::{Claim, Landed, Moved, Partition, Place, Refusal, Run, Target, append_refusal};
+use crate::partition::{Claim, Landed, Moved, Partition, Place, Refusal, Target, append_refusal};
 
 /// A batch on its way into one log.
 struct Piece {
@@ -222,7 +223,7 @@ impl Load {
             let Some((item, mark)) = group.get(piece.item).and_then(|item| Some((item, item.mark?))) else { continue };
             item.addressed.intake().abroad.note_sent(&self.partition);
             let mut intake = self.partition.intake();
-            intake.abroad.note_received(&item.topic, item.addressed.index, mark, piece.base_offset);
+            intake.abroad.note_received(&item.addressed, mark, piece.base_offset);
         }
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_log::{JournalEntry, LogDir, LogOptions};
+use ottla_stage::split::split;
 use ottla_wire::record::{Batch, BatchBuilder, Codec, set_producer};
 use ottla_wire::{ProducerEpoch, ProducerId, Sequence, Uuid};
 use proptest::collection::vec;
@@ -22,12 +23,11 @@ use super::writer::JOURNAL_EPOCH;
 use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
 use crate::meta::{LocalStore, MetadataStore};
-use crate::partition::sequence::{Span, Tail};
 use crate::partition::snapshot::TopicSnapshot;
 use crate::partition::{Admission, Claim, Landed, Partition, Place};
 use crate::producer_ids::JOURNAL_PRODUCER;
-use crate::stage::split::split;
 use crate::topics::{NewTopic, Topic, TopicTable};
+use ottla_coordinator::sequence::{Span, Tail};
 
 /// Partitions of the two topics; a history numbers all of them through.
 const PARTITIONS: [i32; 2] = [3, 1];

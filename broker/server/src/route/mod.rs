@@ -3,7 +3,7 @@
 //! The way of a batch on a topic with a partitioner plugin:
 //!
 //! 1. [`lane`]: it queues up behind earlier batches for the same partition; [`workers`] take it out, one at a time.
-//! 2. The sequence check, then the plugin (`crate::stage`). If it stays and nothing is before it, it is appended.
+//! 2. The sequence check, then the plugin ([`ottla_stage`]). If it stays and nothing is before it, it is appended.
 //! 3. [`order`]: otherwise it gets its place in the one order of everything that waits.
 //! 4. [`writer`]: one thread gives the new batches of idempotent producers their sequence on each target, writes the
 //!    [`entry`] into the journal and syncs it, for as many batches as have come together.
@@ -31,9 +31,9 @@ mod checkpoint;
 mod held;
 #[cfg(test)]
 mod images;
-mod lane;
 mod order;
 mod recover;
+mod staging;
 mod workers;
 mod writer;
 
@@ -47,30 +47,27 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ottla_log::{JOURNAL_ENTRY_BYTES_MAX, Journal, JournalEntry, JournalOpenError};
+use ottla_stage::{Address, Staged, SubBatch};
 use ottla_wire::record::BatchHeader;
 use tokio::sync::oneshot;
 
-use crate::config::TopicSettings;
 use crate::config::topic::PartitionerMode;
+use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
+use crate::partition::lane::Job;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unplaced};
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
-use crate::stage::{self, Address, Staged, SubBatch};
 use crate::topics::{Topic, TopicTable};
 
-pub use checkpoint::{SaveError, Saved};
-
-pub(crate) use lane::Lane;
 pub use recover::RouteReport;
 
 use held::Held;
-use lane::Job;
 use order::{Item, ItemRecords, Order, OrderClosed};
 use workers::Workers;
 
-/// Folder of the journal in the log directory.
-pub(crate) const JOURNAL_NAME: &str = "route";
+/// The folder of the journal in the first log directory.
+pub const JOURNAL_NAME: &str = "route";
 /// Batches that one worker takes from a lane before it looks after another lane of the topic.
 const BATCHES_PER_TURN: usize = 16;
 /// From how many bytes on a batch waits in the receive buffer it came in: half of such a buffer.
@@ -102,6 +99,22 @@ pub struct RouteOptions {
     pub unsaved_bytes_max: u64,
     /// Idle time after which a producer is forgotten, in milliseconds.
     pub producer_expiration_ms: i64,
+}
+
+impl RouteOptions {
+    /// As the settings of the broker say.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            unpacked_bytes_max: config.stage_unpacked_bytes_max,
+            order_bytes_max: config.route_queue_bytes_max,
+            lane_bytes_max: config.route_lane_bytes_max,
+            workers_per_topic_max: config.route_workers_per_topic(),
+            checkpoint_interval: Duration::from_millis(config.producer_snapshot_ms),
+            journal_bytes_max: config.route_journal_bytes_max,
+            unsaved_bytes_max: config.producer_snapshot_bytes,
+            producer_expiration_ms: config.producer_expiration_ms,
+        }
+    }
 }
 
 /// Sends batches on their way. Dropping it without [`close`](Self::close) is what a crash looks like to the next start.
@@ -409,7 +422,7 @@ impl Shared {
                 let partition_count = topic.partitions.len() as i32;
                 let address =
                     Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
-                let staged = stage::run(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
+                let staged = staging::stage(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
                 (staged, *plugin.partitioner().digest().as_bytes())
             }
             None => (Staged::Stays, [0; 32]),
@@ -647,8 +660,8 @@ mod tests {
     use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Uuid};
 
     use super::*;
-    use crate::partition::sequence::Span;
-    use crate::stage::Split;
+    use ottla_coordinator::sequence::Span;
+    use ottla_stage::Split;
 
     #[test]
     fn a_batch_that_no_journal_entry_can_hold_is_refused_as_too_large() {

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
+use ottla_stage::Split;
 use ottla_wire::Offset;
 
-use crate::partition::sequence::Tail;
 use crate::partition::{Claim, Partition, TicketStub};
-use crate::stage::Split;
 use crate::topics::Topic;
+use ottla_coordinator::sequence::Tail;
 
 /// A batch behind the stage.
 #[derive(Debug)]

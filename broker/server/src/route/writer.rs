@@ -48,7 +48,9 @@ impl Shared {
             if !broken(Canary::AcceptBehindFailedJournal) {
                 self.fail_addressed(&addressed, &mut failed, refusal);
             }
-            failed.into_iter().for_each(|item| self.finish(item, Err(refusal.clone())));
+            for item in failed {
+                self.finish(item, Err(refusal.clone()));
+            }
         }
     }
 

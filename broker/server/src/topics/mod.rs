@@ -4,6 +4,7 @@
 //! is made at a time, and the maps are locked only to swap the result in.
 
 mod name;
+pub(crate) mod saved;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -19,7 +20,8 @@ use crate::meta::{MetaError, MetadataStore, TopicRecord};
 use crate::partition::Partition;
 use crate::partition::budget::ProducerBudget;
 use crate::partition::saves::Saves;
-use crate::route::{SaveError, Saved};
+
+pub use saved::{SaveError, Saved};
 
 pub use name::{TopicNameError, check_topic_name, is_internal};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ottla_broker::broker::Broker;
 use ottla_broker::config::{Config, HostPort, set_pair};
+use ottla_broker::serve::{Listeners, serve};
 use ottla_wire::message::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse, FetchPartition, FetchRequest,
     FetchTopic,
@@ -46,12 +47,11 @@ impl TestBroker {
         for pair in &settings {
             set_pair(&mut config, pair).unwrap();
         }
-        let (broker, listener, _report) =
-            tokio::task::spawn_blocking(move || Broker::open(config, false).unwrap()).await.unwrap();
-        let serving = tokio::spawn({
-            let broker = Arc::clone(&broker);
-            async move { broker.serve(listener).await }
-        });
+        let listeners = Listeners::bind(&config, false).unwrap();
+        let listening_on = listeners.clients_on();
+        let (broker, _report) =
+            tokio::task::spawn_blocking(move || Broker::open(config, listening_on).unwrap()).await.unwrap();
+        let serving = tokio::spawn(serve(Arc::clone(&broker), listeners));
         Self { broker, serving, dir, settings }
     }
 
@@ -119,17 +119,14 @@ impl TestBroker {
         response.topics[0].topic_id
     }
 
-    /// Waits until so many fetches hold partition 0 of a topic, waiting for records.
-    pub(crate) async fn wait_for_polls(&self, topic: &str, polls: usize) {
-        let topic = self.broker.topics.get(topic).unwrap();
-        let partition = &topic.partitions[0];
+    /// Waits until so many fetches wait for records.
+    pub(crate) async fn wait_for_polls(&self, polls: i64) {
         let polling = async {
-            // The topic itself has one.
-            while Arc::strong_count(partition) < 1 + polls {
+            while self.broker.metrics.fetches_waiting.get() != polls {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, polling).await.expect("no fetch waits");
+        tokio::time::timeout(PATIENCE, polling).await.expect("another number of fetches waits");
     }
 
     /// Appends a batch to a partition behind the back of the protocol and waits until it can be read.

@@ -6,5 +6,4 @@ mod harness;
 mod limits;
 mod offsets;
 mod protocol;
-mod tools;
 mod topics;

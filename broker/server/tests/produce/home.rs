@@ -6,6 +6,7 @@ use std::time::Duration;
 use ottla_broker::broker::Broker;
 use ottla_broker::config::{Config, HostPort, set_pair};
 use ottla_broker::partition::snapshot::TopicSnapshot;
+use ottla_broker::serve::{Listeners, serve};
 use ottla_plugin_host::Digest;
 use ottla_wire::message::{
     ActivatePluginRequest, ActivatePluginResponse, AlterConfigsResource, AlterableConfig, ApiVersionsRequest,
@@ -52,18 +53,17 @@ impl Home {
         let mut config = Config {
             data_dir: dir.path().to_owned(),
             listen: HostPort { host: "127.0.0.1".to_owned(), port: 0 },
-            plugin_compiler: Some(env!("CARGO_BIN_EXE_ottla").into()),
+            plugin_compiler: Some(std::env::current_exe().unwrap()),
             ..Config::default()
         };
         for pair in &settings {
             set_pair(&mut config, pair).unwrap();
         }
-        let opened = tokio::task::spawn_blocking(move || Broker::open(config, false).unwrap()).await.unwrap();
-        let (broker, listener, _report) = opened;
-        let serving = tokio::spawn({
-            let broker = Arc::clone(&broker);
-            async move { broker.serve(listener).await }
-        });
+        let listeners = Listeners::bind(&config, false).unwrap();
+        let listening_on = listeners.clients_on();
+        let (broker, _report) =
+            tokio::task::spawn_blocking(move || Broker::open(config, listening_on).unwrap()).await.unwrap();
+        let serving = tokio::spawn(serve(Arc::clone(&broker), listeners));
         Self { broker, serving, dir, settings }
     }
 

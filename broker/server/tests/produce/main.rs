@@ -22,3 +22,15 @@ mod joined;
 mod plugin_store;
 mod registry;
 mod routed;
+
+/// Not a test: the compile child of these brokers is this binary again, which is called with the hidden subcommand and
+/// takes it for the name of a test to run.
+#[test]
+fn __compile() -> std::process::ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "__compile") {
+        ottla_plugin_host::compile_child_main(arguments)
+    } else {
+        std::process::ExitCode::SUCCESS
+    }
+}

@@ -60,12 +60,6 @@ pub(crate) struct Output {
 }
 
 impl Compiler {
-    /// The running binary again, with a hidden subcommand `__compile`. It stays the same binary even if the file was
-    /// replaced since.
-    pub fn this_binary() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), args: vec![OsString::from("__compile")] }
-    }
-
     /// Compiles `component` in `work` for the engine of `runtime`. Blocks.
     pub(crate) fn compile(&self, runtime: &Runtime, work: &Path, component: &Path) -> Result<Output, CompileError> {
         let limits = &runtime.limits;

@@ -6,16 +6,15 @@ use std::path::Path;
 
 use ottla_tests::Broker;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    ActivatePluginRequest, DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC,
-};
+use ottla_wire::message::{DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC};
 use serde_json::Value;
 
-use super::act::{Installed, call_as_ottla, configure, create, delete, install, send_routed};
+use super::act::{Installed, configure, install, send_routed};
 use super::{
     Act, NEW, NEW_PARTITIONS, OLD, OLD_BATCHES, OLD_PARTITIONS, PLUGIN, ROUTED, ROUTED_BATCHES, ROUTED_PARTITIONS,
     ROUTED_RECORDS, SETTING, SETTING_AFTER, SETTING_BEFORE, Said,
 };
+use crate::admin::{self, create, delete};
 use crate::check;
 use crate::content::Identity;
 use crate::metadata::{COPIES, copies_are_whole, copy_alone};
@@ -138,8 +137,7 @@ fn use_it(act: Act, address: SocketAddr, is_there: bool, said: &Said) -> Result<
             if version != 1 {
                 return Err(format!("the same plugin comes again as version {version}"));
             }
-            let request = ActivatePluginRequest { name: PLUGIN.into(), version };
-            well(socket.call(0, &request, |response| response.error_code).map_err(text)?)?;
+            well(admin::activate(&mut socket, PLUGIN, version).map_err(text)?)?;
             well(create(&mut socket, "called", OLD_PARTITIONS, &[("ottla.partitioner", PLUGIN)]).map_err(text)?)?;
             let ended = Producer::new(9, "called", 0, 100, 1).send(address, 2);
             let [addressed, target] = [0, 1].map(|partition| check::read(address, "called", partition));
@@ -224,7 +222,7 @@ fn configured(socket: &mut Socket) -> Result<String, String> {
 }
 
 fn versions(socket: &mut Socket) -> Result<Vec<i32>, String> {
-    call_as_ottla(socket).map_err(text)?;
+    socket.name_as_ottla().map_err(text)?;
     let request = DescribePluginsRequest { names: None };
     let versions = socket.call(0, &request, |response| {
         let found = response.plugins.iter().find(|plugin| plugin.name == PLUGIN);

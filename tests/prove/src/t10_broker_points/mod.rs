@@ -9,7 +9,7 @@
 //! 2. [`act`]: what it is asked to do meanwhile
 //! 3. [`judge`]: what must hold afterwards
 
-pub(crate) mod act;
+mod act;
 mod judge;
 pub(crate) mod point;
 

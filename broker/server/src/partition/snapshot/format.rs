@@ -17,11 +17,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, TryGetError};
+use ottla_stage::Run;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
 use super::{PartitionSnapshot, TopicSnapshot};
-use crate::partition::place::{Landed, Moved, Run, Target};
-use crate::partition::sequence::{Producer, Remembered, Tail};
+use crate::partition::place::{Landed, Moved, Target};
+use ottla_coordinator::sequence::{Producer, Remembered, Tail};
 
 const HERE: u8 = 0;
 const MOVED: u8 = 1;

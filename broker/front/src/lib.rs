@@ -1,0 +1,38 @@
+//! The front of a Kafka-protocol server: connections in, frames to a [`Service`], its replies out in the order of their
+//! requests. Knows no topic and no plugin, so that whatever answers (the broker today, a gateway tomorrow) can stand
+//! behind it.
+//!
+//! Modules in the order a byte meets them:
+//!
+//! 1. [`listener`]: takes addresses, accepts connections within limits, waits for them when the server stops.
+//! 2. `front`: what all connections share: the service, the limits, buffers, counters.
+//! 3. `connection`: one task per connection: socket bytes to frames, frames to the service, replies to the socket.
+//! 4. `inbox`: the receive buffer of a connection, and the pool from which it comes.
+//! 5. [`peer`]: who is at the other end, as far as the client said.
+//! 6. [`service`]: the seam: what a frame becomes, and the turn of frames that arrived together.
+//! 7. [`reply`]: what the service hands back: an answer now, later, never, or the end of the connection.
+//! 8. `pending`: replies that are not sent yet, first asked first.
+//! 9. `delivery`: record data by `sendmsg` and `sendfile`.
+//! 10. [`shutdown`], [`settings`], [`metrics`]: the stop, the limits, what is counted.
+
+mod connection;
+mod delivery;
+mod front;
+mod inbox;
+pub mod listener;
+pub mod metrics;
+pub mod peer;
+mod pending;
+pub mod reply;
+pub mod service;
+pub mod settings;
+pub mod shutdown;
+
+pub use front::Front;
+pub use listener::{BindError, bind, listen_address};
+pub use metrics::{Counted, FrontMetrics};
+pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
+pub use reply::{CloseReason, Piece, Reply, RequestHead, Response};
+pub use service::{Service, Turn};
+pub use settings::FrontSettings;
+pub use shutdown::{Shutdown, ShutdownWatch};

@@ -1,0 +1,186 @@
+//! What the service hands back to the connection: an answer now, later, never, or the end of the connection.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use ottla_log::FileRange;
+use ottla_wire::{ApiKey, ApiVersion, DecodeError, Message};
+
+/// What becomes of one request. Replies leave in the order of their requests, whatever their kind.
+pub enum Reply {
+    /// The answer.
+    Ready(Response),
+    /// The answer comes later. The future is first polled when the replies of all earlier requests have left, so work
+    /// that must not wait for those (an append, a plugin call) is done or spawned before this is returned.
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// Like `Later`, and no further request of this connection is handled before the answer is there, because the
+    /// request changes what they would see: topics, settings, plugins.
+    Exclusive(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// No answer: a produce with acks=0.
+    Silent,
+    /// The connection ends, without an answer to this request and those after it.
+    Close(CloseReason),
+}
+
+impl Reply {
+    /// A reply that `future` will give.
+    pub fn later<R: Into<Self>>(future: impl Future<Output = R> + Send + 'static) -> Self {
+        Self::Later(Box::pin(async move { future.await.into() }))
+    }
+
+    /// A reply that `work` gives, which may block: it begins at once on a thread of its own.
+    pub fn blocking<R: Into<Self>>(work: impl FnOnce() -> R + Send + 'static) -> Self {
+        let working = tokio::task::spawn_blocking(move || work().into());
+        Self::Later(Box::pin(async move {
+            working.await.unwrap_or_else(|error| CloseReason::Internal(error.to_string()).into())
+        }))
+    }
+
+    /// The same reply; where it comes later, no further request of its connection is handled before it is there.
+    #[must_use]
+    pub fn exclusive(self) -> Self {
+        match self {
+            Self::Later(future) => Self::Exclusive(future),
+            other => other,
+        }
+    }
+
+    /// Whether it is not yet there.
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Later(_) | Self::Exclusive(_))
+    }
+}
+
+impl From<Response> for Reply {
+    fn from(response: Response) -> Self {
+        Self::Ready(response)
+    }
+}
+
+impl From<CloseReason> for Reply {
+    fn from(reason: CloseReason) -> Self {
+        Self::Close(reason)
+    }
+}
+
+impl<R: Into<Self>> From<Result<R, CloseReason>> for Reply {
+    fn from(result: Result<R, CloseReason>) -> Self {
+        match result {
+            Ok(reply) => reply.into(),
+            Err(reason) => Self::Close(reason),
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(response) => write!(f, "Ready({} bytes)", response.total_bytes()),
+            Self::Later(_) => f.write_str("Later"),
+            Self::Exclusive(_) => f.write_str("Exclusive"),
+            Self::Silent => f.write_str("Silent"),
+            Self::Close(reason) => write!(f, "Close({reason})"),
+        }
+    }
+}
+
+/// The part of a request header that an answer depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Which API.
+    pub key: ApiKey,
+    /// In which version: always one that is served.
+    pub version: i16,
+    /// The client's number for the request, which its answer carries.
+    pub correlation_id: i32,
+}
+
+/// A whole response frame, length and header included, as pieces that leave one after the other.
+#[derive(Debug)]
+pub struct Response {
+    /// The beginning of the frame; for most APIs all of it.
+    pub head: Bytes,
+    /// What follows: record data in files and the bytes between them.
+    pub rest: Vec<Piece>,
+}
+
+/// A part of a response.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// Record batches in a segment file, which the kernel copies to the socket.
+    File(FileRange),
+}
+
+impl Piece {
+    /// How many bytes it puts on the wire.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(range) => u64::from(range.bytes),
+        }
+    }
+
+    /// Whether it puts none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Response {
+    /// The frame that carries `message` as the answer to `head`.
+    pub fn of<'a, M: Message<'a>>(head: RequestHead, message: &M) -> Self {
+        Self::at_version(head, head.version, message)
+    }
+
+    /// The same in another version than was asked for: ApiVersions alone may do so.
+    pub fn at_version<'a, M: Message<'a>>(head: RequestHead, version: i16, message: &M) -> Self {
+        let mut frame = Vec::with_capacity(128);
+        ottla_wire::encode_response(head.correlation_id, ApiVersion(version), message, &mut frame);
+        Self { head: Bytes::from(frame), rest: Vec::new() }
+    }
+
+    /// How many bytes the response puts on the wire.
+    pub fn total_bytes(&self) -> u64 {
+        self.head.len() as u64 + self.rest.iter().map(Piece::len).sum::<u64>()
+    }
+}
+
+/// Why the server ends a connection; the log line carries it beside the address of the peer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// A length field that no request can have.
+    #[error("a frame of {0} bytes was announced")]
+    NegativeFrame(i32),
+    /// A frame above the limit; nothing of it was read.
+    #[error("a frame of {bytes} bytes was announced, socket.request.max.bytes is {bytes_max}")]
+    FrameTooLarge {
+        /// What was announced.
+        bytes: i32,
+        /// The limit.
+        bytes_max: i32,
+    },
+    /// A key that is not served.
+    #[error("API key {0} is not served")]
+    UnknownApi(i16),
+    /// A version that is not served.
+    #[error("version {version} of API {api} is not served")]
+    UnsupportedVersion {
+        /// The API by name.
+        api: &'static str,
+        /// The version asked for.
+        version: i16,
+    },
+    /// Bytes that are not what header and version promise.
+    #[error("a request does not decode: {0}")]
+    Undecodable(#[from] DecodeError),
+    /// A produce with acks=0 failed, and closing is the only way to say so.
+    #[error("a produce request with acks=0 failed: {0}")]
+    UnacknowledgedFailure(String),
+    /// The service failed on a request, for example because it panicked.
+    #[error("the broker failed on a request: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,253 @@
+//! The command line: the broker itself (`ottla`, `ottla serve`) and the tools around it, which are plain clients of
+//! [`ottla_client`] and work against any Kafka-protocol broker.
+//!
+//! * One file per command; each has its arguments, its help and what it does.
+//! * `output` writes what was asked for to stdout, for people or as JSON; progress and errors go to stderr.
+//! * `failure` is the one list of exit codes.
+//!
+//! The only user of `clap` and of [`ottla_client`] in the broker: the broker itself is a library, [`ottla_broker`].
+
+mod consume;
+mod failure;
+mod input;
+mod instant;
+mod log;
+mod meta;
+mod output;
+mod plugin;
+mod produce;
+mod progress;
+mod serve;
+mod signal;
+mod telemetry;
+mod template;
+mod topic;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use ottla_client::ClientConfig;
+use tokio::runtime::Runtime;
+
+use self::failure::Failure;
+use self::output::Output;
+
+/// A Kafka-protocol broker that runs your WebAssembly
+///
+/// Without a command, `ottla` runs the broker, as `ottla serve` does.
+#[derive(Debug, Parser)]
+#[command(name = "ottla", version, about, after_long_help = MAIN_HELP)]
+struct Cli {
+    /// What to do; nothing means `serve`.
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+const MAIN_HELP: &str = "\
+Examples:
+  ottla                                                  run the broker on 127.0.0.1:9092
+  ottla topic create packages --partitions 6             create a topic
+  ottla plugin push by-section.wasm                      upload a plugin
+  ottla topic set packages ottla.partitioner=by-section  let it choose the partition of every record
+  echo 'bash|Section: shells' | ottla produce packages --key-separator '|'
+  ottla consume packages --partition 3 --from earliest   read a partition to its end
+  ottla log verify                                       check the files of the log
+
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is wrong
+  3  no broker could be reached
+  4  the topic, partition or plugin does not exist
+  5  it exists already
+  6  the broker refused: a value it does not accept, a record a plugin rejects
+
+Each command has its own examples: ottla help COMMAND";
+
+/// How the tools find the broker, and how they speak to you.
+#[derive(Clone, Debug, Args)]
+struct ConnectionArgs {
+    /// The broker to talk to; several addresses are separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "OTTLA_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        value_name = "HOST:PORT",
+        help_heading = "Client options"
+    )]
+    pub bootstrap: String,
+    /// Answer in JSON, for scripts
+    #[arg(long, global = true, help_heading = "Client options")]
+    pub json: bool,
+}
+
+impl ConnectionArgs {
+    fn client(&self, runtime: &Runtime) -> ClientConfig {
+        let mut config = ClientConfig::new(&self.bootstrap);
+        "ottla-cli".clone_into(&mut config.client_id);
+        config.runtime = Some(runtime.handle().clone());
+        config
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker (what `ottla` alone does, too)
+    Serve(serve::ServeArgs),
+    /// Create, list, describe, set and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Push, list, show, activate, roll back and remove plugins
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Dump, verify, repair and measure the files of the log, with or without a running broker
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Dump, verify, repair and restore topics, settings, ids and the plugin registry
+    #[command(subcommand)]
+    Meta(meta::MetaCommand),
+    /// Send records from stdin or a file
+    Produce(produce::ProduceArgs),
+    /// Print records
+    Consume(consume::ConsumeArgs),
+    /// Compiles a plugin in a process of its own; the broker starts it itself
+    #[command(name = "__compile", hide = true)]
+    Compile {
+        /// Handed on as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way as well, with code 0. Nobody may be reading.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match cli.command {
+        None => serve::run(&serve::ServeArgs::default()),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Compile { args }) => ottla_plugin_host::compile_child_main(args),
+        Some(Command::Log(command)) => on_files(cli.connection.json, |output| log::run(command, output)),
+        Some(Command::Meta(command)) => on_files(cli.connection.json, |output| meta::run(command, output)),
+        Some(command) => {
+            let json = cli.connection.json;
+            match run_client(command, &cli.connection) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => failure.report(json),
+            }
+        }
+    }
+}
+
+/// A command that works on files.
+fn on_files(json: bool, run: impl FnOnce(&mut Output) -> Result<(), Failure>) -> ExitCode {
+    let mut output = Output::new(json);
+    match run(&mut output).and_then(|()| output.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
+    }
+}
+
+/// A command that talks to a broker.
+fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let config = connection.client(&runtime);
+    let mut output = Output::new(connection.json);
+    let result = match command {
+        Command::Topic(command) => runtime.block_on(topic::run(command, config, &mut output)),
+        Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
+        Command::Produce(args) => produce::run(&args, config, &runtime, &mut output),
+        Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
+        Command::Serve(_) | Command::Log(_) | Command::Meta(_) | Command::Compile { .. } => Ok(()),
+    };
+    result.and_then(|()| output.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_first_five_minutes_is_understood() {
+        for line in [
+            "ottla",
+            "ottla serve --data-dir d --listen 127.0.0.1:0 --set num.partitions=3",
+            "ottla topic create packages --partitions 6",
+            "ottla plugin push target/plugins/by-section.wasm --name by-section",
+            "ottla topic set packages ottla.partitioner=by-section",
+            "ottla consume packages --partition 3 --from earliest",
+            "ottla consume packages --from -10 --count 5 --follow --json",
+            "ottla consume packages --from @2026-01-02T03:04:05Z",
+            "ottla --bootstrap h:1 --json topic list",
+            "ottla topic list --bootstrap h:1 --json",
+            "ottla topic delete packages --yes",
+            "ottla plugin rollback by-section",
+            "ottla plugin rm by-section --version 2",
+            "ottla log dump packages:3 --records --from 1200 --data-dir d",
+            "ottla log verify ./data/log --json",
+            "ottla log repair --yes",
+            "ottla log du packages",
+            "ottla meta dump --data-dir d --json",
+            "ottla meta verify --log-dir a --log-dir b",
+            "ottla meta repair",
+            "ottla meta restore --from backup.jsonl --yes",
+            "ottla meta restore --dry-run",
+            "ottla produce packages --key-separator | --header a=b --header c=d --compression zstd --partition 2",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "ottla topic crate once",
+            "ottla topic create",
+            "ottla topic create t --partitions 0",
+            "ottla topic set t novalue",
+            "ottla topic set t",
+            "ottla consume t --from yesterday",
+            "ottla consume t --format {nonsense}",
+            "ottla produce t --compression rar",
+            "ottla produce t --header novalue",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).map(|_| line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_tool_teaches_by_example() {
+        fn walk(command: &clap::Command, path: &str, untaught: &mut Vec<String>) {
+            for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+                let path = format!("{path} {}", command.get_name());
+                if command.has_subcommands() {
+                    walk(command, &path, untaught);
+                } else if !command.get_after_long_help().is_some_and(|help| help.to_string().contains(&path)) {
+                    untaught.push(path);
+                }
+            }
+        }
+        let mut untaught = Vec::new();
+        walk(&Cli::command(), "ottla", &mut untaught);
+        untaught.retain(|path| path != "ottla serve");
+        assert_eq!(untaught, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,192 @@
+//! `ottla serve`: reads the settings, starts the broker, says what is what, and stops cleanly when told to.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ottla_broker::broker::{Broker, StartError};
+use ottla_broker::config::{Config, Durability, LoadError, broker_reference, load_file, set_pair, topic_reference};
+use ottla_broker::serve::Listeners;
+use ottla_front::BindError;
+
+use crate::signal::stop_signal;
+use crate::telemetry;
+
+/// The command line itself is wrong, or asks for what needs to be said twice.
+const EXIT_USAGE: u8 = 2;
+/// The broker could not start, or did not stop cleanly.
+const EXIT_FAILURE: u8 = 1;
+
+/// Runs the broker in the foreground.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_long_help = settings_help())]
+pub(crate) struct ServeArgs {
+    /// Directory that holds everything the broker keeps [default: ./ottla-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address to listen on; port 0 lets the system choose [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, winning over the file; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Listen on an address that others can reach, although anyone who reaches the broker can read, write and delete
+    /// everything: there is no TLS and no authentication yet
+    #[arg(long)]
+    pub(crate) i_accept_an_open_broker: bool,
+}
+
+/// The tables of settings, as `ottla serve --help` shows them.
+fn settings_help() -> String {
+    format!(
+        "Settings, for --set KEY=VALUE and the TOML file (name = default):\n{}\n\
+         Settings of topics, for `ottla topic create|set` and any Kafka admin tool:\n{}",
+        broker_reference(),
+        topic_reference()
+    )
+}
+
+impl ServeArgs {
+    /// The settings: defaults, then the file, then `--set`, then the options of their own.
+    pub(crate) fn config(&self) -> Result<Config, LoadError> {
+        let mut config = Config::default();
+        if let Some(path) = &self.config {
+            load_file(&mut config, path)?;
+        }
+        for pair in &self.set {
+            set_pair(&mut config, pair)?;
+        }
+        if let Some(data_dir) = &self.data_dir {
+            config.data_dir.clone_from(data_dir);
+        }
+        if let Some(listen) = &self.listen {
+            set_pair(&mut config, &format!("listeners={listen}"))?;
+        }
+        Ok(config)
+    }
+}
+
+/// Runs the broker until Ctrl-C or SIGTERM.
+pub(crate) fn run(args: &ServeArgs) -> ExitCode {
+    telemetry::init();
+    let config = match args.config() {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.network_threads > 0 {
+        runtime.worker_threads(config.network_threads);
+    }
+    let runtime = match runtime.enable_all().thread_name("ottla-net").build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, EXIT_FAILURE),
+    };
+    let served = runtime.block_on(serve(config, args.i_accept_an_open_broker));
+    // Whatever still blocks on a thread (a plugin, a search) does not keep the process.
+    runtime.shutdown_background();
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let open =
+                matches!(error.downcast_ref(), Some(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. }))
+                    || matches!(error.downcast_ref(), Some(StartError::Settings(_)));
+            fail(&*error, if open { EXIT_USAGE } else { EXIT_FAILURE })
+        }
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "ottla: {error}");
+    ExitCode::from(code)
+}
+
+async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let listeners = Listeners::bind(&config, accept_open)?;
+        let (broker, report) = Broker::open(config, listeners.clients_on())?;
+        Ok((listeners, broker, report))
+    });
+    let (listeners, broker, report) = opened.await??;
+    let stop = stop_signal()?;
+    if report.is_news() {
+        say(&report.to_string());
+    }
+    say(&welcome(&broker, &listeners));
+    let stopper = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move {
+            let cause = stop.await;
+            say(&format!("{cause}: finishing what was begun"));
+            broker.shutdown.begin();
+        }
+    });
+    let failing = tokio::spawn({
+        let broker = Arc::clone(&broker);
+        async move {
+            let reasons = broker.log.wait_all_offline().await;
+            say(&format!("every log directory is offline, so the broker stops: {reasons}"));
+            broker.shutdown.begin();
+        }
+    });
+    ottla_broker::serve::serve(Arc::clone(&broker), listeners).await;
+    stopper.abort();
+    failing.abort();
+    // Not on a thread of the pool: all of those may wait for what the close ends.
+    tokio::task::block_in_place(|| broker.close())?;
+    say("stopped cleanly: everything is on the disk");
+    Ok(())
+}
+
+/// A line for the person who started the broker. Nobody may be listening, and that is no reason to stop.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn welcome(broker: &Broker, listeners: &Listeners) -> String {
+    let addr = listeners.clients_on();
+    let data_dir = &broker.config.data_dir;
+    let data_dir = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.clone());
+    let durability = match broker.config.durability {
+        Durability::Fsync => "fsync: a record acknowledged with acks=all survives a power cut",
+        Durability::PageCache => "page-cache: an acknowledged record survives the broker, not a power cut",
+    };
+    let (version, topics) = (env!("CARGO_PKG_VERSION"), broker.topics.len());
+    let data_dir = data_dir.display();
+    let metrics =
+        listeners.metrics_on().map(|addr| format!("metrics     http://{addr}/metrics\n  ")).unwrap_or_default();
+    format!(
+        "ottla {version} listening on {addr}\n  \
+         data in     {data_dir} ({topics} topics)\n  \
+         durability  {durability}\n  {metrics}\
+         try         echo hello | kcat -P -b {addr} -t greetings\n              \
+                     kcat -C -b {addr} -t greetings -e\n  \
+         stop with   Ctrl-C"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_win_over_set_and_set_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ottla.toml");
+        std::fs::write(&path, "num.partitions = 3\nlog.dir = \"/from/file\"\nlisteners = \"127.0.0.1:1\"").unwrap();
+        let args = ServeArgs {
+            config: Some(path),
+            set: vec!["num.partitions=5".to_owned(), "listeners=127.0.0.1:2".to_owned()],
+            listen: Some("127.0.0.1:3".to_owned()),
+            ..ServeArgs::default()
+        };
+        let config = args.config().unwrap();
+        assert_eq!(config.num_partitions, 5);
+        assert_eq!(config.data_dir, PathBuf::from("/from/file"));
+        assert_eq!(config.listen.port, 3);
+    }
+}

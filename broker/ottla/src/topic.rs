@@ -1,0 +1,292 @@
+//! `ottla topic`: create, list, describe, set, delete.
+
+use std::io::{IsTerminal, Write, stderr, stdin};
+
+use clap::{Args, Subcommand};
+use ottla_client::{
+    Admin, AdminError, ClientConfig, ConfigChange, ConfigEntry, ConfigSource, ErrorCode, NewTopic,
+    PartitionDescription, TopicDescription,
+};
+use serde_json::{Map, Value, json};
+
+use super::failure::{Failure, Kind};
+use super::output::Output;
+use ottla_broker::config::topic_reference;
+
+/// What to do with topics.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Create a topic
+    #[command(after_long_help = CREATE_HELP)]
+    Create(CreateArgs),
+    /// List topics
+    #[command(after_long_help = LIST_HELP)]
+    List {
+        /// Also list topics that the broker keeps for itself
+        #[arg(long)]
+        internal: bool,
+    },
+    /// Show the partitions, offsets and settings of a topic
+    #[command(after_long_help = DESCRIBE_HELP)]
+    Describe {
+        /// The topic
+        topic: String,
+    },
+    /// Change settings of a topic: all of those given, or none
+    #[command(after_long_help = set_help())]
+    Set(SetArgs),
+    /// Delete a topic and every record in it
+    #[command(after_long_help = DELETE_HELP)]
+    Delete {
+        /// The topic
+        topic: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+const CREATE_HELP: &str = "\
+Examples:
+  ottla topic create packages --partitions 6
+  ottla topic create logs --config ottla.durability=page-cache --config retention.ms=86400000
+  ottla topic create packages --if-not-exists
+
+`ottla topic set --help` lists the settings.";
+
+const LIST_HELP: &str = "\
+Examples:
+  ottla topic list
+  ottla topic list --json | jq -r .name";
+
+const DESCRIBE_HELP: &str = "\
+Examples:
+  ottla topic describe packages
+  ottla topic describe packages --json | jq .configs";
+
+const DELETE_HELP: &str = "\
+Examples:
+  ottla topic delete packages           asks first, at a terminal
+  ottla topic delete packages --yes";
+
+fn set_help() -> String {
+    format!(
+        "Examples:\n  ottla topic set packages ottla.partitioner=by-section\n  \
+         ottla topic set packages max.message.bytes=2000000 compression.type=producer\n  \
+         ottla topic set packages --unset ottla.partitioner\n\n\
+         Settings (name = default):\n{}",
+        topic_reference()
+    )
+}
+
+/// Arguments of `ottla topic create`.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Its name: letters, digits, `.`, `_` and `-`
+    topic: String,
+    /// How many partitions; the broker's default if not given
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// How many replicas; an Ottla broker is one node and keeps one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    replicas: Option<i16>,
+    /// A setting; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    config: Vec<(String, String)>,
+    /// Succeed if the topic is there already
+    #[arg(long)]
+    if_not_exists: bool,
+}
+
+/// Arguments of `ottla topic set`.
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// The topic
+    topic: String,
+    /// Settings and their new values
+    #[arg(value_name = "KEY=VALUE", value_parser = parse_pair, required_unless_present = "unset")]
+    settings: Vec<(String, String)>,
+    /// A setting that goes back to its default; can be repeated
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+}
+
+/// Reads `KEY=VALUE`; the value may be empty and may have `=` in it.
+pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not of the form KEY=VALUE")),
+    }
+}
+
+/// Runs one of them.
+pub(crate) async fn run(command: TopicCommand, config: ClientConfig, output: &mut Output) -> Result<(), Failure> {
+    let admin = Admin::new(config)?;
+    match command {
+        TopicCommand::Create(args) => create(&admin, &args, output).await,
+        TopicCommand::List { internal } => list(&admin, internal, output).await,
+        TopicCommand::Describe { topic } => describe(&admin, &topic, output).await,
+        TopicCommand::Set(args) => set(&admin, args, output).await,
+        TopicCommand::Delete { topic, yes } => delete(&admin, &topic, yes, output).await,
+    }
+}
+
+async fn create(admin: &Admin, args: &CreateArgs, output: &mut Output) -> Result<(), Failure> {
+    let mut topic = NewTopic::new(&args.topic);
+    topic.partitions = args.partitions;
+    topic.replicas = args.replicas;
+    topic.configs.clone_from(&args.config);
+    match admin.create_topic(&topic).await.map_err(Failure::from) {
+        Ok(created) => {
+            let partitions = match created.partitions {
+                Some(1) => " with 1 partition".to_owned(),
+                Some(count) => format!(" with {count} partitions"),
+                None => String::new(),
+            };
+            let value = json!({
+                "name": &*created.name, "id": created.id.to_string(), "partitions": created.partitions, "created": true,
+            });
+            output.say(&format!("created topic {}{partitions}", created.name), &value)
+        }
+        Err(failure) if failure.code() == Some(ErrorCode::TopicAlreadyExists) && args.if_not_exists => {
+            let value = json!({ "name": args.topic, "created": false });
+            output.say(&format!("topic {} exists", args.topic), &value)
+        }
+        Err(failure) if failure.code() == Some(ErrorCode::TopicAlreadyExists) => {
+            Err(failure.hint(format!("see it with `ottla topic describe {}`, or add --if-not-exists", args.topic)))
+        }
+        Err(failure) if failure.code() == Some(ErrorCode::InvalidConfig) => {
+            Err(failure.hint("`ottla topic set --help` lists the settings"))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn list(admin: &Admin, internal: bool, output: &mut Output) -> Result<(), Failure> {
+    let topics = admin.list_topics().await?;
+    let shown = || topics.iter().filter(|topic| internal || !topic.internal);
+    if output.is_json() {
+        return shown().try_for_each(|topic| {
+            output.json_line(&json!({
+                "name": &*topic.name, "id": topic.id.to_string(), "partitions": topic.partitions,
+                "internal": topic.internal,
+            }))
+        });
+    }
+    if shown().next().is_none() {
+        return output.line("no topics yet; create one with `ottla topic create NAME`");
+    }
+    let mut rows = vec![vec!["TOPIC".to_owned(), "PARTITIONS".to_owned()]];
+    rows.extend(shown().map(|topic| vec![topic.name.to_string(), topic.partitions.to_string()]));
+    output.table(&rows)
+}
+
+async fn describe(admin: &Admin, topic: &str, output: &mut Output) -> Result<(), Failure> {
+    let described = admin.describe_topic(topic).await.map_err(|error| missing(topic, error))?;
+    let configs = admin.describe_topic_configs(topic).await.map_err(|error| missing(topic, error))?;
+    if output.is_json() {
+        return output.json_line(&description_json(&described, &configs));
+    }
+    output.line(&format!("topic  {}", described.name))?;
+    output.line(&format!("id     {}\n", described.id))?;
+    let cell = |offset: Option<i64>| offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
+    let head = ["PARTITION", "LEADER", "START", "END", "RECORDS"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(described.partitions.iter().map(|partition| {
+        let leader = partition.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+        let (start, end) = (partition.start_offset, partition.end_offset);
+        let records = start.zip(end).map(|(start, end)| end.saturating_sub(start));
+        vec![partition.index.to_string(), leader, cell(start), cell(end), cell(records)]
+    }));
+    output.table(&rows)?;
+    output.line("")?;
+    let mut rows = vec![vec!["SETTING".to_owned(), "VALUE".to_owned(), "SET ON".to_owned()]];
+    rows.extend(configs.iter().map(|entry| {
+        vec![entry.name.clone(), entry.value.clone().unwrap_or_default(), source_word(entry.source).to_owned()]
+    }));
+    output.table(&rows)
+}
+
+fn description_json(topic: &TopicDescription, configs: &[ConfigEntry]) -> Value {
+    let partition = |partition: &PartitionDescription| {
+        json!({
+            "index": partition.index, "leader": partition.leader, "leader_epoch": partition.leader_epoch,
+            "replicas": partition.replicas, "in_sync": partition.in_sync,
+            "start_offset": partition.start_offset, "end_offset": partition.end_offset,
+        })
+    };
+    let config = |entry: &ConfigEntry| {
+        let value = json!({
+            "value": entry.value, "source": source_word(entry.source), "read_only": entry.read_only, "doc": entry.doc,
+        });
+        (entry.name.clone(), value)
+    };
+    json!({
+        "name": &*topic.name,
+        "id": topic.id.to_string(),
+        "internal": topic.internal,
+        "partitions": topic.partitions.iter().map(partition).collect::<Vec<_>>(),
+        "configs": configs.iter().map(config).collect::<Map<_, _>>(),
+    })
+}
+
+fn source_word(source: ConfigSource) -> &'static str {
+    match source {
+        ConfigSource::Topic => "topic",
+        ConfigSource::Broker => "broker",
+        ConfigSource::Default => "default",
+        ConfigSource::Other(_) => "other",
+    }
+}
+
+async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Failure> {
+    let set = args.settings.iter().map(|(name, value)| ConfigChange::Set { name: name.clone(), value: value.clone() });
+    let unset = args.unset.iter().map(|name| ConfigChange::Unset { name: name.clone() });
+    let changes: Vec<_> = set.chain(unset).collect();
+    admin.change_topic_configs(&args.topic, &changes).await.map_err(|error| {
+        let failure = missing(&args.topic, error);
+        match failure.code() {
+            Some(ErrorCode::InvalidConfig) => failure.hint("`ottla topic set --help` lists the settings"),
+            _ => failure,
+        }
+    })?;
+    for (name, value) in &args.settings {
+        let json = json!({ "topic": args.topic, "setting": name, "value": value });
+        output.say(&format!("{}: {name} = {value}", args.topic), &json)?;
+    }
+    for name in &args.unset {
+        let json = json!({ "topic": args.topic, "setting": name, "value": null });
+        output.say(&format!("{}: {name} is back to its default", args.topic), &json)?;
+    }
+    Ok(())
+}
+
+async fn delete(admin: &Admin, topic: &str, yes: bool, output: &mut Output) -> Result<(), Failure> {
+    if !yes && stdin().is_terminal() {
+        let described = admin.describe_topic(topic).await.map_err(|error| missing(topic, error))?;
+        let records: i64 = described
+            .partitions
+            .iter()
+            .filter_map(|partition| Some(partition.end_offset? - partition.start_offset?))
+            .sum();
+        write!(stderr(), "delete topic {topic} and its {records} records? [y/N] ")?;
+        let mut answer = String::new();
+        stdin().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Failure::new(Kind::Failed, "nothing was deleted"));
+        }
+    }
+    admin.delete_topic(topic).await.map_err(|error| missing(topic, error))?;
+    output.say(&format!("deleted topic {topic}"), &json!({ "name": topic, "deleted": true }))
+}
+
+/// Says of a topic that is not there just that, and the way to those that are.
+fn missing(topic: &str, error: AdminError) -> Failure {
+    let failure = Failure::from(error);
+    match failure.code() {
+        Some(ErrorCode::UnknownTopicOrPartition) => {
+            failure.say(format!("topic {topic} does not exist")).hint("`ottla topic list` shows the topics there are")
+        }
+        _ => failure,
+    }
+}

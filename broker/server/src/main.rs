@@ -1,7 +1,0 @@
-//! The `ottla` binary: broker and command line in one.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    ottla_broker::cli::main()
-}

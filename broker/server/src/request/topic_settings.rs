@@ -1,0 +1,80 @@
+//! Settings of topics as requests give them and as answers show them.
+
+use std::collections::BTreeMap;
+
+use ottla_wire::ErrorCode;
+use ottla_wire::message::{SOURCE_DEFAULT, SOURCE_STATIC_BROKER, SOURCE_TOPIC};
+
+use super::api_error::ApiError;
+use crate::broker::Broker;
+use crate::config::topic::TopicSetting;
+use crate::config::{Config, Setting, TopicSettings};
+use crate::plugins::{Binding, Claim};
+use crate::topics::is_internal;
+
+/// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
+/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it. The
+/// claim is to be kept until the topic has the settings.
+pub(super) fn check_settings(
+    broker: &Broker,
+    topic: &str,
+    before: Option<&TopicSettings>,
+    overrides: BTreeMap<String, String>,
+) -> Result<(TopicSettings, Option<Claim>), ApiError> {
+    let settings = TopicSettings::with_overrides(&broker.config, overrides)
+        .map_err(|error| ApiError::new(ErrorCode::InvalidConfig, error.to_string()))?;
+    let bound = |settings: &TopicSettings| {
+        let TopicSettings { partitioner, partitioner_config, partitioner_mode, .. } = settings;
+        (partitioner.clone(), partitioner_config.clone(), *partitioner_mode)
+    };
+    let Some(plugin) = settings.partitioner.as_ref().filter(|_| before.map(bound) != Some(bound(&settings))) else {
+        return Ok((settings, None));
+    };
+    if is_internal(topic) {
+        let message = format!("Topic {topic} is internal: plugins do not see its records.");
+        return Err(ApiError::new(ErrorCode::InvalidConfig, message));
+    }
+    match broker.plugins.claim(topic, Binding::partitioner(plugin, &settings.partitioner_config)) {
+        Ok(claim) => Ok((settings, Some(claim))),
+        Err(error) if error.is_refusal() => {
+            Err(ApiError::new(ErrorCode::InvalidConfig, format!("ottla.partitioner: {error}")))
+        }
+        Err(error) => {
+            tracing::error!("cannot check a plugin: {error}");
+            Err(ApiError::new(ErrorCode::KafkaStorageError, error.to_string()))
+        }
+    }
+}
+
+/// Where the value of a topic setting comes from.
+pub(super) fn topic_value_source(broker: &Broker, settings: &TopicSettings, setting: &TopicSetting) -> i8 {
+    if settings.overrides.contains_key(setting.name) {
+        return SOURCE_TOPIC;
+    }
+    let set = |setting: &&Setting| broker_value_source(broker, setting) == SOURCE_STATIC_BROKER;
+    if broker_settings(setting).any(|setting| set(&setting)) { SOURCE_STATIC_BROKER } else { SOURCE_DEFAULT }
+}
+
+/// Whether a topic shows this setting: those for tests only where they are set.
+pub(super) fn is_shown(settings: &TopicSettings, setting: &TopicSetting) -> bool {
+    !setting.is_internal() || settings.overrides.contains_key(setting.name)
+}
+
+/// The broker settings that give a topic setting its default, the one that counts most first.
+pub(super) fn broker_settings(setting: &TopicSetting) -> impl Iterator<Item = &'static Setting> {
+    setting.broker_names.iter().filter_map(|name| Setting::find(name))
+}
+
+/// Where the value of a broker setting comes from.
+pub(super) fn broker_value_source(broker: &Broker, setting: &Setting) -> i8 {
+    if (setting.show)(&broker.config) == (setting.show)(&Config::default()) {
+        SOURCE_DEFAULT
+    } else {
+        SOURCE_STATIC_BROKER
+    }
+}
+
+/// A value on the wire: what may be unset and is, is null there.
+pub(super) fn shown(optional: bool, text: String) -> Option<String> {
+    (!optional || !text.is_empty()).then_some(text)
+}

@@ -1,0 +1,68 @@
+//! The addresses of a broker, and serving on them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_front::{BindError, Front, FrontSettings, bind, listen_address};
+use tokio::net::TcpListener;
+
+use crate::broker::Broker;
+use crate::config::{Config, HostPort};
+use crate::monitoring;
+
+/// The addresses on which a broker will serve. They are taken before the data directory is opened, so that an address in
+/// use is known before recovery takes its time.
+#[derive(Debug)]
+pub struct Listeners {
+    clients: (TcpListener, SocketAddr),
+    metrics: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Listeners {
+    /// Takes `listeners` and `metrics.listener` of the settings. Addresses that others can reach are refused unless
+    /// `accept_open` says that this is wanted. Needs a tokio runtime.
+    pub fn bind(config: &Config, accept_open: bool) -> Result<Self, BindError> {
+        let take = |HostPort { host, port }: &HostPort| {
+            let addr = listen_address(host, *port, accept_open)?;
+            let listener = bind(addr)?;
+            let addr = listener.local_addr().map_err(|source| BindError::Refused { addr, source })?;
+            Ok((listener, addr))
+        };
+        Ok(Self { clients: take(&config.listen)?, metrics: config.metrics_listen.as_ref().map(take).transpose()? })
+    }
+
+    /// Where clients are served, the port filled in.
+    pub fn clients_on(&self) -> SocketAddr {
+        self.clients.1
+    }
+
+    /// Where metrics are served, the port filled in.
+    pub fn metrics_on(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, addr)| *addr)
+    }
+}
+
+/// Serves clients and metrics until the broker's stop begins and every reply was sent, or the grace period is over.
+pub async fn serve(broker: Arc<Broker>, listeners: Listeners) {
+    if let Some((listener, _)) = listeners.metrics {
+        tokio::spawn(monitoring::http::serve(listener, Arc::clone(&broker)));
+    }
+    let (settings, metrics) = (front_settings(&broker.config), broker.metrics.front.clone());
+    let stop = broker.shutdown.watch();
+    Front::new(broker, settings, metrics, stop).serve(listeners.clients.0).await;
+}
+
+fn front_settings(config: &Config) -> FrontSettings {
+    FrontSettings {
+        connections_max: config.connections_max,
+        connections_per_ip_max: config.connections_per_ip_max,
+        frame_bytes_max: config.request_max_bytes,
+        pending_requests_max: config.connection_requests_max,
+        pending_bytes_max: config.connection_request_bytes_max,
+        idle: Duration::from_millis(config.connection_idle_ms),
+        shutdown_grace: Duration::from_millis(config.shutdown_grace_ms),
+        sendfile_min_bytes: config.sendfile_min_bytes,
+        sendfile_step_bytes: config.deliver_step_bytes,
+    }
+}

@@ -5,15 +5,15 @@ use std::io::{BufRead, BufReader, IsTerminal, Write, stderr, stdin};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use ottla_log::inspect::PartitionFiles;
-use serde_json::{Value, json};
-
-use crate::failure::{Failure, Kind};
-use crate::output::Output;
 use ottla_broker::log_dirs;
 use ottla_broker::meta::inspect::{self, Survey};
 use ottla_broker::meta::rescue::{Note, Rescue, rescue};
 use ottla_broker::meta::{Contents, MetaError, PluginRecord, TopicRecord, Verdict};
+use ottla_log::inspect::PartitionFiles;
+use serde_json::{Value, json};
+
+use super::failure::{Failure, Kind};
+use super::output::Output;
 
 /// What to do with the metadata.
 #[derive(Debug, Subcommand)]

@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest, OPERATION_SET, RESOURCE_TOPIC,
-};
 use serde_json::Value;
 
+use crate::admin;
 use crate::image::quick_directory;
 use crate::workload::Socket;
 
@@ -71,18 +69,7 @@ impl Administrator {
         while !stop.load(Ordering::Relaxed) {
             self.sent += 1;
             let value = self.sent.to_string();
-            let config = AlterableConfig {
-                name: SETTING.into(),
-                config_operation: OPERATION_SET,
-                value: Some(value.as_str().into()),
-            };
-            let resource = AlterConfigsResource {
-                resource_type: RESOURCE_TOPIC,
-                resource_name: self.topic.as_str().into(),
-                configs: vec![config],
-            };
-            let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-            let code = socket.call(1, &request, |response| response.responses[0].error_code)?;
+            let code = admin::configure(&mut socket, &self.topic, SETTING, &value)?;
             if code != ErrorCode::None {
                 return Err(io::Error::other(format!("{SETTING} is refused: {code:?}")));
             }

@@ -50,6 +50,21 @@ struct Seen {
     plugins: Vec<(String, i32, Vec<String>)>,
 }
 
+impl Seen {
+    /// The first thing in which `now` is another.
+    fn difference(&self, now: &Seen) -> String {
+        if let Some((name, before)) = self.topics.iter().find(|(name, topic)| now.topics.get(*name) != Some(*topic)) {
+            let Some(after) = now.topics.get(name) else { return format!("topic {name} is gone") };
+            let setting = before.2.iter().find(|(key, value)| after.2.get(*key) != Some(*value));
+            let (before, after) =
+                ((before.0, before.1, setting), (after.0, after.1, setting.map(|(key, _)| &after.2[key])));
+            return format!("topic {name} was {before:?} and is {after:?}");
+        }
+        let rest = |seen: &Seen| (seen.cluster_id.clone(), seen.topics.len(), seen.plugins.clone());
+        format!("cluster, topics and plugins were {:?} and are {:?}", rest(self), rest(now))
+    }
+}
+
 /// A data directory at rest.
 struct Rest {
     image: Image,
@@ -161,7 +176,7 @@ impl Rest {
         };
         let seen = see(broker.address()).map_err(|error| format!("{flipped:?}: {error}"))?;
         if seen != self.seen {
-            return Err(format!("{flipped:?}: {seen:?} instead of {:?}", self.seen));
+            return Err(format!("{flipped:?}: {}", self.seen.difference(&seen)));
         }
         let id = producer_id(broker.address()).map_err(|error| format!("{flipped:?}: {error}"))?;
         if id < self.producer_ids {

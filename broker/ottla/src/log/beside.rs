@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ottla_broker::meta::inspect::survey;
+use ottla_broker::route::JOURNAL_NAME;
 use ottla_log::{Journal, JournalOpenError};
 use ottla_plugin_host::check_store;
 use serde_json::json;
 
 use super::{Failure, Kind, Output};
 use crate::meta;
-use ottla_broker::meta::inspect::survey;
-use ottla_broker::route::JOURNAL_NAME;
 
 /// The folder of the plugin store in the data directory.
 const PLUGIN_STORE: &str = "plugins";

@@ -10,11 +10,11 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use ottla_broker::log_dirs;
 use ottla_log::inspect::{InspectError, PartitionFiles};
 
 use super::failure::{Failure, Kind};
 use super::output::Output;
-use ottla_broker::log_dirs;
 
 /// What to do with the files.
 #[derive(Debug, Subcommand)]

@@ -66,7 +66,7 @@ use held::Held;
 use order::{Item, ItemRecords, Order, OrderClosed};
 use workers::Workers;
 
-/// Folder of the journal in the log directory.
+/// The folder of the journal in the first log directory.
 pub const JOURNAL_NAME: &str = "route";
 /// Batches that one worker takes from a lane before it looks after another lane of the topic.
 const BATCHES_PER_TURN: usize = 16;

@@ -291,10 +291,16 @@ impl World {
         for disk in self.disks.iter_mut().filter(|disk| disk.has_failed) {
             disk.mount.restore().expect("the file system comes back");
             disk.has_failed = false;
+            if !disk.is_full {
+                // Its removal may have been lost with the power.
+                std::fs::remove_file(&disk.filler).ok();
+            }
         }
         self.was_disturbed = self.disks.iter().any(|disk| disk.is_full);
         let dirs: Vec<String> = self.disks.iter().map(|disk| disk.log_dir().display().to_string()).collect();
         let dirs = dirs.join(",");
+        let said = self.broker.log_lines();
+        self.story.extend(said.into_iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")));
         self.tell("start");
         let started = catch_unwind(AssertUnwindSafe(|| {
             self.broker.restart_with(|builder| {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ottla_tests::Broker;
+use ottla_tests::{Broker, wait};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
@@ -249,6 +249,8 @@ impl World {
                 // With the power the processor stops: nothing is answered that a disk says while it goes, and no disk is
                 // written to because another one said yes.
                 self.signal(Signal::STOP);
+                let pid = self.broker.pid();
+                wait::until_true("the broker to stand still", || stands_still(pid));
                 for disk in &mut self.disks {
                     if !disk.has_failed {
                         disk.mount.cut().expect("the power can be cut");
@@ -322,6 +324,19 @@ impl World {
             producer.lose_since(self.clean_since);
         }
     }
+}
+
+/// Whether no thread goes on: each is stopped, or in a system call from which it will not return.
+fn stands_still(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    let states: Vec<char> = tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+        // The name of a thread stands in parentheses before its state.
+        .filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next())
+        .collect();
+    // The first that stops has told all others to.
+    states.contains(&'T') && states.iter().all(|state| matches!(state, 'T' | 'D' | 'Z' | 'X'))
 }
 
 /// Takes all space but `left`.

@@ -170,7 +170,7 @@ impl Producer {
         let begun = Instant::now();
         let (start, mut last) = (self.current.batches.len(), String::new());
         while begun.elapsed() < patience {
-            let left = batches.saturating_sub(self.current.batches.len() - start);
+            let left = batches.saturating_sub(self.current.batches.len().saturating_sub(start));
             last = match self.attempt(address, &mut |now| now < left, Manner::Patient) {
                 Ok(End::Done) => return Ok(()),
                 Ok(End::Refused(code)) => format!("is refused with {code:?}"),

@@ -63,6 +63,9 @@ fn delete_while_held(world: &mut World) -> bool {
         return false;
     }
     world.work(|world| {
+        for topic in [SPREAD, HEALTHY, SPREAD, HEALTHY] {
+            world.delete_somewhere(topic);
+        }
         world.sleep(0..50);
         world.free();
         for topic in [SPREAD, HEALTHY, SPREAD, HEALTHY] {
@@ -79,7 +82,7 @@ fn delete_together(world: &mut World) -> bool {
     world.work(|world| {
         world.sleep(30..80);
         for topic in [SPREAD, PLAIN, HEALTHY] {
-            world.delete_records_together(topic, 12);
+            world.delete_records_together(topic, 40);
         }
         world.stop(Stop::Kill);
     });
@@ -116,6 +119,8 @@ fn end_while_full(world: &mut World) -> bool {
 }
 
 fn fail_journal(world: &mut World) -> bool {
+    // Some batches move, and need the journal, and some stay.
+    world.activate(BY_SIZE);
     if !world.fail_quietly(FIRST) {
         return false;
     }

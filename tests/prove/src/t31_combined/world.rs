@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ottla_tests::Broker;
+use ottla_tests::{Broker, wait};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
@@ -249,6 +249,8 @@ impl World {
                 // With the power the processor stops: nothing is answered that a disk says while it goes, and no disk is
                 // written to because another one said yes.
                 self.signal(Signal::STOP);
+                let pid = self.broker.pid();
+                wait::until_true("the broker to stand still", || stands_still(pid));
                 for disk in &mut self.disks {
                     if !disk.has_failed {
                         disk.mount.cut().expect("the power can be cut");
@@ -291,10 +293,16 @@ impl World {
         for disk in self.disks.iter_mut().filter(|disk| disk.has_failed) {
             disk.mount.restore().expect("the file system comes back");
             disk.has_failed = false;
+            if !disk.is_full {
+                // Its removal may have been lost with the power.
+                std::fs::remove_file(&disk.filler).ok();
+            }
         }
         self.was_disturbed = self.disks.iter().any(|disk| disk.is_full);
         let dirs: Vec<String> = self.disks.iter().map(|disk| disk.log_dir().display().to_string()).collect();
         let dirs = dirs.join(",");
+        let said = self.broker.log_lines();
+        self.story.extend(said.into_iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")));
         self.tell("start");
         let started = catch_unwind(AssertUnwindSafe(|| {
             self.broker.restart_with(|builder| {
@@ -316,6 +324,19 @@ impl World {
             producer.lose_since(self.clean_since);
         }
     }
+}
+
+/// Whether no thread goes on: each is stopped, or in a system call from which it will not return.
+fn stands_still(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    let states: Vec<char> = tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+        // The name of a thread stands in parentheses before its state.
+        .filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next())
+        .collect();
+    // The first that stops has told all others to.
+    states.contains(&'T') && states.iter().all(|state| matches!(state, 'T' | 'D' | 'Z' | 'X'))
 }
 
 /// Takes all space but `left`.

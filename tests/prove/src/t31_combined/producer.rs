@@ -90,16 +90,16 @@ pub(super) struct Sent {
     pub(super) first: u64,
     pub(super) count: u32,
     pub(super) answer: Option<Answer>,
-    /// When it was last sent, and last acknowledged.
-    sent_at: Instant,
-    answered_at: Option<Instant>,
+    /// When it was sent, and when that was acknowledged, for the last time.
+    went_out: Instant,
+    acknowledged: Option<Instant>,
     sequence: i32,
 }
 
 impl Sent {
     /// Whether it was acknowledged before `moment`, as often as it was sent.
     pub(super) fn is_settled_before(&self, moment: Instant) -> bool {
-        self.answered_at.is_some_and(|at| at >= self.sent_at && at < moment)
+        self.acknowledged.is_some_and(|at| at >= self.went_out && at < moment)
     }
 }
 
@@ -272,8 +272,8 @@ impl Producer {
             first: *next_number,
             count: count.cast_unsigned(),
             answer: None,
-            sent_at: Instant::now(),
-            answered_at: None,
+            went_out: Instant::now(),
+            acknowledged: None,
             sequence: *sequence,
         });
         *next_number += u64::from(count.cast_unsigned());
@@ -283,7 +283,7 @@ impl Producer {
 
     fn send(&mut self, socket: &mut Socket, index: usize, timeout_ms: i32) -> io::Result<()> {
         let Incarnation { tag, id, batches, .. } = &mut self.current;
-        batches[index].sent_at = Instant::now();
+        batches[index].went_out = Instant::now();
         let Sent { first, count, sequence, .. } = batches[index];
         let (producer_id, epoch) = id.unwrap_or((-1, -1));
         let sender = Some(Sender { producer_id, epoch, sequence });
@@ -309,7 +309,7 @@ impl Producer {
         }
         let sent = &mut self.current.batches[index];
         let now = Instant::now();
-        sent.answered_at = Some(now);
+        sent.acknowledged = Some(now);
         if self.generation.load(Ordering::Acquire) != self.current.generation {
             // The topic is another one by now, maybe.
             sent.answer.get_or_insert(Answer { places: Vec::new(), at: now });

@@ -91,7 +91,7 @@ fn image() -> Image {
     broker.terminate();
     let mut image = Image::of(directory.path());
     // The logs will be elsewhere.
-    image.files.retain(|path, _| path.starts_with("plugins") || path.starts_with("metadata.redb"));
+    image.files.retain(|path, _| path.starts_with("plugins") || path.starts_with("metadata.log"));
     image
 }
 

@@ -8,9 +8,11 @@
 //!
 //! What it promises for a numbered (idempotent) producer:
 //! * Batches are settled as stored only once and keep their order, whatever is retried.
-//! * A batch that was refused for good leaves no hole: those behind it move up.
-//! * A batch given up in doubt (nobody knows whether it is stored) ends the line of numbers. Once everything else is
-//!   resolved, the line starts again at 0 in a new epoch, so that no later batch can be taken for a duplicate of it.
+//! * A batch keeps its number within an epoch: a request of a connection that was given up may still reach the broker, and
+//!   would be stored beside the batch if that had been sent under another number.
+//! * A batch that was refused for good leaves a hole, and a batch given up in doubt (it may be stored or not) may leave one.
+//!   Either ends the line of numbers if others travel behind it. Once they are resolved, the line starts again at 0 in a new
+//!   epoch, so that the broker takes no later batch for a duplicate, and nothing of the old line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use bytes::Bytes;
 use ottla_wire::Sequence;
 
 use super::batch::{Batch, BatchId, Format, OpenBatch, Parties, Payload};
-use super::sequence::{Identity, retreat};
+use super::sequence::Identity;
 
 /// How far batches of one partition may run ahead of an unresolved one: brokers remember the last five to recognise
 /// duplicates, and a retry of anything older would be stored twice or not at all.
@@ -50,6 +52,8 @@ pub(crate) struct Lane {
     next_ordinal: u64,
     /// The line of numbers is broken and starts anew once everything in it is resolved.
     restart: bool,
+    /// A batch of this line was given up in doubt: the hole that it left may still be filled.
+    hole_in_doubt: bool,
     /// The present leader has stored a batch of this line. Until then batches leave one by one: a broker that knows nothing
     /// of a producer accepts any first number, so a second batch could overtake a first one that is refused.
     proven: bool,
@@ -75,8 +79,6 @@ struct Sent {
     /// Its place among all batches that ever got a number here.
     ordinal: u64,
     sequence: Sequence,
-    /// The number it last travelled under. Differs from `sequence` when a gap before it was closed meanwhile.
-    travelled: Sequence,
     state: State,
     /// An attempt ended without an answer: the batch may be stored.
     in_doubt: bool,
@@ -131,6 +133,13 @@ pub(crate) struct Terms {
     pub(crate) hurry: bool,
 }
 
+impl Sent {
+    /// Waits, and no attempt of it is stored or may still arrive.
+    fn is_nowhere(&self) -> bool {
+        self.state == State::Waiting && !self.in_doubt
+    }
+}
+
 impl Lane {
     pub(crate) fn new(topic: Arc<str>, partition: i32, numbered: bool) -> Self {
         Self {
@@ -148,6 +157,7 @@ impl Lane {
             next: if numbered { Sequence(0) } else { Sequence::NONE },
             next_ordinal: 0,
             restart: false,
+            hole_in_doubt: false,
             proven: false,
             retry_at_ms: 0,
             failures: 0,
@@ -253,7 +263,6 @@ impl Lane {
         // In order: everything before the first one that waits is on its way already.
         if let Some(sent) = self.sent.iter_mut().find(|sent| sent.state == State::Waiting) {
             sent.state = State::InFlight;
-            sent.travelled = sent.sequence;
             let (batch, payload) = (sent.batch.id, sent.batch.payload.lend());
             return Some(Dispatch { batch, payload, identity: numbers, sequence: sent.sequence });
         }
@@ -276,15 +285,7 @@ impl Lane {
         let dispatch = Dispatch { batch: batch.id, payload: batch.payload.lend(), identity: self.identity, sequence };
         let (state, ordinal) = (State::InFlight, self.next_ordinal);
         self.next_ordinal += 1;
-        self.sent.push_back(Sent {
-            batch,
-            ordinal,
-            sequence,
-            travelled: sequence,
-            state,
-            in_doubt: false,
-            told: false,
-        });
+        self.sent.push_back(Sent { batch, ordinal, sequence, state, in_doubt: false, told: false });
         Some(dispatch)
     }
 
@@ -334,7 +335,9 @@ impl Lane {
                 sent.in_doubt |= in_doubt;
                 sent.state = State::Waiting;
             }
-            Refusal::OutOfOrder if !first || sent.travelled != sent.sequence => sent.state = State::Waiting,
+            Refusal::OutOfOrder if !first => sent.state = State::Waiting,
+            // An earlier attempt of it may reach the broker behind one of the batch that left the hole.
+            Refusal::OutOfOrder if sent.in_doubt && self.hole_in_doubt => return self.give_up(at),
             Refusal::OutOfOrder | Refusal::Fenced if numbered => {
                 sent.state = State::Unnumbered;
                 sent.in_doubt = false;
@@ -344,7 +347,11 @@ impl Lane {
             Refusal::OutOfOrder | Refusal::Fenced => return self.give_up(at),
             Refusal::Final { in_doubt } => {
                 sent.in_doubt |= in_doubt;
-                return self.give_up(at);
+                // What a broker finds before it appends, it finds in an earlier attempt as well: that fills no hole.
+                let hole_in_doubt = self.hole_in_doubt | in_doubt;
+                let given_up = self.give_up(at);
+                self.hole_in_doubt = hole_in_doubt;
+                return given_up;
             }
         }
         if self.sent.get(at).is_some_and(|sent| sent.told) {
@@ -373,15 +380,8 @@ impl Lane {
         let Some(batch) = sent.batch.split_off(second_id, format) else { return false };
         sent.state = State::Waiting;
         let sequence = if self.numbered { sent.sequence.advance(sent.batch.count) } else { sent.sequence };
-        let second = Sent {
-            batch,
-            ordinal: sent.ordinal + 1,
-            sequence,
-            travelled: sequence,
-            state: State::Waiting,
-            in_doubt: false,
-            told: false,
-        };
+        let second =
+            Sent { batch, ordinal: sent.ordinal + 1, sequence, state: State::Waiting, in_doubt: false, told: false };
         for behind in self.sent.range_mut(at + 1..) {
             behind.ordinal += 1;
         }
@@ -391,27 +391,23 @@ impl Lane {
         true
     }
 
-    /// Takes a batch that is not in flight out of the line for good and keeps the numbers of the others true. Returns it
-    /// with whether it may be stored all the same.
+    /// Takes a batch that is not in flight out of the line for good. Returns it with whether it may be stored all the same.
     fn give_up(&mut self, at: usize) -> Option<(Batch, bool)> {
         let sent = self.sent.remove(at)?;
         if self.numbered && sent.state != State::Unnumbered {
-            if sent.in_doubt {
-                self.restart = true;
+            if !sent.in_doubt && at == self.sent.len() {
+                // Its numbers were never used: they are free for the next batch.
+                self.next = sent.sequence;
             } else {
-                self.close_gap(at, sent.batch.count);
+                self.restart = true;
+                self.hole_in_doubt |= sent.in_doubt;
+                // What waits, and was refused whenever it was sent, needs no refusal to leave the line.
+                for behind in self.sent.range_mut(at..).filter(|sent| sent.is_nowhere()) {
+                    behind.state = State::Unnumbered;
+                }
             }
         }
         Some((sent.batch, sent.in_doubt))
-    }
-
-    /// `count` numbers before position `at` were never used: everything behind moves up. Batches in flight under their
-    /// old number will be refused as out of order and come back under the new one.
-    fn close_gap(&mut self, at: usize, count: i32) {
-        for sent in self.sent.range_mut(at..).filter(|sent| sent.state != State::Unnumbered) {
-            sent.sequence = retreat(sent.sequence, count);
-        }
-        self.next = retreat(self.next, count);
     }
 
     /// The identity whose numbers are broken, once nothing under it is unresolved any more.
@@ -425,6 +421,7 @@ impl Lane {
         self.identity = identity;
         self.next = Sequence(0);
         self.restart = false;
+        self.hole_in_doubt = false;
         self.proven = false;
         for sent in &mut self.sent {
             sent.ordinal = self.next_ordinal;

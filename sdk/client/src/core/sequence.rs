@@ -1,6 +1,6 @@
 //! Who a producer is to the broker, and how its batches are numbered.
 
-use ottla_wire::{ProducerEpoch, ProducerId, Sequence};
+use ottla_wire::{ProducerEpoch, ProducerId};
 
 /// The producer id and epoch under which batches are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,24 +22,9 @@ impl Identity {
     }
 }
 
-/// The number `count` records before this one.
-pub(crate) fn retreat(sequence: Sequence, count: i32) -> Sequence {
-    // Numbers live on a circle of 2^31.
-    Sequence(sequence.get().wrapping_sub(count) & i32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retreat_undoes_advance_across_the_seam() {
-        for (start, count) in [(0, 1), (5, 5), (i32::MAX, 7), (3, 1000), (i32::MAX - 1, 2)] {
-            let start = Sequence(start);
-            assert_eq!(retreat(start.advance(count), count), start);
-        }
-        assert_eq!(retreat(Sequence(0), 1), Sequence(i32::MAX));
-    }
 
     #[test]
     fn epochs_end_before_they_overflow() {

@@ -115,6 +115,8 @@ struct Game {
     partitions: [ModelPartition; PARTITIONS],
     /// Requests on the connection, oldest first.
     line: VecDeque<UnderWay>,
+    /// Requests of connections that ended, which the broker had received and works on later.
+    stragglers: VecDeque<Vec<Part>>,
     stored: HashMap<u64, (usize, Option<i64>)>,
     failed: HashMap<u64, ProduceError>,
     next_producer: i64,
@@ -139,6 +141,7 @@ impl Game {
             now_ms: 0,
             partitions: std::array::from_fn(|_| ModelPartition::default()),
             line: VecDeque::new(),
+            stragglers: VecDeque::new(),
             stored: HashMap::new(),
             failed: HashMap::new(),
             next_producer: 0,
@@ -159,6 +162,7 @@ impl Game {
                 5 => self.work(calm),
                 6..=7 => self.answer(),
                 8 if !calm && self.dice.one_in(6) => self.cut(),
+                8 => self.work_late(),
                 _ => self.pass_time(),
             }
             self.collect();
@@ -262,14 +266,25 @@ impl Game {
         }
     }
 
-    /// The connection ends: the broker may have worked on any number of the oldest requests.
+    /// The broker works on a request whose connection ended long ago.
+    fn work_late(&mut self) {
+        for part in self.stragglers.pop_front().into_iter().flatten() {
+            let _ = self.partitions[part.partition].append(part.identity, part.sequence, &part.tokens);
+        }
+    }
+
+    /// The connection ends: the broker may have worked on any number of the oldest requests, and may hold the others.
     fn cut(&mut self) {
         for _ in 0..self.dice.roll(4) {
             self.work(false);
         }
-        for (parts, _) in std::mem::take(&mut self.line) {
-            for part in parts {
+        let holds = self.dice.one_in(2);
+        for (parts, answers) in std::mem::take(&mut self.line) {
+            for part in &parts {
                 self.outbox.lose(self.now_ms, part.lane, part.batch, &"cut".into());
+            }
+            if holds && answers.is_none() {
+                self.stragglers.push_back(parts);
             }
         }
     }
@@ -305,7 +320,10 @@ impl Game {
             }
         }
         for (token, error) in &self.failed {
-            let may_be_there = matches!(error, ProduceError::TimedOut { in_doubt: true, .. });
+            let may_be_there = matches!(
+                error,
+                ProduceError::TimedOut { in_doubt: true, .. } | ProduceError::Refused { in_doubt: true, .. }
+            );
             assert!(may_be_there || !found.contains(token), "record {token} is there, and was said to be not: {error}");
         }
     }

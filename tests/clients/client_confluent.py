@@ -135,7 +135,7 @@ def join(o):
             continue
         try:
             committed = consumer.commit(asynchronous=False)
-            member.committed({it.partition: it.offset for it in committed if it.error is None})
+            member.committed({it.partition: it.offset for it in committed if it.error is None and it.offset >= 0})
         except KafkaException:
             # The group rebalances, or the broker is away: the records come again.
             pass
@@ -146,7 +146,8 @@ def committed(o):
     """The committed offsets of a topic in a group, asked for from outside."""
     consumer = Consumer({"bootstrap.servers": o["bootstrap"], "group.id": o["group"], "log_level": 0})
     partitions = [TopicPartition(o["topic"], partition) for partition in range(o["partitions"])]
-    member.committed({it.partition: it.offset for it in consumer.committed(partitions, timeout=30)})
+    committed = consumer.committed(partitions, timeout=30)
+    member.committed({it.partition: it.offset for it in committed if it.offset >= 0})
     consumer.close()
 
 

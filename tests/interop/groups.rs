@@ -101,8 +101,11 @@ fn broker() -> Broker {
 /// Sends a round of records and says which.
 fn produce(broker: &Broker, round: usize) -> Vec<String> {
     let values: Vec<String> = (0..RECORDS_PER_ROUND).map(|number| format!("{round}-{number}")).collect();
-    let records: Vec<Record> =
-        values.iter().zip((0..PARTITIONS).cycle()).map(|(value, to)| Record::to(to, value.clone(), value.clone())).collect();
+    let records: Vec<Record> = values
+        .iter()
+        .zip((0..PARTITIONS).cycle())
+        .map(|(value, to)| Record::to(to, value.clone(), value.clone()))
+        .collect();
     Client::Kcat.produce(&broker.bootstrap(), TOPIC, &Sending::default(), &records);
     values
 }

@@ -18,8 +18,11 @@ const NO_DELAY: &str = "group.initial.rebalance.delay.ms=0";
 /// Waits until the shard of the group is loaded, creating `__consumer_offsets` on the way.
 async fn coordinated(broker: &TestBroker, group: &str) -> Client {
     let mut client = broker.client().await;
-    let request =
-        FindCoordinatorRequest { key_type: COORDINATOR_GROUP, coordinator_keys: vec![group.into()], ..Default::default() };
+    let request = FindCoordinatorRequest {
+        key_type: COORDINATOR_GROUP,
+        coordinator_keys: vec![group.into()],
+        ..Default::default()
+    };
     let answer = client.ask(4, &request).await;
     let found: FindCoordinatorResponse<'_> = answer.read();
     assert_eq!(found.coordinators[0].error_code, ErrorCode::None, "{found:?}");
@@ -61,7 +64,11 @@ fn committing<'a>(group: &'a str, member: (&'a str, i32), topic: &'a str, offset
         group_id: group.into(),
         member_id: member.0.into(),
         generation_id_or_member_epoch: member.1,
-        topics: vec![OffsetCommitRequestTopic { name: topic.into(), partitions: vec![partition], ..Default::default() }],
+        topics: vec![OffsetCommitRequestTopic {
+            name: topic.into(),
+            partitions: vec![partition],
+            ..Default::default()
+        }],
         ..Default::default()
     }
 }

@@ -5,7 +5,9 @@ import json
 import sys
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
+import member
 import record_file
 
 
@@ -56,6 +58,36 @@ async def consume(o):
                         out.write(message.partition, message.offset, message.key, message.value)
 
 
+async def join(o):
+    """Reads as a member of a group, commits what it was handed, and leaves when standard input ends."""
+    member.listen()
+    consumer = AIOKafkaConsumer(
+        o["topic"],
+        bootstrap_servers=o["bootstrap"],
+        group_id=o["group"],
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=10_000,
+        heartbeat_interval_ms=300,
+        retry_backoff_ms=50,
+    )
+    async with consumer:
+        while not member.told.is_set():
+            polled = await consumer.getmany(timeout_ms=100, max_records=20)
+            for messages in polled.values():
+                for message in messages:
+                    member.got(message.partition, message.offset, message.value)
+            if not polled:
+                continue
+            offsets = {partition: messages[-1].offset + 1 for partition, messages in polled.items()}
+            try:
+                await consumer.commit(offsets)
+                member.committed({partition.partition: offset for partition, offset in offsets.items()})
+            except KafkaError:
+                # The group rebalances, or the broker is away: the records come again.
+                pass
+
+
 if __name__ == "__main__":
-    verb = {"produce": produce, "consume": consume}[sys.argv[1]]
-    asyncio.run(asyncio.wait_for(verb(json.loads(sys.argv[2])), timeout=90))
+    verb, seconds = {"produce": (produce, 90), "consume": (consume, 90), "join": (join, 600)}[sys.argv[1]]
+    asyncio.run(asyncio.wait_for(verb(json.loads(sys.argv[2])), timeout=seconds))

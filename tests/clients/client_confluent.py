@@ -5,8 +5,9 @@ import sys
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+import member
 import record_file
 
 
@@ -110,5 +111,78 @@ def produce_until_told(o):
     print("sent", number, "left", left, flush=True)
 
 
+def join(o):
+    """Reads as a member of a group, commits what it was handed, and leaves when standard input ends."""
+    member.listen()
+    settings = {
+        "bootstrap.servers": o["bootstrap"],
+        "group.id": o["group"],
+        "group.protocol": o["protocol"],
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "reconnect.backoff.max.ms": 200,
+        "log_level": 0,
+    }
+    if o["protocol"] == "classic":
+        settings |= {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 300}
+    consumer = Consumer(settings)
+    consumer.subscribe([o["topic"]])
+    while not member.told.is_set():
+        messages = [message for message in consumer.consume(20, timeout=0.1) if message.error() is None]
+        for message in messages:
+            member.got(message.partition(), message.offset(), message.value())
+        if not messages:
+            continue
+        try:
+            committed = consumer.commit(asynchronous=False)
+            member.committed({it.partition: it.offset for it in committed if it.error is None and it.offset >= 0})
+        except KafkaException:
+            # The group rebalances, or the broker is away: the records come again.
+            pass
+    consumer.close()
+
+
+def committed(o):
+    """The committed offsets of a topic in a group, asked for from outside."""
+    consumer = Consumer({"bootstrap.servers": o["bootstrap"], "group.id": o["group"], "log_level": 0})
+    partitions = [TopicPartition(o["topic"], partition) for partition in range(o["partitions"])]
+    committed = consumer.committed(partitions, timeout=30)
+    member.committed({it.partition: it.offset for it in committed if it.offset >= 0})
+    consumer.close()
+
+
+def assign_without_offset(o):
+    """Assigns partitions without saying where to begin, so that librdkafka asks the group, and reads to their ends."""
+    consumer = Consumer({
+        "bootstrap.servers": o["bootstrap"],
+        "group.id": o["group"],
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+    })
+    consumer.assign([TopicPartition(o["topic"], partition) for partition in range(o["partitions"])])
+    left = set(range(o["partitions"]))
+    deadline = time.monotonic() + 60
+    while left:
+        assert time.monotonic() < deadline, f"not everything came within 60 s: {left}"
+        for message in consumer.consume(500, timeout=0.1):
+            if message.error() is None:
+                member.got(message.partition(), message.offset(), message.value())
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                left.discard(message.partition())
+            else:
+                sys.exit(str(message.error()))
+    consumer.close()
+
+
+VERBS = {
+    "produce": produce,
+    "consume": consume,
+    "produce_until_told": produce_until_told,
+    "join": join,
+    "committed": committed,
+    "assign_without_offset": assign_without_offset,
+}
+
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume, "produce_until_told": produce_until_told}[sys.argv[1]](json.loads(sys.argv[2]))
+    VERBS[sys.argv[1]](json.loads(sys.argv[2]))

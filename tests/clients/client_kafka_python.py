@@ -5,7 +5,9 @@ import sys
 import time
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 
+import member
 import record_file
 
 
@@ -53,5 +55,34 @@ def consume(o):
     consumer.close()
 
 
+def join(o):
+    """Reads as a member of a group, commits what it was handed, and leaves when standard input ends."""
+    member.listen()
+    consumer = KafkaConsumer(
+        o["topic"],
+        bootstrap_servers=o["bootstrap"],
+        group_id=o["group"],
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=10_000,
+        heartbeat_interval_ms=300,
+        reconnect_backoff_max_ms=200,
+    )
+    while not member.told.is_set():
+        polled = consumer.poll(timeout_ms=100, max_records=20)
+        for messages in polled.values():
+            for message in messages:
+                member.got(message.partition, message.offset, message.value)
+        if not polled:
+            continue
+        try:
+            consumer.commit()
+            member.committed({it.partition: messages[-1].offset + 1 for it, messages in polled.items()})
+        except KafkaError:
+            # The group rebalances, or the broker is away: the records come again.
+            pass
+    consumer.close()
+
+
 if __name__ == "__main__":
-    {"produce": produce, "consume": consume}[sys.argv[1]](json.loads(sys.argv[2]))
+    {"produce": produce, "consume": consume, "join": join}[sys.argv[1]](json.loads(sys.argv[2]))

@@ -1,4 +1,4 @@
-// KafkaJS: the JavaScript client with protocol code of its own. It consumes only in groups, so here it produces.
+// KafkaJS: the JavaScript client with protocol code of its own. It consumes only in groups.
 
 const fs = require("node:fs");
 const { CompressionTypes, Kafka, Partitioners, logLevel } = require("kafkajs");
@@ -34,7 +34,37 @@ async function produce() {
   fs.writeFileSync(o.out, answers.map((answer) => line(answer) + "\n").join(""));
 }
 
-({ produce })[verb]().catch((error) => {
+// Reads as a member of a group, commits what it was handed, and leaves when standard input ends.
+async function join() {
+  const kafka = new Kafka({
+    brokers: [o.bootstrap],
+    clientId: "interop",
+    logLevel: logLevel.NOTHING,
+    retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 100 },
+  });
+  const consumer = kafka.consumer({ groupId: o.group, sessionTimeout: 10000, heartbeatInterval: 300 });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [o.topic], fromBeginning: true });
+  await consumer.run({
+    autoCommit: false,
+    eachBatch: async ({ batch, heartbeat }) => {
+      let next = null;
+      for (const { offset, value } of batch.messages) {
+        console.log("got", batch.partition, offset, value.toString());
+        next = (BigInt(offset) + 1n).toString();
+      }
+      await consumer.commitOffsets([{ topic: batch.topic, partition: batch.partition, offset: next }]);
+      console.log("committed", batch.partition, next);
+      await heartbeat();
+    },
+  });
+  await new Promise((resolve) => process.stdin.on("end", resolve).resume());
+  await consumer.disconnect();
+  // Where it met a broker that was away, its timers keep the process for minutes.
+  process.exit(0);
+}
+
+({ produce, join })[verb]().catch((error) => {
   console.error(error);
   process.exitCode = 1;
 });

@@ -54,9 +54,10 @@ impl Kind {
 
     fn of(code: ErrorCode) -> Self {
         match code {
-            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::ResourceNotFound => {
-                Self::NotFound
-            }
+            ErrorCode::UnknownTopicOrPartition
+            | ErrorCode::UnknownTopicId
+            | ErrorCode::ResourceNotFound
+            | ErrorCode::GroupIdNotFound => Self::NotFound,
             ErrorCode::TopicAlreadyExists => Self::Exists,
             code if code.is_retriable() => Self::Failed,
             _ => Self::Refused,

@@ -9,6 +9,7 @@
 
 mod consume;
 mod failure;
+mod group;
 mod input;
 mod instant;
 mod log;
@@ -61,7 +62,7 @@ Exit codes:
   1  failed
   2  the command line is wrong
   3  no broker could be reached
-  4  the topic, partition or plugin does not exist
+  4  the topic, partition, group or plugin does not exist
   5  it exists already
   6  the broker refused: a value it does not accept, a record a plugin rejects
 
@@ -101,6 +102,9 @@ enum Command {
     /// Create, list, describe, set and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List, describe and delete consumer groups, show and set their offsets
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Push, list, show, activate, roll back and remove plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -165,6 +169,7 @@ fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failu
     let mut output = Output::new(connection.json);
     let result = match command {
         Command::Topic(command) => runtime.block_on(topic::run(command, config, &mut output)),
+        Command::Group(command) => runtime.block_on(group::run(command, config, &mut output)),
         Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
         Command::Produce(args) => produce::run(&args, config, &runtime, &mut output),
         Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
@@ -198,6 +203,10 @@ mod tests {
             "ottla --bootstrap h:1 --json topic list",
             "ottla topic list --bootstrap h:1 --json",
             "ottla topic delete packages --yes",
+            "ottla group list",
+            "ottla group describe orders --members --lag",
+            "ottla group offsets orders --reset --to @2026-01-02T03:04:05Z --topic packages --dry-run",
+            "ottla group delete orders",
             "ottla plugin rollback by-section",
             "ottla plugin rm by-section --version 2",
             "ottla log dump packages:3 --records --from 1200 --data-dir d",
@@ -224,6 +233,9 @@ mod tests {
             "ottla topic set t novalue",
             "ottla topic set t",
             "ottla consume t --from yesterday",
+            "ottla group offsets g --reset",
+            "ottla group offsets g --to earliest",
+            "ottla group offsets g --reset --to yesterday",
             "ottla consume t --format {nonsense}",
             "ottla produce t --compression rar",
             "ottla produce t --header novalue",

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort, SettingsConflict};
+use crate::groups::Groups;
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct Broker {
     pub plugins: Arc<PluginRegistry>,
     /// The way of batches into the log, around plugins where topics have them.
     pub router: Router,
+    /// Consumer groups and committed offsets.
+    pub groups: Groups,
     /// Lets old data go.
     pub cleaner: Cleaner,
     /// Says that the broker stops.
@@ -154,11 +157,13 @@ impl Broker {
         let (router, route) = Router::open(RouteOptions::of(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
         let missing = log.offline();
         let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
+        let shutdown = Shutdown::default();
+        let groups = Groups::new(&config, Arc::clone(&topics), shutdown.watch());
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
-            shutdown: Shutdown::default(),
+            shutdown,
             metrics: Metrics::default(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
             record_deletions: Semaphore::new(RECORD_DELETIONS_MAX),
@@ -167,6 +172,7 @@ impl Broker {
             topics,
             plugins,
             router,
+            groups,
             cleaner,
             recovery: recovery.clone(),
             listening_on,

@@ -50,7 +50,9 @@ pub async fn serve(broker: Arc<Broker>, listeners: Listeners) {
     }
     let (settings, metrics) = (front_settings(&broker.config), broker.metrics.front.clone());
     let stop = broker.shutdown.watch();
-    Front::new(broker, settings, metrics, stop).serve(listeners.clients.0).await;
+    broker.groups.begin();
+    Front::new(Arc::clone(&broker), settings, metrics, stop).serve(listeners.clients.0).await;
+    broker.groups.ended().await;
 }
 
 fn front_settings(config: &Config) -> FrontSettings {

@@ -168,24 +168,32 @@ apis! {
     Metadata = 3, versions 0..=13, flexible 9.., Everyone,
         served 0..=13, advertised 0..=13, not supported: "authorized operations";
     /// Commits offsets of a consumer group.
-    OffsetCommit = 8, versions 2..=10, flexible 8.., Everyone, not served;
+    OffsetCommit = 8, versions 2..=10, flexible 8.., Everyone,
+        served 2..=10, advertised 2..=10, not supported: "transactions";
     /// Tells the committed offsets of consumer groups.
-    OffsetFetch = 9, versions 1..=10, flexible 6.., Everyone, not served;
+    OffsetFetch = 9, versions 1..=10, flexible 6.., Everyone,
+        served 1..=10, advertised 1..=10, not supported: "transactions (`require_stable` changes nothing)";
     /// Finds the coordinator of a group, transaction or share group.
     FindCoordinator = 10, versions 0..=6, flexible 3.., Everyone,
         served 0..=6, advertised 0..=6, not supported: "transactions and share groups";
     /// Joins a consumer group.
-    JoinGroup = 11, versions 0..=9, flexible 6.., Everyone, not served;
+    JoinGroup = 11, versions 0..=9, flexible 6.., Everyone,
+        served 0..=9, advertised 0..=9, not supported: "nothing is missing";
     /// Keeps a member of a consumer group alive.
-    Heartbeat = 12, versions 0..=4, flexible 4.., Everyone, not served;
+    Heartbeat = 12, versions 0..=4, flexible 4.., Everyone,
+        served 0..=4, advertised 0..=4, not supported: "nothing is missing";
     /// Leaves a consumer group.
-    LeaveGroup = 13, versions 0..=5, flexible 4.., Everyone, not served;
+    LeaveGroup = 13, versions 0..=5, flexible 4.., Everyone,
+        served 0..=5, advertised 0..=5, not supported: "nothing is missing";
     /// Hands in or asks for the assignment of a generation.
-    SyncGroup = 14, versions 0..=5, flexible 4.., Everyone, not served;
+    SyncGroup = 14, versions 0..=5, flexible 4.., Everyone,
+        served 0..=5, advertised 0..=5, not supported: "nothing is missing";
     /// Describes classic groups.
-    DescribeGroups = 15, versions 0..=6, flexible 5.., Everyone, not served;
+    DescribeGroups = 15, versions 0..=6, flexible 5.., Everyone,
+        served 0..=6, advertised 0..=6, not supported: "authorized operations";
     /// Lists groups.
-    ListGroups = 16, versions 0..=5, flexible 3.., Everyone, not served;
+    ListGroups = 16, versions 0..=5, flexible 3.., Everyone,
+        served 0..=5, advertised 0..=5, not supported: "nothing is missing";
     /// Lists the APIs a client may use.
     ApiVersions = 18, versions 0..=4, flexible 3.., Everyone,
         served 0..=4, advertised 0..=4, not supported: "finalized features";
@@ -215,7 +223,8 @@ apis! {
     /// Adds partitions to topics (KIP-195).
     CreatePartitions = 37, versions 0..=3, flexible 2.., Everyone, not served;
     /// Deletes groups (KIP-229).
-    DeleteGroups = 42, versions 0..=2, flexible 2.., Everyone, not served;
+    DeleteGroups = 42, versions 0..=2, flexible 2.., Everyone,
+        served 0..=2, advertised 0..=2, not supported: "nothing is missing";
     /// Elects partition leaders (KIP-460).
     ElectLeaders = 43, versions 0..=2, flexible 2.., Everyone, not served;
     /// Changes single configuration values (KIP-339).
@@ -226,15 +235,18 @@ apis! {
     /// Lists the moves of replicas (KIP-455).
     ListPartitionReassignments = 46, versions 0..=0, flexible 0.., Everyone, not served;
     /// Deletes single committed offsets (KIP-496).
-    OffsetDelete = 47, versions 0..=0, flexible 1.., Everyone, not served;
+    OffsetDelete = 47, versions 0..=0, flexible 1.., Everyone,
+        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
     /// Describes the nodes of the cluster (KIP-700).
     DescribeCluster = 60, versions 0..=2, flexible 0.., Everyone, not served;
     /// Describes the producers of partitions (KIP-664).
     DescribeProducers = 61, versions 0..=0, flexible 0.., Everyone, not served;
     /// Joins, stays in or leaves a group (KIP-848).
-    ConsumerGroupHeartbeat = 68, versions 0..=1, flexible 0.., Everyone, not served;
+    ConsumerGroupHeartbeat = 68, versions 0..=1, flexible 0.., Everyone,
+        served 0..=1, advertised 0..=1, not supported: "nothing is missing";
     /// Describes KIP-848 groups.
-    ConsumerGroupDescribe = 69, versions 0..=1, flexible 0.., Everyone, not served;
+    ConsumerGroupDescribe = 69, versions 0..=1, flexible 0.., Everyone,
+        served 0..=1, advertised 0..=1, not supported: "authorized operations";
     /// Tells which metrics the broker wants of clients (KIP-714).
     GetTelemetrySubscriptions = 71, versions 0..=0, flexible 0.., Everyone, not served;
     /// Takes metrics of clients (KIP-714).

@@ -1,6 +1,7 @@
 //! Settings of the broker: one table gives the struct, the defaults, the names, the help text and what
 //! DescribeConfigs answers. Names are Kafka's where Kafka has one. Topic settings are the second table, in `topic.rs`.
 
+mod group;
 mod load;
 mod reference;
 pub mod topic;
@@ -8,6 +9,7 @@ pub mod value;
 
 use std::path::PathBuf;
 
+pub use group::GroupMigration;
 pub use load::{LoadError, load_file, set_pair};
 pub use ottla_log::Durability;
 pub use reference::{broker_reference, topic_reference};
@@ -235,6 +237,40 @@ settings! {
     "ottla.producer.ids.max" producer_ids_max: usize = 1_000_000, in 1..=1 << 40;
     /// Idle time after which an idempotent producer is forgotten, in milliseconds.
     "producer.id.expiration.ms" producer_expiration_ms: i64 = 86_400_000, in 1000..=i64::MAX;
+    /// Partitions of `__consumer_offsets`, in which groups and committed offsets are kept. Counts when it is created, with
+    /// the first group.
+    "offsets.topic.num.partitions" offsets_topic_partitions: i32 = 50, in 1..=100_000;
+    /// Bytes after which a partition of `__consumer_offsets` begins a new segment file. Counts when it is created.
+    "offsets.topic.segment.bytes" offsets_topic_segment_bytes: i32 = 100 << 20, in topic::SEGMENT_BYTES_MIN..=i32::MAX;
+    /// Replicas of `__consumer_offsets`. One node has one.
+    "offsets.topic.replication.factor" offsets_topic_replication_factor: i32 = 1, in 1..=1;
+    /// Time that committed offsets outlive the use of their group, in minutes.
+    "offsets.retention.minutes" offsets_retention_minutes: i32 = 10_080, in 1..=i32::MAX;
+    /// Time between two looks at offsets that are too old, in milliseconds.
+    "offsets.retention.check.interval.ms" offsets_retention_check_ms: i64 = 600_000, in 1..=i64::MAX;
+    /// Longest note that a client may commit with an offset, in bytes.
+    "offset.metadata.max.bytes" offset_metadata_max_bytes: i32 = 4096, in 0..=i32::MAX;
+    /// Shortest session timeout that a member of a classic group may ask for, in milliseconds.
+    "group.min.session.timeout.ms" group_min_session_ms: i32 = 6000, in 0..=i32::MAX;
+    /// Longest session timeout that a member of a classic group may ask for, in milliseconds.
+    "group.max.session.timeout.ms" group_max_session_ms: i32 = 1_800_000, in 0..=i32::MAX;
+    /// Time that an empty classic group waits for more members before it assigns partitions, in milliseconds.
+    "group.initial.rebalance.delay.ms" group_initial_rebalance_delay_ms: i32 = 3000, in 0..=i32::MAX;
+    /// Most members of a classic group.
+    "group.max.size" group_max_size: i32 = i32::MAX, in 1..=i32::MAX;
+    /// Most members of a consumer group (KIP-848).
+    "group.consumer.max.size" group_consumer_max_size: i32 = i32::MAX, in 1..=i32::MAX;
+    /// Session timeout of consumer groups, in milliseconds.
+    "group.consumer.session.timeout.ms" group_consumer_session_ms: i32 = 45_000, in 1..=i32::MAX;
+    /// Time between two heartbeats of a member of a consumer group, in milliseconds.
+    "group.consumer.heartbeat.interval.ms" group_consumer_heartbeat_ms: i32 = 5000, in 1..=i32::MAX;
+    /// Time between two assignments of a consumer group at least, in milliseconds.
+    "group.consumer.assignment.interval.ms" group_consumer_assignment_ms: i32 = 1000, in 0..=i32::MAX;
+    /// Time after which the topics that match a regular expression of a consumer group are looked for again, in milliseconds.
+    "group.consumer.regex.refresh.interval.ms" group_consumer_regex_refresh_ms: i32 = 600_000, in 10_000..=i32::MAX;
+    /// Which way a group may change its protocol while members are in it: `bidirectional`, `upgrade` (classic to consumer),
+    /// `downgrade` or `disabled`.
+    "group.consumer.migration.policy" group_consumer_migration: GroupMigration = GroupMigration::Bidirectional;
     /// Time that a stop waits for answers in flight, in milliseconds.
     "ottla.shutdown.grace.ms" shutdown_grace_ms: u64 = 10_000, in 0..=600_000;
 }
@@ -261,7 +297,7 @@ type Bound = (&'static str, i128, &'static str, i128, &'static str);
 impl Config {
     /// Looks for settings that contradict each other.
     pub fn check(&self) -> Result<(), SettingsConflict> {
-        let bounds: [Bound; 4] = [
+        let bounds: [Bound; 6] = [
             (
                 "num.partitions",
                 self.num_partitions.into(),
@@ -289,6 +325,20 @@ impl Config {
                 "plugin.memory.total.max.bytes",
                 self.plugin_memory_total_bytes.into(),
                 "one instance of a plugin may not need more than all of them; lower the first or raise the second",
+            ),
+            (
+                "group.min.session.timeout.ms",
+                self.group_min_session_ms.into(),
+                "group.max.session.timeout.ms",
+                self.group_max_session_ms.into(),
+                "no session timeout would be accepted; lower the first or raise the second",
+            ),
+            (
+                "group.consumer.heartbeat.interval.ms",
+                self.group_consumer_heartbeat_ms.into(),
+                "group.consumer.session.timeout.ms",
+                self.group_consumer_session_ms.into(),
+                "a member would be removed before its next heartbeat; lower the first or raise the second",
             ),
         ];
         match bounds.into_iter().find(|(_, value, _, max, _)| value > max) {
@@ -365,6 +415,8 @@ mod tests {
             ("log.cleaner.min.compaction.lag.ms=11", "log.cleaner.max.compaction.lag.ms=10"),
             ("message.max.bytes=2000", "ottla.route.lane.max.bytes=1999"),
             ("plugin.memory.max.bytes=65537", "plugin.memory.total.max.bytes=65536"),
+            ("group.min.session.timeout.ms=11", "group.max.session.timeout.ms=10"),
+            ("group.consumer.heartbeat.interval.ms=11", "group.consumer.session.timeout.ms=10"),
         ] {
             let mut config = Config::default();
             set_pair(&mut config, pair).unwrap();

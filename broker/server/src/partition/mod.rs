@@ -171,6 +171,11 @@ impl Partition {
         self.watermark.close();
     }
 
+    /// Appends a batch that the broker itself made, of no producer.
+    pub(crate) fn append_own(&self, batch: &mut [u8]) -> Result<Appended, Refusal> {
+        self.intake().append(&self.log, batch, None)
+    }
+
     pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,7 @@
 //! FindCoordinator, versions 0-6.
 //!
-//! Behaviour: the coordinator of a group is this node. There are no groups yet, so joining one is what a client finds
-//! impossible, and says so; one that assigns partitions itself, but has a group id because its library insists on it
-//! (every one on librdkafka), is not disturbed. An error here would reach such a consumer as a failed poll.
+//! Behaviour: the coordinator of a group is this node. The first one that is asked for creates `__consumer_offsets`; while
+//! that cannot be done the answer is COORDINATOR_NOT_AVAILABLE, which clients retry.
 //! Transactions and share groups are refused with a code that clients do not retry and a message that says what to do.
 //! Not supported: transactions, share groups.
 
@@ -18,16 +17,35 @@ use ottla_wire::message::{
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
-/// Serves FindCoordinator.
+/// Serves FindCoordinator where groups have their topic.
+pub(super) fn respond_now(
+    broker: &Arc<Broker>,
+    peer: &Arc<Peer>,
+    head: RequestHead,
+    frame: &[u8],
+) -> Result<Option<Response>, CloseReason> {
+    let request: FindCoordinatorRequest<'_> = decoded(head, frame)?;
+    let waits = request.key_type == COORDINATOR_GROUP && !broker.groups.has_topic();
+    Ok((!waits).then(|| answer(broker, peer, head, request)))
+}
+
+/// Serves any FindCoordinator.
 pub(super) fn respond(
     broker: &Arc<Broker>,
     peer: &Arc<Peer>,
     head: RequestHead,
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
-    let request: FindCoordinatorRequest<'_> = decoded(head, frame)?;
+    Ok(answer(broker, peer, head, decoded(head, frame)?))
+}
+
+fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: FindCoordinatorRequest<'_>) -> Response {
     let address = broker.advertised_to(peer);
-    let found = match refusal(request.key_type) {
+    let refusal = match request.key_type {
+        COORDINATOR_GROUP => without_topic(broker),
+        other => refusal(other),
+    };
+    let found = match refusal {
         None => Coordinator {
             node_id: broker.node_id,
             host: Cow::Borrowed(&address.host),
@@ -48,13 +66,22 @@ pub(super) fn respond(
         coordinators: request.coordinator_keys.into_iter().map(|key| Coordinator { key, ..found.clone() }).collect(),
         ..Default::default()
     };
-    Ok(Response::of(head, &response))
+    Response::of(head, &response)
+}
+
+/// Creates the topic of groups if need be.
+fn without_topic(broker: &Broker) -> Option<(ErrorCode, &'static str)> {
+    if broker.groups.has_topic() {
+        return None;
+    }
+    let error = broker.groups.create_topic(&broker.config).err()?;
+    tracing::error!("__consumer_offsets cannot be created, and without it there are no groups: {error}");
+    Some((ErrorCode::CoordinatorNotAvailable, "__consumer_offsets cannot be created: the broker's log says why"))
 }
 
 /// Never COORDINATOR_NOT_AVAILABLE: clients ask again for ever.
 fn refusal(key_type: i8) -> Option<(ErrorCode, &'static str)> {
     match key_type {
-        COORDINATOR_GROUP => None,
         COORDINATOR_TRANSACTION => Some((
             ErrorCode::TransactionalIdAuthorizationFailed,
             "this broker has no transactions yet: leave transactional.id unset",

@@ -4,23 +4,36 @@
 mod activate_plugin;
 mod api_error;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
+mod coordinated;
 mod create_topics;
+mod delete_groups;
 mod delete_plugin;
 mod delete_records;
 mod delete_topics;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_plugins;
 mod fetch;
 mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod operation;
 mod produce;
 mod push_plugin;
+mod sync_group;
 mod topic_settings;
 
 use std::future::Future;
@@ -82,7 +95,17 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::Fetch => Row::of(Read, Later(fetch::begin)),
         ApiKey::ListOffsets => Row::of(Describe, NowOrBlocking(list_offsets::respond_now, list_offsets::respond)),
         ApiKey::Metadata => Row::of(Describe, NowOrBlocking(metadata::respond_now, metadata::respond)).exclusive(),
-        ApiKey::FindCoordinator => Row::of(Describe, Now(find_coordinator::respond)),
+        ApiKey::OffsetCommit => Row::of(Read, Later(offset_commit::begin)),
+        ApiKey::OffsetFetch => Row::of(Describe, Now(offset_fetch::respond)),
+        ApiKey::FindCoordinator => {
+            Row::of(Describe, NowOrBlocking(find_coordinator::respond_now, find_coordinator::respond))
+        }
+        ApiKey::JoinGroup => Row::of(Read, Later(join_group::begin)),
+        ApiKey::Heartbeat => Row::of(Read, Later(heartbeat::begin)),
+        ApiKey::LeaveGroup => Row::of(Read, Later(leave_group::begin)),
+        ApiKey::SyncGroup => Row::of(Read, Later(sync_group::begin)),
+        ApiKey::DescribeGroups => Row::of(Describe, Now(describe_groups::respond)),
+        ApiKey::ListGroups => Row::of(Describe, Now(list_groups::respond)),
         ApiKey::CreateTopics => Row::of(Create, Blocking(create_topics::respond)).exclusive(),
         ApiKey::DeleteTopics => Row::of(Delete, Blocking(delete_topics::respond)).exclusive(),
         ApiKey::DeleteRecords => Row::of(Delete, Later(delete_records::begin)).exclusive(),
@@ -92,6 +115,10 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::OffsetForLeaderEpoch => Row::of(Describe, Now(offset_for_leader_epoch::respond)),
         ApiKey::DescribeConfigs => Row::of(DescribeConfigs, Now(describe_configs::respond)),
         ApiKey::DescribeLogDirs => Row::of(Describe, Blocking(describe_log_dirs::respond)),
+        ApiKey::DeleteGroups => Row::of(Delete, Later(delete_groups::begin)),
+        ApiKey::OffsetDelete => Row::of(Delete, Later(offset_delete::begin)),
+        ApiKey::ConsumerGroupHeartbeat => Row::of(Read, Later(consumer_group_heartbeat::begin)),
+        ApiKey::ConsumerGroupDescribe => Row::of(Describe, Now(consumer_group_describe::respond)),
         ApiKey::IncrementalAlterConfigs => {
             Row::of(AlterConfigs, Blocking(incremental_alter_configs::respond)).exclusive()
         }
@@ -101,26 +128,14 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::DeletePlugin => Row::of(Alter, Blocking(delete_plugin::respond)).exclusive(),
         ApiKey::AlterConfigs
         | ApiKey::AlterPartitionReassignments
-        | ApiKey::ConsumerGroupDescribe
-        | ApiKey::ConsumerGroupHeartbeat
         | ApiKey::CreatePartitions
-        | ApiKey::DeleteGroups
         | ApiKey::DescribeCluster
-        | ApiKey::DescribeGroups
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTopicPartitions
         | ApiKey::ElectLeaders
         | ApiKey::GetTelemetrySubscriptions
-        | ApiKey::Heartbeat
-        | ApiKey::JoinGroup
-        | ApiKey::LeaveGroup
-        | ApiKey::ListGroups
         | ApiKey::ListPartitionReassignments
-        | ApiKey::OffsetCommit
-        | ApiKey::OffsetDelete
-        | ApiKey::OffsetFetch
-        | ApiKey::PushTelemetry
-        | ApiKey::SyncGroup => return None,
+        | ApiKey::PushTelemetry => return None,
     })
 }
 

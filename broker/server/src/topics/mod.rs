@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ottla_log::{CreateError, Offset, PartitionLog, PartitionName, PartitionOptions};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::config::{Config, TopicSettings};
@@ -154,6 +155,8 @@ struct Index {
     ids: HashMap<Uuid, Arc<Topic>>,
     /// Names with dots for underscores, to find those that collide.
     metric_names: HashMap<String, Arc<str>>,
+    /// Counts the changes, and tells of them.
+    generation: watch::Sender<u64>,
 }
 
 impl Index {
@@ -161,12 +164,14 @@ impl Index {
         self.names.insert(Arc::clone(&topic.name), Arc::clone(topic));
         self.ids.insert(topic.id, Arc::clone(topic));
         self.metric_names.insert(metric_name(&topic.name), Arc::clone(&topic.name));
+        self.generation.send_modify(|generation| *generation += 1);
     }
 
     fn remove(&mut self, topic: &Topic) {
         self.names.remove(&topic.name);
         self.ids.remove(&topic.id);
         self.metric_names.remove(&metric_name(&topic.name));
+        self.generation.send_modify(|generation| *generation += 1);
     }
 }
 
@@ -276,6 +281,23 @@ impl TopicTable {
         let mut topics: Vec<_> = self.read_index().names.values().cloned().collect();
         topics.sort_by(|one, other| one.name.cmp(&other.name));
         topics
+    }
+
+    /// Rises with every topic that is created, deleted or grows.
+    pub fn generation(&self) -> u64 {
+        *self.read_index().generation.borrow()
+    }
+
+    /// Tells of every change of the generation.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.read_index().generation.subscribe()
+    }
+
+    /// All topics in no order, with the generation in which they are all there is.
+    pub fn snapshot(&self) -> (u64, Vec<Arc<Topic>>) {
+        let index = self.read_index();
+        let generation = *index.generation.borrow();
+        (generation, index.names.values().cloned().collect())
     }
 
     /// How many there are.

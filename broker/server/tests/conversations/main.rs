@@ -2,6 +2,7 @@
 
 mod configs;
 mod fetching;
+mod groups;
 mod harness;
 mod limits;
 mod offsets;

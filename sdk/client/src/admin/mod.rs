@@ -1,6 +1,7 @@
-//! Administration: topics, their settings, plugins. One call, one answer; nothing runs in the background.
+//! Administration: topics, their settings, groups, plugins. One call, one answer; nothing runs in the background.
 
 mod configs;
+mod groups;
 mod plugins;
 mod topics;
 
@@ -11,6 +12,7 @@ use ottla_wire::{ErrorCode, Message};
 use tokio::runtime::Handle;
 
 pub use self::configs::{ConfigChange, ConfigEntry, ConfigSource};
+pub use self::groups::{GroupDescription, GroupListing, GroupMember};
 pub use self::plugins::{PluginDescription, PluginVersion, PushProgress, PushedPlugin};
 pub use self::topics::{
     Broker, ClusterDescription, CreatedTopic, NewTopic, PartitionDescription, TopicDescription, TopicListing,

@@ -1,0 +1,99 @@
+//! The task of a shard: loads it, says what became durable, wakes it when something is due, ends it.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_coordinator::group::{Shard, Topics};
+use ottla_front::ShutdownWatch;
+use ottla_wire::Offset;
+
+use super::Shared;
+use super::load::{LoadError, load};
+use super::shard::LiveShard;
+
+/// Between a failure and the next try.
+const RELOAD_PAUSE: Duration = Duration::from_millis(500);
+
+/// Keeps a shard until the broker stops or its partition is gone.
+pub(super) async fn keep(shared: &Arc<Shared>, live: &LiveShard) {
+    let mut stop = shared.stop.clone();
+    while !stop.has_begun() {
+        match loaded(shared, live, &mut stop).await {
+            Ok((shard, topics)) => {
+                live.open(shared, shard, topics);
+                serve(shared, live, &mut stop).await;
+            }
+            Err(LoadError::Stopping) => break,
+            Err(error) => {
+                tracing::error!(partition = ?live.partition, "groups cannot be loaded: {error}");
+                live.fail(shared);
+            }
+        }
+        let log = &live.partition.log;
+        if log.is_offline() || log.is_deleted() {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RELOAD_PAUSE) => {}
+            () = stop.begun() => {}
+        }
+    }
+    live.fail(shared);
+}
+
+/// The shard as its partition says, with the topics of the moment.
+async fn loaded(
+    shared: &Arc<Shared>,
+    live: &LiveShard,
+    stop: &mut ShutdownWatch,
+) -> Result<(Shard, Arc<Topics>), LoadError> {
+    let partition = Arc::clone(&live.partition);
+    // After a failure something may still be on its way to the disk: it counts.
+    tokio::select! {
+        durable = partition.watermark.wait_for(partition.log.end_offset()) => durable?,
+        () = stop.begun() => return Err(LoadError::Stopping),
+    }
+    let _one_of_few = shared.loads.acquire().await.map_err(|_| LoadError::Stopping)?;
+    let topics = Arc::clone(&shared.view().topics);
+    let shard = Shard::new(Arc::clone(&shared.config), Arc::clone(&topics));
+    let (stop, unpacked_bytes_max) = (stop.clone(), shared.unpacked_bytes_max);
+    let loading = tokio::task::spawn_blocking(move || load(shard, &partition, unpacked_bytes_max, &stop));
+    let shard = loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
+    Ok((shard, topics))
+}
+
+/// Serves until a write fails, the partition goes offline or the broker stops.
+async fn serve(shared: &Arc<Shared>, live: &LiveShard, stop: &mut ShutdownWatch) {
+    loop {
+        live.advance(shared, &shared.view());
+        let due = live.due();
+        if due.failed {
+            return;
+        }
+        tokio::select! {
+            () = live.rung() => {}
+            reached = reached(live, due.durable_at) => if !reached {
+                live.fail(shared);
+                return;
+            },
+            () = shared.clock.reaches(due.wake_at_ms) => {}
+            () = stop.begun() => {
+                // What was appended is as good as durable: it is answered with what it came to.
+                let all = reached(live, due.all_durable_at);
+                if due.all_durable_at.is_some() && tokio::time::timeout(shared.stop_patience, all).await.is_ok() {
+                    live.advance(shared, &shared.view());
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Whether everything below `end` became durable; for ever where there is nothing to wait for.
+async fn reached(live: &LiveShard, end: Option<Offset>) -> bool {
+    match end {
+        Some(end) => live.partition.watermark.wait_for(end).await.is_ok(),
+        None => pending().await,
+    }
+}

@@ -5,7 +5,7 @@
 //! each partition has the records of a producer in their order; whoever was refused can go on; and an end takes bounded
 //! time.
 //!
-//! 1. [`world`]: the disks, the broker, the topics
+//! 1. [`mod@world`]: the disks, the broker, the topics
 //! 2. [`producer`]: the producers, and what they were answered
 //! 3. [`act`]: what is done meanwhile, one thing
 //! 4. [`script`]: acts in a row that broke a promise once

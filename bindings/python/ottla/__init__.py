@@ -16,7 +16,6 @@
 """
 
 import atexit
-import logging
 import os
 
 from . import _core
@@ -35,7 +34,7 @@ from ._admin import (
 from ._consumer import Consumer, TopicPartition
 from ._core import Batch, Deliveries, Delivery, Placement, Record
 from ._producer import Producer, close_at_exit
-from ._settings import Acks, ClientSettings, Compression, ConsumerSettings, OffsetReset, ProducerSettings
+from ._settings import Acks, ClientSettings, Compression, ConsumerSettings, IsolationLevel, OffsetReset, ProducerSettings
 from .errors import KafkaError
 
 __all__ = [
@@ -51,6 +50,7 @@ __all__ = [
     "ConsumerSettings",
     "Deliveries",
     "Delivery",
+    "IsolationLevel",
     "KafkaError",
     "OffsetReset",
     "PartitionDescription",
@@ -66,8 +66,8 @@ __all__ = [
     "TopicPartition",
 ]
 
-logging.getLogger("ottla").addHandler(logging.NullHandler())
 os.register_at_fork(after_in_child=_core._forked)
 # They run in reverse: callbacks are still called for what closing delivers.
 atexit.register(_core._end_events)
 atexit.register(close_at_exit)
+atexit.register(_core._begin_exit)

@@ -72,11 +72,8 @@ class Consumer(_core.Consumer):
 
     def batches(self, max_records: int = 500) -> Iterator[Batch]:
         """Iterate in batches, each the consecutive records of one partition; ends where iteration by record ends."""
-        while not self.closed:
-            found = self.poll_batches(max_records, self.idle_timeout)
-            if not found:
-                return
-            yield from found
+        while (batch := self._next_batch(max_records)) is not None:
+            yield batch
 
     def assign(self, topics: str | TopicPartition | Iterable[str | TopicPartition], start: Start = "earliest") -> None:
         """Read these, too. What is read already moves to the new start."""

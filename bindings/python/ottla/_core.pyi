@@ -158,6 +158,9 @@ class Producer:
     @property
     def closed(self) -> bool: ...
     @property
+    def given_up(self) -> int:
+        """Records that ``close`` gave up."""
+    @property
     def buffered_bytes(self) -> int:
         """Bytes sent and not yet settled."""
     def partition_count(self, topic: str, timeout: float | None = None) -> int | None:
@@ -173,6 +176,7 @@ class Consumer:
         partition come in offset order. An error concerns one partition (which then waits for a ``seek``) or the
         connection (which is being mended): polling again goes on with the rest.
         """
+    def _next_batch(self, max_records: int) -> Batch | None: ...
     def poll_batches(self, max_records: int = 500, timeout: float | None = 1.0) -> list[Batch]:
         """Like ``poll``, in batches: each the consecutive records of one partition."""
     def close(self) -> None:
@@ -221,4 +225,5 @@ class Admin:
 
 def _forked() -> None: ...
 def _end_events() -> None: ...
+def _begin_exit() -> None: ...
 def _set_log_level(level: int) -> None: ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import warnings
 import weakref
 from typing import TYPE_CHECKING
@@ -80,11 +82,21 @@ class Producer(_core.Producer):
 
 
 def close_at_exit() -> None:
-    """A program that ends without closing still delivers what it sent."""
+    """A program that ends without closing still delivers what it sent, or says on stderr what it lost and why."""
+    patience_s = _AT_EXIT_S
     for producer in list(_open):
         try:
-            producer.close(timeout=_AT_EXIT_S)
+            producer.close(timeout=patience_s)
         except ForkError:
             pass  # a forked child's copy: the parent delivers
+        except KeyboardInterrupt:
+            patience_s = 0.0
+            _say(f"interrupted at exit; {producer.given_up} records were not delivered")
         except KafkaError as failure:
-            _log.error("a producer was never closed, and at exit: %s", failure)
+            _say(f"at exit: {failure}")
+
+
+def _say(words: str) -> None:
+    """Lost records belong on stderr, whatever logging is set to."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"ottla: {words}", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from .errors import ConfigError
 Compression: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 Acks: TypeAlias = Literal["all", 0, 1, -1, "0", "1", "-1"]
 OffsetReset: TypeAlias = Literal["fail", "earliest", "latest"]
+IsolationLevel: TypeAlias = Literal["read_committed", "read_uncommitted"]
 
 
 class ClientSettings(TypedDict, total=False):
@@ -73,6 +74,8 @@ class ConsumerSettings(ClientSettings, total=False):
 
     offset_reset: OffsetReset
     """What to do when the log does not hold the position: ``"fail"`` says so, the others go on there."""
+    isolation_level: IsolationLevel
+    """Which records of transactions are read: those of committed ones (default), or all."""
     fetch_bytes_min: int
     """The broker waits for this much, or for ``fetch_wait_ms_max``, before it answers."""
     fetch_bytes_max: int
@@ -131,6 +134,12 @@ def _compression(name: str, value: object) -> object:
     return value if value in known else _refuse(name, value, f"None or one of {', '.join(known[1:])}")
 
 
+def _isolation_level(name: str, value: object) -> object:
+    if value in ("read_committed", "read_uncommitted"):
+        return value
+    raise ConfigError(f"{name} is {value!r}, it must be read_committed or read_uncommitted", name="CONFIG")
+
+
 def _offset_reset(name: str, value: object) -> object:
     # Kafka's words first, then librdkafka's.
     words = {"none": "fail", "error": "fail", "smallest": "earliest", "beginning": "earliest"}
@@ -180,6 +189,7 @@ PRODUCER: dict[str, _Setting] = _CLIENT | {
 
 CONSUMER: dict[str, _Setting] = _CLIENT | {
     "offset_reset": _Setting(_offset_reset, ("auto.offset.reset",)),
+    "isolation_level": _Setting(_isolation_level, ("isolation.level",)),
     "fetch_bytes_min": _Setting(_number, ("fetch.min.bytes",)),
     "fetch_bytes_max": _Setting(_number, ("fetch.max.bytes",)),
     "partition_bytes_max": _Setting(_number, ("max.partition.fetch.bytes", "fetch.message.max.bytes")),

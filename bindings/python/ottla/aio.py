@@ -207,6 +207,12 @@ class AsyncProducer(_Owner):
                 warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
 
 
+def _keep_quiet(polling: asyncio.Future[list[Record]]) -> None:
+    """An error that no caller waits for any more is told to the next one, and not by asyncio."""
+    if not polling.cancelled():
+        polling.exception()
+
+
 class AsyncConsumer(_Owner):
     """Reads records. Takes what :class:`ottla.Consumer` takes; the topics are looked up when it starts."""
 
@@ -272,6 +278,7 @@ class AsyncConsumer(_Owner):
                 if left <= 0:
                     return []
                 self._polling = loop.run_in_executor(self._threads, consumer.poll, max_records, left)
+                self._polling.add_done_callback(_keep_quiet)
             self._ready.extend(await self._take(self._polling))
             if deadline is not None and loop.time() >= deadline:
                 break

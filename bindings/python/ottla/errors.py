@@ -68,6 +68,8 @@ class KafkaError(Exception):
     """The offset concerned, if there is one. After damage: ``seek`` past it to go on."""
     in_doubt: bool
     """The record had been sent and its answer is missing: it may or may not be stored."""
+    record_errors: list[tuple[int, str]]
+    """The records for which the broker refused a batch: their index in it, and the broker's words about each."""
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class KafkaError(Exception):
         partition: int | None = None,
         offset: int | None = None,
         in_doubt: bool = False,
+        record_errors: list[tuple[int, str]] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -91,6 +94,7 @@ class KafkaError(Exception):
         self.partition = partition
         self.offset = offset
         self.in_doubt = in_doubt
+        self.record_errors = record_errors or []
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r}, code={self.code}, name={self.name!r})"
@@ -208,6 +212,7 @@ def from_core(
     partition: int | None,
     offset: int | None,
     in_doubt: bool,
+    record_errors: list[tuple[int, str]],
 ) -> KafkaError:
     """Called by the compiled part: a code decides the class, without one the kind of failure does."""
     chosen = _BY_KIND[kind] if code is None else _BY_CODE.get(code, BrokerError)
@@ -221,4 +226,5 @@ def from_core(
         partition=partition,
         offset=offset,
         in_doubt=in_doubt,
+        record_errors=record_errors,
     )

@@ -14,29 +14,32 @@ use crate::record::Record;
 #[derive(Debug)]
 pub(crate) struct Batch {
     chunk: Arc<Chunk>,
-    /// Records in front of this one were handed out one by one.
+    /// The part of the chunk that this batch is: its other records are handed out elsewhere.
     first: usize,
+    count: usize,
     topic: Py<PyString>,
 }
 
 impl Batch {
     pub(crate) fn new(py: Python<'_>, chunk: Chunk) -> Self {
         let topic = PyString::intern(py, chunk.topic()).unbind();
-        Self { chunk: Arc::new(chunk), first: 0, topic }
+        let count = chunk.len();
+        Self { chunk: Arc::new(chunk), first: 0, count, topic }
     }
 
-    /// The same without its first records.
-    pub(crate) fn without(&self, py: Python<'_>, handed_out: usize) -> Self {
-        Self { chunk: Arc::clone(&self.chunk), first: self.first + handed_out, topic: self.topic.clone_ref(py) }
+    /// Up to `count` of its records, without the first ones.
+    pub(crate) fn part(&self, py: Python<'_>, handed_out: usize, count: usize) -> Self {
+        let count = self.count.saturating_sub(handed_out).min(count);
+        Self { chunk: Arc::clone(&self.chunk), first: self.first + handed_out, count, topic: self.topic.clone_ref(py) }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.chunk.len().saturating_sub(self.first)
+        self.count
     }
 
     /// The record at this place.
     pub(crate) fn get(&self, index: usize) -> Option<RecordRef<'_>> {
-        self.chunk.get(self.first + index)
+        if index < self.count { self.chunk.get(self.first + index) } else { None }
     }
 
     /// What all of its records share.
@@ -49,7 +52,7 @@ impl Batch {
     }
 
     fn records(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
-        self.chunk.iter().skip(self.first)
+        self.chunk.iter().skip(self.first).take(self.count)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ottla_client::{Ack, AckBatch, DeliverySink, Placement as Place};
+use ottla_client::{Ack, AckBatch, DeliverySink, Placement as Place, Trouble};
 use pyo3::prelude::*;
 
 use crate::delivery::{Called, Settlement};
@@ -38,8 +38,8 @@ impl Desk {
     }
 
     /// Keeps a callback; its number is the record's ticket.
-    pub(crate) fn keep(&self, callback: Py<PyAny>) -> (u64, Arc<Called>) {
-        let called = Arc::new(Called::default());
+    pub(crate) fn keep(&self, callback: Py<PyAny>, trouble: &Arc<Trouble>) -> (u64, Arc<Called>) {
+        let called = Arc::new(Called::new(Arc::clone(trouble)));
         let slip = Some(Slip { callback, called: Arc::clone(&called) });
         let mut drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner);
         let number = drawer.free.pop().unwrap_or(drawer.slips.len());

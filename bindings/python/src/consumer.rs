@@ -73,6 +73,24 @@ impl Consumer {
         Ok(left)
     }
 
+    /// Takes in what iteration draws from. False when it ends.
+    fn fill(&self, py: Python<'_>, records_max: usize) -> PyResult<bool> {
+        if self.closed() {
+            return Ok(false);
+        }
+        match self.fetch(py, records_max, self.idle_timeout) {
+            Ok(Some(batches)) => {
+                let core = self.core.get()?;
+                self.ready.put(batches, |chunk| core.is_current(chunk));
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            // Another thread closed it while this one waited.
+            Err(_) if self.closed() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn waiting<F, T>(&self, py: Python<'_>, timeout: Option<f64>, future: F) -> PyResult<T>
     where
         F: Future<Output = Result<T, ConsumeError>> + Send,
@@ -102,7 +120,11 @@ impl Consumer {
     #[pyo3(signature = (topic, start, timeout = None))]
     fn _assign_topic(&self, py: Python<'_>, topic: &str, start: Start, timeout: Option<f64>) -> PyResult<Vec<i32>> {
         let core = self.core.get()?;
-        self.waiting(py, timeout, core.assign_topic(topic, start.0))
+        let partitions = self.waiting(py, timeout, core.assign_topic(topic, start.0))?;
+        for partition in &partitions {
+            self.ready.forget(topic, *partition);
+        }
+        Ok(partitions)
     }
 
     /// Reads these partitions, too.
@@ -115,14 +137,15 @@ impl Consumer {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let core = self.core.get()?;
-        for (topic, partition) in &partitions {
-            self.ready.forget(topic, *partition);
-        }
         let assignments = partitions.into_iter();
         let assignments: Vec<Assignment> = assignments
             .map(|(topic, partition)| Assignment { topic: (&*topic).into(), partition, start: start.0 })
             .collect();
-        self.waiting(py, timeout, core.assign(&assignments))
+        self.waiting(py, timeout, core.assign(&assignments))?;
+        for Assignment { topic, partition, .. } in &assignments {
+            self.ready.forget(topic, *partition);
+        }
+        Ok(())
     }
 
     fn _unassign(&self, topic: &str, partition: i32) -> PyResult<()> {
@@ -168,15 +191,20 @@ impl Consumer {
             if let Some(record) = self.ready.next(py) {
                 return Ok(Some(record));
             }
-            if self.closed() {
+            if !self.fill(py, ITERATION_RECORDS)? {
                 return Ok(None);
             }
-            match self.fetch(py, ITERATION_RECORDS, self.idle_timeout) {
-                Ok(Some(batches)) => self.ready.put(batches),
-                Ok(None) => return Ok(None),
-                // Another thread closed it while this one waited.
-                Err(_) if self.closed() => return Ok(None),
-                Err(error) => return Err(error),
+        }
+    }
+
+    /// The next batch or part of one, where iteration by record goes on; None where that ends.
+    fn _next_batch(&self, py: Python<'_>, max_records: usize) -> PyResult<Option<Py<Batch>>> {
+        loop {
+            if let Some(batch) = self.ready.take_one(py, max_records)? {
+                return Ok(Some(batch));
+            }
+            if !self.fill(py, max_records)? {
+                return Ok(None);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ottla_client as core;
+use ottla_client::Trouble;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyList};
@@ -19,13 +20,18 @@ use crate::runtime::{Patience, wait_for};
 pub(crate) type Settlement = Result<core::Placement, core::ProduceError>;
 
 /// The outcome of a record with a callback, filled in just before the callback runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Called {
     settlement: Mutex<Option<Settlement>>,
     filled: Condvar,
+    trouble: Arc<Trouble>,
 }
 
 impl Called {
+    pub(crate) fn new(trouble: Arc<Trouble>) -> Self {
+        Self { settlement: Mutex::default(), filled: Condvar::new(), trouble }
+    }
+
     pub(crate) fn fill(&self, settlement: Settlement) {
         *self.settlement.lock().unwrap_or_else(PoisonError::into_inner) = Some(settlement);
         self.filled.notify_all();
@@ -48,6 +54,15 @@ pub(crate) enum Promise {
 }
 
 impl Promise {
+    /// What keeps it from being settled.
+    fn trouble(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Shared(delivery) => delivery.trouble(),
+            Self::Called(called) => called.trouble.words(),
+            Self::OneOf(promises, at) => promises.get(*at).and_then(Self::trouble),
+        }
+    }
+
     fn wait(&self, timeout: Duration) -> Option<Settlement> {
         match self {
             Self::Shared(delivery) if timeout.is_zero() => delivery.result(),
@@ -58,8 +73,8 @@ impl Promise {
     }
 }
 
-fn not_settled(what: &str) -> Failure {
-    Failure::timed_out(format!("{what} not settled yet; delivery goes on"))
+fn not_settled(what: &str, trouble: Option<Arc<str>>) -> Failure {
+    Failure::timed_out_by(&format!("{what} not settled yet; delivery goes on"), trouble)
 }
 
 /// What became of one record. Dropping it does not take the record back.
@@ -80,7 +95,7 @@ impl Delivery {
             return Ok(known);
         }
         let known = wait_for(py, Patience::of_seconds(timeout)?, |slice| promise.wait(slice))?;
-        Ok(known.ok_or_else(|| not_settled("the record is"))?)
+        Ok(known.ok_or_else(|| not_settled("the record is", promise.trouble()))?)
     }
 }
 
@@ -155,7 +170,8 @@ impl Deliveries {
         };
         if !all {
             let left = promises.len() - known.len();
-            return Err(not_settled(&format!("{left} of {} records are", promises.len())).into());
+            let trouble = promises.get(known.len()).and_then(Promise::trouble);
+            return Err(not_settled(&format!("{left} of {} records are", promises.len()), trouble).into());
         }
         Ok(known)
     }

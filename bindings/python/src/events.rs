@@ -116,7 +116,7 @@ impl Events {
         true
     }
 
-    fn thread_id(&self) -> Option<ThreadId> {
+    pub(crate) fn thread_id(&self) -> Option<ThreadId> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|thread| thread.thread().id())
     }
 

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use ottla_client::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, SendError};
+use ottla_client::{
+    AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+
+use crate::exit;
 
 /// Kafka's codes that we find out ourselves before a broker has to say them.
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -25,6 +29,8 @@ pub(crate) struct Failure {
     pub(crate) partition: Option<i32>,
     pub(crate) offset: Option<i64>,
     pub(crate) in_doubt: bool,
+    /// The records for which a broker refused a batch.
+    pub(crate) record_errors: Arc<[RecordError]>,
 }
 
 impl Failure {
@@ -40,6 +46,7 @@ impl Failure {
             partition: None,
             offset: None,
             in_doubt: false,
+            record_errors: Arc::default(),
         }
     }
 
@@ -47,6 +54,11 @@ impl Failure {
         let message =
             "this client was made before the process forked and works only in the parent: make a new one here";
         Self { fatal: true, ..Self::new("fork", "FORKED", message) }
+    }
+
+    /// A wait that is over, and what stands in the way of what it waited for.
+    pub(crate) fn timed_out_by(message: &str, trouble: Option<Arc<str>>) -> Self {
+        Self::timed_out(trouble.map_or_else(|| message.to_owned(), |words| format!("{message}: {words}")))
     }
 
     pub(crate) fn timed_out(message: impl Into<String>) -> Self {
@@ -120,7 +132,9 @@ impl From<ProduceError> for Failure {
         let plain = |name| Self::of("delivery", name, &error);
         match &error {
             ProduceError::Refused { topic, partition, .. } | ProduceError::InvalidRecord { topic, partition, .. } => {
-                plain("REFUSED").at(topic, *partition)
+                let in_doubt = matches!(error, ProduceError::Refused { in_doubt: true, .. });
+                let record_errors = error.record_errors().into();
+                Self { in_doubt, record_errors, ..plain("REFUSED").at(topic, *partition) }
             }
             ProduceError::TimedOut { in_doubt, .. } => {
                 Self { in_doubt: *in_doubt, ..Self::of("delivery_timeout", "DELIVERY_TIMED_OUT", &error) }
@@ -148,6 +162,7 @@ impl From<ConsumeError> for Failure {
             }
             ConsumeError::NotAssigned { topic, partition } => plain("NOT_ASSIGNED").at(topic, *partition),
             ConsumeError::OffsetOutOfRange { topic, partition, offset, .. }
+            | ConsumeError::Truncated { topic, partition, offset, .. }
             | ConsumeError::Corrupt { topic, partition, offset, .. } => {
                 Self { offset: Some(*offset), ..plain("").at(topic, *partition) }
             }
@@ -175,6 +190,7 @@ impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         static FROM_CORE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         Python::attach(|py| {
+            exit::hold_back(py);
             let make = FROM_CORE.import(py, "ottla.errors", "from_core");
             let facts = (
                 failure.kind,
@@ -187,6 +203,7 @@ impl From<Failure> for PyErr {
                 failure.partition,
                 failure.offset,
                 failure.in_doubt,
+                failure.record_errors.iter().map(|named| (named.index, &*named.message)).collect::<Vec<_>>(),
             );
             match make.and_then(|make| make.call1(facts)) {
                 Ok(error) => PyErr::from_value(error),

@@ -11,7 +11,7 @@
 //! 3. `consumer`: `poll` and iteration; `ready`, `batch`, `record`: what they hand out.
 //! 4. `admin`: topics and plugins.
 //! 5. `failure`: errors on their way to `ottla/errors.py`.
-//! 6. `runtime`, `events`, `logs`, `fork`: threads, waiting, log lines, and processes that split.
+//! 6. `runtime`, `events`, `logs`, `fork`, `exit`: threads, waiting, log lines, processes that split and that end.
 
 mod admin;
 mod batch;
@@ -19,6 +19,7 @@ mod callbacks;
 mod consumer;
 mod delivery;
 mod events;
+mod exit;
 mod failure;
 mod fork;
 mod logs;
@@ -44,6 +45,8 @@ mod _core {
     use crate::delivery::{Deliveries, Delivery};
     #[pymodule_export]
     use crate::events::end;
+    #[pymodule_export]
+    use crate::exit::begin;
     #[pymodule_export]
     use crate::fork::forked;
     #[pymodule_export]

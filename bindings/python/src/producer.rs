@@ -47,7 +47,7 @@ impl Producer {
             let delivery = self.with_room(py, core, || core.try_send(record))?;
             return Ok(Promise::Shared(delivery));
         };
-        let (ticket, called) = self.desk.keep(callback.clone().unbind());
+        let (ticket, called) = self.desk.keep(callback.clone().unbind(), core.trouble());
         match self.with_room(py, core, || core.try_send_ticket(record, ticket)) {
             Ok(()) => Ok(Promise::Called(called)),
             Err(error) => {
@@ -200,7 +200,8 @@ impl Producer {
         let patience = Patience::of_seconds(timeout)?;
         let flushed = block_on(py, &self.runtime, patience, core.flush())?.is_some();
         if !flushed || !self.wait_for_callbacks(py, patience)? {
-            return Err(Failure::timed_out("not everything is settled yet; delivery goes on").into());
+            let trouble = core.trouble().words();
+            return Err(Failure::timed_out_by("not everything is settled yet; delivery goes on", trouble).into());
         }
         Self::raise_unseen(core)
     }
@@ -216,6 +217,7 @@ impl Producer {
         let core = self.core.get()?;
         let patience = Patience::of_seconds(timeout)?;
         let closed = block_on(py, &self.runtime, patience, core.close(patience.left()));
+        let trouble = core.trouble().words();
         if !matches!(closed, Ok(Some(_))) {
             // Interrupted, or just at the deadline: give up what is left.
             py.detach(|| core.close_blocking(Duration::ZERO));
@@ -223,7 +225,11 @@ impl Producer {
         let flushed = closed? == Some(true);
         self.wait_for_callbacks(py, Patience::of(CALLBACKS_AFTER_CLOSE))?;
         if !flushed {
-            return Err(Failure::timed_out("closed with records not yet acknowledged, which are given up").into());
+            let words = match core.given_up() {
+                1 => "closed with a record not yet acknowledged, which is given up".to_owned(),
+                count => format!("closed with {count} records not yet acknowledged, which are given up"),
+            };
+            return Err(Failure::timed_out_by(&words, trouble).into());
         }
         Self::raise_unseen(core)
     }
@@ -231,6 +237,12 @@ impl Producer {
     #[getter]
     fn closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Records that ``close`` gave up.
+    #[getter]
+    fn given_up(&self) -> PyResult<usize> {
+        Ok(self.core.get()?.given_up())
     }
 
     /// Bytes sent and not yet settled.

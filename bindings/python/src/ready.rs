@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ottla_client::Chunk;
 use pyo3::prelude::*;
 
 use crate::batch::Batch;
@@ -26,8 +27,16 @@ impl Ready {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn put(&self, batches: Vec<Py<Batch>>) {
-        self.lock().batches.extend(batches);
+    /// Keeps those whose reader is still where they were fetched from: a seek on another thread forgets what it finds here,
+    /// and asks `is_current` under the same lock.
+    pub(crate) fn put(&self, batches: Vec<Py<Batch>>, is_current: impl Fn(&Chunk) -> bool) {
+        let _outdated = {
+            let mut on_shelf = self.lock();
+            let (current, outdated): (Vec<_>, Vec<_>) =
+                batches.into_iter().partition(|batch| is_current(batch.get().chunk()));
+            on_shelf.batches.extend(current);
+            outdated
+        };
     }
 
     /// The next record.
@@ -44,26 +53,47 @@ impl Ready {
         Some(Record::new(batch, index as u32))
     }
 
-    /// Whole batches, the first perhaps without its first records; at most this many records, at least one batch.
+    /// At most this many records, in batches; the first and the last one may be parts.
     pub(crate) fn take(&self, py: Python<'_>, records_max: usize) -> PyResult<Vec<Py<Batch>>> {
         let mut taken = Vec::new();
+        let mut left = records_max.max(1);
         let handed_out = {
             let mut on_shelf = self.lock();
             let handed_out = on_shelf.handed_out;
-            let mut count = 0;
             while let Some(batch) = on_shelf.batches.front() {
-                count += batch.get().len();
-                if count > records_max + handed_out && !taken.is_empty() {
+                let count = batch.get().len() - on_shelf.handed_out;
+                if count > left {
+                    // The rest stays.
+                    taken.push(batch.clone_ref(py));
+                    on_shelf.handed_out += left;
                     break;
                 }
+                left -= count;
                 taken.extend(on_shelf.pop());
+                if left == 0 {
+                    break;
+                }
             }
             handed_out
         };
-        if let Some(first) = taken.first_mut().filter(|_| handed_out > 0) {
-            *first = Py::new(py, first.get().without(py, handed_out))?;
+        let mut left = records_max.max(1);
+        for (batch, handed_out) in taken.iter_mut().zip(std::iter::once(handed_out).chain(std::iter::repeat(0))) {
+            if handed_out > 0 || batch.get().len() > left {
+                let part = batch.get().part(py, handed_out, left);
+                *batch = Py::new(py, part)?;
+            }
+            left = left.saturating_sub(batch.get().len());
         }
         Ok(taken)
+    }
+
+    /// Up to so many records of the first batch.
+    pub(crate) fn take_one(&self, py: Python<'_>, records_max: usize) -> PyResult<Option<Py<Batch>>> {
+        let count = {
+            let on_shelf = self.lock();
+            on_shelf.batches.front().map_or(0, |first| first.get().len() - on_shelf.handed_out)
+        };
+        if count == 0 { Ok(None) } else { Ok(self.take(py, count.min(records_max))?.into_iter().next()) }
     }
 
     /// The offset of the next record of this partition, if there is one here.

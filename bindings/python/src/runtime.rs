@@ -10,6 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::exit;
 use crate::failure::Failure;
 use crate::fork::PerProcess;
 
@@ -67,7 +68,12 @@ pub(crate) fn wait_for<T: Send>(
 ) -> PyResult<Option<T>> {
     loop {
         let slice = patience.slice();
-        if let Some(answer) = py.detach(|| step(slice)) {
+        let answer = py.detach(|| {
+            let answer = step(slice);
+            exit::hold_back_detached();
+            answer
+        });
+        if let Some(answer) = answer {
             return Ok(Some(answer));
         }
         py.check_signals()?;

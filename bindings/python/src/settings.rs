@@ -1,6 +1,6 @@
 //! Settings as `ottla/_settings.py` hands them over: our names, values already of the right kind.
 
-use ottla_client::{Acks, ClientConfig, Codec, ConsumerConfig, OffsetReset, ProducerConfig};
+use ottla_client::{Acks, ClientConfig, Codec, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::runtime::Handle;
@@ -95,6 +95,9 @@ pub(crate) fn consumer(settings: &Bound<'_, PyDict>, runtime: Handle) -> Result<
             "offset_reset" => {
                 config.offset_reset = read::<String>(name, value).and_then(|word| offset_reset(name, &word, value))?;
             }
+            "isolation_level" => {
+                config.isolation = read::<String>(name, value).and_then(|word| isolation(name, &word, value))?;
+            }
             "fetch_bytes_min" => config.fetch_bytes_min = read(name, value)?,
             "fetch_bytes_max" => config.fetch_bytes_max = read(name, value)?,
             "partition_bytes_max" => config.partition_bytes_max = read(name, value)?,
@@ -127,6 +130,14 @@ fn codec(name: &str, word: &str, value: &Bound<'_, PyAny>) -> Result<Codec, Fail
         "lz4" => Ok(Codec::Lz4),
         "zstd" => Ok(Codec::Zstd),
         _ => Err(refuse(name, value, "none, gzip, snappy, lz4 or zstd")),
+    }
+}
+
+fn isolation(name: &str, word: &str, value: &Bound<'_, PyAny>) -> Result<Isolation, Failure> {
+    match word {
+        "read_committed" => Ok(Isolation::ReadCommitted),
+        "read_uncommitted" => Ok(Isolation::ReadUncommitted),
+        _ => Err(refuse(name, value, "read_committed or read_uncommitted")),
     }
 }
 

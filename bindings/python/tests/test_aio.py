@@ -131,3 +131,38 @@ def test_futures_of_a_dropped_producer_fail_instead_of_hanging(bootstrap: str, t
             await asyncio.wait_for(pending, 20)
 
     asyncio.run(main())
+
+
+def test_a_cancelled_iteration_leaves_no_error_that_nobody_retrieves(
+    start_broker: Callable[..., Broker], topic: str
+) -> None:
+    broker = start_broker()
+    complaints: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        async with AsyncProducer(bootstrap_servers=broker.bootstrap) as producer:
+            await producer.send(topic, b"v")
+        consumer = AsyncConsumer(topic, bootstrap_servers=broker.bootstrap, start="latest", unreachable_ms_max=300)
+        await consumer.start()
+
+        async def read() -> None:
+            async for _ in consumer:
+                pass
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.2)
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        polling = consumer._polling  # pyright: ignore[reportPrivateUsage]
+        await consumer.close()
+        if polling is not None:
+            await asyncio.wait([polling])
+        del polling, consumer, reading
+        gc.collect()
+
+    asyncio.run(main())
+    gc.collect()
+    assert complaints == []

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ottla import Batch, Consumer, Producer, Record, TopicPartition
-from ottla.errors import ClientClosedError, KafkaError
+from ottla.errors import ClientClosedError, ConfigError, KafkaError
 
 
 @pytest.fixture
@@ -225,3 +225,63 @@ def test_a_topic_partition_is_a_value(topic: str) -> None:
     part = TopicPartition(topic, 1)
     assert pickle.loads(pickle.dumps(part)) == part == (topic, 1)
     assert {part: 1}[TopicPartition(topic, 1)] == 1
+
+
+def test_assigning_a_topic_again_starts_anew_although_records_were_taken_in(bootstrap: str, topic: str) -> None:
+    with Producer(bootstrap_servers=bootstrap) as producer:
+        producer.send_many(topic, [b"%d" % number for number in range(100)], partition=0).result(30)
+    with Consumer(topic, bootstrap_servers=bootstrap) as consumer:
+        assert next(consumer).offset == 0  # iteration has taken in more than it handed out
+        consumer.assign(topic, "earliest")
+        assert [next(consumer).offset for _ in range(100)] == list(range(100))
+
+
+def test_poll_hands_out_no_more_than_was_asked_for(bootstrap: str, topic: str) -> None:
+    with Producer(bootstrap_servers=bootstrap) as producer:
+        producer.send_many(topic, [b"%d" % number for number in range(50)], partition=0).result(30)
+    with Consumer(topic, bootstrap_servers=bootstrap) as consumer:
+        offsets = [next(consumer).offset]
+        for count in (1, 1, 7, 20, 20):
+            records = consumer.poll(count, timeout=20)
+            assert len(records) == count
+            offsets += [record.offset for record in records]
+        assert offsets == list(range(50))
+
+
+def test_a_seek_beside_iteration_hands_out_nothing_stale(bootstrap: str, topic: str) -> None:
+    with Producer(bootstrap_servers=bootstrap) as producer:
+        producer.send_many(topic, [b"%d" % number for number in range(2000)], partition=0).result(30)
+    part = TopicPartition(topic, 0)
+    for _ in range(20):
+        with Consumer(part, bootstrap_servers=bootstrap) as consumer:
+            offsets: list[int] = []
+            reading = threading.Event()
+
+            def read(consumer: Consumer, offsets: list[int], reading: threading.Event) -> None:
+                for record in consumer:
+                    offsets.append(record.offset)
+                    reading.set()
+                    if record.offset == 1999:
+                        return
+
+            thread = threading.Thread(target=read, args=(consumer, offsets, reading))
+            thread.start()
+            assert reading.wait(20)
+            consumer.seek(part, 1500)
+            thread.join(20)
+            assert not thread.is_alive()
+        # One record may have been in hand when the seek came: behind it, everything is of the new place.
+        jumps = [at for at, (one, next_one) in enumerate(zip(offsets, offsets[1:], strict=False)) if next_one != one + 1]
+        assert len(jumps) <= 1, offsets
+        if jumps:
+            assert offsets[jumps[0] + 1] == 1500
+
+
+def test_the_isolation_level_has_kafkas_name_and_values(bootstrap: str, topic: str) -> None:
+    with Producer(bootstrap_servers=bootstrap) as producer:
+        producer.send(topic, b"v").result(30)
+    for level in ("read_committed", "read_uncommitted"):
+        with Consumer(topic, bootstrap_servers=bootstrap, config={"isolation.level": level}) as consumer:
+            assert [record.value for record in consumer.poll(timeout=20)] == [b"v"]
+    with pytest.raises(ConfigError, match="read_committed or read_uncommitted"):
+        Consumer(topic, bootstrap_servers=bootstrap, config={"isolation.level": "serializable"})

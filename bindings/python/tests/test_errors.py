@@ -15,6 +15,7 @@ from ottla.errors import (
     BrokerError,
     ClientClosedError,
     ConfigError,
+    InvalidRecordError,
     InvalidTopicError,
     KafkaConnectionError,
     MessageTooLargeError,
@@ -223,7 +224,22 @@ def test_every_error_is_in_the_tree() -> None:
     classes = [getattr(ottla.errors, name) for name in ottla.errors.__all__]
     assert all(issubclass(one, KafkaError) for one in classes)
     made = [
-        ottla.errors.from_core("broker", "m", code, "N", False, False, None, None, None, False) for code in range(130)
+        ottla.errors.from_core("broker", "m", code, "N", False, False, None, None, None, False, []) for code in range(130)
     ]
     assert all(isinstance(error, BrokerError) for error in made)
     assert {type(error) for error in made} <= set(classes)
+
+
+def test_the_record_for_which_a_batch_was_refused_is_named(bootstrap: str, topic: str) -> None:
+    with Admin(bootstrap_servers=bootstrap) as admin:
+        admin.create_topic(topic, config={"cleanup.policy": "compact"})
+    with Producer(bootstrap_servers=bootstrap, linger_ms=1000) as producer:
+        deliveries = producer.send_many(topic, [(b"k", b"0"), b"1", (b"k", b"2")], partition=0)
+        errors = deliveries.exceptions(30)
+    for error in errors:
+        assert isinstance(error, InvalidRecordError)
+        assert [index for index, _ in error.record_errors] == [1]
+        assert all("key" in words for _, words in error.record_errors)
+    assert "record 1 of its batch was refused" in str(errors[0])
+    assert "the record was refused" in str(errors[1])
+    assert "key" in str(errors[1])

@@ -180,7 +180,90 @@ finally:
 """,
         TOPIC=topic,
     )
-    assert (ended.stdout, ended.returncode) == ("end\n", 0), ended.stderr
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("end\n", "", 0)
+
+
+NOBODY = """
+import socket
+with socket.socket() as unused:
+    unused.bind(("127.0.0.1", 0))
+    NOBODY = "127.0.0.1:%d" % unused.getsockname()[1]
+"""
+
+
+def test_a_program_that_reaches_no_broker_says_what_it_lost_and_why(run_python: Run) -> None:
+    ended = run_python(
+        NOBODY
+        + """
+import logging, ottla._producer
+ottla._producer._AT_EXIT_S = 0.5
+logging.disable(logging.CRITICAL)
+producer = ottla.Producer(bootstrap_servers=NOBODY)
+for _ in range(3):
+    producer.send("t", b"v")
+print(NOBODY)
+"""
+    )
+    assert "ottla: at exit: closed with 3 records not yet acknowledged" in ended.stderr
+    assert f"cannot reach {ended.stdout.strip()}: connection refused (" in ended.stderr
+    assert "attempts)" in ended.stderr
+
+
+def test_connection_trouble_is_told_once_while_it_happens(run_python: Run) -> None:
+    ended = run_python(
+        NOBODY
+        + """
+import ottla
+producer = ottla.Producer(bootstrap_servers=NOBODY, delivery_timeout_ms=1500)
+delivery = producer.send("t", b"v")
+try:
+    delivery.result(timeout=0.7)
+except ottla.errors.KafkaTimeoutError as error:
+    print("result:", error)
+try:
+    producer.flush(timeout=0.1)
+except ottla.errors.KafkaTimeoutError as error:
+    print("flush:", error)
+try:
+    delivery.result()
+except ottla.errors.DeliveryTimeoutError as error:
+    print("late:", error)
+producer.close()
+"""
+    )
+    assert ended.stderr.count("cannot reach") == 1, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["result", "flush", "late"], ended.stderr
+    assert all("connection refused (" in line and "attempts)" in line for line in lines), lines
+
+
+def test_ctrl_c_in_flush_says_what_was_lost(bootstrap: str) -> None:
+    program = (
+        NOBODY
+        + """
+import ottla._producer
+ottla._producer._AT_EXIT_S = 0.5
+producer = ottla.Producer(bootstrap_servers=NOBODY)
+producer.send("t", b"v")
+print("waiting", flush=True)
+producer.flush()
+"""
+    )
+    child = subprocess.Popen(
+        python_command(program, bootstrap), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+        time.sleep(0.3)  # as above
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=20)
+    finally:
+        child.kill()
+        child.wait()
+    assert "KeyboardInterrupt" in err
+    assert "ottla: at exit: closed with a record not yet acknowledged" in err
+    assert child.returncode == -signal.SIGINT or child.returncode == 130
 
 
 def test_importing_starts_no_thread(run_python: Run) -> None:

@@ -4,11 +4,11 @@
 //!
 //! * [`group`]: the group coordinator, one [`Shard`](group::Shard) per partition of `__consumer_offsets`.
 //! * [`fetch_session`]: the sessions of Fetch (KIP-227).
+//! * [`sequence`]: which batches of idempotent producers a partition has taken (KIP-98).
 //!
 //! # How to drive a shard
 //!
-//! One shard, one lock. The group with id `g` belongs to the shard with Java's hash of `g`, without its sign, modulo the number
-//! of partitions, as in Kafka: tools look for it there.
+//! One shard, one lock. [`partition_of`](group::partition_of) says which shard has a group.
 //!
 //! **Start.** [`Shard::new`](group::Shard::new), then [`replay`](group::Shard::replay) every record of the partition in the order
 //! of its offsets, then [`loaded`](group::Shard::loaded). In between the lock need not be held for long: requests that arrive are
@@ -61,3 +61,4 @@
 
 pub mod fetch_session;
 pub mod group;
+pub mod sequence;

@@ -1,6 +1,7 @@
-//! Promises that can be broken on purpose, so that a test which watches over one can show that it would notice.
+//! Canaries: promises that a build for tests breaks on purpose. A test of a promise must fail with its canary.
 //!
-//! Only builds with the feature `canary` have them, and there `OTTLA_CANARY=<name>` picks one; a release has neither.
+//! Only builds with the feature `canary` contain them; there `OTTLA_CANARY=<name>` selects one. A release contains
+//! none.
 
 #[cfg(feature = "canary")]
 use std::{fs::File, io, os::unix::fs::FileExt, sync::OnceLock, time::Duration};
@@ -8,67 +9,69 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::OnceLock, time::Duration};
 /// A promise to break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// No sync is carried out, all of them are said to have been.
+    /// The log does no sync and reports success for all of them.
     NoFsync,
-    /// Appends are acknowledged before they reach the file.
+    /// The log acknowledges appends before it writes them to the file.
     AckBeforeWrite,
-    /// Recovery believes a batch without its CRC.
+    /// Recovery accepts a batch without checking its CRC.
     SkipLastCrc,
-    /// Recovery leaves what it found behind the end of the log.
+    /// Recovery leaves the bytes behind the end of the log in the file.
     KeepTornTail,
-    /// What an index file says is believed: its CRC, its end and the batches it leads to are not checked.
+    /// The log uses an index file without checks: of its CRC, its end and the batches at its positions.
     TrustIndex,
-    /// Ranges are delivered although nobody has checked them since the start.
+    /// The log delivers ranges that no check has covered since startup.
     NoReadCheck,
-    /// A failed sync is repeated.
+    /// The log repeats a failed sync.
     RetrySync,
-    /// A full disk ends all writing until the restart.
+    /// A full disk ends all writing until a restart.
     GiveUpWhenFull,
-    /// A write that took only a part is taken for the whole.
+    /// The log takes a short write for a complete one.
     IgnoreShortWrite,
-    /// A disk that fails under `sendfile` is taken for a client that left.
+    /// The broker takes a disk error during `sendfile` for a client that closed its connection.
     PeerGone,
-    /// Names in directories are not synced.
+    /// The log does not sync the names in directories.
     NoDirSync,
-    /// Records are visible once they are appended, durable or not.
+    /// Records are visible as soon as they are appended, durable or not.
     EarlyWatermark,
     /// State files have another layout under the same version number.
     SilentFormat,
-    /// A start carries out the route journal without asking what its targets have already.
+    /// Startup applies the route journal without asking which parts the targets already have.
     ReplayTwice,
-    /// Everybody who writes the producers of a topic down writes at once, through the same file, deleted topic or not.
+    /// All writers of a topic's producers write at the same time, through the same file, even if the topic is deleted.
     ShareSnapshotFile,
-    /// What a producer sent is not written down while a batch that begins at sequence 0 waits.
+    /// The broker does not write a producer down while a batch that begins at sequence 0 waits.
     ForgetWrapped,
-    /// Producers of a held topic are written down, although they are not known yet.
+    /// The broker writes the producers of a held topic down, although it does not know them yet.
     SaveWhileHeld,
-    /// A snapshot of producers takes no note of batches of the route that are appended and not entered yet.
+    /// A snapshot of producers ignores batches of the route that are appended and not entered yet.
     SaveWithoutParts,
     /// The applier of the route waits for space under the lock of the partition that it appends to.
     HoldApplyingWhileFull,
-    /// Items of the route are applied behind one that the stop of the broker, or a log directory, kept from being applied.
+    /// The route applies items behind one that it could not apply because the broker stops or a log directory failed.
     ApplyBehindStopped,
-    /// Batches are taken behind one that the journal of the route refused.
+    /// The broker accepts batches behind one that the journal of the route refused.
     AcceptBehindFailedJournal,
+    /// Frames of the metadata are believed without their checksums.
+    TrustMetadata,
 }
 
-/// Whether `promise` is to be broken in this process. `false`, and known so to the compiler, in every release.
+/// Whether this process has to break `promise`. In a release the answer is the constant `false`.
 #[cfg(not(feature = "canary"))]
 #[inline]
 pub const fn broken(_promise: Canary) -> bool {
     false
 }
 
-/// Whether `promise` is to be broken in this process.
+/// Whether this process has to break `promise`.
 #[cfg(feature = "canary")]
 pub fn broken(promise: Canary) -> bool {
     chosen() == Some(promise)
 }
 
-/// What `OTTLA_CANARY` names.
+/// The promise that `OTTLA_CANARY` names.
 ///
 /// # Panics
-/// When it names nothing that could be broken: a canary that breaks nothing must not look like one.
+/// If it names no promise: a build that breaks nothing must not pass for a canary.
 #[cfg(feature = "canary")]
 pub fn chosen() -> Option<Canary> {
     static CHOSEN: OnceLock<Option<Canary>> = OnceLock::new();
@@ -80,7 +83,7 @@ pub fn chosen() -> Option<Canary> {
     })
 }
 
-/// Writes `bytes` some time later, in a thread of its own: what [`Canary::AckBeforeWrite`] amounts to.
+/// Writes `bytes` later, in a thread of its own: the effect of [`Canary::AckBeforeWrite`].
 #[cfg(feature = "canary")]
 pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Result<()> {
     const LATER: Duration = Duration::from_millis(30);
@@ -88,7 +91,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
     let write = move || {
         std::thread::sleep(LATER);
         if let Err(error) = file.write_all_at(&bytes, position) {
-            tracing::error!(%error, "the late write of a canary");
+            tracing::error!(%error, "the late write of a canary failed");
         }
     };
     std::thread::Builder::new().name("ottla-late".to_owned()).spawn(write).map(|_| ())
@@ -96,7 +99,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 21] = [
+    const ALL: [Canary; 22] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -118,5 +121,6 @@ impl Canary {
         Canary::HoldApplyingWhileFull,
         Canary::ApplyBehindStopped,
         Canary::AcceptBehindFailedJournal,
+        Canary::TrustMetadata,
     ];
 }

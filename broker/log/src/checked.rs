@@ -1,42 +1,42 @@
-//! Which bytes of a segment this process has seen to be sound: appended, scanned by recovery, or checked at their first
-//! read. The others may have rotted since anybody looked, and are checked before they are given out.
+//! The bytes of a segment that this process knows to be sound: it appended them, recovery scanned them, or their first
+//! read checked them. All other bytes may have rotted on the disk, so the log checks them before it delivers them.
 //!
-//! It outlives the open segment: one bit per 64 KiB is cheap to keep.
+//! This record outlives the open segment; at one bit per 64 KiB it is cheap to keep.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one bit stands for.
+/// Bytes that one bit covers.
 pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
-/// Nobody knows yet how long the segment is.
+/// The length of the segment is not known yet.
 const UNKNOWN: u64 = u64::MAX;
 
 /// The checked parts of one segment.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// Everything from here on is checked: this process wrote it, or has looked at it all.
+    /// Every byte from here on is checked: this process wrote it, or has scanned the whole segment.
     from: AtomicU64,
-    /// Chunks below, one bit each; none before the first check.
+    /// One bit per chunk below `from`; empty before the first check.
     chunks: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl Checked {
-    /// All of it, and all that will be appended.
-    pub(crate) fn whole() -> Self {
+    /// A segment of which every byte counts as checked, later appends included.
+    pub(crate) fn all() -> Self {
         Self { from: AtomicU64::new(0), chunks: OnceLock::new() }
     }
 
-    /// Nothing yet.
-    pub(crate) fn nothing() -> Self {
+    /// A segment of which no byte is checked.
+    pub(crate) fn none() -> Self {
         Self { from: AtomicU64::new(UNKNOWN), chunks: OnceLock::new() }
     }
 
-    /// The segment was found `bytes` long: what is behind will be this process's own. Only the first time counts.
-    pub(crate) fn found(&self, bytes: u64) {
+    /// The segment was opened with `bytes` bytes: bytes behind them come from this process. Only the first call counts.
+    pub(crate) fn set_length(&self, bytes: u64) {
         let _ = self.from.compare_exchange(UNKNOWN, bytes, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// Whether all of these bytes are checked: one load for what this process wrote.
+    /// Whether all of these bytes are checked. One load is enough for bytes that this process wrote.
     pub(crate) fn covers(&self, position: u64, bytes: u64) -> bool {
         let from = self.from.load(Ordering::Acquire);
         if position >= from {
@@ -50,12 +50,12 @@ impl Checked {
         })
     }
 
-    /// All of it was looked at.
-    pub(crate) fn note_whole(&self) {
+    /// The whole segment was checked.
+    pub(crate) fn note_all(&self) {
         self.from.store(0, Ordering::Release);
     }
 
-    /// All batches between these positions were looked at: the chunks that lie in between as a whole are checked.
+    /// All batches between these positions were checked: marks the chunks that lie completely between them.
     pub(crate) fn note(&self, from: u64, to: u64) {
         let limit = self.from.load(Ordering::Acquire);
         if limit == UNKNOWN {
@@ -65,7 +65,7 @@ impl Checked {
             let words = limit.div_ceil(CHUNK_BYTES * 64) as usize;
             (0..words).map(|_| AtomicU64::new(0)).collect()
         });
-        // The last chunk is short.
+        // The last chunk may be shorter than the others.
         let end = if to >= limit { limit.div_ceil(CHUNK_BYTES) } else { to / CHUNK_BYTES };
         for chunk in from.div_ceil(CHUNK_BYTES)..end {
             if let Some(word) = chunks.get((chunk / 64) as usize) {
@@ -74,7 +74,7 @@ impl Checked {
         }
     }
 
-    /// Forgets everything about a segment that is `bytes` long: its disk has failed since.
+    /// Forgets all checks of a segment of `bytes` bytes, because its disk failed.
     pub(crate) fn forget(&self, bytes: u64) {
         self.from.store(bytes, Ordering::Release);
         for word in self.chunks.get().into_iter().flatten() {
@@ -90,9 +90,9 @@ mod tests {
     #[test]
     fn only_whole_chunks_count_and_what_is_appended_counts_at_once() {
         let end = 10 * CHUNK_BYTES + 100;
-        let checked = Checked::nothing();
+        let checked = Checked::none();
         assert!(!checked.covers(0, 1));
-        checked.found(end);
+        checked.set_length(end);
         assert!(!checked.covers(0, 1) && checked.covers(end, 1 << 30));
         checked.note(CHUNK_BYTES - 1, 3 * CHUNK_BYTES + 5);
         assert!(checked.covers(CHUNK_BYTES, 2 * CHUNK_BYTES));
@@ -101,7 +101,7 @@ mod tests {
         assert!(checked.covers(end - 1, 1000) && checked.covers(9 * CHUNK_BYTES, 2 * CHUNK_BYTES));
         checked.forget(end + 50);
         assert!(!checked.covers(end, 1) && !checked.covers(CHUNK_BYTES, 1) && checked.covers(end + 50, 1));
-        checked.note_whole();
+        checked.note_all();
         assert!(checked.covers(0, end));
     }
 }

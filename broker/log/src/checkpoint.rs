@@ -1,4 +1,4 @@
-//! The persisted durable offset of a partition: what recovery may never truncate.
+//! The checkpoint of a partition: the persisted durable offset, below which recovery never cuts.
 //!
 //! ```text
 //! file = slot at 0 ‖ slot at 512, written in turn, so that a torn write leaves the one before
@@ -6,7 +6,7 @@
 //!        · base offset of the active segment i64 · bytes of it below the durable offset u64 · CRC-32C u32
 //! ```
 //!
-//! It is written after the sync that makes it true and may lag behind, never run ahead.
+//! The log writes it after the sync that makes it true. It may lag behind the durable offset but is never ahead of it.
 
 use std::fs;
 use std::io::{self, IoSlice};
@@ -20,7 +20,7 @@ use crate::format::{CHECKPOINT_FILE, CHECKPOINT_MAGIC};
 const SLOT_BYTES: usize = 52;
 const SLOT_SPACING: u64 = 512;
 
-/// What one slot says.
+/// The content of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     /// Every batch below it has been synced.
@@ -33,7 +33,7 @@ pub(crate) struct Checkpoint {
     pub(crate) active_bytes: u64,
 }
 
-/// The file, opened only while it is used: ten thousand partitions need no ten thousand descriptors for it.
+/// The checkpoint file. It is open only during a read or write, so ten thousand partitions need no descriptors for it.
 #[derive(Debug)]
 pub(crate) struct CheckpointFile {
     path: PathBuf,
@@ -43,7 +43,7 @@ pub(crate) struct CheckpointFile {
 }
 
 impl CheckpointFile {
-    /// The checkpoint of the partition in `directory`, and what it says if either slot is whole.
+    /// The checkpoint of the partition in `directory`, and its newer sound slot, if there is one.
     pub(crate) fn open(disk: Arc<dyn Disk>, directory: &Path) -> io::Result<(Self, Option<Checkpoint>)> {
         let path = directory.join(CHECKPOINT_FILE);
         let (bytes, exists) = match fs::read(&path) {
@@ -57,18 +57,18 @@ impl CheckpointFile {
         Ok((Self { path, disk, sequence, exists }, newest.map(|(_, checkpoint)| checkpoint)))
     }
 
-    /// The checkpoint of a partition in a directory that cannot be looked at, and that is not written to.
+    /// The checkpoint of a partition whose directory cannot be read. The caller does not write to it.
     pub(crate) fn unread(disk: Arc<dyn Disk>, directory: &Path) -> Self {
         Self { path: directory.join(CHECKPOINT_FILE), disk, sequence: 0, exists: false }
     }
 
-    /// The same file, now that its directory has another name.
+    /// The same file after its directory was renamed.
     pub(crate) fn moved_to(self, directory: &Path) -> Self {
         Self { path: directory.join(CHECKPOINT_FILE), ..self }
     }
 
-    /// Writes the older slot. Returns what the caller has to sync, at once or together with others: the file, and the
-    /// directory if the file is new.
+    /// Writes the older slot. Returns the paths that the caller has to sync, at once or together with others: the file,
+    /// and the directory if the file is new.
     pub(crate) fn write(&mut self, checkpoint: Checkpoint) -> io::Result<Vec<PathBuf>> {
         let file = if self.exists { self.disk.open(&self.path, true)? } else { self.disk.create(&self.path)? };
         let sequence = self.sequence + 1;

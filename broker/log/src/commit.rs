@@ -1,19 +1,21 @@
-//! Group commit: every append wakes the flusher, and whatever arrives while a sync runs rides the next one. There is no
-//! linger: the running sync is the linger.
+//! Group commit: every append wakes the flusher. Appends that arrive while a sync runs are covered by the next sync.
+//! There is no linger time, because the running sync has the same effect.
 //!
-//! One queue per log directory, up to eight threads: distinct files are synced in parallel, one partition never twice at
-//! a time.
+//! One queue per log directory, up to eight threads. The threads sync different files in parallel, and one partition
+//! never twice at the same time.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering, fence};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::partition::PartitionLog;
 
-/// Where a partition stands with the flusher.
+/// The state of a partition in the flush queue.
 #[derive(Debug, Default)]
 pub(crate) struct FlushTicket(AtomicU8);
 
@@ -23,9 +25,10 @@ const FLUSHING: u8 = 2;
 const FLUSHING_AND_DIRTY: u8 = 3;
 
 impl FlushTicket {
-    /// Something was appended. True: the caller has to put the partition into the queue.
+    /// Notes an append. Returns true if the caller has to put the partition into the queue.
     fn mark(&self) -> bool {
-        // Pairs with the fence in `begin`: either the flush that begins sees the new end, or this sees that it began.
+        // Pairs with the fence in `begin`: either the flush that begins sees the new end, or this call sees that it
+        // began.
         fence(Ordering::SeqCst);
         let next = |state| match state {
             IDLE => Some(QUEUED),
@@ -35,26 +38,27 @@ impl FlushTicket {
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(IDLE)
     }
 
-    /// A flush begins: appends from here on ask for another one.
+    /// Notes that a flush begins: later appends ask for another one.
     fn begin(&self) {
         self.0.store(FLUSHING, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
-    /// Whether no flush runs and none is asked for.
+    /// Whether no flush runs and none is queued.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.0.load(Ordering::Acquire) == IDLE
     }
 
-    /// A flush ended. True: something was appended meanwhile, and the partition goes into the queue again.
+    /// Notes that a flush ended. Returns true if there were appends meanwhile and the partition goes into the queue
+    /// again.
     fn end(&self) -> bool {
         let next = |state| Some(if state == FLUSHING_AND_DIRTY { QUEUED } else { IDLE });
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(FLUSHING_AND_DIRTY)
     }
 }
 
-/// The partitions that wait for a sync, and the threads that do it.
+/// The partitions that wait for a sync, and the threads that sync them.
 #[derive(Debug)]
 pub(crate) struct CommitQueue {
     state: Mutex<Queue>,
@@ -65,9 +69,9 @@ pub(crate) struct CommitQueue {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Arc<PartitionLog>>,
-    /// Threads that wait.
+    /// Threads that wait for work.
     idle: usize,
-    /// Those of them that have been called and are not awake yet.
+    /// Threads that were notified and are not awake yet; `idle` includes them.
     called: usize,
     threads: Vec<JoinHandle<()>>,
     stopping: bool,
@@ -79,17 +83,17 @@ impl CommitQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
-    /// `partition` has bytes that are not durable yet.
+    /// Queues `partition`, which has bytes that are not durable yet.
     pub(crate) fn submit(self: &Arc<Self>, partition: &Arc<PartitionLog>) {
         if partition.ticket().mark() {
             self.enqueue(Arc::clone(partition));
         }
     }
 
-    /// Starts the first thread: from then on no caller has to sync anything itself, whatever it holds.
+    /// Starts the first thread. From then on, no appending thread has to sync anything itself.
     pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
         self.start_thread(&mut self.lock())
     }
@@ -115,7 +119,7 @@ impl CommitQueue {
         } else if queue.threads.len() < self.threads_max
             && let Err(error) = self.start_thread(&mut queue)
         {
-            // Those that are at work take it on later.
+            // The running threads take the partition later.
             tracing::warn!(%error, "cannot start another flusher thread");
         }
     }
@@ -128,7 +132,8 @@ impl CommitQueue {
                 let again = flush(&partition);
                 queue = self.lock();
                 if again {
-                    // Behind the others; this thread takes the next one itself, another is called only for a second.
+                    // The partition goes behind the others. This thread takes the next one itself; only a second one
+                    // needs another thread.
                     queue.waiting.push_back(partition);
                     if queue.waiting.len() > 1 && queue.idle > queue.called {
                         queue.called += 1;
@@ -139,14 +144,14 @@ impl CommitQueue {
                 return;
             } else {
                 queue.idle += 1;
-                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                self.wake.wait(&mut queue);
                 queue.idle -= 1;
                 queue.called = queue.called.saturating_sub(1);
             }
         }
     }
 
-    /// Ends the threads after what waits in the queue.
+    /// Stops the threads after they have emptied the queue.
     pub(crate) fn stop(&self) {
         let threads = {
             let mut queue = self.lock();
@@ -163,10 +168,10 @@ impl CommitQueue {
     }
 }
 
-/// Flushes once. True: something was appended meanwhile, and the partition has to be flushed again.
+/// Flushes once. Returns true if there were appends meanwhile and the partition has to be flushed again.
 fn flush(partition: &PartitionLog) -> bool {
     partition.ticket().begin();
-    // A failure has poisoned the directory and told everybody who listens; there is nobody here to tell.
+    // A failed flush has taken the directory offline and called the listeners. No caller waits for this result.
     if panic::catch_unwind(AssertUnwindSafe(|| partition.flush())).is_err() {
         partition.flusher_panicked();
     }

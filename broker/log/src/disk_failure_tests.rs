@@ -1,5 +1,5 @@
-//! What the log does when the disk itself refuses a change: it ends all writing in the directory, as after a failed sync, and
-//! tells a full disk from a broken one.
+//! When the disk itself refuses a change, the log ends all writing in the directory, as after a failed sync. A full
+//! disk is a different case.
 
 use std::io::IoSlice;
 use std::path::Path;
@@ -16,8 +16,8 @@ use crate::{
     PartitionName, PartitionOptions,
 };
 
-/// Longer than anything here takes, unless it waits for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any step here takes, unless it hangs.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn batch(value_bytes: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None);
@@ -38,20 +38,20 @@ fn start(path: &Path) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
 
 #[test]
 fn a_disk_that_refuses_a_change_takes_the_directory_offline_for_ever() {
-    // A write, the next segment, its space.
+    // The write, the creation of the next segment, the reservation of space.
     for call in [DiskCall::Write, DiskCall::Create, DiskCall::Allocate] {
         for errno in [EIO, EROFS, ENXIO] {
             let directory = tempfile::tempdir().unwrap();
             let (disk, log, partition) = start(directory.path());
             partition.append(&mut batch(100)).unwrap();
             partition.flush().unwrap();
-            let (told, hears) = mpsc::channel();
-            log.on_offline(Box::new(move || told.send(()).unwrap()));
+            let (sender, calls) = mpsc::channel();
+            log.on_offline(Box::new(move || sender.send(()).unwrap()));
             disk.fail(call, 0, 1, errno);
             let failed = (0..20).find_map(|_| partition.append(&mut batch(100)).err()).expect("it meets the failure");
             assert!(matches!(failed, AppendError::Offline { .. }), "{call:?} {errno}: {failed}");
-            hears.recv_timeout(PATIENCE).expect("whoever waits is told");
-            // The disk is well again, as it may seem: nothing is written any more, and nothing is synced.
+            calls.recv_timeout(TIMEOUT).expect("the listener is called");
+            // Although the disk works again, the log writes and syncs nothing any more.
             let (end, writes, syncs) =
                 (partition.end_offset(), disk.count(DiskCall::Write), disk.count(DiskCall::Sync));
             assert!(matches!(partition.append(&mut batch(1)), Err(AppendError::Offline { .. })));
@@ -79,7 +79,7 @@ fn a_full_disk_and_a_quota_are_no_failure_of_the_disk() {
                 }
                 let _ = partition.state_file("state", 1).write(b"one");
             }
-            disk.heal();
+            disk.clear_faults();
             assert!(!partition.is_offline(), "{call:?}");
             partition.append(&mut batch(100)).unwrap();
         }
@@ -94,7 +94,7 @@ fn a_disk_that_fails_under_the_journal_takes_the_partitions_along() {
         let (journal, _) = log.open_journal("journal").unwrap();
         journal.append(&[IoSlice::new(b"one")]).unwrap();
         if call == DiskCall::SetLen {
-            // What a full disk left half has to go first.
+            // The log has to cut off the partial write first.
             disk.fail(DiskCall::Write, 0, 1, ENOSPC);
             assert!(matches!(journal.append(&[IoSlice::new(b"two")]), Err(JournalError::NoSpace)));
         }
@@ -105,18 +105,18 @@ fn a_disk_that_fails_under_the_journal_takes_the_partitions_along() {
     }
 }
 
-/// What readers ask of a partition without wanting to wait for anybody.
+/// Asks everything that readers ask of a partition without waiting for another thread.
 fn ask(partition: &PartitionLog) {
     assert_eq!(partition.epoch_of(Offset(0)), Some(LeaderEpoch(0)));
     assert_eq!(partition.epoch_end_offset(LeaderEpoch(0)), Some((LeaderEpoch(0), partition.end_offset())));
     assert!(partition.topic_id().is_nil());
     assert_eq!(partition.options().segment_bytes, 600);
-    // Segments that are not open yet are opened for it.
+    // The read opens segments that are not open yet.
     assert!(partition.read_batches(Offset(0), 1, partition.end_offset()).unwrap().is_some());
 }
 
 #[test]
-fn who_reads_or_asks_for_an_epoch_never_waits_while_partition_meta_is_written() {
+fn readers_never_wait_while_partition_meta_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let (_, log, partition) = start(directory.path());
     for _ in 0..10 {
@@ -141,10 +141,10 @@ fn who_reads_or_asks_for_an_epoch_never_waits_while_partition_meta_is_written() 
         ask(&asking);
         answered.send(()).unwrap();
     });
-    let in_time = answers.recv_timeout(PATIENCE);
+    let in_time = answers.recv_timeout(TIMEOUT);
     disk.hold_syncs(false);
     rewriter.join().unwrap();
-    in_time.expect("nobody waits for the disk");
+    in_time.expect("no reader waits for the disk");
     asker.join().unwrap();
     assert_eq!(partition.options().segment_bytes, 700);
 }

@@ -1,6 +1,6 @@
-//! Which leader epoch began at which offset: what `OffsetForLeaderEpoch` is answered from.
+//! The start offsets of leader epochs, for the answers to `OffsetForLeaderEpoch`.
 //!
-//! Epochs and their start offsets both rise strictly; an epoch without a record leaves no trace once the next one starts.
+//! Epochs and start offsets both rise strictly. An epoch without a record disappears when the next one starts.
 
 use crate::{LeaderEpoch, Offset};
 
@@ -11,7 +11,7 @@ pub(crate) struct EpochHistory {
 }
 
 impl EpochHistory {
-    /// A history as stored. Entries that do not rise are dropped.
+    /// A history from stored entries. Entries that do not rise are dropped.
     pub(crate) fn from_entries(entries: impl IntoIterator<Item = (LeaderEpoch, Offset)>) -> Self {
         let mut history = Self::default();
         for (epoch, start) in entries {
@@ -25,12 +25,12 @@ impl EpochHistory {
         &self.entries
     }
 
-    /// The epoch in force, if any began.
+    /// The current epoch, if any began.
     pub(crate) fn latest(&self) -> Option<LeaderEpoch> {
         self.entries.last().map(|(epoch, _)| *epoch)
     }
 
-    /// `epoch` begins at `start`. Entries that claim the same offsets or later ones, or later epochs, are void.
+    /// Starts `epoch` at `start`. Drops entries with the same or a later offset, or a later epoch.
     pub(crate) fn begin(&mut self, epoch: LeaderEpoch, start: Offset) {
         let kept = self.entries.iter().take_while(|(other, begun)| other.0 < epoch.0 && begun.0 < start.0).count();
         self.entries.truncate(kept);
@@ -43,8 +43,8 @@ impl EpochHistory {
         self.entries.get(after.checked_sub(1)?).map(|(epoch, _)| *epoch)
     }
 
-    /// The greatest epoch not above `requested`, and the offset after its last record. `None` where `requested` is
-    /// above every epoch known. An epoch before all known ones ends where the first known one begins.
+    /// The greatest epoch not above `requested`, and the offset after its last record. `None` if `requested` is above
+    /// every known epoch. An epoch before all known ones ends where the first known one begins.
     pub(crate) fn end_of(&self, requested: LeaderEpoch, end: Offset) -> Option<(LeaderEpoch, Offset)> {
         let after = self.entries.partition_point(|(epoch, _)| epoch.0 <= requested.0);
         match (after.checked_sub(1).and_then(|at| self.entries.get(at)), self.entries.get(after)) {
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(end(5), None);
         assert_eq!(history.epoch_of(Offset(29)), Some(LeaderEpoch(2)));
         assert_eq!(history.epoch_of(Offset(30)), Some(LeaderEpoch(4)));
-        // A truncation to offset 20 begins an epoch there and forgets what lay beyond.
+        // A truncation to offset 20 starts an epoch there and drops the later entries.
         history.begin(LeaderEpoch(5), Offset(20));
         assert_eq!(history.entries(), [(0, 0), (2, 10), (5, 20)].map(|(e, o)| (LeaderEpoch(e), Offset(o))));
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, one enum per operation, facts only.
+//! The errors of the log: one enum per operation, whose variants are facts.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,38 +18,38 @@ pub enum OpenError {
         /// The log directory.
         path: PathBuf,
     },
-    /// A partition directory holds a topic or index other than its name says.
-    #[error("{path} says that it belongs to {found}", path = path.display())]
+    /// `partition.meta` names another topic or index than the directory does.
+    #[error("{path} has a partition.meta of {found}", path = path.display())]
     Misplaced {
         /// The partition's directory.
         path: PathBuf,
         /// What its `partition.meta` says.
         found: PartitionName,
     },
-    /// A small file is from a later release or cannot be read.
+    /// A state file is from a later release or cannot be read.
     #[error(transparent)]
     State(#[from] StateReadError),
-    /// A small file could not be written.
+    /// A state file could not be written.
     #[error(transparent)]
     Write(#[from] StateWriteError),
-    /// Sectors of a segment cannot be read, above what is known to be synced: whether there were acknowledged records
-    /// nobody can tell.
-    #[error("{path}: what begins at byte {position} with offset {offset} cannot be read, and may have been acknowledged",
+    /// Sectors of a segment above the persisted durable offset cannot be read: whether they held acknowledged records
+    /// is not known.
+    #[error("{path}: the bytes from {position} on (offset {offset}) cannot be read, and may hold acknowledged records",
         path = path.display(), offset = offset.0)]
     Unreadable {
         /// The segment.
         path: PathBuf,
-        /// Where in it.
+        /// The position in it.
         position: u64,
-        /// The first offset that cannot be had.
+        /// The first offset that cannot be read.
         offset: Offset,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -68,10 +68,10 @@ pub enum CreateError {
         /// The topic it belongs to.
         topic_id: Uuid,
     },
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The disk is full.
@@ -80,12 +80,12 @@ pub enum CreateError {
         /// The partition.
         name: PartitionName,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("creating partition {name}: {source}")]
     Io {
         /// The partition.
         name: PartitionName,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -93,24 +93,24 @@ pub enum CreateError {
 /// Why a partition was not deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
-    /// There is none of this name.
+    /// There is no partition of this name.
     #[error("there is no partition {name}")]
     Unknown {
         /// The partition.
         name: PartitionName,
     },
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("deleting partition {name}: {source}")]
     Io {
         /// The partition.
         name: PartitionName,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -118,10 +118,10 @@ pub enum DeleteError {
 /// Why batches were not appended. The end of the log has not moved.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The bytes are no row of whole v2 batches.
+    /// The bytes are not a sequence of whole v2 batches.
     #[error("byte {position} of the append does not start a whole v2 record batch")]
     Malformed {
-        /// Where in the bytes given.
+        /// The position in the given bytes.
         position: usize,
     },
     /// More bytes than fit into a segment's index.
@@ -132,16 +132,16 @@ pub enum AppendError {
         /// Bytes possible.
         max: u64,
     },
-    /// No offset is left.
+    /// All offsets are used up.
     #[error("the offsets of this partition are used up")]
     OffsetsExhausted,
-    /// The disk is full. Reads go on, and appends do as soon as there is space.
+    /// The disk is full. Reads go on, and appends work again as soon as there is space.
     #[error("no space left on the log's disk")]
     NoSpace,
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The log directory was shut down.
@@ -150,10 +150,10 @@ pub enum AppendError {
     /// The partition was deleted.
     #[error("the partition was deleted")]
     Deleted,
-    /// The system refused.
+    /// A system call failed.
     #[error("appending: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -161,10 +161,10 @@ pub enum AppendError {
 /// Why a synchronous flush failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -172,8 +172,8 @@ pub enum FlushError {
 /// Why old records were not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RetainError {
-    /// Only what consumers may see can be removed.
-    #[error("records can be removed up to offset {high_watermark}, {requested} is beyond",
+    /// The offset is above the high watermark: records that consumers cannot see yet are not removed.
+    #[error("records can be removed up to the high watermark {high_watermark}, offset {requested} is above it",
         high_watermark = high_watermark.0, requested = requested.0)]
     OutOfRange {
         /// The offset asked for.
@@ -181,10 +181,10 @@ pub enum RetainError {
         /// The high watermark.
         high_watermark: Offset,
     },
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The log directory was shut down.
@@ -196,10 +196,10 @@ pub enum RetainError {
     /// The disk is full.
     #[error("no space left on the log's disk")]
     NoSpace,
-    /// The system refused.
+    /// A system call failed.
     #[error("removing old records: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -232,7 +232,7 @@ pub enum LocateError {
         /// Offset after the last record.
         end: Offset,
     },
-    /// The offset lies in damaged bytes: exactly these offsets are lost, no others.
+    /// The offset lies in damaged bytes. Only these offsets are lost.
     #[error("the records from offset {from} up to {to} (exclusive) are damaged on disk", from = from.0, to = to.0)]
     Corrupt {
         /// First damaged offset.
@@ -240,45 +240,45 @@ pub enum LocateError {
         /// First sound offset after it.
         to: Offset,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("reading the log: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         #[from]
         source: io::Error,
     },
 }
 
-/// Why options or identity of a partition were not changed.
+/// Why the options or the topic id of a partition were not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AlterError {
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The partition was deleted.
     #[error("the partition was deleted")]
     Deleted,
-    /// The new content was not written; the old one stands.
+    /// The new content was not written; the old content stays.
     #[error(transparent)]
     Write(#[from] StateWriteError),
 }
 
-/// Why a log directory was not shut down cleanly: the next start recovers.
+/// Why a log directory was not shut down cleanly: the next start scans it.
 #[derive(Debug, thiserror::Error)]
 pub enum ShutdownError {
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("shutting down: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         #[from]
         source: io::Error,
     },

@@ -1,4 +1,4 @@
-//! What the log does when a fault meets something that is under way: another sync, a deletion, a change of settings.
+//! Faults that meet a running operation: another sync, a deletion, a change of settings.
 
 use std::fs;
 use std::io::IoSlice;
@@ -17,7 +17,7 @@ use crate::{
     PartitionOptions, Retention, ShutdownError,
 };
 
-/// How long a sync that is under way waits for another one of the same file. One that comes comes at once.
+/// How long a running sync waits for a second sync of the same file. If a second one comes, it comes at once.
 const ANOTHER_SYNC_WAIT: Duration = Duration::from_millis(200);
 
 fn wait_for(what: &str, is_so: impl Fn() -> bool) {
@@ -28,17 +28,17 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// The system reports a failed write-back once per open file. Here it is the sync that comes second which is told, while
-/// the first one, in a thread whose name begins with `syncer`, is still under way: it ends once `second_is_told`.
+/// The kernel reports a failed write-back once per open file. This disk reports it to the second sync, while the first
+/// one, in a thread whose name starts with `syncer`, is still running; the first one ends after `second_has_failed`.
 fn report_to_the_second_sync(disk: &Arc<FaultyDisk>, syncer: &'static str) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (entered, is_entered) = mpsc::channel();
-    let (told, second_is_told) = mpsc::channel();
-    let second_is_told = std::sync::Mutex::new(second_is_told);
+    let (told, second_has_failed) = mpsc::channel();
+    let second_has_failed = std::sync::Mutex::new(second_has_failed);
     let failing = Arc::downgrade(disk);
     disk.before(DiskCall::Sync, move || {
         if thread::current().name().is_some_and(|name| name.starts_with(syncer)) {
             entered.send(()).ok();
-            second_is_told.lock().unwrap().recv_timeout(ANOTHER_SYNC_WAIT).ok();
+            second_has_failed.lock().unwrap().recv_timeout(ANOTHER_SYNC_WAIT).ok();
         } else if let Some(disk) = failing.upgrade() {
             disk.fail(DiskCall::Sync, 0, 1, EIO);
         }
@@ -47,7 +47,7 @@ fn report_to_the_second_sync(disk: &Arc<FaultyDisk>, syncer: &'static str) -> (m
 }
 
 #[test]
-fn a_flush_does_not_say_yes_while_another_sync_of_its_file_is_told_of_the_loss() {
+fn a_flush_reports_no_success_while_another_sync_of_its_file_fails() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
     let (is_entered, told) = report_to_the_second_sync(&disk, "ottla-flush");
@@ -55,7 +55,7 @@ fn a_flush_does_not_say_yes_while_another_sync_of_its_file_is_told_of_the_loss()
     is_entered.recv().unwrap();
     disk.fail(DiskCall::Write, 0, 1, ENOSPC);
     assert!(matches!(partition.append(&mut batch(2, 500)), Err(AppendError::NoSpace)));
-    // What the write left is cut off first, and that is synced.
+    // The append cuts off the partial write and syncs the cut first.
     assert!(matches!(partition.append(&mut batch(3, 500)), Err(AppendError::Offline { .. })));
     told.send(()).ok();
     log.close().unwrap_err();
@@ -67,7 +67,7 @@ fn a_flush_does_not_say_yes_while_another_sync_of_its_file_is_told_of_the_loss()
 }
 
 #[test]
-fn a_sync_of_the_journal_does_not_say_yes_while_another_one_is_told_of_the_loss() {
+fn a_sync_of_the_journal_reports_no_success_while_another_one_fails() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("route");
     let disk = FaultyDisk::new(1);
@@ -92,7 +92,7 @@ fn a_sync_of_the_journal_does_not_say_yes_while_another_one_is_told_of_the_loss(
 }
 
 #[test]
-fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epoch() {
+fn records_shown_before_a_change_to_fsync_are_durable_or_have_another_epoch() {
     let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
     for seed in 0..20 {
         let directory = tempfile::tempdir().unwrap();
@@ -100,8 +100,8 @@ fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epo
         partition.append(&mut batch(1, 500)).unwrap();
         let epoch = partition.leader_epoch();
         let (seen, cutting) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicBool::new(false)));
-        // Records come in when the first flush is over and `partition.meta` is about to be durable; power goes at the
-        // sync after that.
+        // Records arrive when the first flush is over and `partition.meta` is about to be synced; the power fails at
+        // the next sync.
         let (appending, saw, cut_next) = (Arc::downgrade(&partition), Arc::clone(&seen), Arc::clone(&cutting));
         disk.before(DiskCall::SyncDir, move || {
             if let Some(partition) = appending.upgrade()
@@ -119,7 +119,7 @@ fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epo
                 power.upgrade().unwrap().power_cut(seed).unwrap();
             }
         });
-        // The cut may come before or after this is through.
+        // The cut may happen before or after this call ends.
         drop(partition.set_options(PartitionOptions::default()));
         drop((log, partition));
         disk.power_cut(seed).ok();
@@ -130,7 +130,7 @@ fn what_consumers_saw_before_a_stricter_durability_is_durable_or_has_another_epo
 }
 
 #[test]
-fn the_settings_that_count_are_those_that_are_written_down() {
+fn settings_in_force_equal_the_stored_settings() {
     let directory = tempfile::tempdir().unwrap();
     let strict = PartitionOptions::default();
     let lax = PartitionOptions { durability: Durability::PageCache, ..strict };
@@ -147,7 +147,7 @@ fn the_settings_that_count_are_those_that_are_written_down() {
 }
 
 #[test]
-fn a_flush_that_a_failed_deletion_kept_from_its_work_comes_again() {
+fn a_failed_deletion_repeats_the_flush_that_it_prevented() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
     let before = disk.count(DiskCall::Sync);
@@ -157,7 +157,7 @@ fn a_flush_that_a_failed_deletion_kept_from_its_work_comes_again() {
     partition.append(&mut batch(2, 10)).unwrap();
     let watched = Arc::downgrade(&partition);
     disk.before(DiskCall::Rename, move || {
-        // The flush that the second batch asked for finds a partition that is being deleted.
+        // The flush for the second batch finds a partition that is being deleted.
         wait_for("the flusher is through", || watched.upgrade().unwrap().ticket().is_idle());
     });
     disk.fail(DiskCall::Rename, 0, 1, ENOSPC);
@@ -188,7 +188,7 @@ fn a_failed_sync_of_a_partition_that_is_being_deleted_acknowledges_nothing() {
 }
 
 #[test]
-fn segments_that_a_full_disk_did_not_let_go_of_go_later() {
+fn segments_that_a_full_disk_kept_are_removed_later() {
     let directory = tempfile::tempdir().unwrap();
     let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };
     let (disk, log, partition) = start(directory.path(), options);
@@ -203,10 +203,10 @@ fn segments_that_a_full_disk_did_not_let_go_of_go_later() {
     partition.delete_old_segments(&all_but_two, Offset(8), 0).unwrap_err();
     assert!(!partition.is_offline());
     assert_eq!(partition.log_start_offset(), Offset(8));
-    // Nothing more is too old, and yet they go.
+    // The leftovers are removed although no segment is too old now.
     partition.finish_removals().unwrap();
     assert_eq!(segments(), 2);
-    // DeleteRecords comes back to them as well, and so does a start, which a full disk does not keep from starting.
+    // DeleteRecords removes leftovers too. A start does so as well, and works on a full disk.
     disk.fail(DiskCall::Remove, 0, usize::MAX, ENOSPC);
     partition.delete_records(Offset(9)).unwrap_err();
     partition.delete_records(Offset(9)).unwrap_err();
@@ -216,18 +216,18 @@ fn segments_that_a_full_disk_did_not_let_go_of_go_later() {
     let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
     assert_eq!((partition.log_start_offset(), partition.end_offset(), segments()), (Offset(9), Offset(10), 2));
     assert!(matches!(partition.locate(Offset(8), 1, Offset(10)), Err(LocateError::OutOfRange { .. })));
-    disk.heal();
+    disk.clear_faults();
     partition.delete_records(Offset(9)).unwrap();
     assert_eq!(segments(), 1);
 }
 
 #[test]
-fn a_partition_that_has_its_name_is_there_whatever_cannot_be_opened_afterwards() {
+fn a_renamed_partition_exists_even_if_no_file_can_be_opened_afterwards() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, _) = start(directory.path(), PartitionOptions::default());
     let made = directory.path().join("u-0");
     disk.before(DiskCall::SyncDir, move || {
-        // As if the process had no descriptor left from here on.
+        // As if the process had no free descriptor from here on.
         if made.is_dir() && made.join("checkpoint").is_file() {
             fs::rename(made.join("checkpoint"), made.join("hidden")).unwrap();
             fs::create_dir(made.join("checkpoint")).unwrap();
@@ -239,7 +239,7 @@ fn a_partition_that_has_its_name_is_there_whatever_cannot_be_opened_afterwards()
 }
 
 #[test]
-fn closing_syncs_every_partition_though_one_cannot_be_finished() {
+fn closing_syncs_every_partition_even_if_one_cannot_be_finished() {
     const PARTITIONS: i32 = 30;
     let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
     let directory = tempfile::tempdir().unwrap();
@@ -261,14 +261,14 @@ fn closing_syncs_every_partition_though_one_cannot_be_finished() {
 }
 
 #[test]
-fn damage_below_a_checkpoint_that_a_full_disk_kept_behind_is_no_end_after_a_crash() {
+fn damage_does_not_end_the_log_after_a_crash_when_a_full_disk_delayed_the_checkpoint() {
     use std::os::unix::fs::FileExt;
     let options = PartitionOptions { segment_bytes: 1000, ..PartitionOptions::default() };
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), options);
     partition.append(&mut batch(0, 200)).unwrap();
     partition.flush().unwrap();
-    // No checkpoint can be written over the next rolls: where every change takes new space, it does so too.
+    // The rolls after this write no checkpoint: where every change takes new space, the checkpoint has none.
     disk.before(DiskCall::Open, {
         let disk = Arc::downgrade(&disk);
         move || disk.upgrade().unwrap().fail(DiskCall::Open, 0, 1, ENOSPC)
@@ -276,7 +276,7 @@ fn damage_below_a_checkpoint_that_a_full_disk_kept_behind_is_no_end_after_a_cras
     let places: Vec<_> = (1..12).map(|tag| partition.append(&mut batch(tag, 200)).unwrap()).collect();
     partition.flush().unwrap();
     disk.before(DiskCall::Open, || ());
-    disk.heal();
+    disk.clear_faults();
     let acknowledged = partition.high_watermark();
     let hit = places[0];
     assert!(places[10].segment_base > hit.segment_base);
@@ -291,7 +291,7 @@ fn damage_below_a_checkpoint_that_a_full_disk_kept_behind_is_no_end_after_a_cras
 }
 
 #[test]
-fn who_listens_is_told_once_that_the_directory_went_offline() {
+fn listeners_are_called_once_when_the_directory_goes_offline() {
     for _ in 0..50 {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
@@ -302,7 +302,7 @@ fn who_listens_is_told_once_that_the_directory_went_offline() {
             scope.spawn(|| log.on_offline(Box::new(move || told.send(()).unwrap())));
         });
         is_told.recv_timeout(Duration::from_secs(20)).unwrap();
-        // Once the log is gone nothing is told any more.
+        // Once the log is dropped, no listener is called.
         drop((log, partition));
         assert_eq!(is_told.iter().count(), 0);
     }

@@ -1,4 +1,4 @@
-//! What the log does when the disk fails: nothing is acknowledged in doubt, nothing moves that was not written.
+//! When the disk fails, the log acknowledges nothing uncertain, and no offset moves for bytes that were not written.
 
 use std::fs;
 use std::io::IoSlice;
@@ -80,7 +80,7 @@ fn failed_write_moves_nothing_and_its_batches_never_come_back() {
         assert!(matches!(failed, Err(AppendError::NoSpace)), "{failed:?}");
         assert_eq!(partition.end_offset(), Offset(1));
         assert_eq!(tags(&partition), [1]);
-        // A batch of the same length takes the place of the second one: the third would fit behind it.
+        // A batch of the same length replaces the second one: the third would fit behind it.
         assert_eq!(partition.append(&mut batch(5, 100)).unwrap().base_offset, Offset(1));
         drop(log);
     }
@@ -155,7 +155,7 @@ fn reserved_space_of_all_partitions_together_is_capped() {
     assert!(log.preallocated_bytes() > 100 << 10);
 }
 
-/// A busy little history: appends, rolls, a flush after each. Stops at the first failure.
+/// Some appends, rolls, and a flush after each append. Stops at the first failure.
 fn work(partition: &PartitionLog) -> Result<(), FlushError> {
     for tag in 0..12 {
         if let Err(error) = partition.append(&mut batch(tag, 200)) {
@@ -184,7 +184,7 @@ fn first_failed_sync_takes_the_directory_offline_for_ever() {
             }));
             disk.fail(call, after, usize::MAX, EIO);
             if work(&partition).is_ok() {
-                // All syncs of this kind lie behind: the loop has seen every one of them fail.
+                // The loop has failed every sync of this kind once.
                 assert!(after > 5, "{call:?}");
                 break;
             }
@@ -200,10 +200,10 @@ fn first_failed_sync_takes_the_directory_offline_for_ever() {
             assert!(matches!(created, Err(CreateError::Offline { .. })));
             assert!(matches!(log.delete_partition(partition.name()), Err(DeleteError::Offline { .. })));
             assert!(matches!(log.shutdown(), Err(ShutdownError::Offline { .. })));
-            // Nothing is synced again: the system would say yes.
+            // No second sync: the kernel would report success.
             assert_eq!(disk.count(DiskCall::Sync), syncs);
             assert_eq!(partition.durable_offset(), durable);
-            // A restart finds at least what was durable.
+            // After a restart the log has at least the durable records.
             let (_, _log, partition) = start(directory.path(), options);
             assert!(partition.end_offset() >= durable);
             let count = partition.end_offset().0 as u8;
@@ -230,7 +230,7 @@ fn every_append_wakes_the_flusher_and_one_sync_covers_many() {
     while partition.durable_offset() < Offset(2001) {
         std::thread::yield_now();
     }
-    // The one that was held, and the one that covers what arrived meanwhile.
+    // The sync that was held, and the one that covers the later appends.
     assert!(disk.count(DiskCall::Sync) - before <= 3);
 }
 
@@ -280,11 +280,11 @@ fn full_disk_costs_no_sync_per_attempt_and_appends_resume_with_its_space() {
         assert!(matches!(partition.append(&mut batch(9, 100)), Err(AppendError::NoSpace)));
         assert_eq!(tags(&partition), [0]);
     }
-    // Nothing was written, so there is nothing to clear.
+    // No byte was written, so there is nothing to cut off.
     assert_eq!((disk.count(DiskCall::Sync), disk.count(DiskCall::SetLen)), (syncs, cuts));
-    disk.heal();
+    disk.clear_faults();
     partition.append(&mut batch(1, 100)).unwrap();
-    // A write that stopped half way left something: it goes, once, before the next one.
+    // A short write left bytes: the log cuts them off once, before the next write.
     disk.fail(DiskCall::Allocate, 0, usize::MAX, ENOSPC);
     disk.shorten_writes(&[50]);
     disk.fail(DiskCall::Write, 1, 1, ENOSPC);
@@ -297,7 +297,7 @@ fn full_disk_costs_no_sync_per_attempt_and_appends_resume_with_its_space() {
 }
 
 #[test]
-fn stricter_durability_is_written_down_only_once_it_is_true() {
+fn a_change_to_fsync_is_stored_only_once_it_is_true() {
     let directory = tempfile::tempdir().unwrap();
     let lax = PartitionOptions { durability: crate::Durability::PageCache, ..PartitionOptions::default() };
     let strict = PartitionOptions::default();
@@ -336,7 +336,7 @@ fn failed_sync_of_a_state_file_takes_the_directory_offline_and_a_full_disk_does_
 }
 
 #[test]
-fn nothing_is_synced_any_more_once_one_sync_has_failed() {
+fn no_file_is_synced_after_one_sync_has_failed() {
     let directory = tempfile::tempdir().unwrap();
     let options = PartitionOptions { durability: crate::Durability::PageCache, ..PartitionOptions::default() };
     let (disk, log, partition) = start(directory.path(), options);
@@ -368,7 +368,7 @@ fn partition_that_crashed_at_its_first_roll_is_cut_and_not_damaged() {
             let (disk, _log, partition) = start(directory.path(), options);
             disk.hold_syncs(true);
             (0..6).for_each(|tag| assert!(partition.append(&mut batch(tag, 100)).is_ok()));
-            // What the cut takes of the first segment was promised to nobody.
+            // The power cut may take bytes of the first segment that were never durable.
             disk.power_cut(seed).unwrap();
             disk.hold_syncs(false);
         }
@@ -383,7 +383,7 @@ fn partition_that_crashed_at_its_first_roll_is_cut_and_not_damaged() {
 }
 
 #[test]
-fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
+fn recovery_reads_the_disk_and_not_the_page_cache_of_a_failed_sync() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
     partition.append(&mut batch(1, 60)).unwrap();
@@ -392,7 +392,7 @@ fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
     partition.append(&mut batch(2, 60)).unwrap();
     partition.flush().unwrap_err();
     drop((log, partition));
-    disk.heal();
+    disk.clear_faults();
     let options = LogOptions::default();
     let (log, _) = LogDir::open_on(disk.clone(), directory.path(), options).unwrap();
     let partition = log.partition(&PartitionName::new("t", 0).unwrap()).unwrap();
@@ -400,7 +400,7 @@ fn start_believes_the_disk_and_not_the_memory_that_a_failed_sync_left() {
 }
 
 #[test]
-fn a_start_syncs_many_partitions_as_one_and_believes_the_disk_all_the_same() {
+fn recovery_of_many_partitions_syncs_once_and_still_reads_the_disk() {
     const PARTITIONS: i32 = 70;
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
@@ -414,7 +414,7 @@ fn a_start_syncs_many_partitions_as_one_and_believes_the_disk_all_the_same() {
     partition.append(&mut batch(2, 60)).unwrap();
     partition.flush().unwrap_err();
     drop((log, partition));
-    disk.heal();
+    disk.clear_faults();
     let before = disk.count(DiskCall::Sync);
     let (log, report) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
     assert_eq!(report.partitions_scanned, PARTITIONS as usize);
@@ -425,10 +425,10 @@ fn a_start_syncs_many_partitions_as_one_and_believes_the_disk_all_the_same() {
 }
 
 #[test]
-fn a_checkpoint_says_where_its_offset_is_though_the_log_grew_during_the_sync() {
+fn a_checkpoint_names_the_position_of_its_offset_when_the_log_grew_during_the_sync() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
-    // More than lies between two checkpoints.
+    // More bytes than between two checkpoints.
     for tag in 0..10 {
         disk.hold_syncs(true);
         let before = disk.count(DiskCall::Sync);
@@ -443,7 +443,7 @@ fn a_checkpoint_says_where_its_offset_is_though_the_log_grew_during_the_sync() {
             std::thread::yield_now();
         }
     }
-    // Nothing is flushed any more.
+    // Stops the flushes.
     drop(log);
     let (_, persisted) = CheckpointFile::open(disk, partition.directory()).unwrap();
     let persisted = persisted.unwrap();
@@ -452,14 +452,14 @@ fn a_checkpoint_says_where_its_offset_is_though_the_log_grew_during_the_sync() {
     assert_eq!((persisted.active_base, persisted.active_bytes), (Offset(0), there.position));
 }
 
-/// Everything that takes space fails.
+/// Makes every call fail that takes space.
 fn fill(disk: &FaultyDisk) {
     for call in [DiskCall::Create, DiskCall::Write, DiskCall::Allocate, DiskCall::Rename] {
         disk.fail(call, 0, usize::MAX, ENOSPC);
     }
 }
 
-/// A partition of five durable batches, as a crash may leave it: with something torn behind them, or the last one damaged.
+/// A partition of five durable batches after a crash: with a torn end behind them, or with the last batch damaged.
 fn crashed(path: &Path, options: PartitionOptions, torn: bool, damaged: bool) {
     let (log, _) = LogDir::open(path, LogOptions::default()).unwrap();
     let name = PartitionName::new("t", 0).unwrap();
@@ -507,17 +507,17 @@ fn a_start_on_a_full_disk_serves_everything_and_appends_nothing_before_its_epoch
         let raised = partition.leader_epoch();
         assert_eq!(raised.0 > 0, report.epochs_raised > 0, "{case}");
         if closed {
-            // What is owed must not be forgotten over a clean shutdown.
+            // A clean shutdown must not forget a deferred write.
             log.close().unwrap_err();
             assert!(!directory.path().join(crate::format::MARKER_FILE).exists(), "{case}");
             continue;
         }
-        disk.heal();
+        disk.clear_faults();
         partition.append(&mut batch(5, 100)).unwrap();
         assert_eq!(read(&partition), acknowledged, "{case}");
         disk.power_cut(3).unwrap();
         drop((log, partition));
-        // Whatever became of the batch, the epoch it was written with is known.
+        // Whether the batch survived or not, the epoch that it was written with is known.
         let (log, _) = LogDir::open(directory.path(), LogOptions::default()).unwrap();
         let partition = &log.partitions()[0];
         assert!(partition.leader_epoch() >= raised, "{case}");
@@ -543,7 +543,7 @@ fn a_start_without_room_for_another_file_raises_its_epoch_durably() {
 }
 
 #[test]
-fn a_partition_that_a_full_disk_has_no_room_for_is_refused_as_such_and_leaves_nothing() {
+fn creating_a_partition_on_a_full_disk_fails_and_leaves_no_files() {
     for call in [DiskCall::Create, DiskCall::Write, DiskCall::Rename] {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, _) = start(directory.path(), PartitionOptions::default());

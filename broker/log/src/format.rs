@@ -1,4 +1,4 @@
-//! Names and constants of the disk format. Everything that a file may contain is named here once.
+//! Names and constants of the disk format. Every file name and magic number is defined here once.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,9 +10,9 @@ use crate::Offset;
 pub(crate) const SEGMENT_SUFFIX: &str = ".log";
 /// Suffix of a segment's derived index.
 pub(crate) const INDEX_SUFFIX: &str = ".index";
-/// Suffix of a segment under construction that is to replace others; a crash leaves rubbish.
+/// Suffix of a segment under construction that will replace others; a startup removes it.
 pub(crate) const STAGED_SUFFIX: &str = ".staged";
-/// Suffix of a segment that replaces others: what it stands for is in its name.
+/// Suffix of a segment that replaces others; its name tells which range it replaces.
 pub(crate) const SWAP_SUFFIX: &str = ".swap";
 /// Suffix of a file of journal frames.
 pub(crate) const JOURNAL_SUFFIX: &str = ".journal";
@@ -26,7 +26,7 @@ pub(crate) const CLEAN_FILE: &str = "cleaned";
 pub(crate) const LOCK_FILE: &str = "lock";
 /// Exists only between a clean shutdown and the first append after it.
 pub(crate) const MARKER_FILE: &str = "clean-shutdown";
-/// Partitions under construction; a crash leaves rubbish here and nowhere else.
+/// Partitions under construction; a startup removes them. A crash leaves unfinished partitions only here.
 pub(crate) const NEW_DIR: &str = ".new";
 /// Partitions being deleted.
 pub(crate) const TRASH_DIR: &str = ".trash";
@@ -36,10 +36,10 @@ pub(crate) const ALLOCATE_MIN_BYTES: u64 = 64 << 10;
 /// Largest preallocation step.
 pub(crate) const ALLOCATE_MAX_BYTES: u64 = 16 << 20;
 
-/// An active segment shorter than this leaves no index file behind: reading it is quicker than keeping one.
+/// A shorter active segment leaves no index file behind: reading the segment is faster than keeping an index.
 pub(crate) const INDEX_WORTH_BYTES: u64 = 256 << 10;
 
-/// Positions in a segment are 32 bits wide in the index, and offsets relative to its base 31 bits in Kafka's own format.
+/// Positions in the index have 32 bits; offsets relative to the base have 31 bits in Kafka's own format.
 pub(crate) const SEGMENT_MAX_BYTES: u64 = u32::MAX as u64;
 
 /// Layout of `partition.meta`.
@@ -55,12 +55,12 @@ pub(crate) const INDEX_MAGIC: [u8; 8] = *b"OTTLAIX\x01";
 /// First bytes of a state file; the version of the file's own layout follows.
 pub(crate) const STATE_MAGIC: [u8; 8] = *b"OTTLAST1";
 
-/// File name of the segment or index that starts at `base`: twenty digits, so that names sort as offsets do.
+/// File name of the segment or index that starts at `base`: twenty digits, so that the names sort like the offsets.
 pub(crate) fn segment_file_name(base: Offset, suffix: &str) -> String {
     format!("{:020}{suffix}", base.0)
 }
 
-/// The base offset that a file name states, if it is exactly a name that [`segment_file_name`] makes.
+/// The base offset in a file name, if it is exactly a name that [`segment_file_name`] makes.
 pub(crate) fn parse_segment_file_name(name: &str, suffix: &str) -> Option<Offset> {
     let digits = name.strip_suffix(suffix)?;
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -74,14 +74,14 @@ pub(crate) fn swap_file_name(run: &Range<Offset>) -> String {
     format!("{:020}-{:020}{SWAP_SUFFIX}", run.start.0, run.end.0)
 }
 
-/// What a name that [`swap_file_name`] made stands for.
+/// The range in a name that [`swap_file_name`] made.
 pub(crate) fn parse_swap_file_name(name: &str) -> Option<Range<Offset>> {
     let (start, end) = name.split_once('-')?;
     let start = parse_segment_file_name(start, "")?;
     Some(start..parse_segment_file_name(end, SWAP_SUFFIX)?).filter(|run| run.start < run.end)
 }
 
-/// A topic and the index of one of its partitions. Its text, `<topic>-<index>`, is the name of the directory.
+/// A topic and the index of one of its partitions. As text, `<topic>-<index>`, it is the name of the directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionName {
     /// Name of the topic.
@@ -90,38 +90,40 @@ pub struct PartitionName {
     pub index: i32,
 }
 
-/// Why a text names no partition.
+/// Why a text is not a partition name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Kafka allows 1 to 249 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
-    #[error("{topic:?} is no legal topic name: 1 to 249 of a-z A-Z 0-9 . _ - are, except \".\" and \"..\"")]
+    #[error(
+        "{topic:?} is not a legal topic name: use 1 to 249 characters of a-z A-Z 0-9 . _ -, but not \".\" or \"..\""
+    )]
     Topic {
-        /// What was given.
+        /// The given value.
         topic: String,
     },
     /// Indexes count from 0.
-    #[error("a partition index is not negative, {index} is")]
+    #[error("partition index {index} is negative")]
     Index {
-        /// What was given.
+        /// The given value.
         index: i32,
     },
     /// Not of the form `<topic>-<index>`.
-    #[error("{name:?} is not <topic>-<index>")]
+    #[error("{name:?} is not of the form <topic>-<index>")]
     Shape {
-        /// What was given.
+        /// The given value.
         name: String,
     },
 }
 
 impl PartitionName {
-    /// A checked name: one that is safe as the name of a directory.
+    /// A checked name: it is safe as the name of a directory.
     pub fn new(topic: impl Into<String>, index: i32) -> Result<Self, NameError> {
         let name = Self { topic: topic.into(), index };
         name.check()?;
         Ok(name)
     }
 
-    /// Whether this name is legal, for those made field by field.
+    /// Checks the name; for names whose fields were set directly.
     pub fn check(&self) -> Result<(), NameError> {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if self.topic.is_empty()
@@ -152,7 +154,7 @@ impl FromStr for PartitionName {
         let shape = || NameError::Shape { name: text.to_owned() };
         let (topic, index) = text.rsplit_once('-').ok_or_else(shape)?;
         let parsed: i32 = index.parse().map_err(|_| shape())?;
-        // One directory, one spelling: `a-01` and `a-+1` are somebody else's folders.
+        // One partition has one spelling: `a-01` and `a-+1` are not directories of the log.
         if parsed.to_string() != index {
             return Err(shape());
         }

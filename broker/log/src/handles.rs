@@ -1,58 +1,60 @@
-//! How many segments may be open: a budget for the whole process, taken from the limits of open files and of mappings.
-//! What is over it is closed, least recently used first as a clock goes round, and opened again when it is needed.
+//! The budget of open segments: one for the whole process, derived from its limits of open files and of mappings. When
+//! the budget is used up, the log closes the least recently used segment (clock algorithm) and opens it again when
+//! needed.
 //!
-//! Promises: a segment is closed only if nobody holds it, everything in it is durable, and what is known about it is
-//! either on the disk or kept elsewhere. Never holds a lock while a file is closed or written.
+//! Promises: a segment is closed only if no reader holds it, all its bytes are durable, and the knowledge about it is
+//! on the disk or kept outside of it. The budget holds no lock while it closes or writes a file.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::partition::{PartitionLog, Slot};
 
-/// How many segments may be open where the limits of the process are unlimited.
+/// The budget if the limits of the process are unlimited.
 const OPEN_MAX: usize = 1 << 20;
 const OPEN_MIN: usize = 16;
-/// What the kernel allows unless it was told otherwise.
+/// The kernel's default limit of mappings.
 const MAPS_DEFAULT: usize = 65_530;
-/// How long somebody waits for a segment to become closable, and between two looks.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a caller waits for a segment to become closable, and the time between two attempts.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
-/// Most segments looked at before somebody waits.
-const LOOKS_MAX: usize = 4096;
+/// Most segments checked before the caller waits.
+const ATTEMPTS_MAX: usize = 4096;
 
-/// The budget of open segments, and all that are open, in the order of the clock.
+/// The budget of open segments, and all open segments in clock order.
 #[derive(Debug)]
 pub(crate) struct Handles {
     max: usize,
-    /// Open segments, those included that were let go of by their partition and are still being read.
+    /// Open segments, including those that a partition has closed while readers still hold them.
     open: AtomicUsize,
     clock: Mutex<VecDeque<Entry>>,
 }
 
-/// An open segment and whose it is.
+/// An open segment and its partition.
 #[derive(Debug)]
 struct Entry {
     partition: Weak<PartitionLog>,
     slot: Weak<Slot>,
 }
 
-/// What became of an attempt to close a segment.
+/// The result of an attempt to close a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closing {
-    /// It is closed, or it was.
+pub(crate) enum CloseResult {
+    /// The segment is closed now, or was closed before.
     Closed,
-    /// Used since the last look, or in use.
+    /// It was used since the last attempt, or is in use.
     Busy,
-    /// It holds what is not durable yet.
+    /// It has bytes that are not durable yet.
     Dirty,
 }
 
-/// The right to have one segment open.
+/// The right to have one segment open; dropping it gives the right back.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Handles>);
 
@@ -63,7 +65,7 @@ impl Drop for Permit {
 }
 
 impl Handles {
-    /// The budget of a directory that may have `max` segments open; 0 stands for its share of what the process may.
+    /// The budget of a directory that may have `max` segments open; 0 for the shared budget of the process.
     pub(crate) fn of(max: usize) -> Arc<Self> {
         static AUTOMATIC: OnceLock<Arc<Handles>> = OnceLock::new();
         match max {
@@ -81,15 +83,15 @@ impl Handles {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Makes room for one more open segment. Where none can be closed, some more than the budget are opened, then this
-    /// waits for the flusher.
+    /// Makes room for one more open segment. If none can be closed, it exceeds the budget by some segments, then waits
+    /// for the flusher.
     pub(crate) fn admit(self: &Arc<Self>) -> io::Result<Permit> {
         let mut begun = None;
         loop {
             if self.take(self.max) || (self.close_one() && self.take(self.max)) || self.take(self.overdraft_max()) {
                 return Ok(Permit(Arc::clone(self)));
             }
-            if begun.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            if begun.get_or_insert_with(Instant::now).elapsed() > TIMEOUT {
                 return Err(io::Error::from_raw_os_error(libc::EMFILE));
             }
             std::thread::sleep(POLL);
@@ -105,23 +107,23 @@ impl Handles {
         self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    /// Enters a segment that was opened.
+    /// Adds an open segment to the clock.
     pub(crate) fn enter(&self, partition: &Weak<PartitionLog>, slot: &Arc<Slot>) {
         self.clock().push_back(Entry { partition: Weak::clone(partition), slot: Arc::downgrade(slot) });
     }
 
-    /// Goes round the clock until a segment is closed: false if none can be.
+    /// Goes round the clock until it has closed a segment. Returns false if it could close none.
     fn close_one(&self) -> bool {
-        // Once round to clear who was used, once more to close.
-        let looks = (self.clock().len() * 2).min(LOOKS_MAX);
-        for _ in 0..looks {
+        // The first turn clears the marks of use, the second turn closes.
+        let attempts = (self.clock().len() * 2).min(ATTEMPTS_MAX);
+        for _ in 0..attempts {
             let Some(entry) = self.clock().pop_front() else { return false };
-            // A segment of a partition that is gone goes with it.
+            // The partition is gone, and its segments with it.
             let (Some(partition), Some(slot)) = (entry.partition.upgrade(), entry.slot.upgrade()) else { continue };
             match partition.close_slot(&slot) {
-                Closing::Closed => return true,
-                Closing::Busy => {}
-                Closing::Dirty => partition.flush_soon(),
+                CloseResult::Closed => return true,
+                CloseResult::Busy => {}
+                CloseResult::Dirty => partition.flush_soon(),
             }
             self.clock().push_back(entry);
         }
@@ -129,18 +131,18 @@ impl Handles {
     }
 
     fn clock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clock.lock()
     }
 }
 
-/// Half of the files and half of the mappings that the process may have: connections need theirs.
+/// Half of the files and half of the mappings that the process may have: connections need the rest.
 fn automatic_max() -> usize {
     raise_descriptor_limit();
     let files = getrlimit(Resource::Nofile).current.map_or(OPEN_MAX, |limit| limit as usize);
     (files / 2).min(maps_max()).clamp(OPEN_MIN, OPEN_MAX)
 }
 
-/// How many segments may be mapped at a time.
+/// How many segments may be mapped at the same time.
 pub(crate) fn maps_max() -> usize {
     static MAX: OnceLock<usize> = OnceLock::new();
     *MAX.get_or_init(|| {
@@ -149,7 +151,7 @@ pub(crate) fn maps_max() -> usize {
     })
 }
 
-/// Lets the process open as many files as it may.
+/// Raises the soft limit of open files to the hard limit.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

@@ -1,5 +1,5 @@
-//! The sparse index of one segment: offsets, positions and timestamps. Derived data: every answer that starts here is
-//! checked against the batch found, and a file that is missing, damaged or another segment's is made again from the log.
+//! The sparse index of one segment: offsets, positions and timestamps. Derived data: the log checks every answer from
+//! the index against the batch it finds. A missing or damaged file, or one of another segment, is rebuilt from the log.
 //!
 //! ```text
 //! file   = magic "OTTLAIX\x01" · base offset i64 · end offset i64 · end position u64 · greatest timestamp i64
@@ -8,8 +8,8 @@
 //! range  = first offset i64 · offset after i64 · first position u64 · position after u64           (32 bytes)
 //! ```
 //!
-//! Timestamps of batches may go up and down; the running maximum cannot, so one binary search finds where a given
-//! timestamp is first reached.
+//! Timestamps of batches may go up and down, but their running maximum only rises. So one binary search finds the first
+//! entry that reaches a timestamp.
 
 use std::ops::Range;
 
@@ -20,10 +20,10 @@ use crate::format::INDEX_MAGIC;
 const HEAD_BYTES: usize = 48;
 const ENTRY_BYTES: usize = 16;
 const RANGE_BYTES: usize = 32;
-/// Entries that a sealed segment keeps in memory: 256 KiB at most, whatever its batches look like.
+/// Most entries that a sealed segment keeps in memory: 256 KiB, independent of the size of its batches.
 const SEALED_ENTRIES_MAX: usize = 16 << 10;
 
-/// "No batch yet": below every timestamp, Kafka's −1 for "none" included.
+/// "No batch yet": less than every timestamp, also less than Kafka's −1 for "none".
 pub(crate) const NO_TIMESTAMP: i64 = i64::MIN;
 
 /// A batch that the index points to.
@@ -31,13 +31,13 @@ pub(crate) const NO_TIMESTAMP: i64 = i64::MIN;
 pub(crate) struct IndexEntry {
     /// Its base offset.
     pub(crate) offset: Offset,
-    /// Where it starts.
+    /// Its position in the segment.
     pub(crate) position: u64,
     /// Greatest timestamp of all batches before it in the segment.
     pub(crate) max_before: i64,
 }
 
-/// Offsets whose bytes are damaged. They are answered with an error, exactly these and no others.
+/// Offsets whose bytes are damaged. Reads of exactly these offsets answer an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Quarantine {
     pub(crate) offsets: Range<i64>,
@@ -77,9 +77,9 @@ impl Index {
         }
     }
 
-    /// Takes in the batch that follows the last one.
+    /// Adds the batch that follows the last one.
     pub(crate) fn push(&mut self, offset: Offset, position: u64, next: Offset, next_position: u64, max_timestamp: i64) {
-        // The batch after a quarantined range always gets an entry, so that no walk has to cross the damage.
+        // The batch behind a quarantined range always gets an entry, so that no walk has to cross the damage.
         let after_damage = self.quarantined.last().is_some_and(|range| range.positions.end == position);
         let due = match self.entries.last() {
             None => true,
@@ -96,7 +96,7 @@ impl Index {
         self.end_position = next_position;
     }
 
-    /// Takes in a damaged range that follows the last batch.
+    /// Adds a damaged range that follows the last batch.
     pub(crate) fn quarantine(&mut self, range: Quarantine) {
         self.end_offset = Offset(range.offsets.end);
         self.end_position = range.positions.end;
@@ -108,17 +108,17 @@ impl Index {
         self.base
     }
 
-    /// Whether the segment ends in damage: nothing may be appended behind it.
+    /// Whether the segment ends in damage: then no append goes behind it.
     pub(crate) fn ends_damaged(&self) -> bool {
         self.quarantined.last().is_some_and(|range| range.offsets.end == self.end_offset.0)
     }
 
-    /// Offset after everything the segment holds or held.
+    /// Offset after everything that the segment holds or held.
     pub(crate) fn end_offset(&self) -> Offset {
         self.end_offset
     }
 
-    /// Position after everything the segment holds.
+    /// Position after everything that the segment holds.
     pub(crate) fn end_position(&self) -> u64 {
         self.end_position
     }
@@ -144,7 +144,7 @@ impl Index {
         self.quarantined.get(after).filter(|range| range.offsets.contains(&offset.0))
     }
 
-    /// Where sound bytes end that start at `position`: at the next damaged range, if there is one.
+    /// The next damaged range behind `position`, if there is one: sound bytes that start at `position` end there.
     pub(crate) fn barrier_after(&self, position: u64) -> Option<&Quarantine> {
         let after = self.quarantined.partition_point(|range| range.positions.end <= position);
         self.quarantined.get(after)
@@ -171,9 +171,9 @@ impl Index {
         )
     }
 
-    /// The last entry before which no batch reaches `timestamp`: a search for it starts here.
+    /// The last entry before which no batch reaches `timestamp`: a search for the timestamp starts here.
     pub(crate) fn floor_timestamp(&self, timestamp: i64) -> Option<IndexEntry> {
-        // Before the first batch there is none, whatever is asked for.
+        // A search never starts before the first batch.
         self.entry_before(self.entries.partition_point(|entry| entry.max_before < timestamp).max(1))
     }
 
@@ -195,7 +195,8 @@ impl Index {
         }
     }
 
-    /// Appends what `newer` knows beyond this index's end: for an index rebuilt while the segment grew.
+    /// Adds the entries that `newer` has beyond the end of this index: for an index that was rebuilt while the segment
+    /// grew.
     pub(crate) fn extend_from(&mut self, newer: &Index) {
         let end = self.end_position;
         for entry in newer.entries.iter().filter(|entry| u64::from(entry.position) >= end) {
@@ -209,7 +210,7 @@ impl Index {
         }
     }
 
-    /// Thins the entries of a segment that will not grow any more, so that memory is bounded per segment.
+    /// Drops entries of a segment that does not grow any more, so that the memory per segment has a limit.
     pub(crate) fn thin(&mut self) {
         let every = self.entries.len().div_ceil(SEALED_ENTRIES_MAX).max(1);
         if every > 1 {
@@ -223,7 +224,7 @@ impl Index {
         self.entries.shrink_to_fit();
     }
 
-    /// The bytes of the index file.
+    /// The content of the index file.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let body = self.entries.len() * ENTRY_BYTES + self.quarantined.len() * RANGE_BYTES;
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body + 4);
@@ -250,7 +251,7 @@ impl Index {
         bytes
     }
 
-    /// Reads an index file of the segment that starts at `base`. `None` if it is anything but whole and of this segment.
+    /// Reads the index file of the segment that starts at `base`. `None` if the file is damaged or of another segment.
     pub(crate) fn decode(bytes: &[u8], base: Offset, interval_bytes: u32) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
         if crc_fast::crc32_iscsi(body) != u32::from_be_bytes(*crc) && !broken(Canary::TrustIndex) {
@@ -287,7 +288,7 @@ impl Index {
         index.is_plausible().then_some(index)
     }
 
-    /// A CRC says that the bytes are what was written; this says that they can be an index at all.
+    /// Whether the content can be an index at all. The CRC says only that the bytes are as they were written.
     fn is_plausible(&self) -> bool {
         let rising = self.entries.windows(2).all(|pair| match pair {
             [a, b] => a.relative < b.relative && a.position < b.position && a.max_before <= b.max_before,
@@ -337,7 +338,7 @@ mod tests {
         assert_eq!(index.floor_position(119, Offset(9999)).unwrap().position, 0);
         assert_eq!(index.floor_position(2000, Offset(1005)).unwrap().offset, Offset(1004));
         assert_eq!(index.above_position(120).unwrap().position, 240);
-        // 507 is first reached by batch 7; the search starts at or before it and not at 0.
+        // Batch 7 is the first to reach 507; the search starts at or before it, and not at 0.
         let start = index.floor_timestamp(507).unwrap();
         assert!(start.position <= 420 && start.position > 0 && start.max_before < 507);
     }

@@ -1,14 +1,14 @@
-//! A log directory seen from outside: what stands in its files, whether it is whole, what it takes, and the one repair
-//! that loses nothing. For tools.
+//! Reads a log directory without opening it, for tools: the content of its files, damage, sizes, and the one repair
+//! that loses no acknowledged record.
 //!
-//! Everything but [`Repair`] only reads: no lock is taken and no byte is written, so a broker may run meanwhile, and its
-//! files grow, roll and go while they are looked at. The eyes are those of recovery.
+//! Everything except [`Repair`] only reads: it takes no lock and writes no byte. A broker may use the directory
+//! meanwhile: files grow, roll and disappear during a check. The checks are the same as those of recovery.
 //!
-//! - `files` finds partitions and reads what they say about themselves
+//! - `files` finds partitions and reads their small files
 //! - `walk` goes through a segment, batch by batch, damage included
-//! - `verify` checks a partition against everything that vouches for it
+//! - `verify` checks a partition: CRCs, offsets, epochs, indexes, state files
 //! - `usage` counts bytes
-//! - `repair` cuts an end that nobody was promised
+//! - `repair` cuts off an end that was never acknowledged
 
 mod files;
 mod repair;

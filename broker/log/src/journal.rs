@@ -1,4 +1,4 @@
-//! An append-only file of checksummed frames, for intentions that have to be durable before they are carried out.
+//! The journal: an append-only file of checksummed frames, for intentions that must be durable before they are applied.
 //!
 //! ```text
 //! <directory>/00000000000000000000.journal    the frames from sequence 0 on; a new file after 64 MiB
@@ -6,12 +6,12 @@
 //! marker = the same with magic "OTJ\x02" and no payload, written after every sync
 //! ```
 //!
-//! `durable` says: when this was written, every frame below that sequence was synced. That is how a start tells a torn
-//! end (cut off: nobody was promised anything) from damage (reported, never skipped): damage is a bad frame that a later
-//! one knows to have been durable.
+//! `durable` says that every frame below that sequence was synced when this frame was written. So recovery can tell a
+//! torn end from damage. It cuts a torn end off: nothing in it was acknowledged. Damage is a bad frame below the
+//! `durable` of a later one; recovery reports it and never skips it.
 //!
-//! Promises: entries come back in order and complete, or not at all; what [`Journal::sync`] covered comes back. The first
-//! failed sync ends all writing.
+//! Promises: entries come back complete and in order, or not at all. Entries that [`Journal::sync`] covered come back.
+//! The first failed sync ends all writing.
 
 mod entries;
 mod frame;
@@ -21,46 +21,48 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, MutexGuard};
 
 pub use self::entries::{JournalEntries, JournalEntry};
 
 use self::frame::{FRAME_HEADER_BYTES, Kind, encode_header};
+use crate::dir_state::DirState;
 use crate::disk::{Disk, GuardedDisk, RealDisk};
 use crate::format::{JOURNAL_SUFFIX, segment_file_name};
-use crate::shared::Shared;
 
-/// A file of the journal is closed before it grows beyond this.
+/// Before a file grows beyond this, the journal starts the next one.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Most bytes of one entry; a greater length in a frame is damage.
 pub const JOURNAL_ENTRY_BYTES_MAX: usize = 256 << 20;
 
-/// Where a frame is, and when it is durable: once [`Journal::durable_sequence`] is above `sequence`.
+/// The position of a frame. The frame is durable once [`Journal::durable_sequence`] is above `sequence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JournalPosition {
-    /// Its number, counted from the first frame ever.
+    /// Its number, counted from the first frame of the journal.
     pub sequence: u64,
-    /// The file it is in, named by the sequence that the file begins with.
+    /// The file that holds it, named by the sequence of the file's first frame.
     pub segment: u64,
-    /// Where in the file.
+    /// Its position in the file.
     pub offset: u64,
 }
 
-/// What opening a journal found.
+/// The result of opening a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalReport {
     /// Entries found.
     pub entries: u64,
     /// Files found.
     pub segments: usize,
-    /// Bytes of an unfinished end that were cut off.
+    /// Bytes of a torn end that were cut off.
     pub torn_bytes: u64,
 }
 
 /// Why a journal was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalOpenError {
-    /// A frame that was durable is damaged or gone.
+    /// A frame that was durable is damaged or missing.
     #[error(
         "{path}: the frame with sequence {sequence} at byte {offset} is damaged, though it was durable; \
          move the journal's directory away to start without it",
@@ -69,17 +71,17 @@ pub enum JournalOpenError {
     Corrupt {
         /// The journal's file.
         path: PathBuf,
-        /// Where in it.
+        /// The position in the file.
         offset: u64,
         /// The frame expected there.
         sequence: u64,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -96,16 +98,16 @@ pub enum JournalError {
     /// The disk is full; nothing was appended.
     #[error("no space left for the journal")]
     NoSpace,
-    /// A sync failed: nothing is written any more.
+    /// A sync failed: the journal writes nothing any more.
     #[error("the journal is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The system refused; nothing was appended.
+    /// The system call failed; nothing was appended.
     #[error("writing the journal: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -115,36 +117,36 @@ pub enum JournalError {
 pub struct Journal {
     directory: PathBuf,
     disk: Arc<dyn Disk>,
-    /// The log directory that goes offline with the journal.
-    shared: Option<Arc<Shared>>,
-    tail: Mutex<Tail>,
+    /// The log directory that goes offline together with the journal.
+    dir: Option<Arc<DirState>>,
+    active: Mutex<ActiveFile>,
     /// Every frame below it is durable.
     durable: AtomicU64,
-    /// Held by the sync that runs.
+    /// Held by the running sync.
     syncing: Mutex<()>,
     offline: OnceLock<String>,
     report: JournalReport,
 }
 
 #[derive(Debug)]
-struct Tail {
+struct ActiveFile {
     file: Arc<File>,
-    /// First sequence of the file.
+    /// First sequence of the active file.
     segment: u64,
     offset: u64,
     sequence: u64,
     /// Closed files, oldest first, that the next sync has to cover.
     unsynced: Vec<Arc<File>>,
-    /// The name of the file is not durable yet.
+    /// The directory entry of the file is not durable yet.
     entry_unsynced: bool,
-    /// A failed write may have left bytes beyond the end.
-    littered: bool,
-    /// All files by first sequence, the open one included.
+    /// A failed write may have left bytes above the end.
+    has_partial_write: bool,
+    /// All files by their first sequence, the active one included.
     segments: VecDeque<u64>,
 }
 
 impl Journal {
-    /// Opens the journal in `directory`, making it if there is none. The entries are read while they are iterated.
+    /// Opens the journal in `directory`, and creates it if there is none. The iterator reads the entries one by one.
     pub fn open(directory: &Path) -> Result<(Self, JournalEntries), JournalOpenError> {
         Self::open_on(Arc::new(RealDisk), directory, None)
     }
@@ -152,11 +154,11 @@ impl Journal {
     pub(crate) fn open_on(
         disk: Arc<dyn Disk>,
         directory: &Path,
-        shared: Option<Arc<Shared>>,
+        dir: Option<Arc<DirState>>,
     ) -> Result<(Self, JournalEntries), JournalOpenError> {
         let io_error = |source| JournalOpenError::Io { path: directory.to_path_buf(), source };
-        // That of a log directory is guarded already.
-        let disk = if shared.is_some() { disk } else { Arc::new(GuardedDisk::new(disk)) };
+        // The disk of a log directory is guarded already.
+        let disk = if dir.is_some() { disk } else { Arc::new(GuardedDisk::new(disk)) };
         disk.create_dir(directory).map_err(io_error)?;
         if let Some(parent) = directory.parent() {
             disk.sync_dir(parent).map_err(io_error)?;
@@ -171,21 +173,21 @@ impl Journal {
         if created {
             segments.push_back(segment);
         }
-        let tail = Tail {
+        let active = ActiveFile {
             file: Arc::new(file.map_err(io_error)?),
             segment,
             offset: found.offset,
             sequence: found.sequence,
             unsynced: Vec::new(),
             entry_unsynced: created,
-            littered: false,
+            has_partial_write: false,
             segments,
         };
         let journal = Self {
             directory: directory.to_path_buf(),
             disk,
-            shared,
-            tail: Mutex::new(tail),
+            dir,
+            active: Mutex::new(active),
             durable: AtomicU64::new(found.sequence),
             syncing: Mutex::default(),
             offline: OnceLock::new(),
@@ -194,50 +196,55 @@ impl Journal {
         Ok((journal, entries))
     }
 
+    /// Reads the journal in `directory` as an opening would and changes nothing, also while another process appends to it.
+    pub fn check(directory: &Path) -> Result<JournalReport, JournalOpenError> {
+        entries::check(directory)
+    }
+
     /// What opening found.
     pub fn report(&self) -> JournalReport {
         self.report
     }
 
-    /// Appends one entry, given in pieces. It is durable once a [`sync`](Self::sync) that began later returns.
+    /// Appends one entry, given in pieces. It is durable when a [`sync`](Self::sync) that began later returns.
     pub fn append(&self, payload: &[IoSlice<'_>]) -> Result<JournalPosition, JournalError> {
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
         if bytes > JOURNAL_ENTRY_BYTES_MAX {
             return Err(JournalError::TooLarge { bytes });
         }
         self.check_online()?;
-        let mut tail = self.tail();
-        if tail.offset > 0 && tail.offset + (FRAME_HEADER_BYTES + bytes) as u64 > SEGMENT_BYTES {
-            self.roll(&mut tail)?;
+        let mut active = self.active();
+        if active.offset > 0 && active.offset + (FRAME_HEADER_BYTES + bytes) as u64 > SEGMENT_BYTES {
+            self.roll(&mut active)?;
         }
-        let position = JournalPosition { sequence: tail.sequence, segment: tail.segment, offset: tail.offset };
-        self.write_frame(&mut tail, Kind::Entry, payload, bytes)?;
-        tail.sequence += 1;
+        let position = JournalPosition { sequence: active.sequence, segment: active.segment, offset: active.offset };
+        self.write_frame(&mut active, Kind::Entry, payload, bytes)?;
+        active.sequence += 1;
         Ok(position)
     }
 
-    /// Makes every entry appended before the call durable; returns the sequence below which all are. Entries appended
-    /// meanwhile ride the next call.
+    /// Makes every entry durable that was appended before the call. Returns the sequence below which all entries are
+    /// durable. The next call covers later entries.
     pub fn sync(&self) -> Result<u64, JournalError> {
-        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.syncing.lock();
         self.check_online()?;
         let (files, entry_unsynced, sequence) = {
-            let mut tail = self.tail();
-            let mut files = std::mem::take(&mut tail.unsynced);
-            files.push(Arc::clone(&tail.file));
-            (files, std::mem::take(&mut tail.entry_unsynced), tail.sequence)
+            let mut active = self.active();
+            let mut files = std::mem::take(&mut active.unsynced);
+            files.push(Arc::clone(&active.file));
+            (files, std::mem::take(&mut active.entry_unsynced), active.sequence)
         };
         if sequence == self.durable_sequence() && !entry_unsynced && files.len() == 1 {
             return Ok(sequence);
         }
         let sync_entry = |()| if entry_unsynced { self.disk.sync_dir(&self.directory) } else { Ok(()) };
         let synced = files.iter().try_for_each(|file| self.disk.sync_data(file)).and_then(sync_entry);
-        synced.map_err(|error| self.poison("fdatasync of the journal", &error))?;
+        synced.map_err(|error| self.take_offline_after("fdatasync of the journal", &error))?;
         self.durable.fetch_max(sequence, Ordering::AcqRel);
-        // So that a start after a crash knows what was durable, although no entry follows to say it. Without space the
-        // next entry says it.
-        let mut tail = self.tail();
-        let _ = self.write_frame(&mut tail, Kind::Marker, &[], 0);
+        // The marker tells recovery what was durable, even if no entry follows. If there is no space for it, the next
+        // entry tells it.
+        let mut active = self.active();
+        let _ = self.write_frame(&mut active, Kind::Marker, &[], 0);
         Ok(sequence)
     }
 
@@ -246,110 +253,113 @@ impl Journal {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Where the next entry goes.
+    /// The position of the next entry.
     pub fn end(&self) -> JournalPosition {
-        let tail = self.tail();
-        JournalPosition { sequence: tail.sequence, segment: tail.segment, offset: tail.offset }
+        let active = self.active();
+        JournalPosition { sequence: active.sequence, segment: active.segment, offset: active.offset }
     }
 
-    /// Begins a new file, so that everything before it can be removed; returns its name.
+    /// Starts a new file, so that all earlier ones can be removed; returns its name.
     pub fn start_segment(&self) -> Result<u64, JournalError> {
         self.check_online()?;
-        let mut tail = self.tail();
-        if tail.sequence != tail.segment {
-            self.roll(&mut tail)?;
+        let mut active = self.active();
+        if active.sequence != active.segment {
+            self.roll(&mut active)?;
         }
-        Ok(tail.segment)
+        Ok(active.segment)
     }
 
-    /// Removes the files before `segment`, oldest first; how many. The file that is written to stays.
+    /// Removes the files before `segment`, oldest first; returns how many. The active file stays.
     pub fn remove_before(&self, segment: u64) -> Result<usize, JournalError> {
         self.check_online()?;
         let mut removed = 0;
-        let mut tail = self.tail();
-        while let Some(first) = tail.segments.front().copied().filter(|first| *first < segment.min(tail.segment)) {
-            self.disk.remove_file(&segment_path(&self.directory, first)).map_err(|error| self.refused(error))?;
-            tail.segments.pop_front();
+        let mut active = self.active();
+        while let Some(first) = active.segments.front().copied().filter(|first| *first < segment.min(active.segment)) {
+            self.disk.remove_file(&segment_path(&self.directory, first)).map_err(|error| self.journal_error(error))?;
+            active.segments.pop_front();
             removed += 1;
         }
-        drop(tail);
+        drop(active);
         if removed > 0 {
             let synced = self.disk.sync_dir(&self.directory);
-            synced.map_err(|error| self.poison("fsync of the journal's directory", &error))?;
+            synced.map_err(|error| self.take_offline_after("fsync of the journal's directory", &error))?;
         }
         Ok(removed)
     }
 
     fn write_frame(
         &self,
-        tail: &mut Tail,
+        active: &mut ActiveFile,
         kind: Kind,
         payload: &[IoSlice<'_>],
         bytes: usize,
     ) -> Result<(), JournalError> {
-        if tail.littered {
-            self.clear_litter(tail)?;
+        if active.has_partial_write {
+            self.cut_partial_write(active)?;
         }
-        let header = encode_header(kind, tail.sequence, self.durable_sequence(), payload, bytes);
+        let header = encode_header(kind, active.sequence, self.durable_sequence(), payload, bytes);
         let mut pieces = Vec::with_capacity(1 + payload.len());
         pieces.push(IoSlice::new(&header));
         pieces.extend(payload.iter().map(|piece| IoSlice::new(piece)));
-        if let Err(error) = self.disk.write_at(&tail.file, &mut pieces, tail.offset) {
-            tail.littered = true;
-            return Err(self.refused(error));
+        if let Err(error) = self.disk.write_at(&active.file, &mut pieces, active.offset) {
+            active.has_partial_write = true;
+            return Err(self.journal_error(error));
         }
-        tail.offset += (FRAME_HEADER_BYTES + bytes) as u64;
+        active.offset += (FRAME_HEADER_BYTES + bytes) as u64;
         Ok(())
     }
 
-    /// Cuts off what a failed write left, durably: a frame of it must not come back behind a later, shorter one.
-    fn clear_litter(&self, tail: &mut Tail) -> Result<(), JournalError> {
-        self.disk.set_len(&tail.file, tail.offset).map_err(|error| self.refused(error))?;
-        let synced = self.disk.sync_data(&tail.file);
-        synced.map_err(|error| self.poison("fdatasync after a failed write", &error))?;
-        tail.littered = false;
+    /// Cuts off the bytes that a failed write left, durably: a frame in them must not come back behind a later, shorter
+    /// one.
+    fn cut_partial_write(&self, active: &mut ActiveFile) -> Result<(), JournalError> {
+        self.disk.set_len(&active.file, active.offset).map_err(|error| self.journal_error(error))?;
+        let synced = self.disk.sync_data(&active.file);
+        synced.map_err(|error| self.take_offline_after("fdatasync after a failed write", &error))?;
+        active.has_partial_write = false;
         Ok(())
     }
 
-    fn roll(&self, tail: &mut Tail) -> Result<(), JournalError> {
-        if tail.littered {
-            self.clear_litter(tail)?;
+    fn roll(&self, active: &mut ActiveFile) -> Result<(), JournalError> {
+        if active.has_partial_write {
+            self.cut_partial_write(active)?;
         }
         let file = Arc::new(
-            self.disk.create(&segment_path(&self.directory, tail.sequence)).map_err(|error| self.refused(error))?,
+            self.disk
+                .create(&segment_path(&self.directory, active.sequence))
+                .map_err(|error| self.journal_error(error))?,
         );
-        let old = std::mem::replace(&mut tail.file, file);
-        tail.unsynced.push(old);
-        tail.segment = tail.sequence;
-        tail.segments.push_back(tail.segment);
-        tail.offset = 0;
-        tail.entry_unsynced = true;
+        let old = std::mem::replace(&mut active.file, file);
+        active.unsynced.push(old);
+        active.segment = active.sequence;
+        active.segments.push_back(active.segment);
+        active.offset = 0;
+        active.entry_unsynced = true;
         Ok(())
     }
 
     fn check_online(&self) -> Result<(), JournalError> {
         let reason = self.offline.get().map(String::as_str);
-        let reason = reason.or_else(|| self.shared.as_ref().and_then(|shared| shared.offline_reason()));
+        let reason = reason.or_else(|| self.dir.as_ref().and_then(|dir| dir.offline_reason()));
         reason.map_or(Ok(()), |reason| Err(JournalError::Offline { reason: reason.to_owned() }))
     }
 
-    /// What a failure amounts to: it may have taken the log directory offline.
-    fn refused(&self, source: io::Error) -> JournalError {
+    /// The error for a failed system call: offline if the failure took the log directory offline.
+    fn journal_error(&self, source: io::Error) -> JournalError {
         self.check_online().err().unwrap_or_else(|| failure(source))
     }
 
-    fn poison(&self, what: &str, error: &io::Error) -> JournalError {
+    fn take_offline_after(&self, what: &str, error: &io::Error) -> JournalError {
         let reason = format!("{what} failed: {error}");
-        if let Some(shared) = &self.shared {
-            shared.poison(what, error);
+        if let Some(dir) = &self.dir {
+            dir.take_offline_after(what, error);
         } else {
             tracing::error!(directory = %self.directory.display(), %reason, "journal offline until restart");
         }
         JournalError::Offline { reason: self.offline.get_or_init(|| reason).clone() }
     }
 
-    fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    fn active(&self) -> MutexGuard<'_, ActiveFile> {
+        self.active.lock()
     }
 }
 

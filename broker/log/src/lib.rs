@@ -12,18 +12,18 @@
 //!     00000000000000000000.log       a segment: the batches from offset 0 on
 //!     00000000000000000000.index     its index, written when it is closed: derived, may go at any time
 //!     00000000000000150000.log       the active segment: its index is in memory
-//!     <base>.staged                  a segment that compaction is writing: rubbish after a crash
-//!     <base>-<end>.swap              a compacted segment that counts already, is read here, and has yet to take its place
+//!     <base>.staged                  a segment that compaction is writing: startup removes it
+//!     <base>-<end>.swap              a compacted segment: it replaces this range already and is not renamed yet
 //!     cleaned                        how far the partition is compacted: derived   (a state file)
-//!     <more>                         whatever state files the server keeps per partition
-//!   .new/<uuid>/                     a partition under construction: rubbish after a crash
-//!   .trash/<uuid>/                   a partition being deleted: rubbish always
+//!     <more>                         the server's state files for the partition
+//!   .new/<uuid>/                     a partition under construction: startup removes it
+//!   .trash/<uuid>/                   a deleted partition: a thread removes it
 //!   <journal>/                       a journal
 //!     00000000000000000000.journal   its frames from sequence 0 on
 //! ```
 //!
-//! A partition comes into being with the rename out of `.new` and ends with the rename into `.trash`, each followed by an
-//! fsync of the directory: there is no half of one.
+//! A rename out of `.new` creates a partition and a rename into `.trash` deletes it, each followed by an fsync of the
+//! directory: so no crash leaves half a partition.
 //!
 //! # A segment
 //!
@@ -35,7 +35,7 @@
 //!            │               └─ quarantined: these offsets answer an error, no others  │             │
 //!            └ below the durable offset: never cut ──────┴ above it: first bad = end ──┴ reserved ───┘
 //!
-//! one batch: as it came over the wire, with three fields of the log's own, all before the part that the CRC covers
+//! one batch: as the client sent it; the log sets two fields, both before the part that the CRC covers
 //!   0 ┌────────────────────────┬─────────────────┬─────────────────┬─────────┬────────────┐
 //!     │ base_offset i64        │ batch_length    │ leader_epoch    │ magic 2 │ crc u32    │
 //!     │ ← assigned by append   │ i32             │ i32 ← assigned  │ i8      │ CRC-32C    │
@@ -51,8 +51,9 @@
 //!              entry = offset, position, greatest timestamp before it: one list for offsets and for times
 //! ```
 //!
-//! An all-zero header is the clean end of a preallocated file. A partition reserves nothing at its creation, then 64 KiB,
-//! doubling up to 16 MiB at a time, and all partitions together stay below a cap; closing a segment gives the rest back.
+//! An all-zero header is the clean end of a preallocated file. A new partition reserves no space; later it reserves 64
+//! KiB, then twice as much each time, up to 16 MiB. All partitions together stay below a limit. A sealed segment gives
+//! unused space back.
 //!
 //! # Offsets
 //!
@@ -64,37 +65,38 @@
 //!
 //! # Modules, in the order in which data meets them
 //!
-//! 1. `log_dir`: a directory is opened, partitions are created and deleted, everything is closed
-//! 2. `recovery`, with `scan`: what a start makes of what it finds; `report` says so
-//! 3. `partition`: append, flush, locate, search by time, the end of old data
+//! 1. `log_dir`: opens and closes a directory, creates and deletes partitions
+//! 2. `recovery`, with `scan`: checks the files at startup and repairs them; `report` is its result
+//! 3. `partition`: append, flush, locate, search by time, retention
 //! 4. `clean`: compaction
-//! 5. `segment`, `index`: one file of batches and what is derived from it
-//! 6. `handles`: how many segments may be open, and which is closed for another
-//! 7. `commit`: who is synced when
-//! 8. `checkpoint`, `epochs`, `state_file`, `journal`: small things that survive
-//! 9. [`inspect`]: a directory seen from outside, for tools
-//! 10. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that a
-//!     build for tests breaks on purpose
+//! 5. `segment`, `index`: one file of batches and its derived index
+//! 6. `handles`: the budget of open segments
+//! 7. `commit`: the queue and the threads of group commit
+//! 8. `checkpoint`, `epochs`, `state_file`, `journal`: small durable files
+//! 9. [`inspect`]: reads a directory without opening it, for tools
+//! 10. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that
+//!     a build for tests breaks on purpose
 //!
-//! Batches follow each other without a hole in the offsets. What compaction takes away leaves an empty batch (no records,
-//! 61 bytes, one for a whole run of them): a base offset is not covered by the CRC, and that the next one is known is
-//! what finds a damaged one out.
+//! The offsets of batches have no gap. Where compaction removes batches, it writes an empty batch (no records, 61
+//! bytes, one for a whole group of neighbours). The CRC does not cover the base offset, so the log finds a damaged base
+//! offset only because it knows the next one.
 //!
 //! # Promises
 //!
-//! - Bytes are acknowledged by offset, and an offset is durable only after the `fdatasync` that covers it, and the `fsync`
-//!   of the directory if its file is new.
-//! - The first failed sync, and the first change that the disk itself refuses, end all writing in the directory, for as long
-//!   as the process lives.
-//! - Two syncs of one file never run at the same time: the system would tell only one of them of a failure.
-//! - User code never touches a mapped page: what the log reads itself it reads with `pread`.
-//! - No input from disk panics: whatever stands there is data, damage, or an error of the system.
+//! - An offset is durable only after the `fdatasync` that covers it, and after the `fsync` of the directory if its file
+//!   is new. Acknowledgements depend on durable offsets.
+//! - The first failed sync, and the first change that the disk itself refuses, end all writing in the directory until
+//!   the process ends.
+//! - Two syncs of one file never run at the same time: the kernel would report a failure to only one of them.
+//! - User code never touches a mapped page: the log itself reads with `pread`.
+//! - No bytes on the disk cause a panic: they are data, damage, or an I/O error.
 
 pub mod canary;
 mod checked;
 mod checkpoint;
 mod clean;
 mod commit;
+mod dir_state;
 mod disk;
 mod epochs;
 mod error;
@@ -110,7 +112,6 @@ mod recovery;
 mod report;
 mod scan;
 mod segment;
-mod shared;
 mod state_file;
 mod stats;
 

@@ -1,21 +1,23 @@
-//! A log directory: opened, with every partition in it brought back; closed, so that the next start need not look.
+//! A log directory: opens it and recovers every partition; closes it so that the next start needs no scan.
 
 use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
 use crate::LeaderEpoch;
 use crate::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::dir_state::DirState;
 use crate::disk::{Disk, GuardedDisk, RealDisk, is_unreadable};
 use crate::epochs::EpochHistory;
 use crate::error::{CreateError, DeleteError, OpenError, ShutdownError};
@@ -26,26 +28,25 @@ use crate::options::{LogOptions, PartitionOptions};
 use crate::partition::{Meta, Opened, PartitionLog};
 use crate::recovery::{LastRun, Recovered, recover};
 use crate::report::{RecoveryReport, UnreadablePartition};
-use crate::shared::Shared;
 use crate::state_file::{StateReadError, is_full};
 use crate::stats::LogStats;
 
-/// Up to this many files are synced one by one at start and shutdown; beyond, the file system is synced as a whole.
+/// Startup and shutdown sync up to this many files one by one; if there are more, they sync the whole file system.
 const SINGLE_SYNCS_MAX: usize = 64;
 
-/// An open log directory. Dropping it without [`shutdown`](Self::shutdown) is what a crash looks like to the next start.
+/// An open log directory. To the next start, dropping it without [`shutdown`](Self::shutdown) looks like a crash.
 #[derive(Debug)]
 pub struct LogDir {
-    shared: Arc<Shared>,
-    /// Names being created or deleted right now.
-    busy: Mutex<HashSet<PartitionName>>,
+    dir: Arc<DirState>,
+    /// Names of partitions that are being created or deleted.
+    claimed_names: Mutex<HashSet<PartitionName>>,
     sweeping: Arc<AtomicBool>,
-    /// Its `flock` keeps other processes out; released when it is closed. None where the directory could not be opened.
+    /// Its `flock` keeps other processes out until it is closed. `None` if the directory could not be opened.
     lock: Option<File>,
 }
 
 impl LogDir {
-    /// Opens the log directory at `path`, making it if there is none, and brings every partition in it back.
+    /// Opens the log directory at `path`, creates it if there is none, and recovers every partition in it.
     pub fn open(path: &Path, options: LogOptions) -> Result<(Self, RecoveryReport), OpenError> {
         Self::start(Arc::new(RealDisk), path, options)
     }
@@ -70,34 +71,34 @@ impl LogDir {
             }
         }
         let lock = take_lock(path)?;
-        let clean = match Shared::marker(&disk, path).read() {
+        let clean = match DirState::marker_file(&disk, path).read() {
             Ok(marker) => marker.is_some(),
             Err(StateReadError::Damaged { .. }) => false,
             Err(error) => return Err(error.into()),
         };
         let guarded = Arc::new(GuardedDisk::new(disk));
         let disk = Arc::<GuardedDisk>::clone(&guarded);
-        let shared = Arc::new(Shared::new(path.to_path_buf(), options, disk, true));
-        guarded.belongs_to(&shared);
-        shared.start_teller().map_err(io_error)?;
+        let dir = Arc::new(DirState::new(path.to_path_buf(), options, disk, true));
+        guarded.set_directory(&dir);
+        dir.start_notifier().map_err(io_error)?;
         let mut report = RecoveryReport { path: path.to_path_buf(), clean, ..RecoveryReport::default() };
-        let (mut recovered, unreadable) = recover_all(&shared, clean)?;
-        make_durable(&shared, &mut recovered)?;
+        let (mut recovered, unreadable) = recover_all(&dir, clean)?;
+        make_durable(&dir, &mut recovered)?;
         for partition in recovered {
             note(&mut report, &partition);
-            let log = partition.into_log(Arc::clone(&shared));
-            shared.partitions_mut().insert(log.name().clone(), log);
+            let log = partition.into_log(Arc::clone(&dir));
+            dir.partitions_mut().insert(log.name().clone(), log);
         }
         for UnreadablePartition { partition, reason } in unreadable {
             report.partitions += 1;
-            tracing::error!(%partition, %reason, "a partition is offline until it can be read");
-            let log = stand_in(&shared, &partition, &reason);
-            shared.partitions_mut().insert(partition.clone(), log);
+            tracing::error!(%partition, %reason, "the partition is offline until a start can read it");
+            let log = offline_partition(&dir, &partition, &reason);
+            dir.partitions_mut().insert(partition.clone(), log);
             report.unreadable.push(UnreadablePartition { partition, reason });
         }
-        report.leftovers_removed = discard_leftovers(&*shared.disk, path).map_err(io_error)?;
-        shared.commit.start().map_err(io_error)?;
-        let directory = Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: Some(lock) };
+        report.leftovers_removed = discard_leftovers(&*dir.disk, path).map_err(io_error)?;
+        dir.commit.start().map_err(io_error)?;
+        let directory = Self { dir, claimed_names: Mutex::default(), sweeping: Arc::default(), lock: Some(lock) };
         if report.leftovers_removed > 0 {
             directory.sweep();
         }
@@ -105,16 +106,16 @@ impl LogDir {
         Ok((directory, report))
     }
 
-    /// Stands for a log directory that cannot be opened: offline from the start, and nothing on the disk is touched. Its
-    /// partitions are named by [`absent_partition`](Self::absent_partition).
+    /// A log directory that cannot be opened: it is offline from the start, and this process does not touch the disk.
+    /// The caller names its partitions with [`absent_partition`](Self::absent_partition).
     pub fn unavailable(path: &Path, reason: &str) -> Self {
-        let shared = Arc::new(Shared::new(path.to_path_buf(), LogOptions::default(), Arc::new(RealDisk), false));
-        shared.take_offline(reason);
-        Self { shared, busy: Mutex::default(), sweeping: Arc::default(), lock: None }
+        let dir = Arc::new(DirState::new(path.to_path_buf(), LogOptions::default(), Arc::new(RealDisk), false));
+        dir.take_offline(reason);
+        Self { dir, claimed_names: Mutex::default(), sweeping: Arc::default(), lock: None }
     }
 
-    /// Stands for a partition that may be in this directory, which is offline: nobody can look. It takes no append and has
-    /// nothing to read; neither the partition nor its files are made.
+    /// A partition that may be in this offline directory: its content is unknown, so it takes no append and has nothing
+    /// to read. The call creates neither the partition nor its files.
     pub fn absent_partition(
         &self,
         name: &PartitionName,
@@ -123,42 +124,48 @@ impl LogDir {
     ) -> Arc<PartitionLog> {
         let epochs = EpochHistory::from_entries([(LeaderEpoch(0), Offset(0))]);
         let meta = Meta { name: name.clone(), topic_id, options, epochs };
-        let directory = self.shared.path.join(name.to_string());
-        let checkpoint = CheckpointFile::unread(self.shared.disk.clone(), &directory);
-        let log = PartitionLog::new(Arc::clone(&self.shared), Opened::empty(directory, meta, checkpoint));
-        self.shared.partitions_mut().insert(name.clone(), Arc::clone(&log));
+        let directory = self.dir.path.join(name.to_string());
+        let checkpoint = CheckpointFile::unread(self.dir.disk.clone(), &directory);
+        let log = PartitionLog::new(Arc::clone(&self.dir), Opened::empty(directory, meta, checkpoint));
+        self.dir.partitions_mut().insert(name.clone(), Arc::clone(&log));
         log
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
-        &self.shared.path
+        &self.dir.path
     }
 
-    /// What it has counted since it was opened.
+    /// The disk of this directory, for files that others keep in it: a sync of theirs that fails takes the directory offline,
+    /// and nothing is written through it after that.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.dir.disk)
+    }
+
+    /// The counters since it was opened.
     pub fn stats(&self) -> LogStats {
-        self.shared.counters.read()
+        self.dir.counters.read()
     }
 
-    /// Bytes appended since it was opened, to partitions that were deleted since as well.
+    /// Bytes appended since it was opened, including those to partitions that were deleted.
     pub fn appended_bytes(&self) -> u64 {
-        let partitions = self.shared.partitions();
+        let partitions = self.dir.partitions();
         let present: u64 = partitions.values().map(|log| log.appended_bytes()).sum();
-        self.shared.counters.deleted_bytes() + present
+        self.dir.counters.deleted_bytes() + present
     }
 
-    /// How many partitions it has.
+    /// The number of partitions.
     pub fn partition_count(&self) -> usize {
-        self.shared.partitions().len()
+        self.dir.partitions().len()
     }
 
-    /// Calls `listener` when the directory goes offline; at once when it is. One listener, the first.
+    /// Calls `listener` when the directory goes offline, or at once if it is offline. Only the first listener counts.
     pub fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
-        self.shared.on_offline(listener);
+        self.dir.on_offline(listener);
     }
 
-    /// Creates a partition. It exists, durably and as a whole, when this returns, and not at all if it fails; where the
-    /// directory goes offline meanwhile, the next start knows.
+    /// Creates a partition. When this returns, the partition exists durably and completely; after an error it does not
+    /// exist. If the directory goes offline during the call, the next start decides which of the two.
     pub fn create_partition(
         &self,
         name: &PartitionName,
@@ -169,7 +176,7 @@ impl LogDir {
         if let Some(reason) = self.offline_reason() {
             return Err(CreateError::Offline { reason });
         }
-        let Some(_busy) = Busy::claim(self, name) else {
+        let Some(_claim) = NameClaim::claim(self, name) else {
             return Err(CreateError::Exists { name: name.clone(), topic_id });
         };
         if let Some(log) = self.partition(name) {
@@ -185,120 +192,122 @@ impl LogDir {
             let name = name.clone();
             if is_full(&source) { CreateError::NoSpace { name } } else { CreateError::Io { name, source } }
         })?;
-        self.shared.partitions_mut().insert(name.clone(), Arc::clone(&log));
+        self.dir.partitions_mut().insert(name.clone(), Arc::clone(&log));
         Ok(log)
     }
 
-    /// Builds a partition aside and moves it into place with one rename. Behind that only the disk itself can fail.
+    /// Builds a partition aside and renames it into place. After the rename only a failure of the disk itself can
+    /// happen.
     fn build(&self, meta: Meta) -> io::Result<Arc<PartitionLog>> {
-        let disk = &self.shared.disk;
-        let aside = self.shared.path.join(NEW_DIR).join(Uuid::new_v4().to_string());
-        let directory = self.shared.path.join(meta.name.to_string());
+        let disk = &self.dir.disk;
+        let aside = self.dir.path.join(NEW_DIR).join(Uuid::new_v4().to_string());
+        let directory = self.dir.path.join(meta.name.to_string());
         let empty = Checkpoint { durable: Offset(0), log_start: Offset(0), active_base: Offset(0), active_bytes: 0 };
         let built = (|| -> io::Result<CheckpointFile> {
             disk.create_dir(&aside)?;
             disk.create(&aside.join(segment_file_name(Offset(0), SEGMENT_SUFFIX)))?;
-            let staged = PartitionLog::meta_file(&self.shared, &aside);
+            let staged = PartitionLog::meta_file(&self.dir, &aside);
             let beside = staged.stage(&meta.encode())?;
             disk.sync_path(&beside)?;
             staged.install()?;
-            // From the first moment on: where there is none, a start cannot tell what may be cut off.
+            // A partition needs a checkpoint from its first moment on: without one, recovery cannot tell what it may
+            // cut.
             let (mut checkpoint, _) = CheckpointFile::open(Arc::clone(disk), &aside)?;
             let unsynced = checkpoint.write(empty)?;
             unsynced.first().map_or(Ok(()), |file| disk.sync_path(file))?;
             disk.sync_dir(&aside)?;
             disk.rename(&aside, &directory)?;
-            self.shared.sync_dir(&self.shared.path)?;
+            self.dir.sync_dir(&self.dir.path)?;
             Ok(checkpoint.moved_to(&directory))
         })();
         let checkpoint = built.inspect_err(|_| {
-            // What is left aside is rubbish to the next start anyway.
+            // The next start removes the rest anyway.
             let _ = disk.remove_dir_all(&aside);
         })?;
         let opened = Opened { persisted: Some(empty), ..Opened::empty(directory, meta, checkpoint) };
-        Ok(PartitionLog::new(Arc::clone(&self.shared), opened))
+        Ok(PartitionLog::new(Arc::clone(&self.dir), opened))
     }
 
-    /// The partition of this name.
+    /// The partition with this name.
     pub fn partition(&self, name: &PartitionName) -> Option<Arc<PartitionLog>> {
-        self.shared.partitions().get(name).cloned()
+        self.dir.partitions().get(name).cloned()
     }
 
     /// All partitions, by name.
     pub fn partitions(&self) -> Vec<Arc<PartitionLog>> {
-        let mut all: Vec<_> = self.shared.partitions().values().cloned().collect();
+        let mut all: Vec<_> = self.dir.partitions().values().cloned().collect();
         all.sort_unstable_by(|a, b| a.name().cmp(b.name()));
         all
     }
 
-    /// Deletes a partition: gone, durably and as a whole, when this returns; its files are removed in the background.
-    /// Whoever reads it still can go on with the segments it holds.
+    /// Deletes a partition: when this returns, it is gone durably and completely; a thread removes its files later.
+    /// Readers can finish with the segments that they hold.
     pub fn delete_partition(&self, name: &PartitionName) -> Result<(), DeleteError> {
         if let Some(reason) = self.offline_reason() {
             return Err(DeleteError::Offline { reason });
         }
         let unknown = || DeleteError::Unknown { name: name.clone() };
-        let _busy = Busy::claim(self, name).ok_or_else(unknown)?;
+        let _claim = NameClaim::claim(self, name).ok_or_else(unknown)?;
         let log = self.partition(name).ok_or_else(unknown)?;
-        log.retire();
-        let grave = self.shared.path.join(TRASH_DIR).join(Uuid::new_v4().to_string());
+        log.begin_deletion();
+        let trashed = self.dir.path.join(TRASH_DIR).join(Uuid::new_v4().to_string());
         let io_error = |source| DeleteError::Io { name: name.clone(), source };
-        if let Err(error) = self.shared.disk.rename(log.directory(), &grave) {
-            log.unretire();
+        if let Err(error) = self.dir.disk.rename(log.directory(), &trashed) {
+            log.cancel_deletion();
             return Err(io_error(error));
         }
         {
-            let mut partitions = self.shared.partitions_mut();
+            let mut partitions = self.dir.partitions_mut();
             partitions.remove(name);
-            self.shared.counters.note_deleted(log.appended_bytes());
+            self.dir.counters.note_deleted(log.appended_bytes());
         }
-        log.tell_listeners();
-        self.shared.sync_dir(&self.shared.path).map_err(io_error)?;
+        log.notify_listeners();
+        self.dir.sync_dir(&self.dir.path).map_err(io_error)?;
         self.sweep();
         Ok(())
     }
 
-    /// Opens a journal in the folder `name` of this directory. A failed sync of it takes the directory offline, and the
-    /// other way round. The name must not be that of a partition.
+    /// Opens a journal in the folder `name` of this directory. A failed sync of the journal takes the directory
+    /// offline, and the journal goes offline with the directory. The name must not be that of a partition.
     pub fn open_journal(&self, name: &str) -> Result<(Journal, JournalEntries), JournalOpenError> {
-        let path = self.shared.path.join(name);
-        Journal::open_on(self.shared.disk.clone(), &path, Some(Arc::clone(&self.shared)))
+        let path = self.dir.path.join(name);
+        Journal::open_on(self.dir.disk.clone(), &path, Some(Arc::clone(&self.dir)))
     }
 
-    /// Why nothing is written any more, if a sync has failed.
+    /// The reason why the directory is offline, if it is.
     pub fn offline_reason(&self) -> Option<String> {
-        self.shared.offline_reason().map(str::to_owned)
+        self.dir.offline_reason().map(str::to_owned)
     }
 
-    /// Space reserved for appends to come.
+    /// Space reserved for later appends, in bytes.
     pub fn preallocated_bytes(&self) -> u64 {
-        self.shared.reserve.used_bytes()
+        self.dir.reserve.used_bytes()
     }
 
-    /// Segments that are open: those in use, and the most recently used ones within the budget. Directories whose options
-    /// leave the budget to the process answer for all of them together.
+    /// The number of open segments: those in use, and the most recently used ones within the budget. Directories with
+    /// the shared budget of the process report the number of all of them together.
     pub fn open_segments(&self) -> usize {
-        self.shared.handles.open_segments()
+        self.dir.handles.open_segments()
     }
 
-    /// Refuses further appends, makes everything durable, cuts off reserved space, and leaves the marker that spares the
+    /// Refuses further appends, makes everything durable, cuts off reserved space, and writes the marker that saves the
     /// next start its scan.
     pub fn shutdown(self) -> Result<(), ShutdownError> {
         self.close()
     }
 
-    /// Does what [`shutdown`](Self::shutdown) does for a directory that others hold as well: they can still read. The
-    /// lock goes with the last of them.
+    /// Does the same as [`shutdown`](Self::shutdown) for a directory with other owners: they can still read. The lock
+    /// is released with the last of them.
     pub fn close(&self) -> Result<(), ShutdownError> {
-        self.shared.close();
-        self.shared.commit.stop();
+        self.dir.close();
+        self.dir.commit.stop();
         if let Some(reason) = self.offline_reason() {
             return Err(ShutdownError::Offline { reason });
         }
         let mut partitions = self.partitions();
         let all = partitions.len();
         partitions.retain(|log| !log.is_unreadable());
-        // One that cannot be finished keeps no other one from being synced.
+        // A partition that cannot be finished must not keep the others from being synced.
         let (mut unsynced, mut failed) = (Vec::new(), None);
         let Ok(all_finished) = in_parallel(&partitions, |log| Ok::<_, Infallible>(log.finish()));
         for finished in all_finished {
@@ -307,36 +316,36 @@ impl LogDir {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        sync_all(&self.shared, &unsynced)?;
+        sync_all(&self.dir, &unsynced)?;
         if let Some(error) = failed {
             return Err(error.into());
         }
         if partitions.len() < all {
-            // The next start looks again, at all of them.
-            tracing::warn!(directory = %self.path().display(), "not marked as closed cleanly: a partition is unreadable");
+            // Without the marker the next start scans all partitions again.
+            tracing::warn!(directory = %self.path().display(), "the directory is not marked as closed cleanly, because a partition is unreadable");
             return Ok(());
         }
-        Ok(self.shared.mark()?)
+        Ok(self.dir.write_marker()?)
     }
 
-    /// Removes in the background what lies in the trash.
+    /// Removes the content of the trash in a thread.
     fn sweep(&self) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (sweeping, trash) = (Arc::clone(&self.sweeping), self.shared.path.join(TRASH_DIR));
-        let disk = Arc::clone(&self.shared.disk);
+        let (sweeping, trash) = (Arc::clone(&self.sweeping), self.dir.path.join(TRASH_DIR));
+        let disk = Arc::clone(&self.dir.disk);
         let sweeper = move || loop {
-            let graves = fs::read_dir(&trash).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
-            let removed = graves.iter().filter(|grave| disk.remove_dir_all(&grave.path()).is_ok()).count();
+            let entries = fs::read_dir(&trash).map(|found| found.flatten().collect::<Vec<_>>()).unwrap_or_default();
+            let removed = entries.iter().filter(|trashed| disk.remove_dir_all(&trashed.path()).is_ok()).count();
             sweeping.store(false, Ordering::Release);
-            // Something may have come after the look and before the store.
+            // Another deletion may have added something between the last look and the store.
             let more = fs::read_dir(&trash).is_ok_and(|mut entries| entries.next().is_some());
             if removed == 0 || !more || sweeping.swap(true, Ordering::AcqRel) {
                 break;
             }
         };
-        // Without a thread the trash waits for the next deletion or start.
+        // If no thread can be started, the trash waits for the next deletion or start.
         if thread::Builder::new().name("ottla-sweep".to_owned()).spawn(sweeper).is_err() {
             self.sweeping.store(false, Ordering::Release);
         }
@@ -345,45 +354,45 @@ impl LogDir {
 
 impl Drop for LogDir {
     fn drop(&mut self) {
-        self.shared.close();
-        self.shared.commit.stop();
-        // Partitions hold the directory and the directory holds them.
-        let partitions = std::mem::take(&mut *self.shared.partitions_mut());
+        self.dir.close();
+        self.dir.commit.stop();
+        // Partitions and directory hold references to each other; this breaks the circle.
+        let partitions = std::mem::take(&mut *self.dir.partitions_mut());
         for partition in partitions.values() {
             partition.forget_listeners();
         }
         if let Some(lock) = &self.lock
             && let Err(error) = rustix::fs::flock(lock, FlockOperation::Unlock)
         {
-            tracing::warn!(%error, "the lock of the log directory goes with the process");
+            tracing::warn!(%error, "cannot release the lock of the log directory; it ends with the process");
         }
     }
 }
 
-/// A name that nobody else creates or deletes meanwhile.
-struct Busy<'a> {
+/// A partition name that no other thread creates or deletes at the moment.
+struct NameClaim<'a> {
     directory: &'a LogDir,
     name: PartitionName,
 }
 
-impl<'a> Busy<'a> {
+impl<'a> NameClaim<'a> {
     fn claim(directory: &'a LogDir, name: &PartitionName) -> Option<Self> {
         let claimed = Self::names(directory).insert(name.clone());
         claimed.then(|| Self { directory, name: name.clone() })
     }
 
     fn names(directory: &LogDir) -> MutexGuard<'_, HashSet<PartitionName>> {
-        directory.busy.lock().unwrap_or_else(PoisonError::into_inner)
+        directory.claimed_names.lock()
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for NameClaim<'_> {
     fn drop(&mut self) {
         Self::names(self.directory).remove(&self.name);
     }
 }
 
-/// Makes a directory and those above it, durably: what is made in it later is as durable as its own name.
+/// Creates a directory and its parents, durably: later content needs a durable name of the directory.
 fn make_directory(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -406,11 +415,11 @@ pub(crate) fn take_lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Finds partitions by their directories and brings them back, several at a time.
-fn recover_all(shared: &Shared, clean: bool) -> Result<(Vec<Recovered>, Vec<UnreadablePartition>), OpenError> {
-    let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
+/// Finds partitions by their directories and recovers them, several at the same time.
+fn recover_all(dir: &DirState, clean: bool) -> Result<(Vec<Recovered>, Vec<UnreadablePartition>), OpenError> {
+    let io_error = |source| OpenError::Io { path: dir.path.clone(), source };
     let mut found: BTreeSet<(PartitionName, PathBuf)> = BTreeSet::new();
-    for entry in fs::read_dir(&shared.path).map_err(io_error)? {
+    for entry in fs::read_dir(&dir.path).map_err(io_error)? {
         let entry = entry.map_err(io_error)?;
         let name = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some(name) = name
@@ -423,19 +432,19 @@ fn recover_all(shared: &Shared, clean: bool) -> Result<(Vec<Recovered>, Vec<Unre
     let last_run = if clean {
         LastRun::Closed
     } else if found.len() > SINGLE_SYNCS_MAX {
-        // Each sync would wait for the journal of the file system: ten thousand of them take longer than all else.
-        shared.disk.sync_file_system(&shared.path).map_err(io_error)?;
+        // Each single sync would wait for the journal of the file system; ten thousand of them would take most of the
+        // time.
+        dir.disk.sync_file_system(&dir.path).map_err(io_error)?;
         LastRun::KilledAndSynced
     } else {
         LastRun::Killed
     };
-    let all =
-        in_parallel(&found, |(name, directory)| match recover(shared, directory.clone(), name.clone(), last_run) {
-            Err(error) if costs_the_partition(shared, &error) => {
-                Ok(Err(UnreadablePartition { partition: name.clone(), reason: error.to_string() }))
-            }
-            recovered => recovered.map(Ok),
-        })?;
+    let all = in_parallel(&found, |(name, directory)| match recover(dir, directory.clone(), name.clone(), last_run) {
+        Err(error) if is_partition_error(dir, &error) => {
+            Ok(Err(UnreadablePartition { partition: name.clone(), reason: error.to_string() }))
+        }
+        recovered => recovered.map(Ok),
+    })?;
     let (mut recovered, mut unreadable) = (Vec::new(), Vec::new());
     for partition in all {
         match partition {
@@ -446,9 +455,9 @@ fn recover_all(shared: &Shared, clean: bool) -> Result<(Vec<Recovered>, Vec<Unre
     Ok((recovered, unreadable))
 }
 
-/// Whether an error is that of one partition's bytes, and none of the directory's disk as a whole.
-fn costs_the_partition(shared: &Shared, error: &OpenError) -> bool {
-    shared.offline_reason().is_none()
+/// Whether an error concerns the bytes of one partition only, and not the whole disk.
+fn is_partition_error(dir: &DirState, error: &OpenError) -> bool {
+    dir.offline_reason().is_none()
         && match error {
             OpenError::Unreadable { .. } => true,
             OpenError::Io { source, .. } | OpenError::State(StateReadError::Io { source, .. }) => is_unreadable(source),
@@ -456,57 +465,57 @@ fn costs_the_partition(shared: &Shared, error: &OpenError) -> bool {
         }
 }
 
-/// Stands for a partition that is there and cannot be brought back.
-fn stand_in(shared: &Arc<Shared>, name: &PartitionName, reason: &str) -> Arc<PartitionLog> {
-    let directory = shared.path.join(name.to_string());
-    let stored = PartitionLog::meta_file(shared, &directory).read().ok().flatten();
+/// An offline partition in the place of one that could not be recovered.
+fn offline_partition(dir: &Arc<DirState>, name: &PartitionName, reason: &str) -> Arc<PartitionLog> {
+    let directory = dir.path.join(name.to_string());
+    let stored = PartitionLog::meta_file(dir, &directory).read().ok().flatten();
     let meta = stored.and_then(|bytes| Meta::decode(&bytes)).unwrap_or_else(|| Meta {
         name: name.clone(),
         topic_id: Uuid::nil(),
         options: PartitionOptions::default(),
         epochs: EpochHistory::from_entries([(LeaderEpoch(0), Offset(0))]),
     });
-    let checkpoint = CheckpointFile::unread(shared.disk.clone(), &directory);
+    let checkpoint = CheckpointFile::unread(dir.disk.clone(), &directory);
     let unreadable = Some(reason.to_owned());
-    PartitionLog::new(Arc::clone(shared), Opened { unreadable, ..Opened::empty(directory, meta, checkpoint) })
+    PartitionLog::new(Arc::clone(dir), Opened { unreadable, ..Opened::empty(directory, meta, checkpoint) })
 }
 
-/// Makes durable what recovery changed, for all partitions together and before anything is appended.
-fn make_durable(shared: &Shared, recovered: &mut [Recovered]) -> Result<(), OpenError> {
-    let io_error = |source| OpenError::Io { path: shared.path.clone(), source };
+/// Makes the changes of recovery durable, for all partitions together and before any append.
+fn make_durable(dir: &DirState, recovered: &mut [Recovered]) -> Result<(), OpenError> {
+    let io_error = |source| OpenError::Io { path: dir.path.clone(), source };
     let mut files = Vec::new();
     for partition in recovered.iter_mut() {
         files.append(&mut partition.unsynced);
         if partition.meta_changed {
-            files.extend(partition.stage_meta(shared)?);
+            files.extend(partition.stage_meta(dir)?);
         }
     }
-    sync_all(shared, &files).map_err(io_error)?;
-    // Only now is it true that the log is durable up to here, and only now may the new `partition.meta` be seen.
+    sync_all(dir, &files).map_err(io_error)?;
+    // Only after the sync is the log durable up to here, and only then may the new `partition.meta` become visible.
     files.clear();
     for partition in recovered.iter_mut() {
         if partition.meta_changed {
-            partition.finish_meta(shared)?;
+            partition.finish_meta(dir)?;
             files.push(partition.directory().to_path_buf());
         }
         if partition.advanced {
             files.append(&mut partition.write_checkpoint().map_err(io_error)?);
         }
     }
-    sync_all(shared, &files).map_err(io_error)
+    sync_all(dir, &files).map_err(io_error)
 }
 
-/// Syncs files and directories: one by one in parallel, or the whole file system where they are many.
-fn sync_all(shared: &Shared, paths: &[PathBuf]) -> io::Result<()> {
+/// Syncs files and directories: one by one in parallel, or the whole file system if there are many.
+fn sync_all(dir: &DirState, paths: &[PathBuf]) -> io::Result<()> {
     if paths.len() > SINGLE_SYNCS_MAX {
-        return shared.disk.sync_file_system(&shared.path);
+        return dir.disk.sync_file_system(&dir.path);
     }
-    in_parallel(paths, |path| shared.disk.sync_path(path)).map(|_| ())
+    in_parallel(paths, |path| dir.disk.sync_path(path)).map(|_| ())
 }
 
-/// Does `work` for every item, on a few threads, and returns the results in order, or the first failure.
+/// Runs `work` for every item on a few threads. Returns the results in order, or the first failure.
 fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
-    // They wait for the disk more than they compute.
+    // The threads wait for the disk more than they compute.
     let threads = 8.min(items.len());
     if threads <= 1 {
         return items.iter().map(work).collect();
@@ -556,7 +565,8 @@ fn note(report: &mut RecoveryReport, partition: &Recovered) {
     }
 }
 
-/// Moves half-made partitions to the trash, where they stay until a later start if the disk is full; how much lies there.
+/// Moves unfinished partitions to the trash, where they stay until a later start if the disk is full. Returns the
+/// number of entries in the trash.
 fn discard_leftovers(disk: &dyn Disk, path: &Path) -> io::Result<usize> {
     for entry in fs::read_dir(path.join(NEW_DIR))? {
         let entry = entry?;

@@ -1,23 +1,23 @@
-//! What can be chosen, for a log directory and for each partition in it.
+//! The settings of a log directory and of each partition in it.
 
-/// What "high watermark" means for a partition: how much a consumer is allowed to see, and what an ack stands for.
+/// The meaning of "high watermark" for a partition: how much a consumer may see, and when an ack may be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Records become visible, and acks are due, once they are synced: they survive a power cut.
+    /// Records become visible and are acknowledged once they are synced: they survive a power cut.
     #[default]
     Fsync,
-    /// Records become visible once they are written: they survive the process, not a power cut.
+    /// Records become visible once they are written: they survive the end of the process, not a power cut.
     PageCache,
 }
 
-/// Choices for one partition, kept in its `partition.meta`.
+/// Settings of one partition, stored in its `partition.meta`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionOptions {
     /// When records become visible.
     pub durability: Durability,
-    /// A segment is closed before it grows beyond this.
+    /// The log starts a new segment before one grows beyond this.
     pub segment_bytes: u64,
-    /// Distance of index entries.
+    /// Distance between index entries, in bytes of batches.
     pub index_interval_bytes: u32,
 }
 
@@ -27,22 +27,23 @@ impl Default for PartitionOptions {
     }
 }
 
-/// Choices for a log directory.
+/// Settings of a log directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// Most files that are synced at the same time.
     pub flush_threads_max: usize,
-    /// Space that all partitions together may have reserved and not used yet.
+    /// Space that all partitions together may reserve without using it.
     pub preallocated_bytes_max: u64,
-    /// An fsync partition whose syncs cover less than this much each gets its space filled with zeros, this much at a
-    /// time at most: a sync into space that was written before needs no journal commit of the file system. 0 for never.
+    /// If the syncs of an fsync partition cover less than this on average, the log fills its space with zeros
+    /// beforehand, at most this much at a time: a sync of space that was written before needs no journal commit of the
+    /// file system. 0: never.
     pub zeroed_step_bytes: u64,
-    /// The durable offset of a partition is persisted after this many bytes, besides at every roll and at shutdown.
+    /// The log writes a checkpoint of a partition after this many bytes, besides at every roll and at shutdown.
     pub checkpoint_interval_bytes: u64,
     /// A page-cache partition is synced in the background after this many bytes.
     pub page_cache_flush_bytes: u64,
-    /// How many segments the directory may have open at a time; what is over it is closed, least recently used first.
-    /// 0 for its share of what the limits of the process allow, together with all other directories that say 0.
+    /// How many segments the directory may have open; beyond that, the log closes the least recently used one. 0 stands
+    /// for a share of the limits of the process, together with all other directories that have 0.
     pub open_segments_max: usize,
 }
 

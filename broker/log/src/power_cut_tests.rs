@@ -1,4 +1,4 @@
-//! What a power cut may take, it takes here, by a seed: nothing durable is ever gone, and what is left is a prefix.
+//! Random power cuts: no durable record is ever lost, and the rest is a prefix of what was appended.
 
 use std::io::IoSlice;
 use std::path::Path;
@@ -48,21 +48,21 @@ impl Rng {
     }
 }
 
-/// What one partition was told, and how much of it it said was durable.
+/// The records appended to one partition, and how many of them the log reported durable.
 #[derive(Default)]
-struct Told {
+struct History {
     appended: Vec<u64>,
     durable: usize,
 }
 
-/// One life of a log: recovery of what the last one left, checked, then work, then a cut. What was lost that must not be.
-fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
+/// One life of a log: recovery, checks, appends, power cut. Returns the number of lost records that had to stay.
+fn live(path: &Path, history: &mut [History], seed: u64, loses_cache: bool) -> usize {
     let disk = FaultyDisk::new(seed);
     let mut random = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
     let options = LogOptions { checkpoint_interval_bytes: 1 + random.below(4000), ..LogOptions::default() };
     let (log, report) = LogDir::open_on(disk.clone(), path, options).unwrap();
     let (journal, entries) = match Journal::open_on(disk.clone(), &path.join("journal"), None) {
-        // It says that it is not all there, which is what a lying disk amounts to.
+        // The journal reports that it is incomplete: the expected result for a disk that lies.
         Err(JournalOpenError::Corrupt { .. }) if loses_cache => return 1,
         opened => opened.unwrap(),
     };
@@ -72,14 +72,14 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
     }
     let mut lost = 0;
     let mut partitions = Vec::new();
-    for (index, told) in told.iter_mut().enumerate() {
+    for (index, history) in history.iter_mut().enumerate() {
         let name = PartitionName::new("t", index as i32).unwrap();
         let durability = if index == 2 { Durability::PageCache } else { Durability::Fsync };
         let options =
             PartitionOptions { durability, segment_bytes: 2000 + 1000 * index as u64, ..PartitionOptions::default() };
         let partition = match log.partition(&name) {
             Some(partition) => partition,
-            // Not there, so nothing of it can have been durable.
+            // The partition does not exist, so nothing of it can have been durable.
             None => log.create_partition(&name, Uuid::nil(), options).unwrap(),
         };
         if report.quarantined.iter().any(|(damaged, _)| *damaged == name) {
@@ -93,23 +93,23 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
             }
             read => read.unwrap(),
         };
-        lost += told.durable.saturating_sub(found.len());
-        assert!(told.appended.starts_with(&found) || loses_cache, "seed {seed}: no prefix: {found:?}");
-        told.appended = found;
-        told.durable = partition.durable_offset().0 as usize;
-        partitions.push((partition, told));
+        lost += history.durable.saturating_sub(found.len());
+        assert!(history.appended.starts_with(&found) || loses_cache, "seed {seed}: no prefix: {found:?}");
+        history.appended = found;
+        history.durable = partition.durable_offset().0 as usize;
+        partitions.push((partition, history));
     }
-    lost += usize::from(told_entries(path) > entries);
+    lost += usize::from(synced_entries(path) > entries);
     for step in 0..random.below(60) {
         if partitions.is_empty() {
             break;
         }
         let at = random.below(partitions.len() as u64) as usize;
-        let Some((partition, told)) = partitions.get_mut(at) else { continue };
+        let Some((partition, history)) = partitions.get_mut(at) else { continue };
         let tag = seed << 16 | step;
         let bytes = [10, 100, 700, 1500][random.below(4) as usize];
         partition.append(&mut batch(tag, bytes)).unwrap();
-        told.appended.push(tag);
+        history.appended.push(tag);
         if random.below(4) == 0 {
             partition.flush().unwrap();
         }
@@ -119,23 +119,23 @@ fn live(path: &Path, told: &mut [Told], seed: u64, loses_cache: bool) -> usize {
             std::fs::write(path.with_extension("entries"), (entries + 1).to_string()).unwrap();
         }
     }
-    // Said first, cut afterwards: whatever was said to be durable by then has to be.
-    for (partition, told) in &mut partitions {
-        told.durable = partition.durable_offset().0 as usize;
+    // The durable offsets are read before the cut: everything below them has to survive.
+    for (partition, history) in &mut partitions {
+        history.durable = partition.durable_offset().0 as usize;
     }
     disk.power_cut(seed ^ 0xC07).unwrap();
     drop((partitions, log));
     lost
 }
 
-/// A directory in memory where there is one: nothing is synced to it anyway.
+/// A directory in memory if the system has one: no call syncs it anyway.
 fn quick_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-/// A lower bound of the journal entries that were synced.
-fn told_entries(path: &Path) -> usize {
+/// A lower bound of the number of journal entries that were synced.
+fn synced_entries(path: &Path) -> usize {
     std::fs::read_to_string(path.with_extension("entries")).map_or(0, |text| text.parse().unwrap())
 }
 
@@ -144,9 +144,9 @@ fn lives(seeds: std::ops::Range<u64>, loses_cache: bool) -> usize {
     for seed in seeds {
         let directory = quick_directory();
         let path = directory.path().join("log");
-        let mut told: Vec<_> = (0..PARTITIONS).map(|_| Told::default()).collect();
+        let mut history: Vec<_> = (0..PARTITIONS).map(|_| History::default()).collect();
         for life in 0..6 {
-            lost += live(&path, &mut told, seed * 10 + life, loses_cache);
+            lost += live(&path, &mut history, seed * 10 + life, loses_cache);
         }
     }
     lost
@@ -159,7 +159,7 @@ fn power_cuts_take_nothing_that_was_durable_and_leave_a_prefix() {
 }
 
 #[test]
-fn disk_that_loses_its_cache_is_found_out() {
+fn a_disk_that_loses_its_cache_is_detected() {
     assert!(lives(0..20, true) > 0, "a power cut that takes nothing would prove nothing");
 }
 

@@ -1,9 +1,9 @@
-//! Bringing one partition back: find its segments, check what may be unfinished, cut or quarantine, and raise the epoch
-//! where records may be gone that somebody saw.
+//! Recovers one partition: finds its segments, checks the bytes that may be unfinished, cuts or quarantines, and raises
+//! the epoch if records that consumers saw may be gone.
 //!
-//! Below the persisted durable offset nothing is ever cut: damage there is quarantined, with its range. Above it the
-//! first bad batch is the end; it and everything behind it goes, and that is synced before anything is appended. Nothing
-//! here syncs by itself: the log directory does it for all partitions together.
+//! Below the persisted durable offset, recovery cuts nothing: it quarantines damage with its range. Above it, the first
+//! bad batch is the end: recovery cuts it off with everything behind it, and the cut is synced before any append.
+//! Recovery itself syncs nothing; the log directory syncs for all partitions together.
 
 use std::fs;
 use std::io;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::canary::{Canary, broken};
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clean::forget_beyond;
+use crate::dir_state::DirState;
 use crate::epochs::EpochHistory;
 use crate::error::OpenError;
 use crate::format::{
@@ -23,34 +24,35 @@ use crate::format::{
 };
 use crate::index::Index;
 use crate::options::{Durability, PartitionOptions};
-use crate::partition::{Leftovers, Meta, Opened, Owed, PartitionLog, QuarantinedRange, Replacement, write_index};
+use crate::partition::{
+    DeferredWrites, Leftovers, Meta, Opened, PartitionLog, QuarantinedRange, Replacement, write_index,
+};
 use crate::report::TruncatedRange;
 use crate::scan::{Bounds, Ending, Survey, holds_bytes, survey};
-use crate::shared::Shared;
 use crate::state_file::{StateReadError, StateWriteError, is_full};
 use crate::{LeaderEpoch, Offset};
 
-/// How the log directory was left.
+/// How the last process left the log directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastRun {
-    /// By a clean shutdown: partitions end where their checkpoints say.
+    /// With a clean shutdown: each partition ends where its checkpoint says.
     Closed,
-    /// Otherwise.
+    /// Without a clean shutdown.
     Killed,
-    /// Otherwise, and everything that was written has been synced since.
+    /// Without a clean shutdown, but everything written was synced since.
     KilledAndSynced,
 }
 
-/// A partition brought back, and what is left to do before anybody may use it.
+/// A recovered partition, and the work that is left before its first use.
 pub(crate) struct Recovered {
     opened: Opened,
-    /// Files and directories that have to be synced.
+    /// Files and directories that the caller has to sync.
     pub(crate) unsynced: Vec<PathBuf>,
     /// `partition.meta` has to be written.
     pub(crate) meta_changed: bool,
-    /// What the disk had no room for.
-    owed: Owed,
-    /// The log is durable further than its checkpoint says.
+    /// Writes that found no space on the disk.
+    deferred: DeferredWrites,
+    /// The log is durable beyond its checkpoint.
     pub(crate) advanced: bool,
     pub(crate) findings: Findings,
 }
@@ -59,7 +61,7 @@ pub(crate) struct Recovered {
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub(crate) scanned: bool,
-    /// Base of the first segment that was scanned, with all behind it.
+    /// Base offset of the first scanned segment; all later ones were scanned too.
     pub(crate) scanned_from: Option<Offset>,
     pub(crate) bytes_scanned: u64,
     pub(crate) truncated: Option<TruncatedRange>,
@@ -78,7 +80,7 @@ impl Recovered {
         &self.opened.directory
     }
 
-    /// Persists how far the log is durable, once what recovery found has been synced; what has to be synced for it.
+    /// Writes the checkpoint, after the changes of recovery were synced. Returns the paths that the caller has to sync.
     pub(crate) fn write_checkpoint(&mut self) -> io::Result<Vec<PathBuf>> {
         let Opened { bases, log_start, end, active_bytes, checkpoint, persisted, .. } = &mut self.opened;
         let (durable, log_start, active_bytes) = (*end, *log_start, *active_bytes);
@@ -86,7 +88,7 @@ impl Recovered {
         let reached = Checkpoint { durable, log_start, active_base, active_bytes };
         match checkpoint.write(reached) {
             Err(error) if is_full(&error) => {
-                // The older one is still true: the next start reads more than it had to, no more.
+                // The older checkpoint is still true: the next start only reads more than needed.
                 *persisted = None;
                 Ok(Vec::new())
             }
@@ -97,49 +99,49 @@ impl Recovered {
         }
     }
 
-    /// Writes `partition.meta` beside the old one; it takes its place with [`finish_meta`](Self::finish_meta). None where
-    /// there is no room.
-    pub(crate) fn stage_meta(&mut self, shared: &Shared) -> Result<Option<PathBuf>, StateWriteError> {
-        match PartitionLog::meta_file(shared, &self.opened.directory).stage(&self.opened.meta.encode()) {
+    /// Writes `partition.meta` beside the old one; [`finish_meta`](Self::finish_meta) renames it. `None` if there is no
+    /// space.
+    pub(crate) fn stage_meta(&mut self, dir: &DirState) -> Result<Option<PathBuf>, StateWriteError> {
+        match PartitionLog::meta_file(dir, &self.opened.directory).stage(&self.opened.meta.encode()) {
             Err(error) if error.is_full() => {
-                self.owed.meta = true;
+                self.deferred.meta = true;
                 Ok(None)
             }
             staged => staged.map(Some),
         }
     }
 
-    pub(crate) fn finish_meta(&mut self, shared: &Shared) -> Result<(), StateWriteError> {
-        let file = PartitionLog::meta_file(shared, &self.opened.directory);
-        if !self.owed.meta {
+    pub(crate) fn finish_meta(&mut self, dir: &DirState) -> Result<(), StateWriteError> {
+        let file = PartitionLog::meta_file(dir, &self.opened.directory);
+        if !self.deferred.meta {
             return file.install();
         }
         match file.write(&self.opened.meta.encode()) {
             Err(error) if error.is_full() => {
-                tracing::warn!(%error, "the disk is full: written before the first append");
+                tracing::warn!(%error, "the disk is full: the write of partition.meta is deferred to the next append");
                 Ok(())
             }
             written => {
-                self.owed.meta = false;
+                self.deferred.meta = false;
                 written
             }
         }
     }
 
-    pub(crate) fn into_log(self, shared: Arc<Shared>) -> Arc<PartitionLog> {
-        let log = PartitionLog::new(shared, self.opened);
+    pub(crate) fn into_log(self, dir: Arc<DirState>) -> Arc<PartitionLog> {
+        let log = PartitionLog::new(dir, self.opened);
         if let Some(base) = self.findings.scanned_from {
             log.note_scanned(base);
         }
         log.take_damage(self.findings.quarantined);
-        log.owe(self.owed);
+        log.defer(self.deferred);
         log
     }
 }
 
-/// Brings the partition in `directory` back.
+/// Recovers the partition in `directory`.
 pub(crate) fn recover(
-    shared: &Shared,
+    dir: &DirState,
     directory: PathBuf,
     name: PartitionName,
     last_run: LastRun,
@@ -148,7 +150,7 @@ pub(crate) fn recover(
         let path = path.to_path_buf();
         move |source| OpenError::Io { path, source }
     };
-    let stored = read_meta(shared, &directory, &name)?;
+    let stored = read_meta(dir, &directory, &name)?;
     let mut findings = Findings { meta_rebuilt: stored.is_none(), ..Findings::default() };
     let meta = stored.unwrap_or_else(|| Meta {
         name,
@@ -156,13 +158,13 @@ pub(crate) fn recover(
         options: PartitionOptions::default(),
         epochs: EpochHistory::default(),
     });
-    let (checkpoint, persisted) = CheckpointFile::open(shared.disk.clone(), &directory).map_err(at(&directory))?;
+    let (checkpoint, persisted) = CheckpointFile::open(dir.disk.clone(), &directory).map_err(at(&directory))?;
     let mut leftovers = Leftovers::default();
-    let swapped = finish_swaps(shared, &directory, &mut leftovers).map_err(at(&directory))?;
+    let swapped = finish_swaps(dir, &directory, &mut leftovers).map_err(at(&directory))?;
     let log_start = persisted.map_or(Offset(0), |it| it.log_start);
-    let bases = list_segments(shared, &directory, log_start, &mut leftovers).map_err(at(&directory))?;
+    let bases = list_segments(dir, &directory, log_start, &mut leftovers).map_err(at(&directory))?;
     let mut recovery = Recovery {
-        shared,
+        dir,
         last_run,
         directory: &directory,
         findings: &mut findings,
@@ -170,11 +172,11 @@ pub(crate) fn recover(
         bases,
         leftovers,
         unsynced: swapped,
-        owed: Owed::default(),
+        deferred: DeferredWrites::default(),
         unreadable: None,
     };
     let is_closed = last_run == LastRun::Closed && !recovery.findings.meta_rebuilt;
-    let known = persisted.filter(|it| is_closed && recovery.is_where_it_was(it));
+    let known = persisted.filter(|it| is_closed && recovery.ends_at_checkpoint(it));
     let (end, active_bytes) = match known {
         Some(checkpoint) => (checkpoint.durable, checkpoint.active_bytes),
         None => match recovery.scan(persisted) {
@@ -188,8 +190,8 @@ pub(crate) fn recover(
             }
         },
     };
-    let Recovery { meta, bases, leftovers, mut unsynced, owed, .. } = recovery;
-    if findings.scanned && forget_beyond(&shared.disk, &directory, end).map_err(at(&directory))? {
+    let Recovery { meta, bases, leftovers, mut unsynced, deferred, .. } = recovery;
+    if findings.scanned && forget_beyond(&dir.disk, &directory, end).map_err(at(&directory))? {
         unsynced.push(directory.clone());
     }
     let log_start = log_start.min(end);
@@ -202,11 +204,11 @@ pub(crate) fn recover(
     let (persisted, unreadable) = (known, None);
     let opened =
         Opened { directory, meta, bases, log_start, end, active_bytes, checkpoint, persisted, unreadable, leftovers };
-    Ok(Recovered { opened, unsynced, meta_changed, owed, advanced, findings })
+    Ok(Recovered { opened, unsynced, meta_changed, deferred, advanced, findings })
 }
 
-fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
-    let stored = match PartitionLog::meta_file(shared, directory).read() {
+fn read_meta(dir: &DirState, directory: &Path, name: &PartitionName) -> Result<Option<Meta>, OpenError> {
+    let stored = match PartitionLog::meta_file(dir, directory).read() {
         Ok(bytes) => bytes.and_then(|bytes| Meta::decode(&bytes)),
         Err(StateReadError::Damaged { .. }) => None,
         Err(error) => return Err(error.into()),
@@ -219,16 +221,16 @@ fn read_meta(shared: &Shared, directory: &Path, name: &PartitionName) -> Result<
     }
 }
 
-/// Completes the replacements of segments that a crash interrupted, and removes those that never began; what has to be
-/// synced for it. What a full disk does not let be done is left for later.
-fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) -> io::Result<Vec<PathBuf>> {
+/// Finishes the replacements that a crash interrupted, and removes files of those that never counted. Returns the paths
+/// that the caller has to sync. Work that a full disk prevents goes into `leftovers`.
+fn finish_swaps(dir: &DirState, directory: &Path, leftovers: &mut Leftovers) -> io::Result<Vec<PathBuf>> {
     let (mut runs, mut bases) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if name.ends_with(STAGED_SUFFIX) {
-            unless_full(shared.disk.remove_file(&entry.path()))?;
+            ignore_full(dir.disk.remove_file(&entry.path()))?;
         }
         runs.extend(parse_swap_file_name(name).map(|run| (run, entry.path())));
         bases.extend(parse_segment_file_name(name, SEGMENT_SUFFIX));
@@ -237,7 +239,7 @@ fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) ->
     for (run, swap) in runs {
         let replaced = bases.iter().copied().filter(|base| run.contains(base)).collect();
         let replacement = Replacement { swap, start: run.start, replaced };
-        match finish_swap(shared, directory, &replacement) {
+        match finish_swap(dir, directory, &replacement) {
             Err(error) if is_full(&error) => leftovers.replacements.push(replacement),
             finished => finished?,
         }
@@ -245,32 +247,32 @@ fn finish_swaps(shared: &Shared, directory: &Path, leftovers: &mut Leftovers) ->
     Ok(swapped)
 }
 
-fn finish_swap(shared: &Shared, directory: &Path, replacement: &Replacement) -> io::Result<()> {
+fn finish_swap(dir: &DirState, directory: &Path, replacement: &Replacement) -> io::Result<()> {
     let Replacement { swap, start, replaced } = replacement;
     let at = |base: &Offset, suffix| directory.join(segment_file_name(*base, suffix));
     for base in replaced {
-        shared.disk.remove_file(&at(base, INDEX_SUFFIX))?;
+        dir.disk.remove_file(&at(base, INDEX_SUFFIX))?;
         if base != start {
-            shared.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
+            dir.disk.remove_file(&at(base, SEGMENT_SUFFIX))?;
         }
     }
-    // The replaced ones must be gone before the one name that says so.
-    shared.disk.sync_dir(directory)?;
-    shared.disk.rename(swap, &at(start, SEGMENT_SUFFIX))
+    // The replaced files must be gone before the `.swap` name, which is the only record of the replacement.
+    dir.disk.sync_dir(directory)?;
+    dir.disk.rename(swap, &at(start, SEGMENT_SUFFIX))
 }
 
-/// A start needs no space: what only takes some away may wait until there is more.
-fn unless_full(removed: io::Result<()>) -> io::Result<()> {
+/// Startup needs no space: a removal may wait until there is some.
+fn ignore_full(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if is_full(&error) => Ok(()),
         removed => removed,
     }
 }
 
-/// The base offsets of all segments, in order. Those that lie wholly below the log start are removed, and so are index
+/// The base offsets of all segments, in order. Removes the segments that are completely below the log start, and index
 /// files without a segment.
 fn list_segments(
-    shared: &Shared,
+    dir: &DirState,
     directory: &Path,
     log_start: Offset,
     leftovers: &mut Leftovers,
@@ -292,18 +294,18 @@ fn list_segments(
     }
     bases.sort_unstable();
     let below = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
-    let unplaced = |base: &Offset| leftovers.replacements.iter().any(|replacement| replacement.start == *base);
-    // One that waits for its place goes once it has it.
-    let below = bases.iter().take(below).take_while(|base| !unplaced(base)).count();
+    let in_swap_file = |base: &Offset| leftovers.replacements.iter().any(|replacement| replacement.start == *base);
+    // A segment in a `.swap` file is removed after its rename.
+    let below = bases.iter().take(below).take_while(|base| !in_swap_file(base)).count();
     for base in bases.drain(..below) {
-        match shared.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX))) {
+        match dir.disk.remove_file(&directory.join(segment_file_name(base, SEGMENT_SUFFIX))) {
             Err(error) if is_full(&error) => leftovers.removed.push(base),
             removed => removed?,
         }
     }
     for (base, path) in indexes {
         if bases.binary_search(&base).is_err() {
-            unless_full(shared.disk.remove_file(&path))?;
+            ignore_full(dir.disk.remove_file(&path))?;
         }
     }
     Ok(bases)
@@ -311,7 +313,7 @@ fn list_segments(
 
 /// The scan of one partition.
 struct Recovery<'a> {
-    shared: &'a Shared,
+    dir: &'a DirState,
     last_run: LastRun,
     directory: &'a Path,
     findings: &'a mut Findings,
@@ -319,11 +321,11 @@ struct Recovery<'a> {
     bases: Vec<Offset>,
     leftovers: Leftovers,
     unsynced: Vec<PathBuf>,
-    owed: Owed,
+    deferred: DeferredWrites,
     unreadable: Option<UnreadableEnd>,
 }
 
-/// Where the scan met what cannot be read and may have been acknowledged.
+/// The position of unreadable bytes that may have been acknowledged.
 struct UnreadableEnd {
     segment_base: Offset,
     offset: Offset,
@@ -332,8 +334,8 @@ struct UnreadableEnd {
 
 impl Recovery<'_> {
     fn segment_path(&self, base: Offset) -> PathBuf {
-        if let Some(unplaced) = self.leftovers.replacements.iter().find(|replacement| replacement.start == base) {
-            return unplaced.swap.clone();
+        if let Some(in_swap_file) = self.leftovers.replacements.iter().find(|replacement| replacement.start == base) {
+            return in_swap_file.swap.clone();
         }
         self.directory.join(segment_file_name(base, SEGMENT_SUFFIX))
     }
@@ -343,21 +345,21 @@ impl Recovery<'_> {
     }
 
     /// Whether the log ends exactly where the checkpoint of a clean shutdown says.
-    fn is_where_it_was(&self, checkpoint: &Checkpoint) -> bool {
+    fn ends_at_checkpoint(&self, checkpoint: &Checkpoint) -> bool {
         self.bases.last() == Some(&checkpoint.active_base)
             && checkpoint.durable >= checkpoint.active_base
             && fs::metadata(self.segment_path(checkpoint.active_base))
                 .is_ok_and(|metadata| metadata.len() == checkpoint.active_bytes)
     }
 
-    /// Checks every segment that may hold something unfinished; the offset after the last record kept, and the length
-    /// of the last segment.
+    /// Checks every segment that may hold unfinished bytes. Returns the offset after the last record kept, and the
+    /// length of the last segment.
     fn scan(&mut self, checkpoint: Option<Checkpoint>) -> io::Result<(Offset, u64)> {
         self.findings.scanned = true;
-        // Without a checkpoint only closed segments are known to be durable: the log rolls, syncs, goes on.
+        // Without a checkpoint only closed segments are known to be durable: the log syncs a segment after a roll.
         let durable = checkpoint.map_or(self.bases.last().copied().unwrap_or(Offset(0)), |it| it.durable);
         let first = if self.findings.meta_rebuilt {
-            // The epochs have to be collected from the batches, all of them.
+            // The epochs have to be collected from all batches.
             0
         } else {
             self.bases.partition_point(|base| *base <= durable).saturating_sub(1)
@@ -368,9 +370,9 @@ impl Recovery<'_> {
         let (mut open_end, mut active_bytes) = (false, 0);
         let mut at = first;
         while let Some(base) = self.bases.get(at).copied() {
-            // Up to here the checkpoint says what was synced, where it could.
-            let sure = checkpoint.filter(|it| it.active_base == base && it.active_bytes != u64::MAX);
-            let unsure_from = sure.map_or(0, |it| it.active_bytes);
+            // The checkpoint names the synced position, unless it was not known when the checkpoint was written.
+            let known = checkpoint.filter(|it| it.active_base == base && it.active_bytes != u64::MAX);
+            let unsure_from = known.map_or(0, |it| it.active_bytes);
             let found = self.scan_segment(base, durable, self.bases.get(at + 1).copied(), unsure_from)?;
             end = found.index.end_offset();
             open_end = found.ending != Ending::Lost;
@@ -382,11 +384,11 @@ impl Recovery<'_> {
             }
         }
         if !open_end {
-            // Nothing is appended behind damage: the log goes on in a segment of its own.
+            // No append goes behind damage: the log continues in a new segment.
             self.begin_segment(end)?;
             active_bytes = 0;
         }
-        self.settle_epochs(&epochs, end);
+        self.raise_epoch(&epochs, end);
         Ok((end, active_bytes))
     }
 
@@ -397,24 +399,25 @@ impl Recovery<'_> {
         next: Option<Offset>,
         unsure_from: u64,
     ) -> io::Result<Survey> {
-        let disk = &*self.shared.disk;
+        let disk = &*self.dir.disk;
         let file = disk.open(&self.segment_path(base), true)?;
         let file_bytes = file.metadata()?.len();
         let next_base = next.filter(|next| *next <= durable);
         let interval_bytes = self.meta.options.index_interval_bytes;
         let epochs = &self.meta.epochs;
         if next_base.is_none() {
-            // A sync that failed before the crash leaves bytes in the memory of the system that no disk has, and another
-            // sync says nothing about them: what is believed here is read from the disk.
+            // After a failed fsync the page cache may hold bytes that never reach the disk, so recovery syncs, drops
+            // the cache and rereads.
             if self.last_run != LastRun::KilledAndSynced {
                 disk.sync_data(&file)?;
             }
             disk.forget_cached(&file, unsure_from);
         }
-        let bounds = Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes, salvages: true };
+        let bounds =
+            Bounds { epochs, base, durable, next_base, file_bytes, interval_bytes, unreadable_is_damage: true };
         let found = survey(disk, &file, bounds)?;
         if found.ending == Ending::Unreadable {
-            // Nothing of the file has been changed, and nothing will be.
+            // No byte of the file was changed, and none will be.
             let (offset, position) = (found.index.end_offset(), found.index.end_position());
             self.unreadable = Some(UnreadableEnd { segment_base: base, offset, position });
             return Err(io::Error::from_raw_os_error(libc::EIO));
@@ -426,8 +429,8 @@ impl Recovery<'_> {
             positions: range.positions.clone(),
         }));
         let (end, position) = (found.index.end_offset(), found.index.end_position());
-        // Zeros to the end of the file are reserved space and may stay; but if anything else follows, though it be behind
-        // zeros, it is of a time before this one and must not come back.
+        // Zeros up to the end of the file are reserved space and may stay. If other bytes follow, even behind zeros,
+        // they are older and must not come back.
         let torn = file_bytes > position && holds_bytes(disk, &file, position, file_bytes)?;
         if torn && !broken(Canary::KeepTornTail) {
             self.note_truncated(base, end, position, file_bytes - position);
@@ -444,10 +447,10 @@ impl Recovery<'_> {
         let active = self.bases.last() == Some(&base);
         let path = self.index_path(base);
         if active && index.end_position() < INDEX_WORTH_BYTES {
-            // A file of an earlier time could pass for the beginning of this index.
-            let removed = if path.exists() { self.shared.disk.remove_file(&path) } else { Ok(()) };
+            // An index file of an earlier time could pass for the beginning of this index.
+            let removed = if path.exists() { self.dir.disk.remove_file(&path) } else { Ok(()) };
             match removed {
-                // Then the file says what is true.
+                // On a full disk the file gets the correct content instead.
                 Err(error) if is_full(&error) => {}
                 removed => return removed,
             }
@@ -455,10 +458,10 @@ impl Recovery<'_> {
         if fs::read(&path).is_ok_and(|stored| stored == index.encode()) {
             return Ok(());
         }
-        // The active segment had its index in memory only: making that again is no news.
+        // The index of the active segment was only in memory: rebuilding it is normal.
         self.findings.indexes_rebuilt += usize::from(!active);
-        match write_index(&*self.shared.disk, &path, index) {
-            // Recovery must not need space: the index is made again when it is needed.
+        match write_index(&*self.dir.disk, &path, index) {
+            // Recovery must not need space: the index is rebuilt when it is needed.
             Err(error) if is_full(&error) => Ok(()),
             other => other,
         }
@@ -476,7 +479,7 @@ impl Recovery<'_> {
         cut.bytes += bytes;
     }
 
-    /// Removes the segments from index `from` on: the log ended before them.
+    /// Removes the segments from index `from` on, because the log ends before them.
     fn remove_behind(&mut self, from: usize, end: Offset) -> io::Result<()> {
         let behind = self.bases.split_off(from);
         let last = self.bases.last().copied().unwrap_or(end);
@@ -484,8 +487,8 @@ impl Recovery<'_> {
             let path = self.segment_path(*base);
             let bytes = fs::metadata(&path)?.len();
             self.note_truncated(last, end, 0, bytes);
-            self.shared.disk.remove_file(&path)?;
-            self.shared.disk.remove_file(&self.index_path(*base))?;
+            self.dir.disk.remove_file(&path)?;
+            self.dir.disk.remove_file(&self.index_path(*base))?;
         }
         if let Some(cut) = &mut self.findings.truncated {
             cut.segments_removed += behind.len();
@@ -495,9 +498,9 @@ impl Recovery<'_> {
     }
 
     fn begin_segment(&mut self, base: Offset) -> io::Result<()> {
-        match self.shared.disk.create(&self.segment_path(base)) {
-            // It holds nothing yet: whoever appends makes it first.
-            Err(error) if is_full(&error) => self.owed.segment = Some(base),
+        match self.dir.disk.create(&self.segment_path(base)) {
+            // The segment is empty: the next append creates it first.
+            Err(error) if is_full(&error) => self.deferred.segment = Some(base),
             created => {
                 created?;
                 self.unsynced.extend([self.segment_path(base), self.directory.to_path_buf()]);
@@ -507,8 +510,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Raises the epoch where records may be gone that somebody saw, so that clients which saw them find out.
-    fn settle_epochs(&mut self, seen: &[(LeaderEpoch, Offset)], end: Offset) {
+    /// Raises the epoch if records that consumers saw may be gone, so that those consumers notice.
+    fn raise_epoch(&mut self, seen: &[(LeaderEpoch, Offset)], end: Offset) {
         if self.findings.meta_rebuilt {
             self.meta.epochs = EpochHistory::from_entries(seen.iter().copied());
         }

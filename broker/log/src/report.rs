@@ -1,4 +1,4 @@
-//! What recovery found and did, for people and for metrics.
+//! The result of recovery, for people and for metrics.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::Offset;
 use crate::format::PartitionName;
 use crate::partition::QuarantinedRange;
 
-/// What opening a log directory found.
+/// The result of opening a log directory.
 #[derive(Clone, Debug, Default)]
 pub struct RecoveryReport {
     /// The log directory.
@@ -21,31 +21,31 @@ pub struct RecoveryReport {
     pub partitions_scanned: usize,
     /// Bytes read and checked.
     pub bytes_scanned: u64,
-    /// Ends that were cut off: bytes that were never durable, and so never acknowledged as such.
+    /// Ends that were cut off. Their bytes were never durable, so `acks=all` never acknowledged them.
     pub truncated: Vec<TruncatedRange>,
-    /// Damage below the durable offset: kept out of reads, and reported here.
+    /// Damage below the durable offset; reads of it answer an error.
     pub quarantined: Vec<(PartitionName, QuarantinedRange)>,
-    /// Partitions that are offline, because what the start has to know of them cannot be read; nothing of them was
-    /// changed.
+    /// Partitions that are offline because recovery cannot read bytes that it needs. Recovery changed nothing in
+    /// them.
     pub unreadable: Vec<UnreadablePartition>,
-    /// Index files made again.
+    /// Index files that were rebuilt.
     pub indexes_rebuilt: usize,
-    /// Partitions whose `partition.meta` was lost or damaged and made again, without its topic id.
+    /// Partitions whose `partition.meta` was lost or damaged and was rebuilt, without its topic id.
     pub meta_rebuilt: Vec<PartitionName>,
     /// Partitions whose leader epoch was raised.
     pub epochs_raised: usize,
-    /// Half-made and half-deleted directories that were removed.
+    /// Unfinished and deleted directories that were removed.
     pub leftovers_removed: usize,
-    /// How long it took.
+    /// How long opening took.
     pub duration: Duration,
 }
 
-/// A partition that is offline until a start that can read it.
+/// A partition that is offline until a startup can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadablePartition {
     /// The partition.
     pub partition: PartitionName,
-    /// What cannot be read: file, position and offset, as far as they are known.
+    /// The bytes that cannot be read: file, position and offset, as far as they are known.
     pub reason: String,
 }
 
@@ -54,15 +54,15 @@ pub struct UnreadablePartition {
 pub struct TruncatedRange {
     /// The partition.
     pub partition: PartitionName,
-    /// The segment that ends here now.
+    /// The segment that was cut.
     pub segment_base: Offset,
     /// Offset after the last record kept.
     pub end_offset: Offset,
-    /// Where the segment ends now.
+    /// The new end of the segment.
     pub position: u64,
-    /// Bytes cut off, those of whole segments behind included.
+    /// Bytes cut off, including later segments that were removed.
     pub bytes: u64,
-    /// Segments behind that were removed as a whole.
+    /// Later segments that were removed.
     pub segments_removed: usize,
 }
 
@@ -83,10 +83,10 @@ impl fmt::Display for RecoveryReport {
             write!(f, "\n  raised the leader epoch of {} partitions", self.epochs_raised)?;
         }
         if self.indexes_rebuilt > 0 {
-            write!(f, "\n  made {} indexes again", self.indexes_rebuilt)?;
+            write!(f, "\n  rebuilt {} indexes", self.indexes_rebuilt)?;
         }
         if self.leftovers_removed > 0 {
-            write!(f, "\n  removed {} half-made or half-deleted directories", self.leftovers_removed)?;
+            write!(f, "\n  removed {} unfinished or deleted directories", self.leftovers_removed)?;
         }
         for cut in &self.truncated {
             write!(f, "\n  {}: cut {} unfinished bytes after offset {}", cut.partition, cut.bytes, cut.end_offset.0)?;
@@ -97,15 +97,15 @@ impl fmt::Display for RecoveryReport {
             write!(
                 f,
                 "\n  {partition}: DAMAGED records {from}..{to} (segment {segment}, bytes {}..{}); reads of them answer an \
-                 error, the rest is whole",
+                 error, all others are served",
                 positions.start, positions.end
             )?;
         }
         for UnreadablePartition { partition, reason } in &self.unreadable {
-            write!(f, "\n  {partition}: OFFLINE until it can be read, nothing of it was changed: {reason}")?;
+            write!(f, "\n  {partition}: OFFLINE until a start can read it; nothing in it was changed: {reason}")?;
         }
         for partition in &self.meta_rebuilt {
-            write!(f, "\n  {partition}: partition.meta was damaged and has been made again")?;
+            write!(f, "\n  {partition}: partition.meta was damaged and was rebuilt")?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Walking a segment by `pread`: header by header for reads, every byte for recovery. A sector that cannot be read is an
-//! error here, never a signal.
+//! Walks a segment by `pread`: header by header for reads, every byte for recovery. An unreadable sector is an error
+//! here, never a signal.
 
 use std::fs::File;
 use std::io;
@@ -13,13 +13,13 @@ use crate::epochs::EpochHistory;
 use crate::index::{Index, Quarantine};
 use crate::{LeaderEpoch, Offset};
 
-/// Bytes of `header`'s batch, header included.
+/// The length of a batch, header included.
 pub(crate) fn batch_bytes(header: &BatchHeader) -> u64 {
     header.total_bytes() as u64
 }
 
-/// Reads headers at rising positions through a window: many small batches cost one system call together, large ones a
-/// read of their header alone.
+/// Reads headers at rising positions through a window: one system call covers many small batches; of large batches it
+/// reads only the headers.
 pub(crate) struct HeaderCursor<'a> {
     disk: &'a dyn Disk,
     file: &'a File,
@@ -35,7 +35,7 @@ impl<'a> HeaderCursor<'a> {
         Self { disk, file, window, start: 0, filled: 0, last: None }
     }
 
-    /// The header at `position`, if there is one whose batch ends at or before `limit`.
+    /// The header at `position`, if a batch starts there and ends at or before `limit`.
     pub(crate) fn header_at(&mut self, position: u64, limit: u64) -> io::Result<Option<BatchHeader>> {
         if position.saturating_add(BATCH_HEADER_BYTES as u64) > limit {
             return Ok(None);
@@ -57,24 +57,24 @@ impl<'a> HeaderCursor<'a> {
     }
 }
 
-/// What a survey of a segment is told beforehand.
+/// The known facts about a segment before a survey.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds<'a> {
-    /// Which epoch each batch was appended in: the one field that neither CRC nor contiguity vouches for. Empty if that
-    /// is not known.
+    /// The epoch of each batch: neither the CRC nor the sequence of offsets protects this field. Empty if the epochs
+    /// are not known.
     pub(crate) epochs: &'a EpochHistory,
     /// Offset of the first batch.
     pub(crate) base: Offset,
-    /// Below it nothing may be cut off: damage there is quarantined.
+    /// Below this offset nothing may be cut off: damage there is quarantined.
     pub(crate) durable: Offset,
-    /// Where the next segment begins, if that is known for certain.
+    /// The base offset of the next segment, if it is known for certain.
     pub(crate) next_base: Option<Offset>,
     /// Bytes of the file.
     pub(crate) file_bytes: u64,
     /// Distance of index entries.
     pub(crate) interval_bytes: u32,
-    /// Sectors that cannot be read are damage, and no error.
-    pub(crate) salvages: bool,
+    /// Treats unreadable sectors as damage instead of an error.
+    pub(crate) unreadable_is_damage: bool,
 }
 
 /// How a segment ends.
@@ -82,15 +82,15 @@ pub(crate) struct Bounds<'a> {
 pub(crate) enum Ending {
     /// At its known end, at the end of the file, or at an all-zero header.
     Clean,
-    /// At something above the durable offset that is no valid batch.
+    /// Above the durable offset, at bytes that are no valid batch.
     Torn,
     /// In damage that reaches up to the durable offset.
     Lost,
-    /// At sectors that cannot be read and may hold what was acknowledged: where the log ends is not known.
+    /// At unreadable sectors that may hold acknowledged records: the end of the log is not known.
     Unreadable,
 }
 
-/// What a survey found.
+/// The result of a survey.
 #[derive(Debug)]
 pub(crate) struct Survey {
     /// The index of all sound batches, and the damaged ranges between them.
@@ -108,10 +108,10 @@ pub(crate) fn survey(disk: &dyn Disk, file: &File, bounds: Bounds<'_>) -> io::Re
     extend(disk, file, bounds, Index::new(bounds.base, bounds.interval_bytes))
 }
 
-/// The same from the end of `index` on, which knows what lies before.
+/// Does the same from the end of `index` on; `index` covers the batches before.
 pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index: Index) -> io::Result<Survey> {
     let mut reader = Checker::new(disk, file, bounds.epochs, bounds.file_bytes);
-    reader.salvages = bounds.salvages;
+    reader.unreadable_is_damage = bounds.unreadable_is_damage;
     let mut epochs: Vec<(LeaderEpoch, Offset)> = Vec::new();
     let ending = loop {
         let (position, expected) = (index.end_position(), index.end_offset());
@@ -119,15 +119,15 @@ pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index
             break Ending::Clean;
         }
         match reader.check(position)? {
-            Found::Batch(header) if header.base_offset == expected => {
+            Content::Batch(header) if header.base_offset == expected => {
                 let (next, end) = (header.next_offset(), position + batch_bytes(&header));
                 index.push(expected, position, next, end, header.max_timestamp);
                 if epochs.last().is_none_or(|(epoch, _)| *epoch != header.partition_leader_epoch) {
                     epochs.push((header.partition_leader_epoch, expected));
                 }
             }
-            Found::Nothing if expected >= bounds.durable => break Ending::Clean,
-            Found::Unreadable if expected >= bounds.durable => break Ending::Unreadable,
+            Content::Nothing if expected >= bounds.durable => break Ending::Clean,
+            Content::Unreadable if expected >= bounds.durable => break Ending::Unreadable,
             _ if expected >= bounds.durable => break Ending::Torn,
             _ => {
                 let limit = bounds.next_base.unwrap_or(bounds.durable).min(bounds.durable);
@@ -147,7 +147,7 @@ pub(crate) fn extend(disk: &dyn Disk, file: &File, bounds: Bounds<'_>, mut index
     Ok(Survey { index, ending, scanned_bytes: reader.read_bytes, epochs })
 }
 
-/// Checks batches from `start` on, until one ends at or behind `until`; where the last sound one ends.
+/// Checks batches from `start` on, until one ends at or behind `until`. Returns the end of the last sound batch.
 pub(crate) fn check_batches(
     disk: &dyn Disk,
     file: &File,
@@ -163,7 +163,7 @@ pub(crate) fn check_batches(
     reader.ahead = ahead;
     while position < until {
         match reader.check(position)? {
-            Found::Batch(header) if header.base_offset == expected => {
+            Content::Batch(header) if header.base_offset == expected => {
                 expected = header.next_offset();
                 position += batch_bytes(&header);
             }
@@ -173,9 +173,9 @@ pub(crate) fn check_batches(
     Ok(position)
 }
 
-/// Whether any byte from `position` to the end of the file is not zero, or may not be.
+/// Whether any byte from `position` to the end of the file is not zero or cannot be read.
 pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_bytes: u64) -> io::Result<bool> {
-    // Space that was reserved and never written needs no look.
+    // Reserved space that was never written is not read.
     let Some(mut at) = disk.next_data(file, position)? else { return Ok(false) };
     let mut buffer = vec![0; 64 << 10];
     while at < file_bytes {
@@ -186,7 +186,7 @@ pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_byte
         if read == 0 {
             break;
         }
-        // Without a way out in the middle it is done many bytes at a time.
+        // Without an early exit the compiler compares many bytes at a time.
         if buffer.get(..read).unwrap_or_default().iter().fold(0, |all, byte| all | byte) != 0 {
             return Ok(true);
         }
@@ -195,22 +195,22 @@ pub(crate) fn holds_bytes(disk: &dyn Disk, file: &File, position: u64, file_byte
     Ok(false)
 }
 
-/// What stands at a position.
-pub(crate) enum Found {
+/// The bytes at a position.
+pub(crate) enum Content {
     /// A batch whose CRC holds.
     Batch(BatchHeader),
     /// The end of the file, or zeros where a header would be.
     Nothing,
-    /// Something of which a part cannot be read: it may be a batch.
+    /// Unreadable bytes, at least in part: they may be a batch.
     Unreadable,
-    /// Anything else.
+    /// Any other bytes.
     Damage,
 }
 
 const WINDOW_BYTES: usize = 1 << 20;
 const FIRST_READ_BYTES: usize = 4 << 10;
 
-/// Reads a file front to back in large pieces and checks batches in them, however long they are, in bounded memory.
+/// Reads a file from front to back in large pieces and checks its batches of any length in bounded memory.
 pub(crate) struct Checker<'a> {
     disk: &'a dyn Disk,
     file: &'a File,
@@ -222,13 +222,13 @@ pub(crate) struct Checker<'a> {
     /// How much to read next: little at first, because most files are short and reserved space follows.
     ahead: usize,
     read_bytes: u64,
-    salvages: bool,
-    /// What could not be read, in the order in which it was met.
+    unreadable_is_damage: bool,
+    /// Unreadable ranges, in the order in which the checker met them.
     unreadable: Vec<Range<u64>>,
 }
 
 impl<'a> Checker<'a> {
-    /// A reader of a file of this length, whose batches are of these epochs.
+    /// A checker for a file of this length, whose batches are of these epochs.
     pub(crate) fn new(disk: &'a dyn Disk, file: &'a File, epochs: &'a EpochHistory, file_bytes: u64) -> Self {
         let window = vec![0; (file_bytes as usize).clamp(BATCH_HEADER_BYTES, WINDOW_BYTES)];
         Self {
@@ -241,12 +241,12 @@ impl<'a> Checker<'a> {
             filled: 0,
             ahead: FIRST_READ_BYTES,
             read_bytes: 0,
-            salvages: false,
+            unreadable_is_damage: false,
             unreadable: Vec::new(),
         }
     }
 
-    /// The bytes at `position`: at least `want` of them where the file and the window have them.
+    /// The bytes at `position`: at least `want` of them, if the file and the window have them.
     fn bytes_at(&mut self, position: u64, want: usize) -> io::Result<&[u8]> {
         let want = want.min(self.window.len());
         let inside = position >= self.start && position + want as u64 <= self.start + self.filled as u64;
@@ -264,9 +264,13 @@ impl<'a> Checker<'a> {
             self.ahead = (self.ahead * 4).min(WINDOW_BYTES);
             let read = match self.window.get_mut(kept..end) {
                 Some(room) => match self.disk.read_at(self.file, room, position + kept as u64) {
-                    Err(error) if self.salvages && is_unreadable(&error) => {
-                        salvage(self.disk, self.file, room, position + kept as u64, &mut self.unreadable)?
-                    }
+                    Err(error) if self.unreadable_is_damage && is_unreadable(&error) => read_around_unreadable(
+                        self.disk,
+                        self.file,
+                        room,
+                        position + kept as u64,
+                        &mut self.unreadable,
+                    )?,
                     read => read?,
                 },
                 None => 0,
@@ -278,24 +282,24 @@ impl<'a> Checker<'a> {
         Ok(self.window.get(from..self.filled).unwrap_or_default())
     }
 
-    /// Whether something between these positions was found not to be readable.
+    /// Whether a part of this range was unreadable.
     fn is_unreadable(&self, from: u64, to: u64) -> bool {
         self.unreadable.iter().any(|bad| bad.start < to && bad.end > from)
     }
 
-    /// What stands at `position`.
-    pub(crate) fn check(&mut self, position: u64) -> io::Result<Found> {
+    /// Checks the bytes at `position`.
+    pub(crate) fn check(&mut self, position: u64) -> io::Result<Content> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let head = bytes.get(..BATCH_HEADER_BYTES.min(bytes.len())).unwrap_or_default();
         let is_zero = head.iter().all(|byte| *byte == 0);
         let header = BatchHeader::parse(head);
         if self.is_unreadable(position, position + BATCH_HEADER_BYTES as u64) {
-            return Ok(Found::Unreadable);
+            return Ok(Content::Unreadable);
         }
         if is_zero {
-            return Ok(Found::Nothing);
+            return Ok(Content::Nothing);
         }
-        let Ok(header) = header else { return Ok(Found::Damage) };
+        let Ok(header) = header else { return Ok(Content::Damage) };
         let epoch = self.epochs.epoch_of(header.base_offset);
         let sound = header.base_offset.0 >= 0
             && epoch.is_none_or(|epoch| epoch == header.partition_leader_epoch)
@@ -303,9 +307,9 @@ impl<'a> Checker<'a> {
             && position + batch_bytes(&header) <= self.file_bytes;
         let sound = sound && self.crc_holds(position, &header)?;
         if self.is_unreadable(position, position.saturating_add(batch_bytes(&header)).min(self.file_bytes)) {
-            return Ok(Found::Unreadable);
+            return Ok(Content::Unreadable);
         }
-        Ok(if sound { Found::Batch(header) } else { Found::Damage })
+        Ok(if sound { Content::Batch(header) } else { Content::Damage })
     }
 
     fn crc_holds(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
@@ -334,9 +338,9 @@ impl<'a> Checker<'a> {
         Ok(digest.finalize() as u32 == header.crc)
     }
 
-    /// The first sound batch after the damage at `position` whose offset lies above `expected` and not above `limit`;
-    /// its offset and position. Its own length field is believed first: a record that happens to contain a batch must
-    /// not be taken for one.
+    /// The first sound batch behind the damage at `position` whose offset is above `expected` and not above `limit`:
+    /// its offset and position. The search first follows the length field of the damaged batch, because a record may
+    /// contain the bytes of a batch.
     pub(crate) fn resume(
         &mut self,
         position: u64,
@@ -370,15 +374,15 @@ impl<'a> Checker<'a> {
     fn sound_at(&mut self, position: u64, expected: Offset, limit: Offset) -> io::Result<Option<Offset>> {
         let bytes = self.bytes_at(position, BATCH_HEADER_BYTES)?;
         let likely = bytes.get(..BATCH_HEADER_BYTES).is_some_and(|head| looks_like_batch(head, expected, limit));
-        if likely && let Found::Batch(header) = self.check(position)? {
+        if likely && let Content::Batch(header) = self.check(position)? {
             return Ok(Some(header.base_offset));
         }
         Ok(None)
     }
 }
 
-/// Reads what can be read, page by page. The rest is filled with what no batch begins with, and noted.
-fn salvage(
+/// Reads page by page. Fills unreadable pages with a value that starts no batch, and records them.
+fn read_around_unreadable(
     disk: &dyn Disk,
     file: &File,
     room: &mut [u8],

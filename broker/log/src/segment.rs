@@ -1,7 +1,7 @@
 //! One file of batches: appended by `pwritev`, read by `pread`, mapped read-only as a source for the kernel.
 //!
-//! Promises: bytes below [`Segment::bytes`] never change and never go away while somebody holds the segment. Never does:
-//! store through a mapping, or touch one in user code.
+//! Promises: bytes below [`Segment::bytes`] never change or disappear while a caller holds the segment. User code never
+//! writes or reads through a mapping.
 
 #![allow(unsafe_code, reason = "mapping a file, and cachestat(2), which rustix does not cover")]
 
@@ -10,9 +10,10 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock};
 
 use memmap2::{Mmap, MmapOptions};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::Offset;
 use crate::checked::Checked;
@@ -20,7 +21,7 @@ use crate::disk::Disk;
 use crate::handles::{Permit, maps_max};
 use crate::index::Index;
 
-/// Beyond what the kernel allows, segments are read by `pread` instead.
+/// The number of mappings. When the kernel's limit is reached, segments are read by `pread` instead.
 static MAPS: AtomicUsize = AtomicUsize::new(0);
 
 /// One file of batches.
@@ -30,25 +31,25 @@ pub struct Segment {
     file: File,
     disk: Arc<dyn Disk>,
     checked: Arc<Checked>,
-    /// Its index knows of damage that the index file does not.
-    unstored: AtomicBool,
-    /// Published length: stored with Release after the write.
+    /// Its index knows damage that the index file does not contain.
+    has_unsaved_damage: AtomicBool,
+    /// The published length, stored with Release after the write.
     bytes: AtomicU64,
     index: RwLock<Index>,
     map: OnceLock<Option<Mapping>>,
-    /// How much address space a mapping takes, so that one mapping serves the segment for its whole life.
+    /// The address space of the mapping, so that one mapping is enough for the whole life of the segment.
     map_bytes: u64,
-    /// No append will come any more.
+    /// The segment takes no more appends.
     sealed: AtomicBool,
-    /// Sealed, synced and trimmed: nothing is left to do for it.
+    /// Sealed, synced and trimmed: no work is left for it.
     settled: AtomicBool,
     /// The directory entry has been synced.
     entry_durable: AtomicBool,
-    /// Used since the clock of open segments came by.
+    /// Used since the last turn of the clock.
     used: AtomicBool,
-    /// Up to where the index file knows the segment.
+    /// The index file covers the segment up to here.
     indexed_bytes: AtomicU64,
-    /// Gives the right to be open back when the segment is closed.
+    /// The right to be open; given back when the segment is closed.
     _permit: Permit,
 }
 
@@ -62,7 +63,7 @@ impl Drop for Mapping {
 }
 
 impl Segment {
-    /// Creates the file for a segment that starts where `index` does; its directory entry is not durable yet.
+    /// Creates the file of a segment that starts where `index` does. The caller has to sync its directory entry.
     pub(crate) fn create(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -71,7 +72,7 @@ impl Segment {
         permit: Permit,
     ) -> io::Result<Self> {
         let file = disk.create(path)?;
-        let segment = Self::open(disk, file, index, Arc::new(Checked::whole()), map_bytes, permit);
+        let segment = Self::open(disk, file, index, Arc::new(Checked::all()), map_bytes, permit);
         segment.entry_durable.store(false, Ordering::Release);
         Ok(segment)
     }
@@ -90,7 +91,7 @@ impl Segment {
             file,
             disk,
             checked,
-            unstored: AtomicBool::new(false),
+            has_unsaved_damage: AtomicBool::new(false),
             bytes: AtomicU64::new(index.end_position()),
             map_bytes: map_bytes.max(index.end_position()),
             index: RwLock::new(index),
@@ -109,7 +110,7 @@ impl Segment {
         self.base_offset
     }
 
-    /// Its published length: everything below is written and stays.
+    /// Its published length: all bytes below are written and stay.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
@@ -119,7 +120,7 @@ impl Segment {
         &self.file
     }
 
-    /// Reads `buffer.len()` bytes at `position` by `pread`; an error if the segment ends before.
+    /// Reads `buffer.len()` bytes at `position` by `pread`; fails if the segment ends before.
     pub fn read_exact_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
         match self.disk.read_at(&self.file, buffer, position)? {
             read if read == buffer.len() => Ok(()),
@@ -127,8 +128,8 @@ impl Segment {
         }
     }
 
-    /// A piece of the mapping, as a source for `writev`. `None` where the piece is not all published or the process has
-    /// no room for another mapping: then [`read_exact_at`](Self::read_exact_at) serves.
+    /// A piece of the mapping, as a source for `writev`. `None` if a part of it is not published or the process has no
+    /// room for another mapping; then use [`read_exact_at`](Self::read_exact_at).
     pub fn slice(self: &Arc<Self>, position: u64, bytes: usize) -> Option<MappedSlice> {
         let end = position.checked_add(bytes as u64)?;
         if end > self.bytes() {
@@ -147,9 +148,9 @@ impl Segment {
             MAPS.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        // SAFETY: the mapping is read-only and shared. Bytes below the published length are never written or cut off
-        // by this process, which holds the directory's lock; only such bytes are ever lent out (`slice`), and only to
-        // be handed to the kernel, where a page that went missing is EFAULT and not a signal.
+        // SAFETY: the mapping is read-only and shared. This process holds the directory's lock and never writes or cuts
+        // off bytes below the published length. `slice` lends only such bytes, and only for the kernel, which answers
+        // EFAULT, without a signal, if a page is gone.
         match unsafe { MmapOptions::new().len(self.map_bytes.max(1) as usize).map(&self.file) } {
             Ok(map) => Some(Mapping(map)),
             Err(error) => {
@@ -160,7 +161,7 @@ impl Segment {
         }
     }
 
-    /// How many bytes of a range are not in the page cache, to the page. `None` where the kernel cannot tell.
+    /// How many bytes of a range are not in the page cache, in whole pages. `None` if the kernel cannot tell.
     pub fn cold_bytes(&self, position: u64, bytes: u64) -> Option<u64> {
         #[repr(C)]
         struct Range {
@@ -203,11 +204,11 @@ impl Segment {
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.read()
     }
 
     pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+        self.index.write()
     }
 
     pub(crate) fn seal(&self) {
@@ -226,34 +227,34 @@ impl Segment {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// Which of it this process has seen to be sound.
+    /// The parts of it that this process knows to be sound.
     pub(crate) fn checked(&self) -> &Arc<Checked> {
         &self.checked
     }
 
-    /// Whether its index knows of damage that the index file does not.
-    pub(crate) fn is_unstored(&self) -> bool {
-        self.unstored.load(Ordering::Acquire)
+    /// Whether its index knows damage that the index file does not contain.
+    pub(crate) fn has_unsaved_damage(&self) -> bool {
+        self.has_unsaved_damage.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_unstored(&self, unstored: bool) {
-        self.unstored.store(unstored, Ordering::Release);
+    pub(crate) fn set_unsaved_damage(&self, has_unsaved_damage: bool) {
+        self.has_unsaved_damage.store(has_unsaved_damage, Ordering::Release);
     }
 
-    /// Says that it is in use: the clock passes it by once.
+    /// Marks it as used: the clock skips it once.
     pub(crate) fn touch(&self) {
-        // Looking first keeps the line of a busy segment shared between processors.
+        // The load first keeps the cache line of a busy segment shared between processors.
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether it was used since this was last asked.
+    /// Whether it was used since the last call.
     pub(crate) fn take_used(&self) -> bool {
         self.used.swap(false, Ordering::Relaxed)
     }
 
-    /// Up to where the index file knows the segment.
+    /// The index file covers the segment up to here.
     pub(crate) fn indexed_bytes(&self) -> u64 {
         self.indexed_bytes.load(Ordering::Acquire)
     }
@@ -277,8 +278,8 @@ impl AsFd for Segment {
     }
 }
 
-/// A piece of a segment's mapping: a source for `writev` and its kin. Hand it to the kernel; do not look at its bytes,
-/// because a bad sector under them is a signal to whoever does.
+/// A piece of a segment's mapping: a source for `writev` and similar calls. Hand it to the kernel; never read its
+/// bytes, because a bad sector under them would raise a signal in the reading thread.
 #[derive(Clone, Debug)]
 pub struct MappedSlice {
     segment: Arc<Segment>,

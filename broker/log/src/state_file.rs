@@ -1,13 +1,14 @@
-//! Small crash-safe files: a reader sees the old content or the new one, whole, or is told that both are damaged.
+//! Small crash-safe files. A reader gets the old content or the new one, complete, or an error if both copies are
+//! damaged.
 //!
 //! ```text
-//! file  = copy ‖ copy                       either copy suffices, so one bad sector loses nothing
+//! file  = copy ‖ copy                       one copy is enough, so one bad sector loses nothing
 //! copy  = magic "OTTLAST1" · version u32 · payload bytes u32 · CRC-32C u32 (of version, bytes, payload) · payload
 //!         zero-padded to a multiple of 512; a file written in place may have longer padding
 //! ```
 //!
-//! On a full disk, where there is no room for a second file, a small one is overwritten in place: first the copy that
-//! readers do not look at, then, once that is durable, the other one.
+//! On a full disk there is no space for a second file. Then a small file is overwritten in place: first the copy that
+//! readers do not use, and when that is durable, the other one.
 
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
@@ -20,12 +21,12 @@ use crate::format::STATE_MAGIC;
 
 const HEADER_BYTES: usize = 20;
 const SECTOR_BYTES: usize = 512;
-/// No state file comes near this; a greater length is damage.
+/// State files are much smaller; a greater length is damage.
 const PAYLOAD_MAX_BYTES: usize = 256 << 20;
-/// File systems hand out space in blocks of this size or of a multiple: a file has the rest of its last one already.
+/// File systems give out space in blocks of this size or a multiple of it: a file owns the rest of its last block.
 const BLOCK_BYTES: usize = 4096;
 
-/// One small file, replaced as a whole: written beside, synced, renamed, directory synced.
+/// One small file that is replaced as a whole: write aside, sync, rename, sync the directory.
 #[derive(Clone, Debug)]
 pub struct StateFile {
     path: PathBuf,
@@ -42,12 +43,12 @@ pub enum StateWriteError {
         /// Length of the payload.
         bytes: usize,
     },
-    /// The old content is still there.
+    /// A system call failed. The old content is still there.
     #[error("writing {path}: {source}", path = path.display())]
     Io {
         /// The state file.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -68,7 +69,7 @@ impl From<StateWriteError> for io::Error {
     }
 }
 
-/// Whether an error says that there is no space, or none for this user.
+/// Whether an error means that there is no space, or no more space for this user.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -92,18 +93,18 @@ pub enum StateReadError {
         /// The version asked for.
         known: u32,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("reading {path}: {source}", path = path.display())]
     Io {
         /// The state file.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
 
 impl StateFile {
-    /// A state file at `path`, whose payload has the layout `version`. Touches nothing.
+    /// A state file at `path`, whose payload has the layout `version`. Does not access the disk.
     pub fn new(path: impl Into<PathBuf>, version: u32) -> Self {
         Self::on(Arc::new(RealDisk), path.into(), version)
     }
@@ -112,12 +113,13 @@ impl StateFile {
         Self { path, version, disk }
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Replaces the content. When this returns, the new content survives a power cut; when it fails, the old one stands.
+    /// Replaces the content. When this returns, the new content survives a power cut. After an error the old content
+    /// stays.
     pub fn write(&self, payload: &[u8]) -> Result<(), StateWriteError> {
         if payload.len() > PAYLOAD_MAX_BYTES {
             return Err(StateWriteError::TooLarge { bytes: payload.len() });
@@ -135,13 +137,13 @@ impl StateFile {
         self.path.parent().map_or(Ok(()), |directory| self.disk.sync_dir(directory))
     }
 
-    /// The first half of a write, for callers that sync many files together: the new content beside the old one.
+    /// The first half of a write, for callers that sync many files together: writes the new content to a second file.
     pub(crate) fn stage(&self, payload: &[u8]) -> Result<PathBuf, StateWriteError> {
         let written = self.write_beside(payload).map(|_| self.beside());
         written.map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
     }
 
-    /// The second half, once what was staged is durable. The directory is for the caller to sync.
+    /// The second half, after the second file was synced: renames it. The caller syncs the directory.
     pub(crate) fn install(&self) -> Result<(), StateWriteError> {
         let renamed = self.disk.rename(&self.beside(), &self.path);
         renamed.map_err(|source| StateWriteError::Io { path: self.path.clone(), source })
@@ -151,19 +153,19 @@ impl StateFile {
         let copy = encode_copy(self.version, payload);
         let file = self.disk.create(&self.beside())?;
         if let Err(error) = self.disk.write_at(&file, &mut [IoSlice::new(&copy), IoSlice::new(&copy)], 0) {
-            // What was written of it would only take room that others need.
+            // The unfinished file would only use space that others need.
             let _ = self.disk.remove_file(&self.beside());
             return Err(error);
         }
         Ok(file)
     }
 
-    /// Writes the content into the file that is there, if that needs no space; otherwise the answer is `full`.
+    /// Overwrites the existing file if that needs no space; otherwise returns `full`.
     fn overwrite(&self, payload: &[u8], full: io::Error) -> io::Result<()> {
         let Ok(before) = fs::read(&self.path) else { return Err(full) };
         let mut copy = encode_copy(self.version, payload);
         let copy_bytes = copy.len().max(before.len() / 2);
-        // The old content has to be in the first copy, which stands until the second one is durable.
+        // The old content has to be in the first copy, which stays until the second copy is durable.
         if decode_copy(&before).is_none() || copy_bytes * 2 > before.len().next_multiple_of(BLOCK_BYTES) {
             return Err(full);
         }
@@ -180,7 +182,7 @@ impl StateFile {
         self.path.with_added_extension("tmp")
     }
 
-    /// The content, or `None` where there is no such file.
+    /// The content, or `None` if there is no such file.
     pub fn read(&self) -> Result<Option<Vec<u8>>, StateReadError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -197,7 +199,7 @@ impl StateFile {
         Ok(Some(payload.to_vec()))
     }
 
-    /// Removes the file and makes the removal durable. No file is fine.
+    /// Removes the file durably. A missing file is no error.
     pub fn remove(&self) -> Result<(), StateWriteError> {
         let remove = || {
             if !self.path.try_exists()? {
@@ -282,7 +284,7 @@ mod tests {
             state.write(b"new").unwrap_err();
             assert_eq!(state.read().unwrap().as_deref(), Some(&b"old"[..]));
         }
-        // No space at all, and too much to write for the space that the file has.
+        // There is no space, and the content is too long for the space of the file.
         disk.fail(DiskCall::Write, 0, 1, libc::ENOSPC);
         assert!(state.write(&[1; 4000]).unwrap_err().is_full());
         assert_eq!(state.read().unwrap().as_deref(), Some(&b"old"[..]));
@@ -299,7 +301,7 @@ mod tests {
                     let state = StateFile::on(disk.clone(), directory.path().join("state"), 1);
                     state.write(&[6; 600]).unwrap();
                     disk.fail(full, 0, 1, libc::ENOSPC);
-                    // A cut after the first copy, in the middle of the second one, or after all.
+                    // A cut after the first copy, in the middle of the second copy, or at the end.
                     let whole = seed % 2 == 0;
                     if !whole {
                         disk.fail(DiskCall::Sync, (seed % 4 / 2) as usize, 1, libc::EIO);

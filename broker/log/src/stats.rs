@@ -1,4 +1,4 @@
-//! What a log directory counts while it works, for metrics: how long syncs take and how much each covers.
+//! The counters of a log directory, for metrics: how long syncs take and how much each covers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const BYTES: [f64; 12] = [
     4_294_967_296.0,
 ];
 
-/// What a log directory has counted since it was opened.
+/// The counters of a log directory since it was opened.
 #[derive(Debug, Clone)]
 pub struct LogStats {
     /// How long each sync of a segment took, in seconds.
@@ -32,10 +32,10 @@ pub struct LogStats {
     pub sync_failures: u64,
 }
 
-/// How values spread over buckets.
+/// The distribution of values over buckets.
 #[derive(Debug, Clone)]
 pub struct Distribution {
-    /// Upper end of each bucket and how many values are in it; what is larger than all counts in `count` alone.
+    /// Upper end of each bucket and the number of values in it. Larger values count only in `count`.
     pub buckets: Vec<(f64, u64)>,
     /// How many values there were.
     pub count: u64,
@@ -69,7 +69,7 @@ impl Buckets {
     }
 }
 
-/// The counters. They are touched once per sync, never per record.
+/// The counters. They change once per sync, never per record.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     syncs: Buckets,
@@ -90,7 +90,7 @@ impl Counters {
         }
     }
 
-    /// A partition was deleted to which so many bytes had been appended.
+    /// Counts the bytes that were appended to a partition which is deleted now.
     pub(crate) fn note_deleted(&self, appended_bytes: u64) {
         self.deleted_bytes.fetch_add(appended_bytes, Ordering::Relaxed);
     }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_is_counted_in_one_bucket_or_above_all() {
+    fn every_value_counts_in_one_bucket_or_above_all_buckets() {
         let counters = Counters::default();
         counters.note_sync(Duration::from_micros(300), true);
         counters.note_sync(Duration::from_mins(1), false);

@@ -1,5 +1,5 @@
-//! What a start makes of sectors that cannot be read: damage where nothing is lost by it, a partition that is offline and left
-//! alone where something might be, and never another partition.
+//! Unreadable sectors at startup: where no acknowledged record can be lost, they are damage; elsewhere they take
+//! one partition offline and nothing in it changes. Other partitions are never affected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn start(disk: &Arc<FaultyDisk>, path: &Path) -> (LogDir, RecoveryReport) {
     LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap()
 }
 
-/// Two partitions after a crash, every batch synced; the checkpoint of the first is as far as `durable`.
+/// Two partitions after a crash, every batch synced; the checkpoint of the first one is at `durable`.
 fn crashed(path: &Path, durable: i64) -> (Arc<FaultyDisk>, PathBuf) {
     let disk = FaultyDisk::new(1);
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
@@ -40,7 +40,7 @@ fn crashed(path: &Path, durable: i64) -> (Arc<FaultyDisk>, PathBuf) {
             partition.append(&mut batch(tag as u8)).unwrap();
             partition.flush().unwrap();
             if topic == "bad" && tag + 1 == durable {
-                // What shutting down does first.
+                // A shutdown starts with this call.
                 partition.finish().unwrap();
             }
         }
@@ -52,7 +52,7 @@ fn partition(log: &LogDir, topic: &str) -> Arc<PartitionLog> {
     log.partition(&name(topic)).unwrap()
 }
 
-/// Which offsets are answered, all others being damaged.
+/// The offsets that can be read; all others are damaged.
 fn readable(partition: &PartitionLog) -> Vec<i64> {
     let end = partition.end_offset();
     let read = |offset: &i64| match partition.read_batches(Offset(*offset), 1, end) {
@@ -76,7 +76,7 @@ fn an_unreadable_sector_below_the_durable_offset_costs_its_own_batches_and_nothi
         let directory = tempfile::tempdir().unwrap();
         let (disk, segment) = crashed(directory.path(), 10);
         let bad = page * PAGE_BYTES..(page + 1) * PAGE_BYTES;
-        disk.spoil(&segment, bad.clone()).unwrap();
+        disk.make_unreadable(&segment, bad.clone()).unwrap();
         let touched = |offset: &i64| (*offset as u64 * each) < bad.end && (*offset as u64 + 1) * each > bad.start;
         let expected: Vec<i64> = (0..BATCHES).filter(|offset| !touched(offset)).collect();
         for clean in [false, true] {
@@ -100,21 +100,21 @@ fn an_unreadable_sector_below_the_durable_offset_costs_its_own_batches_and_nothi
 
 #[test]
 fn an_unreadable_sector_that_may_hold_acknowledged_records_takes_its_partition_offline_and_nothing_is_cut() {
-    // Above what the checkpoint knows, and at the durable offset itself.
+    // Above the checkpoint, and at the durable offset itself.
     for (durable, page) in [(2, 5), (2, 8), (10, 8)] {
         let directory = tempfile::tempdir().unwrap();
         let (disk, segment) = crashed(directory.path(), durable);
         let before = fs::read(&segment).unwrap();
-        disk.spoil(&segment, page * PAGE_BYTES..(page + 1) * PAGE_BYTES).unwrap();
+        disk.make_unreadable(&segment, page * PAGE_BYTES..(page + 1) * PAGE_BYTES).unwrap();
         let end = before.len() as u64;
         if durable == 10 {
-            disk.spoil(&segment, page * PAGE_BYTES..end).unwrap();
+            disk.make_unreadable(&segment, page * PAGE_BYTES..end).unwrap();
         }
         for _ in 0..2 {
             let (log, report) = start(&disk, directory.path());
             assert_eq!(report.unreadable.len(), 1, "{report}");
             let text = report.to_string();
-            assert!(text.contains("bad-0: OFFLINE") && text.contains("00000000000000000000.log: what begins at byte"));
+            assert!(text.contains("bad-0: OFFLINE") && text.contains("00000000000000000000.log: the bytes from"));
             assert!(report.truncated.is_empty());
             let bad = partition(&log, "bad");
             assert!(bad.is_offline() && log.offline_reason().is_none());
@@ -127,8 +127,8 @@ fn an_unreadable_sector_that_may_hold_acknowledged_records_takes_its_partition_o
             log.shutdown().unwrap();
             assert!(fs::read(&segment).unwrap() == before, "nothing of it is changed");
         }
-        // A disk that can be read again loses nothing.
-        disk.heal();
+        // When the disk can be read again, no record is lost.
+        disk.clear_faults();
         let (log, report) = start(&disk, directory.path());
         assert!(!report.clean && report.unreadable.is_empty() && report.truncated.is_empty(), "{report}");
         assert_eq!(readable(&partition(&log, "bad")), (0..BATCHES).collect::<Vec<_>>());
@@ -142,10 +142,10 @@ fn an_unreadable_sector_behind_the_end_is_cut_off() {
     let written = batch(0).len() as u64 * BATCHES as u64;
     let from = (written / PAGE_BYTES + 2) * PAGE_BYTES;
     fs::File::options().write(true).open(&segment).unwrap().set_len(from + PAGE_BYTES).unwrap();
-    // Something stands there, so that it is looked at.
+    // Other bytes than zeros, so that the scan reads them.
     std::os::unix::fs::FileExt::write_all_at(&fs::File::options().write(true).open(&segment).unwrap(), &[1], from)
         .unwrap();
-    disk.spoil(&segment, from..from + PAGE_BYTES).unwrap();
+    disk.make_unreadable(&segment, from..from + PAGE_BYTES).unwrap();
     let (log, report) = start(&disk, directory.path());
     assert_eq!(
         (report.truncated.len(), report.truncated[0].end_offset, report.unreadable.len()),

@@ -1,4 +1,4 @@
-//! What goes in comes out: offsets, bytes, ranges, rolls.
+//! Reads return what was appended: offsets, bytes, ranges, rolls.
 
 mod support;
 
@@ -65,7 +65,7 @@ fn ranges_hold_whole_batches_and_end_at_the_watermark() {
                     assert!(range.bytes as usize == *bytes || range.bytes <= max_bytes);
                     let next = sizes.iter().find(|(next, _)| next.base_offset == range.next_offset);
                     if let Some((next, next_bytes)) = next {
-                        // It ends where it must: at the watermark, the segment or the limit.
+                        // The range ends only at the watermark, the end of the segment or the limit.
                         assert!(
                             next.end_offset > upto
                                 || next.segment_base != appended.segment_base
@@ -74,7 +74,7 @@ fn ranges_hold_whole_batches_and_end_at_the_watermark() {
                     }
                 }
             }
-            // A batch is visible as a whole or not at all.
+            // A batch is visible completely or not at all.
             if appended.end_offset.0 > offset + 1 {
                 assert!(partition.locate(Offset(offset), 1, Offset(offset + 1)).unwrap().is_none());
             }
@@ -175,7 +175,7 @@ fn partitions_are_created_and_deleted_as_a_whole() {
     assert!(log.delete_partition(&name("t", 0)).is_err());
     assert!(log.partition(&name("t", 0)).is_none());
     assert!(matches!(partition.append(&mut batch(1, 1, 100)), Err(AppendError::Deleted)));
-    // Whoever was reading can finish.
+    // A reader can finish with the range that it holds.
     let mut bytes = vec![0; range.bytes as usize];
     range.segment.read_exact_at(range.position, &mut bytes).unwrap();
     assert_eq!(tags(&bytes), [(0, 1)]);
@@ -188,7 +188,7 @@ fn partitions_are_created_and_deleted_as_a_whole() {
 }
 
 #[test]
-fn what_was_appended_is_counted_also_where_it_was_deleted_since() {
+fn appended_bytes_include_those_of_deleted_partitions() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _) = open(directory.path());
     let gone = create(&log, "gone", PartitionOptions::default());

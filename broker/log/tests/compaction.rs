@@ -1,5 +1,5 @@
-//! Compaction against a model: what a reader sees is the last record of every key and whatever could not go, in order,
-//! at the offsets it always had.
+//! Compaction against a model: a reader sees the last record of every key and the records that have to stay, in order
+//! and at their old offsets.
 
 mod support;
 
@@ -30,7 +30,7 @@ struct Seen {
 
 type Records = BTreeMap<i64, Seen>;
 
-/// Reads as a consumer does, and checks that the batches follow each other and every offset leads somewhere.
+/// Reads as a consumer does. Checks that the batches have no gap and that a read of any offset finds a record.
 fn read(log: &PartitionLog) -> Records {
     let (mut records, mut offset, end) = (Records::new(), log.log_start_offset(), log.high_watermark());
     while let Some((bytes, range)) = log.read_batches(offset, 400, end).unwrap() {
@@ -110,7 +110,7 @@ fn close_segment(log: &PartitionLog) {
     log.flush().unwrap();
 }
 
-/// What may be left of `all` once everything below `upto` is compacted: exactly the last record of each key, where a
+/// Checks what is left of `all` once everything below `upto` is compacted: exactly the last record of each key; a
 /// deletion marker may be gone as well.
 fn check(all: &Records, left: &Records, upto: i64, start: i64) {
     let last: BTreeMap<&Vec<u8>, i64> =
@@ -147,13 +147,13 @@ fn last_record_of_every_key_stays_at_its_offset() {
         assert_eq!((left.len(), report.keys), (7, 7));
         assert_eq!(report.records_removed as usize, all.len() - 7);
         assert_eq!(partition.size_bytes().unwrap(), before - report.bytes_freed);
-        // Every offset that lost its record leads to the next one that is there.
+        // A read at the offset of a removed record returns the next record that is there.
         for offset in 0..partition.end_offset().0 {
             let Some((next, _)) = left.range(offset..).next() else { continue };
             let found = partition.locate(Offset(offset), 1, partition.end_offset()).unwrap().unwrap();
             assert!(found.base_offset.0 <= *next && *next < found.next_offset.0, "{offset}: {found:?}, {next}");
         }
-        // Again: nothing to do.
+        // A second compaction has nothing to do.
         assert_eq!(compact(&partition, 0).records_removed, 0);
         drop(log);
         let (log, report) = open(directory.path());
@@ -163,7 +163,7 @@ fn last_record_of_every_key_stays_at_its_offset() {
 }
 
 #[test]
-fn deletion_markers_stay_for_their_time_and_then_go() {
+fn deletion_markers_stay_for_their_time_and_are_then_removed() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -195,7 +195,7 @@ fn deletion_markers_stay_for_their_time_and_then_go() {
     compact(&partition, 101_001);
     assert_eq!(read(&partition).keys().copied().collect::<Vec<_>>(), [1, 3]);
     assert_eq!(dirtiness(0).next_horizon_ms, None);
-    // A key that comes back is there again.
+    // A deleted key can come back.
     put(&partition, Codec::None, &[(Some(1), Some(9), 30)], None);
     close_segment(&partition);
     compact(&partition, 200_000);
@@ -203,7 +203,7 @@ fn deletion_markers_stay_for_their_time_and_then_go() {
 }
 
 #[test]
-fn last_batch_of_a_producer_stays_though_it_is_empty() {
+fn the_last_batch_of_a_producer_stays_even_if_it_is_empty() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -236,7 +236,7 @@ fn last_batch_of_a_producer_stays_though_it_is_empty() {
         assert_eq!(seen, [(0, 1, 0, None), (1, 3, 0, Some(1)), (3, 5, 2, None)]);
     }
     assert_eq!(read(&partition).len(), 2);
-    // Nothing but what is gone before the records: a reader gets those.
+    // The read skips the empty batches before the records.
     let found = partition.locate(Offset(0), 1, partition.end_offset()).unwrap().unwrap();
     assert_eq!(found.base_offset, Offset(3));
 }
@@ -262,7 +262,7 @@ fn damaged_segment_stays_as_it_is_with_every_marker_behind_it() {
         assert_eq!(report.damaged_segments, [Offset(4)]);
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
-    // The marker deletes what may be in the damaged segment.
+    // The marker deletes records that may be in the damaged segment.
     let (tail, _) = partition.read_batches(Offset(20), 1, partition.end_offset()).unwrap().unwrap();
     assert_eq!(batches(&tail).next().unwrap().unwrap().header.record_count, 1);
 }
@@ -325,7 +325,7 @@ fn more_segments_than_may_be_open_are_compacted_one_after_another() {
     let dirtiness = partition.dirtiness(&options).unwrap();
     assert_eq!((dirtiness.dirty_bytes, dirtiness.oldest_dirty_ms), (partition.size_bytes().unwrap(), Some(10)));
     assert!(log.open_segments() <= before + 1, "only the first one is asked for its time");
-    // With a lag every dirty one is asked, once.
+    // With a lag, each dirty segment is asked once.
     partition.dirtiness(&CleanOptions { min_compaction_lag_ms: 5, ..options }).unwrap();
     let report = partition.compact(&options).unwrap();
     assert_eq!((report.clean_upto, report.segments_replaced), (Offset(60), 60));

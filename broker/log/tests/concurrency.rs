@@ -1,4 +1,4 @@
-//! Many threads at once: offsets stay dense, the durable offset never runs ahead, listeners see it rise.
+//! Many threads at once: offsets have no gap, the durable offset is never ahead, listeners see it rise.
 
 mod support;
 
@@ -11,7 +11,7 @@ use ottla_wire::record::batches;
 use support::{batch, create, name, open, read_all, tags};
 use uuid::Uuid;
 
-/// Lets the reader end although an appender has failed the test.
+/// Stops the reader if an appending thread fails the test.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -40,7 +40,7 @@ fn offsets_are_dense_and_watermarks_rise_under_many_appenders() {
         let stop = AtomicBool::new(false);
         let mut appended: Vec<(i64, i64)> = std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                // A consumer at the head sees whole batches below the watermark, without gaps.
+                // A consumer at the end of the log sees whole batches below the watermark, without gaps.
                 let mut next = Offset(0);
                 loop {
                     let stopped = stop.load(Ordering::Acquire);
@@ -99,7 +99,7 @@ fn offsets_are_dense_and_watermarks_rise_under_many_appenders() {
 }
 
 #[test]
-fn partitions_flush_side_by_side() {
+fn partitions_flush_in_parallel() {
     let directory = tempfile::tempdir().unwrap();
     let (log, _) = open(directory.path());
     let partitions: Vec<_> = (0..40)
@@ -138,7 +138,7 @@ fn deletion_and_recreation_race_with_appends_and_reads() {
                     }
                     match partition.read_batches(Offset(0), 1, partition.end_offset()) {
                         Ok(Some((bytes, _))) => {
-                            // Never the bytes of another partition of the same name.
+                            // A read never returns bytes of another partition with the same name.
                             let expected = u64::from(partition.topic_id().as_u128() as u32);
                             assert!(tags(&bytes).iter().all(|(_, tag)| *tag == expected));
                         }

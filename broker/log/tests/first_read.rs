@@ -1,4 +1,5 @@
-//! Bit rot at rest: what this process has not seen is checked before it is given out, and damage costs only what it hit.
+//! Bits that flip on the disk: the log checks bytes that this process has not seen before it delivers them, and a
+//! flipped bit costs one batch.
 
 #![allow(clippy::single_range_in_vec_init, reason = "lists of lost ranges that happen to hold one")]
 
@@ -16,7 +17,7 @@ use support::{batch, create, image, name, open, quick_directory, read_all, resto
 
 const RECORDS: i64 = 2;
 
-/// A log of three segments, closed cleanly: its files, and its batches by position.
+/// A log of three segments after a clean shutdown: its files, and the positions of its batches.
 struct AtRest {
     directory: tempfile::TempDir,
     files: BTreeMap<PathBuf, Vec<u8>>,
@@ -44,7 +45,7 @@ impl AtRest {
         Self { directory, files, batches, places }
     }
 
-    /// The same with one bit of one batch flipped.
+    /// Restores the files and flips one bit of one batch.
     fn flip(&self, batch: usize, byte: usize, bit: u8) {
         restore(self.directory.path(), &self.files);
         let (path, position, _) = &self.places[batch];
@@ -57,7 +58,7 @@ impl AtRest {
         start(self.directory.path(), options)
     }
 
-    /// What a consumer gets that reads everything and goes on behind damage: the offsets lost, and that all else is right.
+    /// Reads everything as a consumer does and continues behind damage: returns the lost offsets and checks all others.
     fn consume(&self, partition: &PartitionLog, max_bytes: u32) -> Vec<std::ops::Range<i64>> {
         let (mut next, mut lost, end) = (Offset(0), Vec::new(), partition.end_offset());
         while next < end {
@@ -84,7 +85,7 @@ fn start(path: &Path, options: LogOptions) -> (LogDir, Arc<PartitionLog>) {
     (log, partition)
 }
 
-/// As a server does it: located, checked if need be, and sent from the file as it is.
+/// Reads as a server does: locates, checks if needed, and reads the bytes from the file.
 fn deliver(partition: &PartitionLog, offset: Offset, max_bytes: u32) -> Result<(Vec<u8>, Offset), LocateError> {
     let end = partition.end_offset();
     let mut range = partition.locate(offset, max_bytes, end)?.unwrap();
@@ -112,7 +113,7 @@ fn every_flipped_bit_is_found_at_the_first_read_and_costs_one_batch() {
             let lost = log.consume(&partition, max_bytes);
             assert_eq!(lost, [first..first + RECORDS], "byte {byte} of batch {batch}");
             assert_eq!(partition.quarantined().len(), 1);
-            // Nothing is found twice, and nothing is forgotten by a clean restart.
+            // A second read finds no new damage, and a clean restart forgets none.
             assert_eq!(log.consume(&partition, max_bytes), lost);
             directory.shutdown().unwrap();
             let (_directory, partition) = log.start(LogOptions::default());
@@ -135,13 +136,13 @@ fn whole_segments_of_many_chunks_are_checked_piece_by_piece() {
     restore(log.directory.path(), &log.files);
     let (_directory, partition) = log.start(LogOptions::default());
     assert!(log.consume(&partition, 1).is_empty());
-    // All of it was seen now.
+    // Now every byte was read once.
     let range = partition.locate(Offset(0), u32::MAX, partition.end_offset()).unwrap().unwrap();
     assert!(range.is_checked());
 }
 
 #[test]
-fn what_this_process_wrote_or_scanned_needs_no_check() {
+fn bytes_that_this_process_wrote_or_scanned_need_no_check() {
     let log = AtRest::new(10, 1500, 60);
     fs::remove_file(log.directory.path().join("clean-shutdown")).unwrap();
     let (_directory, partition) = log.start(LogOptions::default());
@@ -165,7 +166,7 @@ fn checks_and_damage_are_remembered_when_segments_are_closed() {
     let first = log.places[5].2;
     assert_eq!(log.consume(&partition, 1), [first..first + RECORDS]);
     assert!(directory.open_segments() <= 4);
-    // Everything was closed and opened since; all but the damage is known to be sound.
+    // All segments were closed and opened again since; the log still knows which batches are sound.
     for offset in (0..partition.end_offset().0).filter(|offset| !(first..first + RECORDS).contains(offset)) {
         let range = partition.locate(Offset(offset), 1, partition.end_offset()).unwrap().unwrap();
         assert!(range.is_checked(), "{offset}");
@@ -175,7 +176,7 @@ fn checks_and_damage_are_remembered_when_segments_are_closed() {
 }
 
 #[test]
-fn damage_found_in_the_active_segment_is_no_end_after_a_crash() {
+fn damage_found_in_the_active_segment_does_not_end_the_log_after_a_crash() {
     let log = AtRest::new(12, 1 << 20, 60);
     log.flip(4, 80, 3);
     let lost = [log.places[4].2..log.places[4].2 + RECORDS];
@@ -210,7 +211,7 @@ fn damage_at_the_end_of_the_active_segment_is_not_appended_to() {
 }
 
 #[test]
-fn disk_that_fails_under_a_reader_is_an_error_for_the_next_one() {
+fn a_disk_that_fails_during_a_read_makes_the_next_read_fail() {
     let log = AtRest::new(24, 1500, 60);
     let (_directory, partition) = log.start(LogOptions::default());
     let end = partition.end_offset();
@@ -218,7 +219,7 @@ fn disk_that_fails_under_a_reader_is_an_error_for_the_next_one() {
     partition.report_read_error(&range, &io::Error::from_raw_os_error(5));
     assert!(matches!(partition.locate(Offset(1), 1, end), Err(LocateError::Io { .. })));
     assert!(partition.read_failure().is_some());
-    // Another segment is another matter.
+    // Other segments are not affected.
     let last = partition.locate(Offset(end.0 - 1), 1, end).unwrap().unwrap();
     assert_eq!(
         BatchHeader::parse(&{
@@ -233,7 +234,7 @@ fn disk_that_fails_under_a_reader_is_an_error_for_the_next_one() {
 }
 
 #[test]
-fn cold_is_what_would_have_to_be_opened() {
+fn offsets_of_closed_segments_are_cold() {
     let log = AtRest::new(24, 1500, 60);
     let (_directory, partition) = log.start(LogOptions::default());
     assert!(partition.is_cold(Offset(0)));

@@ -1,4 +1,4 @@
-//! Indexes are derived data: delete, zero, corrupt or swap them, and no answer changes.
+//! Indexes are derived data: they can be deleted, zeroed, corrupted or swapped, and no answer changes.
 
 mod support;
 
@@ -10,7 +10,7 @@ use ottla_log::{LogDir, LogOptions, Offset, PartitionLog, PartitionOptions};
 use ottla_wire::record::Codec;
 use support::{batch, batch_at, create, image, name, open, quick_directory, restore};
 
-/// Every answer that may start at an index, as text.
+/// Every answer that may use an index, as text.
 fn answers(partition: &PartitionLog) -> Vec<String> {
     let end = partition.end_offset();
     let mut answers = Vec::new();
@@ -94,7 +94,7 @@ fn damages() -> [(&'static str, Damage); 7] {
         ("half", |bytes, _| Some(bytes[..bytes.len() / 2].to_vec())),
         ("another segment's", |_, other| Some(other.to_vec())),
         ("another's under this name", |bytes, other| {
-            // As if a tool had put the right name on the wrong content, checksum and all.
+            // The index of another segment, with the right base offset and a valid checksum.
             let mut forged = other[..other.len() - 4].to_vec();
             forged[8..16].copy_from_slice(&bytes[8..16]);
             Some(sealed(forged))
@@ -109,8 +109,8 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn lying_entries_with_a_valid_checksum_change_no_answer() {
-    /// Where entries begin and how long one is: see the drawing in `index.rs`.
+fn wrong_entries_with_a_valid_checksum_change_no_answer() {
+    /// Position and length of the entries: see the layout in `index.rs`.
     const COUNT_AT: usize = 40;
     const ENTRIES_AT: usize = 48;
     const ENTRY_BYTES: usize = 16;
@@ -131,8 +131,8 @@ fn lying_entries_with_a_valid_checksum_change_no_answer() {
         }
         check(directory.path(), &expected, "lying positions");
     }
-    // Every entry points at the batch of the next one: a sound header stands there, only not this batch's. The last
-    // entry goes, so that none gives the lie away by pointing into the middle of a batch.
+    // Every entry points at the batch of the next one: the header there is sound, but it is another batch. The last
+    // entry is removed, because it would point into the middle of a batch.
     restore(directory.path(), &files);
     for index in indexes(&files) {
         let bytes = &files[&index];
@@ -168,7 +168,7 @@ fn random_single_corruptions_change_no_answer() {
 }
 
 #[test]
-fn times_are_answered_to_the_record() {
+fn a_search_by_time_finds_the_exact_record() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let options = PartitionOptions { segment_bytes: 20_000, index_interval_bytes: 500, ..PartitionOptions::default() };

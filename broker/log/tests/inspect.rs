@@ -1,4 +1,4 @@
-//! Looking at a log directory from outside, and the one repair: on real directories, damaged on purpose.
+//! The tools that read a log directory without opening it, and the repair: on real directories, damaged on purpose.
 
 mod support;
 
@@ -18,13 +18,13 @@ use support::{batch, create, eager, image, name, open, quick_directory, wait_dur
 const SMALL: PartitionOptions =
     PartitionOptions { durability: Durability::Fsync, segment_bytes: 6000, index_interval_bytes: 500 };
 
-/// A log of one partition and several segments, three records a batch, left without a shutdown.
+/// A log of one partition and several segments, three records per batch, without a shutdown.
 fn left_in_a_hurry(path: &Path, options: PartitionOptions, batches: u64) {
     let (log, _) = LogDir::open(path, eager()).unwrap();
     let partition = create(&log, "t", options);
     for tag in 0..batches {
         partition.append(&mut batch(3, tag, 80)).unwrap();
-        // Every append has its flush, and every flush its checkpoint.
+        // Every append gets a flush, and every flush writes a checkpoint.
         partition.flush().unwrap();
     }
 }
@@ -72,7 +72,7 @@ fn flip(path: &Path, at: u64) {
 }
 
 #[test]
-fn a_sound_log_is_sound_and_looking_changes_no_byte() {
+fn a_sound_log_has_no_problem_and_a_check_changes_no_byte() {
     let directory = quick_directory();
     closed(directory.path(), 60);
     let before = image(directory.path());
@@ -87,7 +87,7 @@ fn a_sound_log_is_sound_and_looking_changes_no_byte() {
 }
 
 #[test]
-fn a_log_in_use_can_be_looked_at_while_it_grows() {
+fn a_log_in_use_can_be_checked_while_it_grows() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -120,13 +120,13 @@ fn a_flipped_bit_below_the_durable_offset_is_found_with_exactly_its_offsets() {
     let whole = batches(&look(directory.path()));
     let before = image(directory.path());
     for (at, (segment, path, offset, position, end)) in whole.iter().enumerate() {
-        // Header, length, CRC, records: another byte each time.
+        // Flips another byte each time: in the header, the length, the CRC, the records.
         flip(path, position + (at as u64 * 37) % (end - position));
         let report = check(directory.path());
         let damaged: Vec<_> =
             report.problems.iter().filter(|problem| !matches!(problem, Problem::Index { .. })).cloned().collect();
         let expected = Problem::Damaged { segment: *segment, offsets: *offset..offset + 3, positions: *position..*end };
-        // The last batch has nothing behind it that says where the damage ends.
+        // Behind the last batch, nothing shows where the damage ends.
         match (&damaged[..], at + 1 == whole.len()) {
             ([Problem::Damaged { offsets, .. }], true) => assert_eq!(*offsets, *offset..offset + 3),
             (found, _) => assert_eq!(found, [expected], "byte {} of {}", position, path.display()),
@@ -137,7 +137,7 @@ fn a_flipped_bit_below_the_durable_offset_is_found_with_exactly_its_offsets() {
 }
 
 #[test]
-fn segments_that_are_cut_short_or_gone_are_missing() {
+fn truncated_and_removed_segments_are_reported_as_missing() {
     let directory = quick_directory();
     closed(directory.path(), 40);
     let whole = batches(&look(directory.path()));
@@ -163,7 +163,7 @@ fn segments_that_are_cut_short_or_gone_are_missing() {
 }
 
 #[test]
-fn an_index_that_does_not_fit_is_found_and_one_that_is_gone_is_none() {
+fn wrong_indexes_are_reported_and_missing_ones_are_not() {
     let directory = quick_directory();
     closed(directory.path(), 40);
     let path = directory.path().join("t-0/00000000000000000000.index");
@@ -174,7 +174,7 @@ fn an_index_that_does_not_fit_is_found_and_one_that_is_gone_is_none() {
     };
     flip(&path, 30);
     assert_eq!(fault(), IndexFault::Damaged);
-    // The same lies with a CRC that fits: an entry's position, its timestamp, the end.
+    // The same errors with a valid CRC: an entry's position, its timestamp, the end.
     let lie = |at: usize, bytes: &[u8]| {
         let mut file = whole.clone();
         file[at..at + bytes.len()].copy_from_slice(bytes);
@@ -195,7 +195,7 @@ fn an_index_that_does_not_fit_is_found_and_one_that_is_gone_is_none() {
 }
 
 #[test]
-fn small_files_that_say_nothing_are_named() {
+fn damaged_state_files_are_reported() {
     let directory = quick_directory();
     closed(directory.path(), 5);
     let meta = directory.path().join("t-0/partition.meta");
@@ -209,7 +209,7 @@ fn small_files_that_say_nothing_are_named() {
     assert_eq!(check(directory.path()).problems, [Problem::Checkpoint]);
 }
 
-/// The bytes of a batch that a crash cut off, behind the end of the log.
+/// Appends half a batch behind the end of the log, as a crash leaves it.
 fn tear(path: &Path) -> (PathBuf, u64) {
     let files = look(path);
     let base = *files.segments.last().unwrap();
@@ -257,14 +257,14 @@ fn a_repair_cuts_the_torn_end_and_changes_no_byte_below_it() {
         outcomes.push(repaired);
     }
     assert_eq!(outcomes[0], outcomes[1], "two repairs of the same log give the same bytes");
-    // The next start has nothing left to cut, and clients that saw more learn of it by the epoch.
+    // The next start has nothing left to cut, and the epoch tells clients that saw more records.
     let (log, report) = open(directory.path());
     assert!(report.truncated.is_empty() && report.quarantined.is_empty(), "{report}");
     let partition = log.partition(&name("t", 0)).unwrap();
     assert_eq!((partition.end_offset(), partition.leader_epoch().0), (Offset(120), 1));
 }
 
-/// Wherever the end is torn, and whatever stands there: what is cut begins at or above the durable offset.
+/// Wherever the end is torn and whatever bytes are there, the cut begins at or above the durable offset.
 #[test]
 fn no_repair_reaches_below_the_durable_offset() {
     let directory = quick_directory();
@@ -297,7 +297,7 @@ fn no_repair_reaches_below_the_durable_offset() {
 }
 
 #[test]
-fn what_nobody_can_prove_is_left_alone() {
+fn repair_changes_nothing_where_acknowledged_records_may_be_anywhere() {
     let directory = quick_directory();
     left_in_a_hurry(directory.path(), PartitionOptions { durability: Durability::PageCache, ..SMALL }, 10);
     tear(directory.path());
@@ -312,7 +312,7 @@ fn what_nobody_can_prove_is_left_alone() {
 }
 
 #[test]
-fn a_bad_batch_that_sound_ones_follow_is_a_problem_and_says_how_many_would_go() {
+fn a_bad_batch_before_sound_ones_is_reported_with_the_number_that_a_start_cuts() {
     let directory = quick_directory();
     let options = PartitionOptions { segment_bytes: 1 << 20, ..SMALL };
     let (log, _) = open(directory.path());
@@ -322,7 +322,7 @@ fn a_bad_batch_that_sound_ones_follow_is_a_problem_and_says_how_many_would_go() 
     }
     partition.flush().unwrap();
     drop((partition, log));
-    // The checkpoint lags: it is written only now and then.
+    // The checkpoint lags behind: the log writes it only now and then.
     let whole = batches(&look(directory.path()));
     flip(&whole[6].1, whole[6].3 + 70);
     let report = check(directory.path());
@@ -334,7 +334,7 @@ fn a_bad_batch_that_sound_ones_follow_is_a_problem_and_says_how_many_would_go() 
 }
 
 #[test]
-fn what_is_no_partition_is_said_to_be_none() {
+fn a_directory_that_is_no_partition_is_an_error() {
     let directory = quick_directory();
     assert!(PartitionFiles::open(directory.path()).is_err());
     assert!(PartitionFiles::all(&directory.path().join("nowhere")).is_err());
@@ -377,7 +377,7 @@ fn a_compacted_log_is_sound_and_its_empty_batches_are_no_damage() {
 }
 
 #[test]
-fn a_replacement_that_the_next_start_completes_is_no_loss() {
+fn an_unfinished_replacement_is_reported_as_no_loss() {
     let directory = quick_directory();
     closed(directory.path(), 120);
     let whole = check(directory.path());
@@ -386,7 +386,7 @@ fn a_replacement_that_the_next_start_completes_is_no_loss() {
     let run: Vec<Offset> = files.segments[1..4].to_vec();
     let compacted: Vec<u8> = run.iter().flat_map(|base| fs::read(segment(*base, "log")).unwrap()).collect();
     let swap = files.directory.join(format!("{:020}-{:020}.swap", run[0].0, files.segments[4].0));
-    // It decides as soon as it is there: none, some, or all of the replaced ones may be gone.
+    // The `.swap` file counts as soon as it exists: none, some, or all of the replaced files may be gone.
     fs::write(&swap, compacted).unwrap();
     for base in [None, Some(run[1]), Some(run[2])] {
         if let Some(base) = base {
@@ -400,7 +400,7 @@ fn a_replacement_that_the_next_start_completes_is_no_loss() {
         let usage = PartitionUsage::of(&look(directory.path())).unwrap();
         assert_eq!((usage.data_bytes, usage.segments), (report.bytes, report.segments as u64));
     }
-    // What is damaged in it is named.
+    // Damage in it is reported with its offsets.
     flip(&swap, 200);
     assert!(matches!(check(directory.path()).problems[..], [Problem::Damaged { segment, .. }] if segment == run[0]));
     flip(&swap, 200);

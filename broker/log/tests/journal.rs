@@ -1,4 +1,4 @@
-//! The journal: entries come back in order and complete, a torn end goes, damage is reported.
+//! The journal: entries come back in order and complete, a torn end is cut off, damage is reported.
 
 mod support;
 
@@ -115,7 +115,7 @@ fn damage_below_the_durable_end_is_reported_and_nothing_is_cut() {
 
 #[test]
 fn hole_in_an_unsynced_tail_is_a_torn_tail() {
-    // A power cut may keep a later page and lose an earlier one: nobody was promised either.
+    // A power cut may keep a later page and lose an earlier one: neither entry was acknowledged.
     let directory = tempfile::tempdir().unwrap();
     let (mut hole, mut synced) = (0, 0);
     {
@@ -159,7 +159,7 @@ fn files_roll_and_are_removed_from_the_front() {
     assert_eq!(journal.append(&[IoSlice::new(b"x")]).unwrap().sequence, 20);
     drop(journal);
     assert_eq!(entries(directory.path()), [(20, b"x".to_vec())]);
-    // A file that is missing from the middle of what was durable is damage too.
+    // A file that is missing between durable ones is damage too.
     let (journal, _) = Journal::open(directory.path()).unwrap();
     for _ in 0..2 {
         journal.append(&[IoSlice::new(b"y")]).unwrap();

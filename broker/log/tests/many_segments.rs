@@ -1,4 +1,5 @@
-//! More segments than the process may have files: they are closed when others need the room, and nobody notices.
+//! More segments than the process may have open files: the log closes some when others need a handle, and no read or
+//! append fails.
 
 mod support;
 
@@ -12,7 +13,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use support::{batch, eager, name, quick_directory, read_all, tags};
 use uuid::Uuid;
 
-/// Set in the child process: how many partitions.
+/// Set in the child process: the number of partitions.
 const CHILD: &str = "OTTLA_TEST_FEW_HANDLES";
 const SEGMENTS: i64 = 10;
 
@@ -33,7 +34,8 @@ fn check(log: &PartitionLog, offset: i64) {
 
 #[test]
 fn partitions_with_ten_segments_each_live_with_few_file_handles() {
-    // The full size is 10 000: `OTTLA_TEST_PARTITIONS=10000 cargo test --release -p ottla-log few_file_handles -- --nocapture`
+    // The full size is 10 000: `OTTLA_TEST_PARTITIONS=10000 cargo test --release -p ottla-log few_file_handles --
+    // --nocapture`
     let partitions = std::env::var("OTTLA_TEST_PARTITIONS").unwrap_or_else(|_| "300".to_owned());
     let handles = if partitions.len() > 4 { 1024 } else { 128 };
     let child = Command::new(std::env::current_exe().unwrap())
@@ -123,7 +125,7 @@ fn segments_are_closed_least_recently_used_first_and_open_again() {
 }
 
 #[test]
-fn segment_in_use_outlives_its_turn() {
+fn a_segment_in_use_stays_open() {
     let directory = quick_directory();
     let (log, _) = LogDir::open(directory.path(), few(4)).unwrap();
     let partition = log.create_partition(&name("t", 0), Uuid::nil(), small()).unwrap();
@@ -191,7 +193,7 @@ fn idle_active_segments_are_closed_and_take_appends_again() {
 }
 
 #[test]
-fn readers_and_writers_of_many_segments_get_along_with_few_open() {
+fn readers_and_writers_of_many_segments_work_with_few_open_ones() {
     let directory = quick_directory();
     let (log, _) = LogDir::open(directory.path(), few(6)).unwrap();
     let options = PartitionOptions { segment_bytes: 2000, ..PartitionOptions::default() };
@@ -269,7 +271,7 @@ fn child_without_handles() {
             done.store(true, Ordering::SeqCst);
             synced
         });
-        // It is waiting, or about to.
+        // Gives the thread time to start waiting.
         (0..1000).for_each(|_| std::thread::yield_now());
         assert!(!done.load(Ordering::SeqCst));
         hoard.clear();

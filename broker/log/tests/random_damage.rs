@@ -1,4 +1,4 @@
-//! Whatever stands on the disk, a start ends with a log that keeps its promises.
+//! Whatever bytes are on the disk, a start ends with a log that keeps its promises.
 
 mod support;
 
@@ -10,7 +10,7 @@ use ottla_wire::record::BatchHeader;
 use proptest::prelude::*;
 use support::{batch, create, eager, name, quick_directory};
 
-/// What happens to a file that lies still.
+/// Damage to a file of a closed log.
 #[derive(Clone, Debug)]
 enum Damage {
     Flip { at: prop::sample::Index, mask: u8 },
@@ -29,7 +29,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// Applies it; the bytes that are no longer what they were.
+/// Applies the damage; returns the range of changed bytes.
 fn apply(damage: &Damage, bytes: &mut Vec<u8>) -> Range<usize> {
     let length = bytes.len();
     match damage {
@@ -55,7 +55,8 @@ fn apply(damage: &Damage, bytes: &mut Vec<u8>) -> Range<usize> {
     }
 }
 
-/// Reads every offset of every batch: as written, or refused; whether each batch was served.
+/// Reads every offset of every batch: the bytes are as written, or the read is refused. Returns which batches were
+/// served.
 fn served(partition: &PartitionLog, batches: &[Vec<u8>]) -> Vec<bool> {
     let (mut next, end) = (0, partition.end_offset());
     let mut served = Vec::new();
@@ -123,7 +124,7 @@ proptest! {
         }
         fs::write(&segment, &bytes).unwrap();
 
-        // A batch is intact if its bytes are where they were.
+        // A batch is intact if its bytes are unchanged and in place.
         let ends: Vec<usize> = batches.iter().scan(0, |end, it| { *end += it.len(); Some(*end) }).collect();
         let intact: Vec<bool> = batches.iter().zip(&ends)
             .map(|(batch, end)| bytes.get(end - batch.len()..*end) == Some(batch.as_slice())).collect();
@@ -134,7 +135,7 @@ proptest! {
         let first = served(&partition, &batches);
         for (at, intact) in intact.iter().enumerate() {
             if at < durable {
-                // Below the durable offset exactly what was hit is lost.
+                // Below the durable offset exactly the damaged batches are lost.
                 prop_assert_eq!(first[at], *intact, "batch {} of {}", at, durable);
             } else if at >= sound && sound >= durable {
                 prop_assert!(!first[at], "batch {} behind a torn one at {}", at, sound);

@@ -1,4 +1,4 @@
-//! What a start makes of what a crash left: an exact prefix above the durable offset, nothing lost below it.
+//! Recovery after a crash: an exact prefix above the durable offset, no loss below it.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::{batch, create, eager, image, name, open, quick_directory, read_all
 
 const SEGMENT: &str = "00000000000000000000.log";
 
-/// A partition as a crash left it: everything written, nothing closed.
+/// A partition after a crash: everything is written, nothing is closed.
 struct Crashed {
     directory: tempfile::TempDir,
     files: BTreeMap<PathBuf, Vec<u8>>,
@@ -63,7 +63,7 @@ impl Crashed {
         self.directory.path().join(name)
     }
 
-    /// The disk of the crash, but with these bytes in the segment.
+    /// Restores the disk of the crash, with these bytes in the segment.
     fn with_segment(&self, bytes: &[u8]) {
         restore(self.directory.path(), &self.files);
         fs::write(self.segment(), bytes).unwrap();
@@ -73,7 +73,7 @@ impl Crashed {
         self.batches.concat()
     }
 
-    /// Batches that are whole in the first `length` bytes.
+    /// The number of batches that are whole in the first `length` bytes.
     fn whole_in(&self, length: usize) -> usize {
         self.ends.iter().filter(|end| **end <= length).count()
     }
@@ -106,14 +106,14 @@ fn every_length_of_a_torn_tail_recovers_the_exact_prefix() {
             }
             crashed.with_segment(&bytes);
             let (log, partition, report) = start(crashed.directory.path());
-            // What follows the cut may happen to be what was there: a batch ends with a zero.
+            // The bytes behind the cut may equal the old ones by chance: a batch ends with a zero.
             let sound = crashed.ends.iter().filter(|end| bytes.get(..**end) == Some(&written[..**end])).count();
-            // A torn batch begins with zeros, the upper bytes of its offset: those alone are no evidence of anything.
+            // A torn batch may begin with zeros, the upper bytes of its offset: zeros alone show no torn batch.
             let torn = bytes[crashed.prefix(sound).len()..].iter().any(|byte| *byte != 0);
             assert_eq!(read_all(&partition), crashed.prefix(sound), "length {length}, then {filler:?}");
             assert_eq!(report.truncated.len(), usize::from(torn), "length {length}, then {filler:?}");
             assert!(report.quarantined.is_empty());
-            // A cut is a change of history: the epoch says so.
+            // A cut changes the history, so the epoch rises.
             assert_eq!(partition.leader_epoch(), LeaderEpoch(i32::from(torn)));
             let kept = if torn { crashed.prefix(sound).len() } else { bytes.len() };
             assert_eq!(fs::metadata(crashed.segment()).unwrap().len() as usize, kept);
@@ -147,7 +147,7 @@ fn second_start_changes_no_byte() {
 
 #[test]
 fn batches_behind_a_hole_never_come_back() {
-    // The tail lost its middle: whatever stands behind is cut off for good, even if new batches fill the hole exactly.
+    // The log lost its middle: recovery cuts off the later batches for good, even if new batches fill the hole exactly.
     let same = |tag| batch(1, tag, 100);
     let crashed = Crashed::new((0..10).map(same).collect(), 2, PartitionOptions::default());
     for hole in 2..9 {
@@ -167,10 +167,10 @@ fn batches_behind_a_hole_never_come_back() {
     }
 }
 
-/// What happens to the bytes of one batch.
+/// A change to the bytes of one batch.
 type Damage = fn(&mut [u8]);
 
-/// Checks that exactly `damaged` is answered with an error and that every other batch is served.
+/// Checks that reads of exactly `damaged` answer an error and that every other batch is served.
 fn assert_only_damaged(partition: &PartitionLog, crashed: &Crashed, damaged: std::ops::Range<i64>) {
     let end = partition.end_offset();
     let mut offset = 0;
@@ -226,7 +226,7 @@ fn damage_below_the_durable_offset_is_quarantined_and_costs_no_other_batch() {
             assert_eq!(report.quarantined[0].1.offsets, damaged, "{what} in batch {index}");
             assert_eq!(partition.end_offset().0, offsets[12]);
             assert_only_damaged(&partition, &crashed, damaged.clone());
-            // The log goes on behind it, and the next starts, clean or not, know the same.
+            // The log continues behind the damage, and the next starts, clean or not, still know it.
             let mut more = support::batch(2, 99, 50);
             let appended = partition.append(&mut more).unwrap();
             assert_eq!(appended.base_offset.0, offsets[12]);
@@ -266,7 +266,8 @@ fn batches_longer_than_any_buffer_are_checked_too() {
 
 #[test]
 fn batch_inside_a_record_is_not_taken_for_one_behind_damage() {
-    // A record whose value is itself a batch, with an offset that would fit: the length of the damaged batch leads on.
+    // The value of a record is a batch itself, with a fitting offset: the search follows the length of the damaged
+    // batch.
     let mut decoy = batch(1, 66, 100);
     decoy[..8].copy_from_slice(&2_i64.to_be_bytes());
     let mut builder = ottla_wire::record::BatchBuilder::new(ottla_wire::record::Codec::None);
@@ -284,7 +285,7 @@ fn batch_inside_a_record_is_not_taken_for_one_behind_damage() {
 }
 
 #[test]
-fn durable_end_that_is_gone_is_quarantined_and_the_log_goes_on_behind_it() {
+fn a_missing_durable_end_is_quarantined_and_the_log_continues_behind_it() {
     let crashed = Crashed::new((0..6).map(|tag| batch(2, tag, 100)).collect(), 6, PartitionOptions::default());
     for (cut, filler) in [(crashed.ends[3], None), (crashed.ends[3] + 5, None), (crashed.ends[3], Some(0)), (0, None)] {
         let mut bytes = crashed.written()[..cut].to_vec();
@@ -330,14 +331,14 @@ fn page_cache_partition_raises_its_epoch_after_every_crash() {
     assert_eq!(partition.epoch_end_offset(LeaderEpoch(1)), Some((LeaderEpoch(1), end)));
     assert_eq!(partition.epoch_end_offset(LeaderEpoch(2)), None);
     drop(log);
-    // Not a single append: the marker is still true.
+    // There was no append, so the marker is still true.
     let (_log, partition, report) = start(crashed.directory.path());
     assert!(report.clean);
     assert_eq!(partition.leader_epoch(), LeaderEpoch(1));
 }
 
 #[test]
-fn marker_goes_with_the_first_append() {
+fn the_first_append_removes_the_marker() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", PartitionOptions::default());
@@ -374,7 +375,7 @@ fn lost_segments_are_errors_or_the_end_by_the_durable_offset() {
             assert_eq!(partition.end_offset(), Offset(30));
             assert_only_damaged(&partition, &crashed, base(lost)..next);
         } else {
-            // It held the durable offset: what is durable is lost and said to be, what is above goes.
+            // The segment held the durable offset: recovery reports the durable part as lost and drops the rest.
             assert_eq!(partition.end_offset(), Offset(15));
             for at in base(lost)..15 {
                 assert!(matches!(
@@ -388,7 +389,7 @@ fn lost_segments_are_errors_or_the_end_by_the_durable_offset() {
 }
 
 #[test]
-fn half_made_and_half_deleted_partitions_are_gone() {
+fn recovery_removes_unfinished_and_deleted_partitions() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     create(&log, "t", PartitionOptions::default());
@@ -409,7 +410,7 @@ fn half_made_and_half_deleted_partitions_are_gone() {
 }
 
 #[test]
-fn damaged_meta_is_made_again_from_the_batches() {
+fn damaged_meta_is_rebuilt_from_the_batches() {
     let crashed = Crashed::new(sample(6), 6, PartitionOptions::default());
     fs::write(crashed.path("t-0/partition.meta"), "rubbish").unwrap();
     let (log, partition, report) = start(crashed.directory.path());

@@ -1,4 +1,4 @@
-//! The end of old data: what goes, what stays, and what a restart makes of it.
+//! Retention: which segments are removed, which stay, and what a restart finds.
 
 mod support;
 
@@ -52,7 +52,7 @@ fn deleted_records_stay_deleted_and_all_others_stay() {
         let before = segment_files(&partition);
         assert!(matches!(partition.delete_records(Offset(21)), Err(RetainError::OutOfRange { .. })));
         assert!(matches!(partition.delete_records(Offset(-1)), Err(RetainError::OutOfRange { .. })));
-        // In the middle of a segment.
+        // The new log start is in the middle of a segment.
         assert_eq!(partition.delete_records(Offset(6)).unwrap(), Offset(6));
         assert_eq!(partition.delete_records(Offset(3)).unwrap(), Offset(6));
         assert_start(&partition, 6);
@@ -62,7 +62,7 @@ fn deleted_records_stay_deleted_and_all_others_stay() {
         let (log, partition) = reopened(directory.path(), log, clean);
         assert_start(&partition, 6);
         assert_eq!(tags(&read_all(&partition)).len(), 14);
-        // All of it.
+        // All records.
         assert_eq!(partition.delete_records(Offset(20)).unwrap(), Offset(20));
         assert_start(&partition, 20);
         let (_log, partition) = reopened(directory.path(), log, clean);
@@ -74,7 +74,7 @@ fn deleted_records_stay_deleted_and_all_others_stay() {
 }
 
 #[test]
-fn segments_go_by_their_greatest_timestamp_whatever_order_it_comes_in() {
+fn segments_are_removed_by_their_greatest_timestamp_in_any_order() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -85,7 +85,7 @@ fn segments_go_by_their_greatest_timestamp_whatever_order_it_comes_in() {
     let old = |retention_ms| Retention { retention_ms, retention_bytes: -1 };
     let forever = partition.delete_old_segments(&old(-1), Offset(i64::MAX), i64::MAX).unwrap();
     assert_eq!(forever.segments, 0);
-    // The first segment holds a record of 5000.
+    // The first segment holds a record with timestamp 5000.
     assert_eq!(partition.delete_old_segments(&old(1_000), Offset(i64::MAX), 6_000).unwrap().segments, 0);
     assert_eq!(partition.delete_old_segments(&old(1_000), Offset(2), 6_001).unwrap().segments, 0);
     let removed = partition.delete_old_segments(&old(1_000), Offset(i64::MAX), 6_001).unwrap();
@@ -93,7 +93,7 @@ fn segments_go_by_their_greatest_timestamp_whatever_order_it_comes_in() {
     let start = partition.log_start_offset();
     assert!(start > Offset(0) && start <= Offset(5), "the segment of 9000 stays and with it all behind it");
     assert_start(&partition, start.0);
-    // Everything is older than that, the active segment included.
+    // All segments are older than that, the active one included.
     partition.delete_old_segments(&old(1_000), Offset(i64::MAX), 20_000).unwrap();
     assert_start(&partition, 12);
     assert_eq!((partition.end_offset(), segment_files(&partition)), (Offset(12), 1));
@@ -103,7 +103,7 @@ fn segments_go_by_their_greatest_timestamp_whatever_order_it_comes_in() {
 }
 
 #[test]
-fn oldest_segments_go_as_long_as_enough_is_left() {
+fn the_oldest_segments_are_removed_as_long_as_enough_bytes_remain() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);
@@ -123,7 +123,7 @@ fn oldest_segments_go_as_long_as_enough_is_left() {
 }
 
 #[test]
-fn segment_that_is_old_enough_is_closed_without_an_append() {
+fn a_segment_that_is_old_enough_is_sealed_without_an_append() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", SMALL);

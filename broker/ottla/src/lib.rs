@@ -13,6 +13,7 @@ mod group;
 mod input;
 mod instant;
 mod log;
+mod meta;
 mod output;
 mod plugin;
 mod produce;
@@ -110,6 +111,9 @@ enum Command {
     /// Dump, verify, repair and measure the files of the log, with or without a running broker
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Dump, verify, repair and restore topics, settings, ids and the plugin registry
+    #[command(subcommand)]
+    Meta(meta::MetaCommand),
     /// Send records from stdin or a file
     Produce(produce::ProduceArgs),
     /// Print records
@@ -137,14 +141,8 @@ pub fn main() -> ExitCode {
         None => serve::run(&serve::ServeArgs::default()),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Compile { args }) => ottla_plugin_host::compile_child_main(args),
-        Some(Command::Log(command)) => {
-            let json = cli.connection.json;
-            let mut output = Output::new(json);
-            match log::run(command, &mut output).and_then(|()| output.finish()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(failure) => failure.report(json),
-            }
-        }
+        Some(Command::Log(command)) => on_files(cli.connection.json, |output| log::run(command, output)),
+        Some(Command::Meta(command)) => on_files(cli.connection.json, |output| meta::run(command, output)),
         Some(command) => {
             let json = cli.connection.json;
             match run_client(command, &cli.connection) {
@@ -152,6 +150,15 @@ pub fn main() -> ExitCode {
                 Err(failure) => failure.report(json),
             }
         }
+    }
+}
+
+/// A command that works on files.
+fn on_files(json: bool, run: impl FnOnce(&mut Output) -> Result<(), Failure>) -> ExitCode {
+    let mut output = Output::new(json);
+    match run(&mut output).and_then(|()| output.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
     }
 }
 
@@ -166,7 +173,7 @@ fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failu
         Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
         Command::Produce(args) => produce::run(&args, config, &runtime, &mut output),
         Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
-        Command::Serve(_) | Command::Log(_) | Command::Compile { .. } => Ok(()),
+        Command::Serve(_) | Command::Log(_) | Command::Meta(_) | Command::Compile { .. } => Ok(()),
     };
     result.and_then(|()| output.finish())
 }
@@ -206,6 +213,11 @@ mod tests {
             "ottla log verify ./data/log --json",
             "ottla log repair --yes",
             "ottla log du packages",
+            "ottla meta dump --data-dir d --json",
+            "ottla meta verify --log-dir a --log-dir b",
+            "ottla meta repair",
+            "ottla meta restore --from backup.jsonl --yes",
+            "ottla meta restore --dry-run",
             "ottla produce packages --key-separator | --header a=b --header c=d --compression zstd --partition 2",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

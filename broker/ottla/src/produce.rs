@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ottla_client::{
     Ack, AckBatch, Acks, ClientConfig, Codec, DeliverySink, Header, ProduceError, Producer, ProducerConfig,
-    ProducerRecord, SendError,
+    ProducerRecord, RecordError, SendError,
 };
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
@@ -130,7 +130,8 @@ struct Seen {
     /// Records stored, by partition.
     stored: BTreeMap<i32, u64>,
     failed: u64,
-    first_error: Option<ProduceError>,
+    /// The first error and its record; of a refused batch, that of the record that was to blame.
+    first_error: Option<(u64, ProduceError)>,
     /// Answers not yet printed.
     answers: Vec<Ack>,
 }
@@ -149,7 +150,11 @@ impl DeliverySink for Tally {
                 Ok((partition, _)) => *seen.stored.entry(*partition).or_default() += 1,
                 Err(error) => {
                     seen.failed += 1;
-                    seen.first_error.get_or_insert_with(|| error.clone());
+                    let is_to_blame = |error: &ProduceError| matches!(error, ProduceError::InvalidRecord { .. });
+                    let known = seen.first_error.as_ref().is_some_and(|(_, first)| is_to_blame(first));
+                    if seen.first_error.is_none() || (!known && is_to_blame(error)) {
+                        seen.first_error = Some((ack.token, error.clone()));
+                    }
                 }
             }
             if self.answer_each {
@@ -290,7 +295,11 @@ impl Sending<'_> {
                 Ok((partition, offset)) => {
                     json!({ "record": record, "partition": partition, "offset": offset, "timestamp": timestamp })
                 }
-                Err(error) => json!({ "record": record, "error": error.to_string() }),
+                Err(error) => {
+                    let named = |named: &RecordError| json!({ "index": named.index, "message": &*named.message });
+                    let named: Vec<_> = error.record_errors().iter().map(named).collect();
+                    json!({ "record": record, "error": error.to_string(), "record_errors": named })
+                }
             };
             self.output.json_line(&value)?;
         }
@@ -308,10 +317,11 @@ impl Sending<'_> {
             remark(&if places.is_empty() { words } else { format!("{words} (partition {})", places.join(", ")) });
         }
         match &seen.first_error {
-            Some(error) => {
+            Some((record, error)) => {
                 let failure = Failure::from(error.clone());
                 let count = seen.failed;
-                Err(if count > 1 { failure.hint(format!("{count} records were not stored")) } else { failure })
+                let words = format!("{count} records were not stored; this is record {record}, counted from 0");
+                Err(if count > 1 { failure.hint(words) } else { failure })
             }
             None => Ok(()),
         }

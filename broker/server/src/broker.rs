@@ -14,7 +14,7 @@ use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort, SettingsConflict};
 use crate::groups::Groups;
 use crate::log_dirs::{LogDirs, LogDirsError};
-use crate::meta::{LocalStore, MetaError, MetadataStore};
+use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
 use crate::plugins::{PluginRegistry, plugin_host};
 use crate::producer_ids::ProducerIds;
@@ -71,6 +71,8 @@ pub struct StartReport {
     pub recovery: Vec<RecoveryReport>,
     /// Directories that could not be opened, each with the reason: their partitions are offline.
     pub missing: Vec<(PathBuf, String)>,
+    /// About the copies of the metadata.
+    pub meta: MetaReport,
     /// About producers, and about batches that were on their way around a plugin.
     pub route: RouteReport,
 }
@@ -79,7 +81,7 @@ impl StartReport {
     /// Whether somebody wants to hear of it: not of a start on nothing.
     pub fn is_news(&self) -> bool {
         let found = |report: &RecoveryReport| report.partitions > 0 || report.leftovers_removed > 0;
-        self.recovery.iter().any(found) || !self.missing.is_empty()
+        self.recovery.iter().any(found) || !self.missing.is_empty() || self.meta.is_news()
     }
 }
 
@@ -91,6 +93,9 @@ impl fmt::Display for StartReport {
         }
         for (path, reason) in &self.missing {
             write!(f, "\nlog {}: OFFLINE with all of its partitions: {reason}", path.display())?;
+        }
+        if self.meta.is_news() {
+            write!(f, "\n{}", self.meta)?;
         }
         if self.route.entries > 0 || self.route.topics_held > 0 {
             write!(f, "\n{}", self.route)?;
@@ -144,15 +149,13 @@ impl Broker {
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
         let (log, recovery) = LogDirs::open(&config)?;
         let log = Arc::new(log);
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&config.data_dir.join("metadata.redb"))?);
+        let missing: Vec<PathBuf> = log.offline().into_iter().map(|(path, _)| path).collect();
+        let (meta, meta_report) = LocalStore::open(data_dir, log.copy_homes(), &missing)?;
+        let meta: Arc<dyn MetadataStore> = Arc::new(meta);
         let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
         let (router, route) = Router::open(RouteOptions::of(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
-        let offline = log
-            .all()
-            .iter()
-            .filter_map(|directory| Some((directory.path().to_path_buf(), directory.offline_reason()?)));
-        let missing = offline.collect();
+        let missing = log.offline();
         let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let shutdown = Shutdown::default();
         let groups = Groups::new(&config, Arc::clone(&topics), shutdown.watch());
@@ -190,7 +193,7 @@ impl Broker {
                 "log directory recovered"
             );
         }
-        Ok((Arc::new(broker), StartReport { recovery, missing, route }))
+        Ok((Arc::new(broker), StartReport { recovery, missing, meta: meta_report, route }))
     }
 
     /// Flushes everything and leaves the clean-shutdown marker. Blocks on the disk.

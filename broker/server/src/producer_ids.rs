@@ -98,17 +98,16 @@ mod tests {
     use super::*;
     use crate::meta::LocalStore;
 
-    fn opened(path: &std::path::Path) -> ProducerIds {
-        ProducerIds::open(Arc::new(LocalStore::open(path).unwrap())).unwrap()
+    fn opened(data_dir: &std::path::Path) -> ProducerIds {
+        ProducerIds::open(Arc::new(LocalStore::open(data_dir, Vec::new(), &[]).unwrap().0)).unwrap()
     }
 
     #[test]
     fn an_id_is_never_handed_out_twice_not_even_after_a_crash() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("metadata.redb");
         let mut given = HashSet::new();
         for ids_before_crash in [1, 999, 1, 1001] {
-            let ids = opened(&path);
+            let ids = opened(dir.path());
             assert_eq!(ids.next_reserved(), None);
             for _ in 0..ids_before_crash {
                 assert!(given.insert(ids.next().unwrap()));
@@ -119,7 +118,7 @@ mod tests {
     #[test]
     fn an_epoch_is_raised_for_ids_of_this_broker_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let ids = opened(&dir.path().join("metadata.redb"));
+        let ids = opened(dir.path());
         let id = ids.next().unwrap();
         assert_eq!(ids.next_epoch(id, ProducerEpoch(0)), Some(ProducerEpoch(1)));
         assert_eq!(ids.next_epoch(id, ProducerEpoch(i16::MAX - 1)), None);

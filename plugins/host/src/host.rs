@@ -18,7 +18,7 @@ use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest, ManifestError};
 use crate::partitioner::{CallError, Loaded, Partitioner};
 use crate::upload::Upload;
-use crate::vault::{Vault, VaultError, WorkDir};
+use crate::vault::{ComponentFault, Vault, VaultError, WorkDir};
 
 /// Where plugins are kept, who compiles them, and what they may cost.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl AdmitError {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages are the documentation
 pub enum LoadError {
-    #[error("there is no plugin {digest} in the store")]
+    #[error("there is no plugin {digest} in the store; push the same file again")]
     NotStored { digest: Digest },
     #[error("the plugin cannot be compiled again: {0}")]
     Compile(#[from] CompileError),
@@ -165,6 +165,16 @@ impl Host {
         self.inner.vault.has_wasm(digest)
     }
 
+    /// Whether the component is in the store as it was uploaded. Reads all of it.
+    pub fn check(&self, digest: &Digest) -> Result<(), ComponentFault> {
+        self.inner.vault.check(digest)
+    }
+
+    /// Whether its code is in memory, in use by some topic.
+    pub fn is_loaded(&self, digest: &Digest) -> bool {
+        self.loaded(digest).is_some()
+    }
+
     /// The component as it was uploaded.
     pub fn component(&self, digest: &Digest) -> Result<Vec<u8>, LoadError> {
         if !self.contains(digest) {
@@ -196,15 +206,20 @@ impl Host {
     ) -> Result<Admitted, AdmitError> {
         let runtime = self.runtime().map_err(|error| AdmitError::Engine { reason: reason(&error) })?;
         let parse = |pairs| Manifest::parse(Kind::Partitioner, pairs, self.limits());
+        let vault = &self.inner.vault;
         if self.contains(&digest)
-            && let Some(compiled) = self.inner.vault.read_compiled(&digest, runtime.fingerprint())?
+            && let Some(compiled) = vault.read_compiled(&digest, runtime.fingerprint())?
         {
+            if vault.check(&digest).is_err() {
+                vault.keep_wasm(path, &digest)?;
+                tracing::info!(%digest, "a damaged component of the plugin store is whole again");
+            }
             return Ok(Admitted { digest, manifest: parse(compiled.pairs)?, bytes });
         }
         let _one_at_a_time = self.inner.compiling.lock();
         let output = self.compile(&runtime, work, path, &digest)?;
         let manifest = parse(output.pairs)?;
-        self.inner.vault.keep_wasm(path, &digest)?;
+        vault.keep_wasm(path, &digest)?;
         tracing::info!(%digest, bytes, kind = %manifest.kind, reads = ?manifest.reads.names(), "plugin admitted");
         Ok(Admitted { digest, manifest, bytes })
     }
@@ -229,7 +244,8 @@ impl Host {
         if let Some(loaded) = self.loaded(digest) {
             return Ok(loaded);
         }
-        if !self.contains(digest) {
+        // What is compiled serves without the component, too.
+        if !self.contains(digest) && !self.inner.vault.has_compiled(digest) {
             return Err(LoadError::NotStored { digest: *digest });
         }
         let runtime = self.runtime().map_err(|error| LoadError::Engine { reason: reason(&error) })?;
@@ -241,6 +257,9 @@ impl Host {
             return Ok(loaded); // made by someone who held the lock
         }
         let vault = &self.inner.vault;
+        if !self.contains(digest) {
+            return Err(LoadError::NotStored { digest: *digest });
+        }
         let work = vault.work_dir()?;
         let path = work.path().join("component.wasm");
         let component = vault.read_wasm(digest)?;

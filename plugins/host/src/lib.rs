@@ -45,4 +45,4 @@ pub use limits::Limits;
 pub use manifest::{Kind, Manifest, ManifestError, Reads, Shape};
 pub use partitioner::{CallError, Context, Partitioner};
 pub use upload::Upload;
-pub use vault::VaultError;
+pub use vault::{ComponentFault, VaultError, check_store};

@@ -10,7 +10,7 @@ const PAIRS_MAX: usize = 64;
 pub(crate) const MANIFEST_BYTES_MAX: usize = 64 << 10;
 
 /// What a plugin is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// Names the partition of every record.

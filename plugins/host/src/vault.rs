@@ -43,6 +43,26 @@ pub struct VaultError {
     pub source: io::Error,
 }
 
+/// What is wrong with a component in the store. Pushing the same file again mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentFault {
+    /// There is no such file.
+    #[error("plugin store: {} is missing", .0.display())]
+    Missing(PathBuf),
+    /// Its content does not match its name.
+    #[error("plugin store: {} is damaged: its content does not match its name", .0.display())]
+    Damaged(PathBuf),
+    /// The system refused to read it.
+    #[error(transparent)]
+    Unreadable(#[from] VaultError),
+}
+
+/// The components of the store in `dir`, each with what is wrong with it. Reads only, and all of each.
+pub fn check_store(dir: &Path) -> Result<Vec<(Digest, Option<ComponentFault>)>, VaultError> {
+    let vault = Vault::new(dir.to_owned());
+    Ok(vault.digests()?.into_iter().map(|digest| (digest, vault.check(&digest).err())).collect())
+}
+
 /// The store's directory. Nothing on disk is touched before the first plugin.
 pub(crate) struct Vault {
     dir: PathBuf,
@@ -98,13 +118,33 @@ impl Vault {
         self.wasm_path(digest).is_file()
     }
 
+    /// Whether a component is there and still is what its name says.
+    pub(crate) fn check(&self, digest: &Digest) -> Result<(), ComponentFault> {
+        let path = self.wasm_path(digest);
+        match fs::read(&path) {
+            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(()),
+            Ok(_) => Err(ComponentFault::Damaged(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ComponentFault::Missing(path)),
+            Err(source) => Err(VaultError { action: "read", path, source }.into()),
+        }
+    }
+
+    /// Whether there is a compiled form, for whatever engine.
+    pub(crate) fn has_compiled(&self, digest: &Digest) -> bool {
+        let name = digest.to_string();
+        let entries = fs::read_dir(self.dir.join("compiled")).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+    }
+
     /// The component, if it is there and still is what its name says.
     pub(crate) fn read_wasm(&self, digest: &Digest) -> Result<Vec<u8>, VaultError> {
         let path = self.wasm_path(digest);
         let bytes = fs::read(&path).map_err(|source| VaultError { action: "read", path: path.clone(), source })?;
         if Digest::of(&bytes) != *digest {
-            let source =
-                io::Error::new(io::ErrorKind::InvalidData, "the content does not match its name; upload it again");
+            let source = io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the content does not match its name; push the same file again",
+            );
             return Err(VaultError { action: "trust", path, source });
         }
         Ok(bytes)
@@ -424,7 +464,8 @@ mod tests {
         assert_eq!(vault.read_wasm(&digest).unwrap(), b"component");
         assert_eq!(vault.digests().unwrap(), [digest]);
         fs::write(vault.wasm_path(&digest), b"something").unwrap();
-        assert!(vault.read_wasm(&digest).unwrap_err().to_string().contains("upload it again"));
+        assert!(vault.read_wasm(&digest).unwrap_err().to_string().contains("push the same file again"));
+        assert!(matches!(vault.check(&digest), Err(ComponentFault::Damaged(_))));
         vault.remove(&digest).unwrap();
         assert_eq!(vault.digests().unwrap(), []);
     }

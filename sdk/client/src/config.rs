@@ -9,6 +9,7 @@ use ottla_wire::record::Codec;
 use tokio::runtime::Handle;
 
 use crate::error::ConfigError;
+use crate::net::{Network, Tcp};
 use crate::producer::DeliverySink;
 
 /// How to reach a cluster and how patient to be.
@@ -37,6 +38,8 @@ pub struct ClientConfig {
     pub reconnect_backoff_ms_max: u64,
     /// A response that announces more than this ends the connection.
     pub response_bytes_max: usize,
+    /// How addresses are reached; TCP unless set.
+    pub network: Arc<dyn Network>,
 }
 
 impl ClientConfig {
@@ -71,6 +74,7 @@ impl Default for ClientConfig {
             reconnect_backoff_ms: 50,
             reconnect_backoff_ms_max: 1_000,
             response_bytes_max: 128 * 1024 * 1024,
+            network: Arc::new(Tcp),
         }
     }
 }
@@ -201,6 +205,27 @@ pub enum OffsetReset {
     Latest,
 }
 
+/// Which records of transactions a consumer reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Only those of committed transactions, and records outside of any. Reading stops before the first transaction that
+    /// is still open. The default.
+    #[default]
+    ReadCommitted,
+    /// All of them, those of aborted transactions too.
+    ReadUncommitted,
+}
+
+impl Isolation {
+    /// The number that stands for it on the wire.
+    pub(crate) fn code(self) -> i8 {
+        match self {
+            Self::ReadUncommitted => 0,
+            Self::ReadCommitted => 1,
+        }
+    }
+}
+
 /// Settings of a [`Consumer`](crate::Consumer).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -209,6 +234,8 @@ pub struct ConsumerConfig {
     pub client: ClientConfig,
     /// What to do when the position is not in the log.
     pub offset_reset: OffsetReset,
+    /// Which records of transactions are read.
+    pub isolation: Isolation,
     /// The broker waits for this much, or for `fetch_wait_ms_max`, before it answers.
     pub fetch_bytes_min: i32,
     /// The most one answer carries (one batch may exceed it).
@@ -223,7 +250,7 @@ pub struct ConsumerConfig {
     pub batch_bytes_max: usize,
     /// Whether the checksum of every batch is verified.
     pub check_crcs: bool,
-    /// Brokers out of reach for this long make `poll` say so (once per period); it keeps trying all the while.
+    /// A partition that cannot be read for this long makes `poll` say why (once per period); it is tried all the while.
     pub unreachable_ms_max: u64,
 }
 
@@ -253,6 +280,7 @@ impl Default for ConsumerConfig {
         Self {
             client: ClientConfig::default(),
             offset_reset: OffsetReset::Fail,
+            isolation: Isolation::ReadCommitted,
             fetch_bytes_min: 1,
             fetch_bytes_max: 16 * 1024 * 1024,
             partition_bytes_max: 1024 * 1024,

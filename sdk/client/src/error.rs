@@ -57,12 +57,12 @@ impl Classify for ConfigError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The address does not resolve or nobody listens there.
+    /// The address does not resolve or nothing listens there.
     #[error("cannot reach {address}: {reason}{hint}")]
     Unreachable {
-        /// Whom we tried to reach.
+        /// The address tried.
         address: Arc<str>,
-        /// What the system said.
+        /// What the system said, and after how many attempts if there was more than one.
         reason: Arc<str>,
         /// What the user can do, starting with `; `, or empty.
         hint: Arc<str>,
@@ -121,6 +121,18 @@ pub enum ConnectionError {
         /// Its node id.
         node: i32,
     },
+}
+
+impl ConnectionError {
+    /// The same, as the last of so many attempts.
+    pub(crate) fn after(self, attempts: u32) -> Self {
+        match self {
+            Self::Unreachable { address, reason, hint } if attempts > 1 => {
+                Self::Unreachable { address, reason: format!("{reason} ({attempts} attempts)").into(), hint }
+            }
+            other => other,
+        }
+    }
 }
 
 impl Classify for ConnectionError {
@@ -191,12 +203,21 @@ impl Classify for SendError {
     }
 }
 
+/// A record for which a broker refused a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordError {
+    /// The record's index in its batch, from 0.
+    pub index: u32,
+    /// The broker's words about it.
+    pub message: Arc<str>,
+}
+
 /// Why a record that was taken over is not known to be stored.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProduceError {
-    /// The broker refused the record's batch; nothing of it is stored.
-    #[error("{topic}-{partition}: {}{}", .code.name(), colon(.message.as_deref()))]
+    /// The broker refused the record's batch; nothing of it is stored unless it is in doubt.
+    #[error("{topic}-{partition}: {}{}{}", .code.name(), colon(.message.as_deref()), if *.in_doubt { IN_DOUBT } else { "" })]
     Refused {
         /// The topic.
         topic: Arc<str>,
@@ -206,6 +227,10 @@ pub enum ProduceError {
         code: ErrorCode,
         /// The broker's words.
         message: Option<Arc<str>>,
+        /// The records of the batch that the broker named, by their index in it.
+        record_errors: Arc<[RecordError]>,
+        /// An earlier attempt was not answered, or the broker may have failed after it stored the batch.
+        in_doubt: bool,
     },
     /// The broker refused the batch because of this very record.
     #[error("{topic}-{partition}: the record was refused: {message}")]
@@ -218,9 +243,11 @@ pub enum ProduceError {
         code: ErrorCode,
         /// The broker's words about the record.
         message: Arc<str>,
+        /// All records of the batch that the broker named, this one included.
+        record_errors: Arc<[RecordError]>,
     },
     /// `delivery_timeout_ms` passed.
-    #[error("not acknowledged within {timeout_ms} ms{}{}", if *.in_doubt { "; it may or may not be stored" } else { "; it is not stored" }, colon(.last.as_deref()))]
+    #[error("not acknowledged within {timeout_ms} ms{}{}", if *.in_doubt { IN_DOUBT } else { "; it is not stored" }, colon(.last.as_deref()))]
     TimedOut {
         /// The configured bound.
         timeout_ms: u64,
@@ -266,6 +293,21 @@ pub enum ProduceError {
     },
 }
 
+impl ProduceError {
+    /// Refused by that code, without more words.
+    pub(crate) fn refused(topic: Arc<str>, partition: i32, code: ErrorCode) -> Self {
+        Self::Refused { topic, partition, code, message: None, record_errors: Arc::default(), in_doubt: false }
+    }
+
+    /// The records for which the broker refused the batch, by their index in it.
+    pub fn record_errors(&self) -> &[RecordError] {
+        match self {
+            Self::Refused { record_errors, .. } | Self::InvalidRecord { record_errors, .. } => record_errors,
+            _ => &[],
+        }
+    }
+}
+
 impl Classify for ProduceError {
     fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -278,7 +320,7 @@ impl Classify for ProduceError {
     }
     fn is_retriable(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => code.is_retriable(),
+            Self::Refused { code, in_doubt, .. } => code.is_retriable() && !in_doubt,
             Self::TimedOut { in_doubt, .. } => !in_doubt,
             Self::UnknownTopic { .. } | Self::NotSent(_) => true,
             _ => false,
@@ -299,7 +341,7 @@ pub enum ConsumeError {
         /// The topic.
         topic: Arc<str>,
     },
-    /// The topic has no such partition.
+    /// The topic has no such partition (any more).
     #[error("topic {topic} has partitions 0 to {last}, not {partition}", last = .count - 1)]
     NoSuchPartition {
         /// The topic.
@@ -318,9 +360,7 @@ pub enum ConsumeError {
         partition: i32,
     },
     /// The position lies outside the log and the policy is to say so.
-    #[error(
-        "{topic}-{partition} holds no offset {offset}: its log starts at {start}; seek, or choose an `offset_reset`"
-    )]
+    #[error("{topic}-{partition} holds no offset {offset}{}; seek, or choose an `offset_reset`", starts(*.start))]
     OffsetOutOfRange {
         /// The topic.
         topic: Arc<str>,
@@ -330,6 +370,21 @@ pub enum ConsumeError {
         offset: i64,
         /// The first offset the broker still has, -1 when it did not say.
         start: i64,
+    },
+    /// Records that were read were taken back: a broker that lacked them became the leader (KIP-320). Those from `end` on
+    /// may differ from what was read.
+    #[error(
+        "{topic}-{partition} was cut back to offset {end} by a change of leader, position {offset} was read of what is gone; seek, or choose an `offset_reset`"
+    )]
+    Truncated {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The position of the reader.
+        offset: i64,
+        /// Up to here the log is what was read.
+        end: i64,
     },
     /// Bytes that are no intact record batch. The position stays before it: seek past it to go on.
     #[error("{topic}-{partition} is damaged at offset {offset}: {reason}")]
@@ -379,7 +434,7 @@ impl Classify for ConsumeError {
     fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::UnknownTopic { .. } | Self::NoSuchPartition { .. } => Some(ErrorCode::UnknownTopicOrPartition),
-            Self::OffsetOutOfRange { .. } => Some(ErrorCode::OffsetOutOfRange),
+            Self::OffsetOutOfRange { .. } | Self::Truncated { .. } => Some(ErrorCode::OffsetOutOfRange),
             Self::Corrupt { .. } => Some(ErrorCode::CorruptMessage),
             Self::Refused { code, .. } => Some(*code),
             _ => None,
@@ -446,6 +501,13 @@ impl Classify for AdminError {
             Self::Unanswered { .. } | Self::UploadStuck { .. } => false,
         }
     }
+}
+
+const IN_DOUBT: &str = "; it may or may not be stored";
+
+/// `: its log starts at N`, if the broker said where.
+fn starts(start: i64) -> String {
+    if start >= 0 { format!(": its log starts at {start}") } else { String::new() }
 }
 
 /// `: words` or nothing, for the end of a message.

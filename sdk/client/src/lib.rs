@@ -29,11 +29,14 @@ pub use admin::{
     GroupListing, GroupMember, NewTopic, PartitionDescription, PluginDescription, PluginVersion, PushProgress,
     PushedPlugin, TopicDescription, TopicListing,
 };
-pub use config::{Acks, ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig};
+pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
 pub use consumer::{
     Assignment, Chunk, Consumer, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,
 };
-pub use error::{AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, SendError};
+pub use error::{
+    AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError,
+};
+pub use net::{Connecting, Network, Outlet, Wire};
 pub use ottla_wire::ErrorCode;
 pub use ottla_wire::record::Codec;
 pub use producer::{
@@ -41,3 +44,4 @@ pub use producer::{
 };
 
 pub use crate::core::murmur2::{murmur2, partition_of_key};
+pub use crate::core::trouble::Trouble;

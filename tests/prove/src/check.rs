@@ -1,6 +1,8 @@
 //! What a log holds, compared with what was acknowledged and seen.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 
 use ottla_wire::ErrorCode;
@@ -20,14 +22,27 @@ pub struct Partition {
     pub end: i64,
 }
 
-/// Reads a partition. An error is an answer that no sound log gives.
+/// Reads a partition from where it starts. An error is an answer that no sound log gives.
 pub fn read(address: SocketAddr, topic: &str, partition: i32) -> Result<Partition, String> {
+    read_with(address, topic, partition, false)
+}
+
+/// The same of a topic that is compacted: there may be gaps.
+pub fn read_compacted(address: SocketAddr, topic: &str, partition: i32) -> Result<Partition, String> {
+    read_with(address, topic, partition, true)
+}
+
+fn read_with(address: SocketAddr, topic: &str, partition: i32, has_gaps: bool) -> Result<Partition, String> {
     let mut socket = Socket::open(address).map_err(|error| error.to_string())?;
     let mut found = Partition::default();
     let mut next = 0;
     loop {
         let fetched =
             socket.fetch(topic, partition, next, 0).map_err(|error| format!("{topic}-{partition}: {error}"))?;
+        if fetched.code == ErrorCode::OffsetOutOfRange && fetched.start > next {
+            next = fetched.start;
+            continue;
+        }
         if fetched.code != ErrorCode::None {
             return Err(format!("{topic}-{partition} answers {:?} at offset {next}", fetched.code));
         }
@@ -45,10 +60,16 @@ pub fn read(address: SocketAddr, topic: &str, partition: i32) -> Result<Partitio
                 Err(_) => break,
             };
             if raw.last_offset >= next {
-                if raw.base_offset != next {
+                // Only the first one may begin earlier: a log can start in the middle of a batch.
+                let is_right = match raw.base_offset.cmp(&next) {
+                    Ordering::Less => next == found.start,
+                    Ordering::Equal => true,
+                    Ordering::Greater => has_gaps,
+                };
+                if !is_right {
                     return Err(format!("{topic}-{partition}: offset {} where {next} is due", raw.base_offset));
                 }
-                found.records.extend(entries(&raw)?);
+                found.records.extend(entries(&raw)?.into_iter().filter(|entry| entry.offset >= next));
                 next = raw.last_offset + 1;
             }
             rest = &rest[raw.bytes.len()..];
@@ -56,6 +77,15 @@ pub fn read(address: SocketAddr, topic: &str, partition: i32) -> Result<Partitio
         if next == before {
             return Err(format!("{topic}-{partition} answers nothing at offset {next} of {}", fetched.high_watermark));
         }
+    }
+}
+
+/// Where a partition starts, and how far it can be read.
+pub fn bounds(socket: &mut Socket, topic: &str, partition: i32) -> io::Result<(i64, i64)> {
+    let fetched = socket.fetch(topic, partition, 0, 0)?;
+    match fetched.code {
+        ErrorCode::None | ErrorCode::OffsetOutOfRange => Ok((fetched.start, fetched.high_watermark)),
+        code => Err(io::Error::other(format!("{topic}-{partition} answers {code:?}"))),
     }
 }
 

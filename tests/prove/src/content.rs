@@ -63,6 +63,18 @@ pub fn identify(bytes: &[u8]) -> Option<Identity> {
 
 /// One uncompressed batch of `count` records from `first` on; the record's timestamp is `timestamp` plus its place.
 pub fn batch(first: Identity, count: u32, filler_max: u64, timestamp: i64, sender: Option<Sender>) -> Vec<u8> {
+    keyed_batch(first, count, filler_max, timestamp, sender, |_| None)
+}
+
+/// The same, each record with the key that `key` has for it.
+pub fn keyed_batch(
+    first: Identity,
+    count: u32,
+    filler_max: u64,
+    timestamp: i64,
+    sender: Option<Sender>,
+    key: impl Fn(Identity) -> Option<String>,
+) -> Vec<u8> {
     let Sender { producer_id, epoch, sequence } = sender.unwrap_or(Sender { producer_id: -1, epoch: -1, sequence: -1 });
     let mut batch = vec![0; 8];
     batch.extend([0; 4]);
@@ -83,8 +95,15 @@ pub fn batch(first: Identity, count: u32, filler_max: u64, timestamp: i64, sende
         record.push(0);
         put_varint(place.into(), &mut record);
         put_varint(place.into(), &mut record);
-        put_varint(-1, &mut record);
-        let value = value(Identity { number: first.number + u64::from(place), ..first }, filler_max);
+        let identity = Identity { number: first.number + u64::from(place), ..first };
+        match key(identity) {
+            Some(key) => {
+                put_varint(key.len() as i64, &mut record);
+                record.extend(key.as_bytes());
+            }
+            None => put_varint(-1, &mut record),
+        }
+        let value = value(identity, filler_max);
         put_varint(value.len() as i64, &mut record);
         record.extend(value);
         put_varint(0, &mut record);

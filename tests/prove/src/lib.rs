@@ -11,18 +11,21 @@
 //! | [`report`] | what came of it: counts, violations, seeds, the summary |
 //! | [`seed`] | random numbers that a seed brings back |
 //! | [`workload`] | producers that remember what was acknowledged, a consumer that remembers what it saw |
+//! | `admin` | topics, settings, records and plugins, changed over a connection that may end |
 //! | [`content`] | records whose every byte follows from who sent them |
 //! | [`check`] | what a log holds, compared with what was acknowledged and seen |
 //! | [`mount`] | small file systems that lose power |
 //! | [`trace`] | a broker under strace: faults on order, and what its system calls prove |
 //! | [`image`] | log directories in memory, put back in an instant |
-//! | `t01_…` to `t29_…` | one test each |
+//! | `t01_…` to `t31_…` | one test each |
 
 #![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports, everywhere")]
 
+mod admin;
 pub mod check;
 pub mod content;
 pub mod image;
+mod metadata;
 pub mod mount;
 pub mod report;
 pub mod run;
@@ -32,6 +35,7 @@ mod t02_power_cut;
 mod t03_torn_tail;
 mod t04_index;
 mod t05_bit_rot;
+mod t05_metadata;
 mod t06_failed_sync;
 mod t07_disk_full;
 mod t08_short_io;
@@ -39,6 +43,7 @@ mod t09_send_errors;
 mod t10_broker_points;
 mod t10_crash_points;
 mod t29_old_formats;
+mod t31_combined;
 pub mod tests;
 pub mod trace;
 pub mod workload;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ottla_tests::Broker;
 
 use crate::check;
+use crate::metadata::{Administrator, copies_are_whole};
 use crate::mount::{Backing, Kind, Mount, unavailable};
 use crate::report::Outcome;
 use crate::run::Setting;
@@ -55,7 +56,8 @@ fn on_each(setting: &Setting, kinds: &[(Kind, Backing)], consumed: bool) -> Outc
     for ((kind, _), cuts) in possible.iter().zip(cuts) {
         outcome.notes.push(format!("{cuts} cuts on {kind:?}"));
     }
-    let Tally { seen, doubtful } = tally;
+    let Tally { seen, doubtful, changes } = tally;
+    outcome.notes.push(format!("{changes} changes of a setting were answered and are in either copy of the metadata"));
     outcome.notes.push(format!("{doubtful} records acknowledged while the cut was made: sent again, not judged"));
     if consumed {
         outcome.notes.push(format!("{seen} records were seen by consumers"));
@@ -68,6 +70,14 @@ fn on_each(setting: &Setting, kinds: &[(Kind, Backing)], consumed: bool) -> Outc
 struct Tally {
     seen: usize,
     doubtful: u64,
+    changes: usize,
+}
+
+/// Everything that talks to the broker when the power goes.
+struct Clients<'a> {
+    producers: &'a mut [Producer],
+    consumers: &'a mut [Consumer],
+    administrator: &'a mut Administrator,
 }
 
 fn round(
@@ -83,6 +93,7 @@ fn round(
     let mut mount = Mount::new(kind, backing).expect("a file system");
     let mut broker = setting.broker().data_dir(&mount.path().join("data")).start();
     broker.create_topic(TOPIC, PARTITIONS, &[]);
+    let mut administrator = Administrator::new(TOPIC);
     let mut producers = producers(seed);
     let mut consumers: Vec<_> = (0..consumers).map(|partition| Consumer::new(TOPIC, partition)).collect();
     let mut ended_well = true;
@@ -90,16 +101,27 @@ fn round(
     let acks_count = consumers.is_empty() || setting.canary.is_none();
     for case in 1..=cases {
         let life = Duration::from_millis(random.within(30..400));
-        let cut = live_and_die(&mut broker, &mount, life, &mut producers, &mut consumers, |wrong| {
+        let clients =
+            Clients { producers: &mut producers, consumers: &mut consumers, administrator: &mut administrator };
+        let cut = live_and_die(&mut broker, &mount, life, clients, |wrong| {
             outcome.violation(seed, case, wrong);
         });
+        administrator.forget_since(cut);
         tally.doubtful += producers.iter_mut().map(|producer| producer.forget_since(cut)).sum::<u64>();
         for consumer in &mut consumers {
             consumer.forget_since(cut);
         }
         mount.restore().expect("the file system comes back");
-        broker.restart();
         outcome.cases += 1;
+        let mut metadata = administrator.judge(&setting.program, broker.data_dir());
+        broker.restart();
+        metadata = metadata.and_then(|()| copies_are_whole(&setting.program, broker.data_dir()));
+        // What a canary that shows records early does to them is not judged here.
+        if let Err(wrong) = metadata {
+            outcome.violation(seed, case, format!("metadata: {wrong}"));
+            ended_well = false;
+            break;
+        }
         if acks_count {
             ended_well = sound(&broker, &producers, seed, case, false, outcome);
         }
@@ -129,6 +151,7 @@ fn round(
     }
     broker.kill9();
     drop(broker);
+    tally.changes += administrator.answered();
     tally.seen += consumers.iter().map(|consumer| consumer.seen.len()).sum::<usize>();
 }
 
@@ -137,8 +160,7 @@ fn live_and_die(
     broker: &mut Broker,
     mount: &Mount,
     life: Duration,
-    producers: &mut [Producer],
-    consumers: &mut [Consumer],
+    Clients { producers, consumers, administrator }: Clients<'_>,
     mut wrong: impl FnMut(String),
 ) -> Instant {
     let stop = AtomicBool::new(false);
@@ -148,6 +170,7 @@ fn live_and_die(
         for producer in producers {
             scope.spawn(move || producer.run(address, stop));
         }
+        scope.spawn(move || administrator.run(address, stop));
         let consumers: Vec<_> =
             consumers.iter_mut().map(|consumer| scope.spawn(move || consumer.run(address, stop))).collect();
         thread::sleep(life);

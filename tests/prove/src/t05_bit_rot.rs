@@ -9,6 +9,7 @@ use ottla_wire::ErrorCode;
 
 use crate::content::first_batch;
 use crate::image::{Image, quick_directory};
+use crate::metadata::COPIES;
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
@@ -109,7 +110,9 @@ impl Rest {
         }
         if random.one_in(8) {
             kinds.metadata += 1;
-            flips.push(flip(&mut image, PathBuf::from("metadata.redb"), random));
+            let copy = *random.pick(&COPIES);
+            flips.push(flip(&mut image, PathBuf::from(copy), random));
+            outcome.cases += 1;
         }
         image.restore(&data);
         outcome.cases += PARTITIONS as u64;
@@ -188,7 +191,7 @@ impl Rest {
 
 /// A bit that was flipped.
 #[derive(Debug)]
-struct Flip {
+pub(crate) struct Flip {
     path: PathBuf,
     byte: usize,
     #[expect(dead_code, reason = "printed")]
@@ -197,9 +200,16 @@ struct Flip {
 
 fn flip(image: &mut Image, path: PathBuf, random: &mut Seed) -> Flip {
     let (mut byte, bit) = (0, random.within(0..8));
-    if let Some(bytes) = image.files.get_mut(&path).filter(|bytes| !bytes.is_empty()) {
+    if let Some(bytes) = image.files.get(&path).filter(|bytes| !bytes.is_empty()) {
         byte = random.within(0..bytes.len() as u64) as usize;
-        bytes[byte] ^= 1 << bit;
+    }
+    flip_at(image, path, byte, bit)
+}
+
+/// Flips one bit; a file that is not so long stays as it is.
+pub(crate) fn flip_at(image: &mut Image, path: PathBuf, byte: usize, bit: u64) -> Flip {
+    if let Some(flipped) = image.files.get_mut(&path).and_then(|bytes| bytes.get_mut(byte)) {
+        *flipped ^= 1 << bit;
     }
     Flip { path, byte, bit }
 }

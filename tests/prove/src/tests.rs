@@ -3,8 +3,8 @@
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::{
-    t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t06_failed_sync, t07_disk_full, t08_short_io,
-    t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats,
+    t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t05_metadata, t06_failed_sync, t07_disk_full,
+    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats, t31_combined,
 };
 
 /// How much is run.
@@ -84,6 +84,14 @@ pub const ALL: &[Test] = &[
         run: t05_bit_rot::run,
     },
     Test {
+        name: "t05_metadata",
+        shows: "one flipped bit in a copy of the metadata at rest: the broker starts, no id and no setting is another one",
+        cases: [200, 10_000, 50_000],
+        canaries: &[("TrustMetadata", 100)],
+        in_process: false,
+        run: t05_metadata::run,
+    },
+    Test {
         name: "t06_failed_sync",
         shows: "after a sync that failed nothing is acknowledged, the file is not synced again, a restart loses nothing",
         cases: [20, 200, 200],
@@ -146,5 +154,21 @@ pub const ALL: &[Test] = &[
         canaries: &[("SilentFormat", 1)],
         in_process: false,
         run: t29_old_formats::run,
+    },
+    Test {
+        name: "t31_combined",
+        shows: "a storm of faults over topics of every kind: nothing acknowledged is lost or doubled, nobody is refused for ever, and an end takes bounded time",
+        cases: [20, 500, 5_000],
+        canaries: &[
+            ("SaveWhileHeld", 10),
+            ("SaveWithoutParts", 16),
+            ("ShareSnapshotFile", 4),
+            ("HoldApplyingWhileFull", 8),
+            ("ApplyBehindStopped", 10),
+            ("AcceptBehindFailedJournal", 8),
+            ("ForgetWrapped", 4),
+        ],
+        in_process: false,
+        run: t31_combined::run,
     },
 ];

@@ -10,8 +10,8 @@ use std::time::Instant;
 use ottla_tests::connection::Connection;
 use ottla_tests::syscalls::Ack;
 use ottla_wire::message::{
-    FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest, InitProducerIdResponse,
-    PartitionProduceData, ProduceRequest, TopicProduceData,
+    ApiVersionsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest,
+    InitProducerIdResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 use ottla_wire::{ErrorCode, Request, RequestHeader, decode_response, encode_request};
 
@@ -255,6 +255,13 @@ impl Socket {
     /// Connects.
     pub fn open(address: SocketAddr) -> io::Result<Socket> {
         Ok(Socket { connection: Connection::open(address)?, sent: 0, received: 0 })
+    }
+
+    /// Names itself as one of our own clients: those see placements and may use our own APIs.
+    pub fn name_as_ottla(&mut self) -> io::Result<()> {
+        let name =
+            ApiVersionsRequest { client_software_name: "ottla".into(), client_software_version: "0.0.0-test".into() };
+        self.call(3, &name, |_| ())
     }
 
     /// Sends a request.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use ottla_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
 use ottla_wire::{ErrorCode, Request, RequestHeader, decode_response, encode_request};
@@ -39,6 +40,11 @@ impl Connection {
         let error = connection.call(3, &name, |response: ApiVersionsResponse<'_>| response.error_code);
         assert_eq!(error, ErrorCode::None);
         connection
+    }
+
+    /// How long reads wait from here on.
+    pub fn set_patience(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).expect("a time that is not zero");
     }
 
     /// Our end of the connection.

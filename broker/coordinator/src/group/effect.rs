@@ -51,6 +51,7 @@ pub enum Request<'a> {
 
 /// What happened.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one input at a time, and most are requests")]
 pub enum Input<'a> {
     /// A request arrived.
     Request {

@@ -109,8 +109,9 @@ pub(crate) fn may_downgrade(cx: &Context, group: &ConsumerGroup, gone: &BTreeSet
 
 /// Makes a classic group of a consumer group whose members all speak the classic protocol, with the records that say so.
 ///
-/// What a member that is gone was to own has no owner in the new group: unless `is_complete`, it has to rebalance. Its record
-/// has no leader then, so that a broker that starts before the rebalance is over knows.
+/// Members keep what they own, revoked or not: unlike Kafka, which gives them their targets, so that a group that changes its
+/// protocol again before they know never gives one partition to two. Unless `is_complete`, the new group has to rebalance. Its
+/// record has no leader then, so that a broker that starts before the rebalance is over knows.
 pub(crate) fn downgraded(
     cx: &mut Context,
     group: &ConsumerGroup,
@@ -125,9 +126,11 @@ pub(crate) fn downgraded(
         let Some(side) = &member.classic else { continue };
         let version =
             side.protocols.first().and_then(|first| ConsumerProtocolSubscription::parse(&first.metadata).ok());
-        let empty = Partitions::new();
-        let target = group.target.get(member_id).unwrap_or(&empty);
-        let assignment = assignment_bytes(target, &cx.topics, version.map_or(0, |(version, _)| version));
+        let mut owned = member.assigned.clone();
+        for (topic, partitions) in &member.revoking {
+            owned.entry(*topic).or_default().extend(partitions);
+        }
+        let assignment = assignment_bytes(&owned, &cx.topics, version.map_or(0, |(version, _)| version));
         let member = Member {
             instance_id: member.instance_id.clone(),
             client_id: Text::clone(&member.client_id),

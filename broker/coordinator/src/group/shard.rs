@@ -10,17 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    DeletableGroupResult, LeaveGroupRequest, LeavingMember, OffsetCommitRequest, OffsetDeleteRequest,
-};
+use ottla_wire::message::{LeaveGroupRequest, LeavingMember, OffsetCommitRequest};
 
 use super::Text;
 use super::classic::{ClassicGroup, Join};
 use super::config::GroupConfig;
 use super::consumer::{Beat, ConsumerGroup};
 use super::context::{Context, FAILED, LOADING};
-use super::effect::{Effect, EventKind, Input, Reply, Request, RequestId, WriteId};
-use super::offsets::{Commit, OffsetChange, OffsetTable, delete_offsets};
+use super::effect::{Effect, Input, Reply, Request, RequestId, WriteId};
+use super::offsets::{Commit, OffsetTable};
 use super::reply::LeaveReply;
 use super::timers::{Timer, Timers};
 use super::topics::Topics;

@@ -35,7 +35,7 @@ struct Client {
 }
 
 #[derive(Default)]
-struct Sessions {
+struct Stage {
     sessions: FetchSessions,
     now_ms: i64,
     logs: BTreeMap<String, Log>,
@@ -49,7 +49,7 @@ pub(crate) fn replay(conversation: &str) -> String {
     if conversation.starts_with("##") {
         return conversation.to_owned();
     }
-    let mut script = Sessions::default();
+    let mut script = Stage::default();
     for line in conversation.lines().filter(|line| !line.starts_with('>')) {
         let _ = writeln!(script.out, "{line}");
         if !line.starts_with('#') {
@@ -63,7 +63,7 @@ fn id_of(name: &str) -> Uuid {
     Uuid::from_u128(name.bytes().fold(0, |id, byte| (id << 8) | u128::from(byte)))
 }
 
-impl Sessions {
+impl Stage {
     fn say(&mut self, text: impl std::fmt::Display) {
         let _ = writeln!(self.out, "> {text}");
     }

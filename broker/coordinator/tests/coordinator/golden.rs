@@ -1,5 +1,7 @@
 //! The conversations of `golden/*.txt` hold word by word. `OTTLA_GOLDEN=write` writes them anew, for review as text.
 
+#![allow(clippy::disallowed_methods, reason = "this is the one place of the tests that reads and writes files")]
+
 use crate::fetch_sessions;
 use crate::script::Script;
 

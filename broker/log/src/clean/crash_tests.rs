@@ -1,5 +1,5 @@
-//! A compaction that stops at any call to the disk, and the power cut that follows: the next start finds every last record, and nothing that it did not
-//! write.
+//! Compaction is stopped at any call to the disk, then the power is cut. The next start finds the last record of every
+//! key and no record that was never written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn compact(log: &PartitionLog) -> Result<CleanReport, CleanError> {
     })
 }
 
-/// Values by offset, with their keys.
+/// Keys and values by offset.
 fn read(log: &PartitionLog) -> BTreeMap<i64, (Vec<u8>, Vec<u8>)> {
     let (mut records, mut offset) = (BTreeMap::new(), Offset(0));
     while let Some((bytes, range)) = log.read_batches(offset, 1 << 20, log.end_offset()).unwrap() {
@@ -47,7 +47,7 @@ fn read(log: &PartitionLog) -> BTreeMap<i64, (Vec<u8>, Vec<u8>)> {
     records
 }
 
-/// Segments of a few batches each, the last one active.
+/// Segments of a few batches each; the last one is active.
 fn filled(path: &std::path::Path) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
     let disk = FaultyDisk::new(1);
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
@@ -107,14 +107,14 @@ fn compaction_that_stops_at_any_call_leaves_every_last_record() {
                     let files = std::fs::read_dir(partition.directory()).unwrap().flatten();
                     files.filter(|file| file.file_name().to_str().unwrap().ends_with(".staged")).count()
                 };
-                // This one and all behind it, as after a crash.
+                // This call and all later ones fail, as after a crash.
                 disk.fail(call, after, usize::MAX, errno);
                 let counted = disk.count(call);
                 let compacted = compact(&partition);
                 let reached = disk.count(call) - counted > after;
-                disk.heal();
+                disk.clear_faults();
                 stopped += usize::from(compacted.is_err());
-                // A removal that fails is what leaves it.
+                // A failed removal is what leaves a file behind.
                 if call != DiskCall::Remove && matches!(compacted, Err(CleanError::NoSpace)) && !partition.is_offline()
                 {
                     assert_eq!(staged(), 0, "nothing is left behind on a full disk");
@@ -124,7 +124,7 @@ fn compaction_that_stops_at_any_call_leaves_every_last_record() {
                 drop((log, partition));
                 let (_log, partition) = again(directory.path());
                 check(&all, &read(&partition));
-                // And the next round finishes what this one began.
+                // The next round finishes this one.
                 compact(&partition).unwrap();
                 assert_eq!(read(&partition), wanted);
                 let rubbish = |name: &str| [".staged", ".swap"].iter().any(|end| name.ends_with(end));

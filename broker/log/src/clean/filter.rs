@@ -1,9 +1,9 @@
-//! One batch, and which of its records stay. No I/O: bytes in, bytes out.
+//! Decides which records of one batch stay, and writes the new batch. No I/O: bytes in, bytes out.
 //!
-//! Promises: offsets are never renumbered; key, value and headers of what stays are copied byte for byte; a batch of
-//! which everything stays is not touched; one that cannot be read stays as it is. A batch that loses all its records
-//! leaves its offsets behind in an empty batch, its own or one it shares with its neighbours, so that the batches of a
-//! segment follow each other without a hole and recovery can demand that they do.
+//! Promises: offsets never change. Key, value and headers of a record that stays are copied byte for byte. A batch of
+//! which every record stays is not changed, nor is a batch that cannot be read. If a batch loses all its records, an
+//! empty batch keeps its offsets; neighbouring batches may share one. So the batches of a segment have no gap in their
+//! offsets, and recovery can demand that.
 
 use ottla_wire::record::{
     BATCH_HEADER_BYTES, BATCH_OVERHEAD_BYTES, Batch, BatchBuilder, BatchHeader, Codec, DELETE_HORIZON_BIT, Record,
@@ -14,37 +14,37 @@ use ottla_wire::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 use crate::index::NO_TIMESTAMP;
 
 /// Timestamp of an empty batch: Kafka's "none".
-const TIMESTAMP_OF_NOTHING: i64 = -1;
+const NO_RECORD_TIMESTAMP: i64 = -1;
 /// The bits of the attributes that name the codec.
 const CODEC_BITS: i16 = 7;
 
-/// What is to become of one record.
+/// The decision about one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It stays.
+    /// The record stays.
     Keep,
-    /// It stays, and its time begins to run unless it runs already: a deletion marker.
+    /// The record is a deletion marker: it stays, and its retention time starts unless it runs already.
     Expire,
-    /// It goes.
+    /// The record is removed.
     Drop,
 }
 
-/// What became of one batch.
+/// The result for one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It stays as it is; nothing was written.
+    /// The batch stays as it is; nothing was written.
     Kept,
-    /// Some of it stays; the new batch was written.
+    /// Some records stay; the new batch was written.
     Rewritten,
-    /// Nothing of it stays; nothing was written.
+    /// No record stays; nothing was written.
     Emptied,
-    /// Its records cannot be read, so it stays as it is; nothing was written.
+    /// The records cannot be read, so the batch stays as it is; nothing was written.
     Opaque,
 }
 
-/// Asks `verdict` about every record of `batch` and appends what is left of it to `out`. `horizon_ms` is when the
-/// deletion markers may go whose time begins to run now; records that unpack to more than `unpacked_bytes_max` are not
-/// looked at. Control batches stay.
+/// Asks `verdict` about every record of `batch` and appends a batch of the remaining ones to `out`. `horizon_ms` is the
+/// time at which deletion markers may be removed whose retention starts now. A batch that unpacks to more than
+/// `unpacked_bytes_max` is not read. Control batches stay.
 pub(crate) fn filter(
     batch: &Batch<'_>,
     unpacked_bytes_max: usize,
@@ -63,7 +63,7 @@ pub(crate) fn filter(
     let (mut kept, mut expire, mut before) = (Vec::new(), false, -1);
     for record in &records {
         let Ok(record) = record else { return Outcome::Opaque };
-        // Offsets that do not rise, or leave the batch, are no offsets to go by.
+        // The offsets of a sound batch rise and lie inside of it.
         if record.offset_delta <= before || record.offset_delta > header.last_offset_delta {
             return Outcome::Opaque;
         }
@@ -84,12 +84,12 @@ pub(crate) fn filter(
         Outcome::Kept
     } else {
         let records = records.iter().zip(&kept).filter(|(_, kept)| **kept).filter_map(|(record, _)| record.ok());
-        // What cannot be packed again stays whole.
+        // If the rest cannot be packed again, the whole batch stays.
         write_thinned(&header, horizon, records, out).map_or(Outcome::Opaque, |()| Outcome::Rewritten)
     }
 }
 
-/// Appends a batch of some of the records of another.
+/// Appends a batch with some of the records of another batch.
 fn write_thinned<'r>(
     header: &BatchHeader,
     horizon: Option<i64>,
@@ -123,14 +123,14 @@ fn write_thinned<'r>(
     Some(())
 }
 
-/// Appends what keeps the place of a batch that lost its records: its offsets, its producer and its sequence numbers.
+/// Appends an empty batch that keeps the offsets, the producer and the sequence numbers of a batch.
 pub(crate) fn write_empty(header: &BatchHeader, out: &mut Vec<u8>) {
     let start = out.len();
     let empty = BatchHeader {
         batch_length: (BATCH_HEADER_BYTES - BATCH_OVERHEAD_BYTES) as i32,
         attributes: header.attributes & !(CODEC_BITS | DELETE_HORIZON_BIT) | i16::from(Codec::None.bits()),
-        base_timestamp: TIMESTAMP_OF_NOTHING,
-        max_timestamp: TIMESTAMP_OF_NOTHING,
+        base_timestamp: NO_RECORD_TIMESTAMP,
+        max_timestamp: NO_RECORD_TIMESTAMP,
         record_count: 0,
         ..*header
     };
@@ -138,7 +138,7 @@ pub(crate) fn write_empty(header: &BatchHeader, out: &mut Vec<u8>) {
     seal(&empty, out.get_mut(start..).unwrap_or_default());
 }
 
-/// Writes `header` over the front of `batch`, with the CRC that its bytes give then.
+/// Writes `header` over the start of `batch`, with the new CRC.
 fn seal(header: &BatchHeader, batch: &mut [u8]) {
     /// The CRC covers everything from the attributes on.
     const CRC: std::ops::Range<usize> = 17..21;
@@ -153,22 +153,22 @@ fn seal(header: &BatchHeader, batch: &mut [u8]) {
     }
 }
 
-/// Offsets next to each other whose records are gone: one empty batch of nobody's will stand for all of them.
+/// Neighbouring offsets whose records were removed. One empty batch without a producer stands for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Vacancy {
+pub(crate) struct EmptyRange {
     base: Offset,
     last: Offset,
     epoch: LeaderEpoch,
 }
 
-impl Vacancy {
+impl EmptyRange {
     /// The offsets of one batch.
     pub(crate) fn of(header: &BatchHeader) -> Self {
         Self { base: header.base_offset, last: header.last_offset(), epoch: header.partition_leader_epoch }
     }
 
-    /// Takes in the offsets that follow. False where one batch cannot stand for both: the leader epoch is another, or
-    /// they are too many.
+    /// Adds the offsets that follow. Returns false if one batch cannot stand for both: the leader epochs differ, or the
+    /// offsets are too many for one batch.
     pub(crate) fn extend(&mut self, next: &Self) -> bool {
         let joins = next.base == self.last.advance(1)
             && next.epoch == self.epoch
@@ -179,9 +179,9 @@ impl Vacancy {
         joins
     }
 
-    /// Appends the empty batch that stands for them.
+    /// Appends the empty batch that stands for these offsets.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let nobodys = BatchHeader {
+        let header = BatchHeader {
             base_offset: self.base,
             batch_length: 0,
             partition_leader_epoch: self.epoch,
@@ -189,14 +189,14 @@ impl Vacancy {
             crc: 0,
             attributes: 0,
             last_offset_delta: (self.last.get() - self.base.get()) as i32,
-            base_timestamp: TIMESTAMP_OF_NOTHING,
-            max_timestamp: TIMESTAMP_OF_NOTHING,
+            base_timestamp: NO_RECORD_TIMESTAMP,
+            max_timestamp: NO_RECORD_TIMESTAMP,
             producer_id: ProducerId::NONE,
             producer_epoch: ProducerEpoch::NONE,
             base_sequence: Sequence::NONE,
             record_count: 0,
         };
-        write_empty(&nobodys, out);
+        write_empty(&header, out);
     }
 }
 
@@ -296,7 +296,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_stays_reads_as_it_was_and_nothing_else_does(
+        fn remaining_records_are_unchanged_and_no_others_remain(
             plans in vec(plan(), 1..20), codec in 0_usize..5, producer: bool, stamped: bool,
         ) {
             let mut bytes = build(Codec::ALL[codec], &plans, producer);
@@ -330,7 +330,7 @@ mod tests {
                     prop_assert_eq!(new.delete_horizon(), expires.then_some(5_000));
                     let newest = wanted.iter().map(|it| it.timestamp).max();
                     prop_assert_eq!(Some(new.max_timestamp), newest);
-                    // A second look with a later horizon leaves the first one standing.
+                    // A second pass with a later horizon keeps the first horizon.
                     let again = filter(&Batch::parse(written).unwrap(), UNPACKED_MAX, 9_000,
                         |offset, _| if plans[(offset.get() - 1000) as usize].verdict == 2 { Verdict::Expire } else { Verdict::Keep },
                         &mut Vec::new());
@@ -345,14 +345,14 @@ mod tests {
             let at = BATCH_HEADER_BYTES + at % (bytes.len() - BATCH_HEADER_BYTES);
             bytes[at] ^= 1 << bit;
             let mut out = Vec::new();
-            // Whatever the damage makes of it: no panic, and nothing half written.
+            // Whatever the damage does to the bytes: no panic, and no half-written batch.
             let outcome = filter(&Batch::parse(&bytes).unwrap(), UNPACKED_MAX, 0, |_, _| Verdict::Keep, &mut out);
             prop_assert!(matches!(outcome, Outcome::Kept | Outcome::Opaque) && out.is_empty());
         }
     }
 
     #[test]
-    fn records_that_unpack_to_too_much_are_not_looked_at() {
+    fn batches_that_unpack_to_too_many_bytes_stay() {
         let plans = [Plan { timestamp: 1, key: None, value: Some(vec![0; 100_000]), headers: Vec::new(), verdict: 1 }];
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let bytes = build(codec, &plans, false);
@@ -379,13 +379,13 @@ mod tests {
 
     #[test]
     fn neighbours_share_an_empty_batch_within_an_epoch() {
-        let at = |base, last, epoch| Vacancy { base: Offset(base), last: Offset(last), epoch: LeaderEpoch(epoch) };
-        let mut vacancy = at(10, 12, 1);
-        assert!(vacancy.extend(&at(13, 20, 1)));
-        assert!(!vacancy.extend(&at(22, 23, 1)) && !vacancy.extend(&at(21, 23, 2)));
-        assert!(!vacancy.extend(&at(21, 11 + i64::from(i32::MAX), 1)));
+        let at = |base, last, epoch| EmptyRange { base: Offset(base), last: Offset(last), epoch: LeaderEpoch(epoch) };
+        let mut range = at(10, 12, 1);
+        assert!(range.extend(&at(13, 20, 1)));
+        assert!(!range.extend(&at(22, 23, 1)) && !range.extend(&at(21, 23, 2)));
+        assert!(!range.extend(&at(21, 11 + i64::from(i32::MAX), 1)));
         let mut out = Vec::new();
-        vacancy.write(&mut out);
+        range.write(&mut out);
         let empty = Batch::parse(&out).unwrap();
         empty.check_crc().unwrap();
         assert_eq!((empty.header.base_offset, empty.header.next_offset()), (Offset(10), Offset(21)));

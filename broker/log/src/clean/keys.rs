@@ -1,7 +1,7 @@
-//! The last offset of every key, in memory that is bounded: what does not fit waits for the next round.
+//! The last offset of every key, in bounded memory. Keys that do not fit wait for the next round.
 //!
-//! A key is known by 128 bits of two hashes whose seeds are drawn anew for every map, so that nobody can choose keys that
-//! collide. Two keys that collide all the same, one chance in 2^128 per pair, would count as one.
+//! The map stores 128 bits of two hashes per key. Every map draws new seeds, so a client cannot choose keys that
+//! collide. Two keys that collide nevertheless (one chance in 2^128 per pair) would count as one.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -9,11 +9,11 @@ use ottla_wire::Offset;
 
 /// Memory of one entry.
 pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
-/// Of sixteen places, so many may be taken: beyond that, searches get long.
+/// Of sixteen places this many may be taken; with more, searches get slow.
 const LOAD_MAX: usize = 14;
 
-/// The two hashes of a key, and its last offset plus one. 0 there is an empty place: a new table is pages of zeros that
-/// the system need not even provide.
+/// The two hashes of a key, and its last offset plus one. An offset field of 0 marks an empty place: a new table is
+/// pages of zeros, which the kernel does not even allocate.
 type Entry = [u64; 3];
 
 /// Last offsets by key.
@@ -36,7 +36,7 @@ impl KeyMap {
         Self { seeds: [RandomState::new(), RandomState::new()], entries, taken: 0 }
     }
 
-    /// Enters the offset of a record. Offsets come in rising order, so the last one counts.
+    /// Stores the offset of a record. Offsets come in rising order, so the last call for a key counts.
     pub(crate) fn put(&mut self, key: &[u8], offset: Offset) -> Result<(), Full> {
         let hash = self.hash(key);
         let at = self.find(hash);
@@ -67,11 +67,11 @@ impl KeyMap {
         self.seeds.each_ref().map(|seed| seed.hash_one(key))
     }
 
-    /// The place of a key: where it is, or where it would go.
+    /// The place of a key: where it is stored, or where it would be.
     fn find(&self, hash: [u64; 2]) -> usize {
         let places = self.entries.len();
         let mut at = ((u128::from(hash[0]) * places as u128) >> 64) as usize;
-        // There is always an empty place.
+        // The load limit guarantees an empty place.
         while self.entries.get(at).is_some_and(|entry| entry[2] != 0 && entry[..2] != hash) {
             at = if at + 1 == places { 0 } else { at + 1 };
         }

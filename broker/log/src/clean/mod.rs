@@ -1,4 +1,4 @@
-//! Compaction: of every key the last record stays, and of deletion markers not even that, after a while.
+//! Compaction: the last record of every key stays; a deletion marker stays for a limited time only.
 //!
 //! ```text
 //! log start        clean point            map end       upto            active segment
@@ -7,15 +7,15 @@
 //!     └───── rewritten with the map ──────────┘
 //! ```
 //!
-//! 1. [`keys`]: the keys of the dirty part, in bounded memory; where they do not fit, the map ends earlier
-//! 2. [`round`], [`read`], [`filter`], [`output`]: segments are read batch by batch, filtered, and written aside where something
-//!    changes; small neighbours become one
-//! 3. `partition/replace`: the new file takes the place of the old ones, all or nothing
-//! 4. [`state`]: how far the log is clean; losing it costs work, nothing else
+//! 1. [`keys`]: collects the keys of the dirty part, in bounded memory. If they do not fit, the map ends earlier
+//! 2. [`round`], [`read`], [`filter`], [`output`]: read segments batch by batch, filter them, and write a new segment
+//!    if something changes. Small neighbours become one segment
+//! 3. `partition/replace`: replaces the old segments by the new one, completely or not at all
+//! 4. [`state`]: stores how far the partition is compacted. Losing it costs only work
 //!
-//! Nothing here holds a lock that an append or a reader waits for, except while the list of segments is changed.
-//! What is damaged stays: a segment with a bad batch is passed over and reported, and no deletion marker behind it goes,
-//! since what it deletes may be in there.
+//! Compaction holds no lock that an append or a reader waits for, except while it changes the list of segments.
+//! Damage stays: compaction skips and reports a segment with a bad batch. The deletion markers behind it stay too,
+//! because the records that they delete may be in the bad batch.
 
 mod filter;
 mod keys;
@@ -29,7 +29,7 @@ mod throttle;
 mod crash_tests;
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ottla_wire::Offset;
 use ottla_wire::record::BatchHeader;
@@ -43,48 +43,48 @@ use crate::error::{FlushError, LocateError};
 use crate::partition::{PartitionLog, Slot};
 use crate::segment::Segment;
 
-/// How a partition is to be compacted.
+/// How to compact a partition.
 pub struct CleanOptions<'a> {
-    /// Records from here on stay. What is not durable, or in the active segment, stays anyway.
+    /// Records at and above this offset stay. Records that are not durable, or in the active segment, stay anyway.
     pub upto: Offset,
-    /// The time now.
+    /// The current time.
     pub now_ms: i64,
-    /// How long a deletion marker stays after it was first met.
+    /// How long a deletion marker stays after its first compaction.
     pub delete_retention_ms: i64,
-    /// How old a record must be before it may go.
+    /// How old a record must be before compaction may remove it.
     pub min_compaction_lag_ms: i64,
     /// Memory for the keys of one round, 24 bytes each and an eighth more.
     pub key_map_bytes_max: usize,
     /// A batch that unpacks to more than this stays as it is.
     pub unpacked_bytes_max: usize,
-    /// Most bytes read and written in a second; 0 for no limit.
+    /// Limit for the bytes read and written per second together; 0 for no limit.
     pub io_bytes_per_second: u64,
-    /// Whether a batch is the last one of an idempotent producer that somebody still knows: it stays, empty if need be.
+    /// Whether a batch is the last one of an idempotent producer that the broker remembers: it stays, empty if need be.
     pub is_producer_end: &'a dyn Fn(&BatchHeader) -> bool,
-    /// Whether to stop soon.
+    /// Whether the compaction has to stop soon.
     pub should_stop: &'a dyn Fn() -> bool,
 }
 
-/// What a compaction did.
+/// The result of a compaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CleanReport {
     /// Bytes read.
     pub bytes_read: u64,
     /// Bytes written.
     pub bytes_written: u64,
-    /// Bytes by which the log got shorter.
+    /// Bytes that were freed.
     pub bytes_freed: u64,
-    /// Records that went.
+    /// Records that were removed.
     pub records_removed: u64,
     /// Segments that were replaced.
     pub segments_replaced: usize,
-    /// Segments that took their place.
+    /// Segments that replaced them.
     pub segments_written: usize,
-    /// Different keys met in the part that was dirty.
+    /// Different keys in the part that was dirty.
     pub keys: usize,
-    /// Below this offset the log has one record per key now.
+    /// Below this offset the log now has one record per key.
     pub clean_upto: Offset,
-    /// Whether the keys did not fit into memory, so that another round is wanted.
+    /// Whether the keys did not fit into memory, so that another round is needed.
     pub is_partial: bool,
     /// Batches that could not be unpacked, and stay as they are.
     pub opaque_batches: u64,
@@ -92,16 +92,16 @@ pub struct CleanReport {
     pub damaged_segments: Vec<Offset>,
 }
 
-/// How much there is to compact.
+/// The amount of data to compact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dirtiness {
-    /// Bytes that are compacted.
+    /// Bytes that are compacted already.
     pub clean_bytes: u64,
-    /// Bytes that are not, and may be.
+    /// Bytes that can be compacted and are not yet.
     pub dirty_bytes: u64,
-    /// Timestamp at the beginning of the dirty part, if there is one.
+    /// Timestamp of the start of the dirty part, if there is one.
     pub oldest_dirty_ms: Option<i64>,
-    /// When the next deletion marker may go.
+    /// When the next deletion marker may be removed.
     pub next_horizon_ms: Option<i64>,
 }
 
@@ -115,10 +115,10 @@ impl Dirtiness {
     }
 }
 
-/// Why a compaction ended. What it had replaced by then stays replaced; nothing is half replaced.
+/// Why a compaction ended early. Segments that it had replaced stay replaced; no segment is half replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum CleanError {
-    /// It was told to.
+    /// The caller stopped it.
     #[error("the compaction was stopped")]
     Stopped,
     /// The partition was deleted.
@@ -127,19 +127,19 @@ pub enum CleanError {
     /// The log directory was shut down.
     #[error("the log is shut down")]
     Closed,
-    /// The log directory takes no writes any more.
+    /// The log directory is offline.
     #[error("the log directory is offline: {reason}")]
     Offline {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// There is no space for the new segment. The old ones stay.
     #[error("no space left to write a compacted segment")]
     NoSpace,
-    /// The system refused.
+    /// A system call failed.
     #[error("compacting: {source}")]
     Io {
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -174,8 +174,8 @@ impl From<LocateError> for CleanError {
     }
 }
 
-/// A segment that may be compacted. It is opened when its turn comes: there may be more of them than the process may
-/// have files.
+/// A segment that may be compacted. Compaction opens it only when its turn comes, because there may be more segments
+/// than the process may have open files.
 #[derive(Clone)]
 struct Candidate {
     slot: Arc<Slot>,
@@ -188,13 +188,13 @@ impl Candidate {
         self.slot.base()
     }
 
-    /// The segment; `None` if it was removed meanwhile, as retention and deletions do.
+    /// The segment; `None` if retention or a deletion removed it.
     fn open(&self, log: &PartitionLog) -> Result<Option<Arc<Segment>>, CleanError> {
         Ok(log.open_listed(&self.slot)?)
     }
 }
 
-/// What may be compacted now.
+/// The segments that can be compacted now.
 struct Extent {
     candidates: Vec<Candidate>,
     first_dirty: Offset,
@@ -211,7 +211,7 @@ impl PartitionLog {
     /// How much a compaction with these options would find.
     pub fn dirtiness(&self, options: &CleanOptions<'_>) -> Result<Dirtiness, CleanError> {
         self.check_cleanable()?;
-        let state = self.clean_state().lock().unwrap_or_else(PoisonError::into_inner).load(self);
+        let state = self.clean_state().lock().load(self);
         let extent = self.extent(state, options)?;
         let mut dirtiness = Dirtiness { next_horizon_ms: state.next_horizon_ms, ..Dirtiness::default() };
         for candidate in &extent.candidates {
@@ -231,10 +231,10 @@ impl PartitionLog {
         Ok(dirtiness)
     }
 
-    /// Compacts what may be compacted. One at a time; readers and appends go on.
+    /// Compacts the segments that can be compacted. One compaction runs at a time; readers and appends go on.
     pub fn compact(&self, options: &CleanOptions<'_>) -> Result<CleanReport, CleanError> {
         self.check_cleanable()?;
-        let mut guard = self.clean_state().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.clean_state().lock();
         let state = guard.load(self);
         let extent = self.extent(state, options)?;
         let mut round = Round::new(self, options);
@@ -265,7 +265,7 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Whole segments that are durable, closed, visible and old enough.
+    /// The segments that are durable, closed, visible and old enough.
     fn extent(&self, state: CleanRecord, options: &CleanOptions<'_>) -> Result<Extent, CleanError> {
         let start = self.log_start_offset();
         let first_dirty = state.clean_upto.max(start);
@@ -281,7 +281,7 @@ impl PartitionLog {
                 break;
             }
             if options.min_compaction_lag_ms > 0 && end > first_dirty {
-                // Removed since: the next round looks again.
+                // The segment was removed: the next round checks the rest.
                 let Some(newest_ms) = self.newest_ms(&slot)? else { break };
                 if newest_ms > youngest_ms {
                     break;
@@ -294,13 +294,13 @@ impl PartitionLog {
         Ok(Extent { candidates, first_dirty, upto })
     }
 
-    /// Runs of segments that become one each.
+    /// Groups of neighbouring segments; each group becomes one segment.
     fn groups(&self, extent: &Extent, keys_end: Offset) -> Vec<Vec<Candidate>> {
         let bytes_max = self.map_bytes();
         let mut groups: Vec<Vec<Candidate>> = Vec::new();
         let mut bytes = 0;
         for candidate in &extent.candidates {
-            // Nothing behind the map changes.
+            // Compaction changes nothing behind the end of the map.
             if candidate.base() >= keys_end {
                 break;
             }

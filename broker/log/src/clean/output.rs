@@ -1,4 +1,4 @@
-//! The segment that a compaction writes: beside the old ones, and only once something is different from them.
+//! Writes the new segment of a compaction beside the old ones. It creates the file only when the new segment differs.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ottla_wire::record::BatchHeader;
 
 use super::CleanError;
-use super::filter::{Vacancy, write_empty};
+use super::filter::{EmptyRange, write_empty};
 use super::throttle::Throttle;
 use crate::disk::Disk;
 use crate::index::Index;
@@ -21,24 +21,24 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct Output {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    /// The first of the old segments: as long as the new one is the beginning of it, nothing is written.
+    /// The first of the old segments. As long as the new segment equals its beginning, nothing is written.
     first: Arc<Segment>,
     file: Option<File>,
-    /// Bytes in the file.
+    /// Bytes written to the file.
     stored: u64,
     buffer: Vec<u8>,
     index: Index,
-    /// Offsets that lost their records and have no batch yet.
-    vacancy: Option<Pending>,
+    /// Offsets whose records were removed and for which no empty batch is written yet.
+    pending: Option<PendingRange>,
 }
 
-struct Pending {
-    vacancy: Vacancy,
-    /// Where it stands in the first segment, as the very batch that it would become.
-    stands_at: Option<u64>,
+struct PendingRange {
+    range: EmptyRange,
+    /// The position in the first segment at which the same empty batch stands already.
+    same_at: Option<u64>,
 }
 
-/// A segment written and not yet synced.
+/// A segment that is written and not synced yet.
 pub(super) struct Written {
     pub(super) path: PathBuf,
     pub(super) file: File,
@@ -48,10 +48,10 @@ pub(super) struct Written {
 impl Output {
     pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, first: Arc<Segment>, interval_bytes: u32) -> Self {
         let index = Index::new(first.base_offset(), interval_bytes);
-        Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, vacancy: None }
+        Self { disk, path, first, file: None, stored: 0, buffer: Vec::new(), index, pending: None }
     }
 
-    /// A batch that stays as it stands at `position` of `segment`.
+    /// Adds a batch that stays as it stands at `position` of `segment`.
     pub(super) fn keep(
         &mut self,
         bytes: &[u8],
@@ -59,7 +59,7 @@ impl Output {
         position: u64,
         throttle: &mut Throttle<'_>,
     ) -> Result<(), CleanError> {
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         if self.is_same(segment, position) {
             self.note(bytes);
             return Ok(());
@@ -67,13 +67,13 @@ impl Output {
         self.write(bytes, throttle)
     }
 
-    /// A batch that is new.
+    /// Adds a batch with new content.
     pub(super) fn put(&mut self, bytes: &[u8], throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         self.write(bytes, throttle)
     }
 
-    /// A batch that lost its records and has to stay, empty.
+    /// Adds a batch that lost its records and has to stay, empty.
     pub(super) fn put_empty(
         &mut self,
         batch: &[u8],
@@ -87,8 +87,8 @@ impl Output {
         if empty == batch { self.keep(batch, segment, position, throttle) } else { self.put(&empty, throttle) }
     }
 
-    /// A batch that lost its records and need not stay.
-    pub(super) fn vacate(
+    /// Drops a batch that lost its records and does not have to stay; an empty batch will keep its offsets.
+    pub(super) fn drop_batch(
         &mut self,
         batch: &[u8],
         header: &BatchHeader,
@@ -96,24 +96,24 @@ impl Output {
         position: u64,
         throttle: &mut Throttle<'_>,
     ) -> Result<(), CleanError> {
-        let vacancy = Vacancy::of(header);
-        if let Some(pending) = &mut self.vacancy
-            && pending.vacancy.extend(&vacancy)
+        let range = EmptyRange::of(header);
+        if let Some(pending) = &mut self.pending
+            && pending.range.extend(&range)
         {
-            pending.stands_at = None;
+            pending.same_at = None;
             return Ok(());
         }
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         let mut standing = Vec::new();
-        vacancy.write(&mut standing);
-        let stands_at = (self.is_same(segment, position) && standing == batch).then_some(position);
-        self.vacancy = Some(Pending { vacancy, stands_at });
+        range.write(&mut standing);
+        let same_at = (self.is_same(segment, position) && standing == batch).then_some(position);
+        self.pending = Some(PendingRange { range, same_at });
         Ok(())
     }
 
-    /// Ends the segment. `None` if it would be the first old one again.
+    /// Ends the segment. `None` if it equals the first old segment.
     pub(super) fn finish(mut self, throttle: &mut Throttle<'_>) -> Result<Option<Written>, CleanError> {
-        self.close_vacancy(throttle)?;
+        self.write_pending(throttle)?;
         if self.file.is_none() {
             if self.index.end_position() == self.first.bytes() {
                 return Ok(None);
@@ -125,30 +125,30 @@ impl Output {
         Ok(Some(Written { path: self.path, file, index: self.index }))
     }
 
-    /// Leaves nothing behind.
+    /// Removes the unfinished file.
     pub(super) fn discard(disk: &dyn Disk, path: &std::path::Path) {
         if let Err(error) = disk.remove_file(path) {
-            tracing::warn!(path = %path.display(), %error, "an unfinished segment stays until the next start");
+            tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished segment; the next start removes it");
         }
     }
 
-    /// Whether what stands at `position` of `segment` stands there in the new segment as well.
+    /// Whether the batch at `position` of `segment` has the same position in the new segment.
     fn is_same(&self, segment: &Segment, position: u64) -> bool {
         self.file.is_none() && std::ptr::eq(segment, &raw const *self.first) && position == self.index.end_position()
     }
 
-    fn close_vacancy(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
-        let Some(Pending { vacancy, stands_at }) = self.vacancy.take() else { return Ok(()) };
+    fn write_pending(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
+        let Some(PendingRange { range, same_at }) = self.pending.take() else { return Ok(()) };
         let mut empty = Vec::new();
-        vacancy.write(&mut empty);
-        if stands_at.is_some() {
+        range.write(&mut empty);
+        if same_at.is_some() {
             self.note(&empty);
             return Ok(());
         }
         self.write(&empty, throttle)
     }
 
-    /// Enters a batch into the index.
+    /// Adds a batch to the index.
     fn note(&mut self, bytes: &[u8]) {
         let Ok(header) = BatchHeader::parse(bytes) else { return };
         let (position, next) = (self.index.end_position(), header.next_offset());
@@ -164,7 +164,7 @@ impl Output {
         if self.buffer.len() >= BUFFER_BYTES { self.flush(throttle) } else { Ok(()) }
     }
 
-    /// Begins the file with what is the same so far.
+    /// Creates the file and copies the part that equals the first old segment.
     fn begin(&mut self, throttle: &mut Throttle<'_>) -> Result<(), CleanError> {
         let same = self.index.end_position();
         let file = self.disk.create(&self.path)?;
@@ -174,7 +174,7 @@ impl Output {
             let bytes = (same - copied).min(BUFFER_BYTES as u64);
             self.buffer.resize(bytes as usize, 0);
             self.first.read_exact_at(copied, &mut self.buffer)?;
-            throttle.pay(bytes)?;
+            throttle.consume(bytes)?;
             self.flush(throttle)?;
             copied += bytes;
         }
@@ -185,7 +185,7 @@ impl Output {
         let Some(file) = &self.file else { return Ok(()) };
         self.disk.write_at(file, &mut [IoSlice::new(&self.buffer)], self.stored)?;
         self.stored += self.buffer.len() as u64;
-        throttle.pay(self.buffer.len() as u64)?;
+        throttle.consume(self.buffer.len() as u64)?;
         self.buffer.clear();
         Ok(())
     }

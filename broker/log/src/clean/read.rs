@@ -1,4 +1,4 @@
-//! A segment from one batch to the next, each checked: what a compaction reads is what it writes back.
+//! Reads a segment batch by batch and checks each one, because compaction writes back what it reads.
 
 use std::io;
 
@@ -11,25 +11,25 @@ use crate::index::IndexEntry;
 use crate::scan::batch_bytes;
 use crate::segment::Segment;
 
-/// How much is read at once where batches are small.
+/// How much one read fetches where batches are small.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// What a reader came to.
+/// The result of one step.
 pub(super) enum Next<'r> {
     Batch {
         batch: Batch<'r>,
         position: u64,
     },
     End,
-    /// What stands here is not the batch that has to be here.
+    /// The bytes here are not the batch of this offset.
     Damaged(Offset),
 }
 
-/// Reads the batches of one segment that no append reaches any more.
+/// Reads the batches of a segment that takes no appends any more.
 pub(super) struct BatchReader<'a> {
     segment: &'a Segment,
     window: Vec<u8>,
-    /// Where in the segment the window begins.
+    /// The position of the window in the segment.
     start: u64,
     at: IndexEntry,
     end_position: u64,
@@ -37,7 +37,7 @@ pub(super) struct BatchReader<'a> {
 }
 
 impl<'a> BatchReader<'a> {
-    /// From the batch that holds `from` on, or a little before.
+    /// Starts at the batch that holds `from`, or a little before.
     pub(super) fn new(segment: &'a Segment, from: Offset) -> Self {
         let first = IndexEntry { offset: segment.base_offset(), position: 0, max_before: 0 };
         let index = segment.index();
@@ -76,7 +76,8 @@ impl<'a> BatchReader<'a> {
         self.window.get((self.at.position - self.start) as usize..).unwrap_or_default()
     }
 
-    /// Sees to it that so many bytes from the current place on are in the window. False where the segment ends before.
+    /// Reads until the window has this many bytes from the current position on. Returns false if the segment ends
+    /// before.
     fn fill(&mut self, bytes: usize, throttle: &mut Throttle<'_>) -> Result<bool, CleanError> {
         let have = self.rest().len();
         if have >= bytes {
@@ -98,7 +99,7 @@ impl<'a> BatchReader<'a> {
             other => other?,
         }
         self.read_bytes += (want - have) as u64;
-        throttle.pay((want - have) as u64)?;
+        throttle.consume((want - have) as u64)?;
         Ok(true)
     }
 }

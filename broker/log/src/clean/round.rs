@@ -1,4 +1,4 @@
-//! One compaction under way: the keys of the dirty part, then every run of segments.
+//! One compaction round: collects the keys of the dirty part, then rewrites each group of segments.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,20 +21,20 @@ use crate::segment::Segment;
 /// The keys of the dirty part.
 pub(super) struct Keys {
     pub(super) map: KeyMap,
-    /// Records from here on are not in the map.
+    /// Records at and above this offset are not in the map.
     pub(super) end: Offset,
 }
 
-/// One compaction under way.
+/// One compaction round.
 pub(super) struct Round<'a> {
     log: &'a PartitionLog,
     options: &'a CleanOptions<'a>,
     throttle: Throttle<'a>,
     pub(super) report: CleanReport,
     pub(super) next_horizon_ms: Option<i64>,
-    /// Something was passed over: what a deletion marker behind it deletes may still be there.
+    /// The round skipped a batch or a segment: records that a later deletion marker deletes may still be there.
     markers_stay: bool,
-    /// Sound segments stayed as they were although there were keys for them: the next round needs these keys again.
+    /// Sound segments stayed as they were although the map has their keys: the next round needs these keys again.
     pub(super) is_unfinished: bool,
 }
 
@@ -52,14 +52,14 @@ impl<'a> Round<'a> {
     }
 
     pub(super) fn collect_keys(&mut self, extent: &Extent) -> Result<Keys, CleanError> {
-        // There are no more keys than offsets.
+        // There are not more keys than offsets.
         let offsets: u64 = extent.dirty().map(|it| (it.end.0 - it.base().0) as u64).sum();
         let mut keys = Keys { map: KeyMap::new(offsets, self.options.key_map_bytes_max), end: extent.first_dirty };
         for candidate in extent.dirty() {
-            // Without those of a segment that is gone by now, more records stay.
+            // Without the keys of a removed segment, more records stay; that is safe.
             let Some(segment) = candidate.open(self.log)? else { continue };
             let mut reader = BatchReader::new(&segment, extent.first_dirty);
-            // What is behind damage hides no key that anything depends on: its records stay.
+            // Keys behind damage are not needed: the records there stay.
             while let Next::Batch { batch, .. } = reader.next(&mut self.throttle)? {
                 if batch.header.is_control() {
                     continue;
@@ -70,7 +70,7 @@ impl<'a> Round<'a> {
                     let offset = batch.header.offset_of(&record);
                     let Some(key) = record.key.filter(|_| offset >= extent.first_dirty) else { continue };
                     if offset < keys.end {
-                        // Offsets that do not rise: the batch will be found opaque.
+                        // The offsets do not rise: the filter will find this batch unreadable.
                         continue;
                     }
                     if keys.map.put(key, offset) == Err(Full) {
@@ -87,7 +87,7 @@ impl<'a> Round<'a> {
         Ok(keys)
     }
 
-    /// Rewrites a run of segments as one, or parts of it where some are damaged.
+    /// Rewrites a group of segments as one. If some are damaged, rewrites the parts between them.
     pub(super) fn rewrite(&mut self, group: &[Candidate], keys: &Keys) -> Result<(), CleanError> {
         let mut from = 0;
         for (at, candidate) in group.iter().enumerate() {
@@ -123,7 +123,7 @@ impl<'a> Round<'a> {
                 Output::discard(&*self.log.disk(), &path);
                 return self.rewrite_around(group, at, keys);
             }
-            // Damage cut the last batches off: the index knows, or the next read finds out.
+            // Damage cut off the last batches: the index knows it, or the next read finds it.
             Ok(GroupEnd::Written(_)) => {
                 Output::discard(&*self.log.disk(), &path);
                 self.pass_over_all(group);
@@ -136,13 +136,13 @@ impl<'a> Round<'a> {
         };
         let before: u64 = group.iter().map(|candidate| candidate.bytes).sum();
         let after = written.index.end_position();
-        // Where no record has a timestamp, retention goes by that of the file.
+        // If no record has a timestamp, retention uses the date of the file.
         let path_of = |old: &Candidate| self.log.directory().join(segment_file_name(old.base(), SEGMENT_SUFFIX));
         let modified = group.iter().filter_map(|old| fs::metadata(path_of(old)).and_then(|it| it.modified()).ok());
         if let Some(modified) = modified.max()
             && let Err(error) = self.log.disk().set_modified(&written.file, modified)
         {
-            tracing::debug!(partition = %self.log.name(), %error, "a compacted segment is as old as its file");
+            tracing::debug!(partition = %self.log.name(), %error, "cannot set the date of a compacted segment; retention uses the date of its file");
         }
         if self.install(first.base()..last.end, written)? {
             self.report.segments_replaced += group.len();
@@ -155,34 +155,34 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Leaves nothing behind, unless the directory may be that of a later partition by now.
+    /// Removes the unfinished file, unless the directory may belong to a later partition of the same name.
     fn discard(&self, path: &Path) {
         if !self.log.is_deleted() {
             Output::discard(&*self.log.disk(), path);
         }
     }
 
-    /// Segments of a run were removed meanwhile, but maybe only some of them.
+    /// Some segments of the group were removed, maybe not all of them.
     fn note_gone(&mut self) {
         self.markers_stay = true;
         self.is_unfinished = true;
     }
 
-    /// Leaves a whole run as it is, since it is not known which of its segments is damaged.
+    /// Leaves a whole group as it is, because it is not known which of its segments is damaged.
     fn pass_over_all(&mut self, group: &[Candidate]) {
         for candidate in group {
             self.pass_over(candidate);
         }
     }
 
-    /// Puts the new segment in the place of the old ones; false where those are not there any more.
+    /// Replaces the old segments by the new one. Returns false if they are not in the log any more.
     fn install(&self, run: Range<Offset>, written: Written) -> Result<bool, CleanError> {
         let Written { path, file, index } = written;
         if let Err(error) = self.log.disk().sync_data(&file) {
             Output::discard(&*self.log.disk(), &path);
             let error = CleanError::from(error);
             if let CleanError::Io { source } = &error {
-                self.log.poison("fdatasync of a compacted segment", source);
+                self.log.take_offline_after("fdatasync of a compacted segment", source);
             }
             return Err(error);
         }
@@ -194,7 +194,7 @@ impl<'a> Round<'a> {
                 });
                 Ok(true)
             }
-            // Retention or a deletion was quicker.
+            // Retention or a deletion removed them first.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput || self.log.is_deleted() => {
                 self.discard(&path);
                 Ok(false)
@@ -208,11 +208,11 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Damage was found on the way: the segment that has it stays as it is, and so do its neighbours this time.
+    /// Rewrites the segments before and behind the damaged one, which stays as it is.
     fn rewrite_around(&mut self, group: &[Candidate], at: Offset, keys: &Keys) -> Result<(), CleanError> {
         let hit = |candidate: &Candidate| candidate.base() <= at && at < candidate.end;
         if !group.iter().any(hit) {
-            // Something stands behind the last batch of the run: no offset says where.
+            // There are bytes behind the last batch of the group, and no offset tells where.
             self.pass_over_all(group);
             return Ok(());
         }
@@ -266,7 +266,9 @@ impl<'a> Round<'a> {
                     Outcome::Emptied if header.is_idempotent() && (self.options.is_producer_end)(&header) => {
                         output.put_empty(batch.bytes, &header, segment, position, &mut self.throttle)?;
                     }
-                    Outcome::Emptied => output.vacate(batch.bytes, &header, segment, position, &mut self.throttle)?,
+                    Outcome::Emptied => {
+                        output.drop_batch(batch.bytes, &header, segment, position, &mut self.throttle)?;
+                    }
                 }
             }
             self.report.bytes_read += reader.read_bytes;
@@ -284,7 +286,7 @@ impl<'a> Round<'a> {
             unpacked_bytes_max,
             horizon_ms,
             |offset, record| {
-                // What has no key is never replaced, and what is not in the map is for the next round.
+                // Nothing replaces a record without a key. A record that is not in the map waits for the next round.
                 let Some(key) = record.key.filter(|_| offset < keys.end) else { return Verdict::Keep };
                 if keys.map.last(key).is_some_and(|last| last > offset) {
                     removed += 1;
@@ -321,10 +323,10 @@ fn staged_path(log: &PartitionLog, base: Offset) -> PathBuf {
 enum GroupEnd {
     /// With a new segment.
     Written(Written),
-    /// Nothing would change.
+    /// Without one: nothing would change.
     Same,
-    /// In damage at this offset.
+    /// At damage at this offset.
     Damaged(Offset),
-    /// With a segment that is not there any more.
+    /// At a segment that was removed.
     Gone,
 }

@@ -1,4 +1,4 @@
-//! How far a partition is compacted. Derived: without the file the next compaction begins at the beginning.
+//! How far a partition is compacted. Derived: without the file, the next compaction starts at the beginning of the log.
 //!
 //! ```text
 //! compacted below i64 · the next deletion marker may go at i64, or i64::MAX
@@ -15,16 +15,16 @@ use crate::format::{CLEAN_FILE, CLEAN_VERSION};
 use crate::partition::PartitionLog;
 use crate::state_file::{StateFile, is_full};
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CleanRecord {
-    /// Below it every key has one record.
+    /// Below this offset every key has one record.
     pub(super) clean_upto: Offset,
-    /// When the next deletion marker may go.
+    /// When the next deletion marker may be removed.
     pub(super) next_horizon_ms: Option<i64>,
 }
 
-/// The file as far as it was read.
+/// The content of the file, once it was read.
 #[derive(Debug, Default)]
 pub(crate) struct CleanState {
     known: Option<CleanRecord>,
@@ -34,30 +34,30 @@ impl CleanState {
     pub(super) fn load(&mut self, log: &PartitionLog) -> CleanRecord {
         *self.known.get_or_insert_with(|| {
             let read = file(log).read().unwrap_or_else(|error| {
-                tracing::warn!(partition = %log.name(), %error, "compaction begins at the beginning");
+                tracing::warn!(partition = %log.name(), %error, "cannot read how far the partition is compacted; compaction starts at the beginning");
                 None
             });
             let record = read.and_then(|bytes| decode(&bytes)).unwrap_or_default();
-            // A record of a log that reached further than this one does says nothing about it.
+            // The record is from a longer log than this one, so it does not describe this one.
             if record.clean_upto <= log.end_offset() { record } else { CleanRecord::default() }
         })
     }
 
-    /// Keeps the record. A failure costs work after the next start.
+    /// Stores the record. A failure costs work after the next start.
     pub(super) fn store(&mut self, log: &PartitionLog, record: CleanRecord) {
         if self.known.replace(record) == Some(record) {
             return;
         }
         log.unless_deleted(|| {
             if let Err(error) = file(log).write(&encode(record)) {
-                tracing::warn!(partition = %log.name(), %error, "how far the partition is compacted is not written down");
+                tracing::warn!(partition = %log.name(), %error, "cannot store how far the partition is compacted");
             }
         });
     }
 }
 
-/// Removes the record of a log that reached further than this one, which ends at `end` after a crash: once it has grown
-/// again, nothing would tell that the record speaks of other batches. Whether it did.
+/// Removes a record that reaches beyond `end`, where the log ends after a crash. When the log has grown again, nothing
+/// would show that the record describes other batches. Returns whether it removed one.
 pub(crate) fn forget_beyond(disk: &Arc<dyn Disk>, directory: &Path, end: Offset) -> io::Result<bool> {
     let path = directory.join(CLEAN_FILE);
     let file = StateFile::on(Arc::clone(disk), path.clone(), CLEAN_VERSION);
@@ -67,7 +67,7 @@ pub(crate) fn forget_beyond(disk: &Arc<dyn Disk>, directory: &Path, end: Offset)
     };
     if reaches_beyond {
         match disk.remove_file(&path) {
-            // Written over in place, it says that nothing is compacted: that takes no space.
+            // Overwriting the file in place takes no space; the new content says that nothing is compacted.
             Err(error) if is_full(&error) => file.write(&encode(CleanRecord::default()))?,
             removed => removed?,
         }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn record_reads_back_and_anything_else_is_none() {
+    fn a_record_reads_back_and_other_bytes_do_not() {
         for next_horizon_ms in [None, Some(0), Some(1_763_640_000_000)] {
             let record = CleanRecord { clean_upto: Offset(77), next_horizon_ms };
             assert_eq!(decode(&encode(record)), Some(record));

@@ -1,4 +1,4 @@
-//! A disk that fails on order, or by a seed, and can be cut from power.
+//! A disk that fails when a test tells it to, or at random by a seed, and whose power can be cut.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,8 +7,10 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::volatile::{Random, Volatile};
 use super::{Disk, RealDisk};
@@ -33,7 +35,7 @@ pub enum DiskCall {
     Allocate,
     /// Cutting or extending a file.
     SetLen,
-    /// Dating the last change of a file.
+    /// Setting the modification time of a file.
     SetModified,
     /// Renaming.
     Rename,
@@ -41,15 +43,15 @@ pub enum DiskCall {
     Remove,
 }
 
-/// A real directory, seen through a disk with faults: short writes, errors of any number, a cache that is lost although
-/// it was synced, and power cuts, after which the directory holds what a cut may leave and not one byte more.
+/// A real directory behind a disk with faults: short writes, errors of any number, a cache that is lost although it was
+/// synced, and power cuts. After a cut the directory holds a state that a real cut could leave, and not one byte more.
 ///
-/// Nothing is really synced: what would be is remembered.
+/// No call really syncs; the disk records what a sync would make durable.
 #[derive(Debug)]
 pub struct FaultyDisk {
     state: Mutex<State>,
     hooks: Mutex<Hooks>,
-    /// Told when syncs may go on.
+    /// Notified when syncs may go on.
     released: Condvar,
 }
 
@@ -64,12 +66,12 @@ struct State {
     volatile: Volatile,
     loses_cache: bool,
     holds_syncs: bool,
-    /// What cannot be read, by device and inode.
-    spoiled: Vec<((u64, u64), Range<u64>)>,
+    /// Unreadable bytes, by device and inode.
+    unreadable: Vec<((u64, u64), Range<u64>)>,
     cut: bool,
 }
 
-/// What is called before a call.
+/// The hooks that run before calls.
 #[derive(Default)]
 struct Hooks(HashMap<DiskCall, Arc<dyn Fn() + Send + Sync>>);
 
@@ -87,7 +89,7 @@ struct Failure {
 }
 
 impl FaultyDisk {
-    /// A disk without faults yet, whose chances go by `seed`.
+    /// A disk without faults, whose random choices depend on `seed`.
     pub fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -100,7 +102,7 @@ impl FaultyDisk {
                 volatile: Volatile::default(),
                 loses_cache: false,
                 holds_syncs: false,
-                spoiled: Vec::new(),
+                unreadable: Vec::new(),
                 cut: false,
             }),
             hooks: Mutex::default(),
@@ -108,12 +110,12 @@ impl FaultyDisk {
         })
     }
 
-    /// Lets `after` calls pass, then fails the next `times` with `errno`.
+    /// Lets `after` calls succeed, then fails the next `times` with `errno`.
     pub fn fail(&self, call: DiskCall, after: usize, times: usize, errno: i32) {
         self.state().failing.insert(call, Failure { after, errno, times });
     }
 
-    /// Fails one in `calls` calls with `errno`, by the seed.
+    /// Fails one in `calls` calls with `errno`, at random by the seed.
     pub fn fail_one_in(&self, call: DiskCall, calls: u64, errno: i32) {
         self.state().chances.insert(call, (calls, errno));
     }
@@ -123,44 +125,44 @@ impl FaultyDisk {
         self.state().short_writes = bytes.iter().rev().copied().collect();
     }
 
-    /// One in `calls` writes is short, by the seed.
+    /// Makes one in `calls` writes short, at random by the seed.
     pub fn shorten_one_in(&self, calls: u64) {
         self.state().short_write_chance = calls;
     }
 
-    /// From now on syncs are answered with success and make nothing durable.
+    /// From now on, syncs report success and make nothing durable.
     pub fn lose_cache(&self) {
         self.state().loses_cache = true;
     }
 
-    /// Keeps all syncs waiting, or lets them go on.
+    /// Makes all syncs wait, or lets them go on.
     pub fn hold_syncs(&self, hold: bool) {
         self.state().holds_syncs = hold;
         self.released.notify_all();
     }
 
-    /// Calls `hook` before every `call` from now on, in the thread that makes it, so that a test can do something at that
-    /// very moment. The hook may use the disk.
+    /// Runs `hook` before every `call` from now on, in the calling thread, so that a test can act at that moment. The
+    /// hook may use the disk.
     pub fn before(&self, call: DiskCall, hook: impl Fn() + Send + Sync + 'static) {
         self.hooks().0.insert(call, Arc::new(hook));
     }
 
-    /// Reads that touch these bytes of a file fail with EIO from now on, as over bad sectors.
-    pub fn spoil(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+    /// From now on, reads that touch these bytes of a file fail with EIO, as over bad sectors.
+    pub fn make_unreadable(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
         let metadata = std::fs::metadata(path)?;
-        self.state().spoiled.push(((metadata.dev(), metadata.ino()), bytes));
+        self.state().unreadable.push(((metadata.dev(), metadata.ino()), bytes));
         Ok(())
     }
 
     /// Ends all faults.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         let mut state = self.state();
         state.failing.clear();
         state.chances.clear();
         state.short_writes.clear();
         state.short_write_chance = 0;
         state.loses_cache = false;
-        state.spoiled.clear();
+        state.unreadable.clear();
     }
 
     /// How often `call` was made.
@@ -168,9 +170,9 @@ impl FaultyDisk {
         self.state().counts.get(&call).copied().unwrap_or(0)
     }
 
-    /// Cuts the power: everything that was not synced stays or goes, sector by sector, length by length, name by name, as
-    /// `seed` will; one sector may be torn. Every later call fails. Whoever used the disk has to be dropped before the
-    /// directory is opened again.
+    /// Cuts the power: everything that was not synced stays or disappears, at random by `seed`, sector by sector,
+    /// length by length, name by name; one sector may be torn. Every later call fails. Drop everything that uses the
+    /// disk before you open the directory again.
     pub fn power_cut(&self, seed: u64) -> io::Result<()> {
         let mut state = self.state();
         state.cut = true;
@@ -178,14 +180,14 @@ impl FaultyDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn hooks(&self) -> MutexGuard<'_, Hooks> {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hooks.lock()
     }
 
-    /// Counts a call and lets it fail if it is its turn.
+    /// Counts a call, and fails it if a fault is due.
     fn begin(&self, call: DiskCall) -> io::Result<MutexGuard<'_, State>> {
         let hook = self.hooks().0.get(&call).cloned();
         if let Some(hook) = hook {
@@ -197,7 +199,7 @@ impl FaultyDisk {
         }
         *state.counts.entry(call).or_default() += 1;
         while call == DiskCall::Sync && state.holds_syncs {
-            state = self.released.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.released.wait(&mut state);
         }
         if let Some(failure) = state.failing.get_mut(&call) {
             if failure.after > 0 {
@@ -217,7 +219,7 @@ impl FaultyDisk {
 }
 
 impl State {
-    /// How many bytes the next write takes, of `bytes`.
+    /// How many of `bytes` bytes the next write takes.
     fn write_takes(&mut self, bytes: usize) -> usize {
         let short = match self.short_writes.pop() {
             None if self.random.one_in(self.short_write_chance) => 1 + self.random.below(bytes as u64) as usize,
@@ -235,7 +237,7 @@ impl State {
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, _writable: bool) -> io::Result<File> {
         let _state = self.begin(DiskCall::Open)?;
-        // What a power cut takes back has to be read and written here.
+        // A power cut has to read and write back old bytes through this handle.
         RealDisk.open(path, true)
     }
 
@@ -265,11 +267,11 @@ impl Disk for FaultyDisk {
     fn read_once(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let state = self.begin(DiskCall::Read)?;
         let mut room = buffer.len();
-        if !state.spoiled.is_empty() {
+        if !state.unreadable.is_empty() {
             let metadata = file.metadata()?;
             let id = (metadata.dev(), metadata.ino());
-            for (_, bad) in state.spoiled.iter().filter(|(of, bad)| *of == id && bad.end > position) {
-                // What lies before the bad sector is read.
+            for (_, bad) in state.unreadable.iter().filter(|(of, bad)| *of == id && bad.end > position) {
+                // The bytes before the bad sector are read.
                 room = room.min(bad.start.saturating_sub(position) as usize);
             }
             if room == 0 && !buffer.is_empty() && position < metadata.len() {

@@ -1,31 +1,34 @@
-//! The disk of one log directory: the first failed sync of anything on it takes the directory offline, and so does the first
-//! change that the disk itself refuses. Nothing on it is synced or changed after that: the system would say yes to what is
-//! lost. A full disk is no such failure, nor is a read that fails.
+//! The disk of one log directory. The first failed sync of any file takes the directory offline, and so does the first
+//! change that the disk itself refuses. After that, nothing in the directory is synced or changed: a further sync would
+//! report success for bytes that are lost. A full disk and a failed read are not such failures.
 //!
-//! Two syncs of one file never run at the same time. The system reports a failed write-back once per open file: of two syncs
-//! one is told, and the other one may say yes to what is lost before the failure of the first is known here.
+//! Two syncs of one file never run at the same time. The kernel reports a failed write-back once per open file: it
+//! tells one of two syncs, and the other one could report success for lost bytes before this process knows about the
+//! failure.
 
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
-use super::{Disk, has_failed};
-use crate::shared::Shared;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// A disk with a memory of its first failure.
+use super::{Disk, has_failed};
+use crate::dir_state::DirState;
+
+/// A disk that remembers its first failure.
 #[derive(Debug)]
 pub(crate) struct GuardedDisk {
     disk: Arc<dyn Disk>,
     failed: AtomicBool,
     syncing: Syncing,
-    shared: OnceLock<Weak<Shared>>,
+    dir: OnceLock<Weak<DirState>>,
 }
 
-/// The files and directories that are being synced, by device and inode: a handful, one per thread.
+/// The files and directories that are being synced, by device and inode: a few, one per thread.
 #[derive(Debug, Default)]
 struct Syncing {
     files: Mutex<Vec<FileId>>,
@@ -34,28 +37,29 @@ struct Syncing {
 
 type FileId = (u64, u64);
 
-/// The right to sync one file.
-struct Turn<'a> {
+/// The right to sync one file; other syncs of the file wait until it is dropped.
+struct SyncTurn<'a> {
     syncing: &'a Syncing,
     file: FileId,
 }
 
 impl Syncing {
     fn files(&self) -> MutexGuard<'_, Vec<FileId>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.files.lock()
     }
 
     /// Waits until no other thread syncs the file.
-    fn wait_turn(&self, file: &Metadata) -> Turn<'_> {
+    fn wait_turn(&self, file: &Metadata) -> SyncTurn<'_> {
         let file = (file.dev(), file.ino());
         let taken = |files: &mut Vec<FileId>| files.contains(&file);
-        let mut files = self.one_is_done.wait_while(self.files(), taken).unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files();
+        self.one_is_done.wait_while(&mut files, taken);
         files.push(file);
-        Turn { syncing: self, file }
+        SyncTurn { syncing: self, file }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for SyncTurn<'_> {
     fn drop(&mut self) {
         self.syncing.files().retain(|file| *file != self.file);
         self.syncing.one_is_done.notify_all();
@@ -64,38 +68,38 @@ impl Drop for Turn<'_> {
 
 impl GuardedDisk {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, failed: AtomicBool::new(false), syncing: Syncing::default(), shared: OnceLock::new() }
+        Self { disk, failed: AtomicBool::new(false), syncing: Syncing::default(), dir: OnceLock::new() }
     }
 
-    /// Whom a failure takes offline.
-    pub(crate) fn belongs_to(&self, shared: &Arc<Shared>) {
-        // A second time would be the same directory.
-        let _ = self.shared.set(Arc::downgrade(shared));
+    /// Sets the directory that a failure takes offline.
+    pub(crate) fn set_directory(&self, dir: &Arc<DirState>) {
+        // A second call would come from another start of the same directory.
+        let _ = self.dir.set(Arc::downgrade(dir));
     }
 
-    /// Syncs `file`, or the whole file system where none is named: that asks for errors of its own and takes none away
-    /// from the files.
+    /// Syncs `file`, or the whole file system if `file` is `None`. The kernel reports errors of a file system sync
+    /// separately; it takes no error away from a file.
     fn sync(
         &self,
         what: &str,
         file: Option<io::Result<Metadata>>,
         sync: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        // A file that is not there says so itself.
+        // For a missing file the sync itself reports the error.
         let _turn = file.and_then(Result::ok).map(|file| self.syncing.wait_turn(&file));
-        let shared = self.shared.get().and_then(Weak::upgrade);
-        if shared.is_some_and(|shared| shared.offline_reason().is_some()) {
+        let dir = self.dir.get().and_then(Weak::upgrade);
+        if dir.is_some_and(|dir| dir.offline_reason().is_some()) {
             return Err(refusal());
         }
-        // What is not there was not synced: it went with its partition, or its owner knows better.
-        self.watched(what, sync, |error| error.kind() != io::ErrorKind::NotFound)
+        // A missing file was not synced: it was removed with its partition, or its owner handles the error.
+        self.guard(what, sync, |error| error.kind() != io::ErrorKind::NotFound)
     }
 
     fn change<T>(&self, what: &str, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        self.watched(what, change, has_failed)
+        self.guard(what, change, has_failed)
     }
 
-    fn watched<T>(
+    fn guard<T>(
         &self,
         what: &str,
         call: impl FnOnce() -> io::Result<T>,
@@ -107,8 +111,8 @@ impl GuardedDisk {
         call().inspect_err(|error| {
             if is_fatal(error) {
                 self.failed.store(true, Ordering::Release);
-                if let Some(shared) = self.shared.get().and_then(Weak::upgrade) {
-                    shared.poison(what, error);
+                if let Some(dir) = self.dir.get().and_then(Weak::upgrade) {
+                    dir.take_offline_after(what, error);
                 }
             }
         })
@@ -122,7 +126,7 @@ fn refusal() -> io::Error {
 impl Disk for GuardedDisk {
     fn open(&self, path: &Path, writable: bool) -> io::Result<File> {
         if writable {
-            return self.watched("opening a file", || self.disk.open(path, true), super::is_read_only);
+            return self.guard("opening a file", || self.disk.open(path, true), super::is_read_only);
         }
         self.disk.open(path, false)
     }

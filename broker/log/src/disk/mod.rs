@@ -1,10 +1,10 @@
-//! Every system call that changes a file, behind one trait, so that a fault is a value and tests can make one.
+//! Every system call that changes a file, behind one trait, so that tests can inject faults.
 //!
-//! Promises: a write is complete or an error; an interrupted call is repeated; nothing here retries a failed sync.
+//! Promises: a write is complete or an error; an interrupted call is repeated; no code here repeats a failed sync.
 //!
-//! - [`Disk`] is what the log asks for, one method per system call; [`RealDisk`] asks the system
-//! - `guarded` is that of a log directory, which goes offline with the first failed sync or refused change
-//! - `faulty` is a disk that fails on order and remembers what a power cut may take; `volatile` is that memory
+//! - [`Disk`] has one method per system call; [`RealDisk`] makes the calls
+//! - `guarded` is the disk of a log directory; it goes offline at the first failed sync or refused change
+//! - `faulty` is a disk that fails on demand; `volatile` records what a power cut may undo
 
 #[cfg(any(test, feature = "faulty-disk"))]
 mod faulty;
@@ -28,51 +28,51 @@ pub(crate) use self::guarded::GuardedDisk;
 
 use crate::canary::{Canary, broken};
 
-/// Most pieces that one `pwritev` takes.
+/// Most pieces of one `pwritev`.
 const PIECES_MAX: usize = 1024;
 
-/// The disk under a log directory. Each method is one call; what makes several of them one operation is below.
+/// The disk under a log directory. Each method is one system call; operations of several calls are below.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// Opens a file that is there, for reading and, if asked, writing.
+    /// Opens an existing file for reading and, if asked, for writing.
     fn open(&self, path: &Path, writable: bool) -> io::Result<File>;
-    /// Creates a file for reading and writing; one that exists is emptied.
+    /// Creates a file for reading and writing; an existing file is truncated.
     fn create(&self, path: &Path) -> io::Result<File>;
-    /// Writes some of the pieces at exactly `position`; says how many bytes.
+    /// Writes some of the pieces at exactly `position`; returns how many bytes.
     fn write_once(&self, file: &File, pieces: &[IoSlice<'_>], position: u64) -> io::Result<usize>;
-    /// Reads some bytes at `position`; says how many, 0 at the end of the file.
+    /// Reads some bytes at `position`; returns how many, 0 at the end of the file.
     fn read_once(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize>;
-    /// Where the first byte at or behind `position` is that may have been written; `None` if there is none.
+    /// The position of the first byte at or behind `position` that may have been written; `None` if there is none.
     fn next_data(&self, file: &File, position: u64) -> io::Result<Option<u64>>;
-    /// Makes the bytes of a file durable. A failure means that nothing is known about them any more: never call it again.
+    /// Makes the bytes of a file durable. After a failure their state is unknown: never sync the file again.
     fn sync_data(&self, file: &File) -> io::Result<()>;
-    /// Takes what the system keeps of a file from `position` on out of its memory, so that reads come from the disk. What
-    /// was not synced stays.
+    /// Drops the page cache of a file from `position` on, so that reads come from the disk. Bytes that were not synced
+    /// stay in the cache.
     fn forget_cached(&self, file: &File, position: u64);
-    /// Makes a file or directory durable with everything the system knows about it.
+    /// Makes a file or directory durable, including its metadata.
     fn sync_path(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes everything on the file system that holds `path` durable: cheaper than very many single syncs.
+    /// Makes everything on the file system of `path` durable: cheaper than very many single syncs.
     fn sync_file_system(&self, path: &Path) -> io::Result<()>;
-    /// Reserves space; the bytes read as zeros. Fails cleanly where the disk is full.
+    /// Reserves space; the bytes read as zeros. On a full disk it fails and changes nothing.
     fn allocate(&self, file: &File, from: u64, bytes: u64) -> io::Result<()>;
-    /// Cuts or extends a file.
+    /// Truncates or extends a file.
     fn set_len(&self, file: &File, bytes: u64) -> io::Result<()>;
-    /// Dates the last change of a file.
+    /// Sets the modification time of a file.
     fn set_modified(&self, file: &File, time: SystemTime) -> io::Result<()>;
     /// Renames a file or directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file; none is fine.
+    /// Removes a file; a missing file is no error.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
-    /// Makes a directory; one that exists is fine.
+    /// Creates a directory; an existing one is no error.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Removes a directory with all that is in it.
+    /// Removes a directory with all its content.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
 }
 
 impl dyn Disk + '_ {
-    /// Writes all pieces at exactly `position`: one `pwritev`, continued at the place where a short one stopped.
-    pub(crate) fn write_at(&self, file: &File, mut pieces: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
+    /// Writes all pieces at exactly `position`: one `pwritev`, and after a short write another one from there on.
+    pub fn write_at(&self, file: &File, mut pieces: &mut [IoSlice<'_>], mut position: u64) -> io::Result<()> {
         IoSlice::advance_slices(&mut pieces, 0);
         while !pieces.is_empty() {
             let now = pieces.len().min(PIECES_MAX);
@@ -89,8 +89,8 @@ impl dyn Disk + '_ {
         Ok(())
     }
 
-    /// Reads until `buffer` is full or the file ends; says how much it read.
-    pub(crate) fn read_at(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    /// Reads until `buffer` is full or the file ends; returns how many bytes it read.
+    pub fn read_at(&self, file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.read_once(file, rest, position + filled as u64)? {
@@ -101,7 +101,7 @@ impl dyn Disk + '_ {
         Ok(filled)
     }
 
-    /// Fills space with zeros: dearer than reserving it, but a sync of what is written there later is cheaper.
+    /// Fills space with zeros. That is more expensive than reserving it, but later syncs of data there are cheaper.
     pub(crate) fn fill(&self, file: &File, from: u64, bytes: u64) -> io::Result<()> {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let (whole, rest) = (bytes as usize / ZEROS.len(), bytes as usize % ZEROS.len());
@@ -111,7 +111,7 @@ impl dyn Disk + '_ {
     }
 }
 
-/// The disk of the system.
+/// The real disk: the system calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -141,7 +141,7 @@ impl Disk for RealDisk {
         match uninterrupted(|| rustix::fs::seek(file, SeekFrom::Data(position))) {
             Ok(data) => Ok(Some(data.max(position))),
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
-            // A file system that cannot tell: everything may have been written.
+            // The file system cannot tell: every byte may have been written.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Some(position)),
             Err(error) => Err(error),
         }
@@ -162,12 +162,12 @@ impl Disk for RealDisk {
         const PAGE_BYTES: u64 = 4096;
         let from = position / PAGE_BYTES * PAGE_BYTES;
         if let Err(error) = rustix::fs::fadvise(file, from, None, Advice::DontNeed) {
-            tracing::debug!(%error, "a file is read as the system remembers it");
+            tracing::debug!(%error, "cannot drop the page cache of a file");
         }
     }
 
     fn sync_path(&self, path: &Path) -> io::Result<()> {
-        let file = open_patiently(path)?;
+        let file = open_when_possible(path)?;
         if broken(Canary::NoFsync) {
             return Ok(());
         }
@@ -175,7 +175,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let directory = open_patiently(path)?;
+        let directory = open_when_possible(path)?;
         if broken(Canary::NoFsync) || broken(Canary::NoDirSync) {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_file_system(&self, path: &Path) -> io::Result<()> {
-        let directory = open_patiently(path)?;
+        let directory = open_when_possible(path)?;
         if broken(Canary::NoFsync) {
             return Ok(());
         }
@@ -225,36 +225,36 @@ impl Disk for RealDisk {
     }
 }
 
-/// Whether an error says that the disk itself failed, or that its file system gave it up: nothing that passes by waiting.
-/// A full disk, a quota, a limit of the process or a file that is gone are something else.
+/// Whether an error means that the disk itself failed, or that its file system gave up: waiting does not help. A full
+/// disk, a quota, a limit of the process and a missing file are no such errors.
 pub(crate) fn has_failed(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::ENXIO | libc::ENODEV | libc::EUCLEAN | libc::EBADMSG))
         || is_read_only(error)
 }
 
-/// Whether an error says that the disk has lost what was asked for: the other files may well be whole.
+/// Whether an error means that the disk lost the bytes asked for. Other files may be intact.
 pub(crate) fn is_unreadable(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG | libc::EILSEQ | libc::ENODATA))
 }
 
-/// Whether a file system takes no changes any more: most of them do that by themselves after an error.
+/// Whether the file system accepts no changes any more. Most file systems switch to that state after an error.
 pub(crate) fn is_read_only(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EROFS)
 }
 
-/// How long a sync waits for a free file handle, and between two looks.
-const HANDLE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a sync waits for a free file descriptor, and the time between two attempts.
+const HANDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const HANDLE_POLL: Duration = Duration::from_millis(10);
 
-/// Opens what is to be synced. That the process has no handle left says nothing about the disk: it waits for one, since
+/// Opens a file or directory to sync it. If the process has no free descriptor, it waits for one: the disk is fine, and
 /// an error here would take the whole directory offline.
-fn open_patiently(path: &Path) -> io::Result<File> {
+fn open_when_possible(path: &Path) -> io::Result<File> {
     let begun = Instant::now();
     loop {
         match File::open(path) {
             Err(error)
                 if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-                    && begun.elapsed() < HANDLE_PATIENCE =>
+                    && begun.elapsed() < HANDLE_TIMEOUT =>
             {
                 std::thread::sleep(HANDLE_POLL);
             }

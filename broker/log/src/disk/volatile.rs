@@ -1,8 +1,8 @@
-//! What was done to files and names and is not durable: enough to undo any part of it that a power cut may take.
+//! The changes of files and names that are not durable, with enough data to undo any part that a power cut may take.
 //!
-//! Of the bytes of a file each sector keeps some of its unsynced writes, the first ones; the length is one of those it
-//! had. Of the names in a directory the first unsynced changes stay, the rest is undone, as a journaling file system has
-//! it. Bytes and names know nothing of each other: a new name may lead to a file whose bytes are gone.
+//! After a cut, each sector of a file keeps some of its unsynced writes, the earliest ones; the file has one of the
+//! lengths that it had. A directory keeps its earliest unsynced changes of names and loses the later ones, as in a
+//! journaling file system. Bytes and names are independent: a new name may lead to a file whose bytes are lost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 const SECTOR_BYTES: u64 = 512;
 
-/// A small seeded source of chance.
+/// A small random generator with a seed.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -29,7 +29,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`; 0 if there is none.
+    /// A random number below `bound`; 0 for a bound of 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
@@ -44,9 +44,9 @@ impl Random {
 #[derive(Debug)]
 struct Change {
     position: u64,
-    /// How many bytes from there on were written or cut off.
+    /// How many bytes from `position` on were written or cut off.
     bytes: u64,
-    /// What stood there, as far as the file reached.
+    /// The bytes before the change, as far as the file reached.
     old: Vec<u8>,
     old_bytes: u64,
     new_bytes: u64,
@@ -58,11 +58,11 @@ struct Unsynced {
     changes: Vec<Change>,
 }
 
-/// One change of names.
+/// One change of a name in a directory.
 #[derive(Debug)]
-enum Naming {
+enum NameChange {
     Created(PathBuf),
-    /// What had the new name before is kept under a third one.
+    /// If a file had the new name before, it is kept under a third name.
     Renamed {
         from: PathBuf,
         to: PathBuf,
@@ -78,20 +78,21 @@ enum Naming {
 #[derive(Debug, Default)]
 pub(super) struct Volatile {
     files: HashMap<(u64, u64), Unsynced>,
-    /// What a sync failed to write: the system remembers it until it is made to read the disk, and syncs it no more.
+    /// Writes that a failed sync lost: the page cache still shows them until it is dropped, and no later sync writes
+    /// them.
     lost: Vec<((u64, u64), Unsynced)>,
-    names: Vec<Naming>,
+    names: Vec<NameChange>,
     kept: u64,
 }
 
 impl Volatile {
-    /// Remembers what a write is about to cover.
+    /// Records the bytes that a write is about to overwrite.
     pub(super) fn before_write(&mut self, file: &File, position: u64, bytes: u64) -> io::Result<()> {
         let length = file.metadata()?.len();
         self.remember(file, position, bytes, length.max(position + bytes))
     }
 
-    /// Remembers what a change of the length is about to cut off.
+    /// Records the bytes that a change of the length is about to cut off.
     pub(super) fn before_set_len(&mut self, file: &File, new_bytes: u64) -> io::Result<()> {
         let length = file.metadata()?.len();
         self.remember(file, new_bytes.min(length), length.saturating_sub(new_bytes), new_bytes)
@@ -114,7 +115,7 @@ impl Volatile {
     }
 
     pub(super) fn created(&mut self, path: &Path) {
-        self.names.push(Naming::Created(path.to_path_buf()));
+        self.names.push(NameChange::Created(path.to_path_buf()));
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -123,7 +124,7 @@ impl Volatile {
         if to.is_dir() {
             follow(&mut self.names, from, to);
         }
-        self.names.push(Naming::Renamed { from: from.to_path_buf(), to: to.to_path_buf(), kept });
+        self.names.push(NameChange::Renamed { from: from.to_path_buf(), to: to.to_path_buf(), kept });
         Ok(())
     }
 
@@ -133,11 +134,11 @@ impl Volatile {
         }
         let kept = self.keep(path)?;
         fs::remove_file(path)?;
-        self.names.push(Naming::Removed { path: path.to_path_buf(), kept });
+        self.names.push(NameChange::Removed { path: path.to_path_buf(), kept });
         Ok(())
     }
 
-    /// Gives a file another name, so that it can come back.
+    /// Gives a file another name, so that it can be restored.
     fn keep(&mut self, path: &Path) -> io::Result<PathBuf> {
         self.kept += 1;
         let kept = path.with_file_name(format!(".kept-{}", self.kept));
@@ -151,7 +152,7 @@ impl Volatile {
         Ok(())
     }
 
-    /// A sync of the file failed.
+    /// Notes that a sync of the file failed.
     pub(super) fn lost(&mut self, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let key = (metadata.dev(), metadata.ino());
@@ -159,7 +160,7 @@ impl Volatile {
         Ok(())
     }
 
-    /// Shows what the disk has where a sync failed.
+    /// Drops the lost writes of a file, so that reads show the bytes of the disk.
     pub(super) fn forget_lost(&mut self, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let key = (metadata.dev(), metadata.ino());
@@ -168,15 +169,15 @@ impl Volatile {
     }
 
     pub(super) fn synced_dir(&mut self, directory: &Path) -> io::Result<()> {
-        // What came before in a directory is durable with what came later, and a rename belongs to two of them.
+        // A sync of a directory makes all earlier changes in it durable too, and a rename belongs to two directories.
         let mut directories = HashSet::from([directory.to_path_buf()]);
         let (mut durable, mut rest) = (Vec::new(), Vec::new());
-        for naming in self.names.drain(..).rev() {
-            if naming.directories().iter().any(|directory| directories.contains(*directory)) {
-                directories.extend(naming.directories().into_iter().map(Path::to_path_buf));
-                durable.push(naming);
+        for change in self.names.drain(..).rev() {
+            if change.directories().iter().any(|directory| directories.contains(*directory)) {
+                directories.extend(change.directories().into_iter().map(Path::to_path_buf));
+                durable.push(change);
             } else {
-                rest.push(naming);
+                rest.push(change);
             }
         }
         rest.reverse();
@@ -189,15 +190,15 @@ impl Volatile {
         forget(std::mem::take(&mut self.names))
     }
 
-    /// A directory goes for good.
+    /// Forgets the changes below a directory that was removed for good.
     pub(super) fn forget_below(&mut self, directory: &Path) {
-        self.names.retain_mut(|naming| !naming.paths_mut().iter().any(|path| path.starts_with(directory)));
+        self.names.retain_mut(|change| !change.paths_mut().iter().any(|path| path.starts_with(directory)));
     }
 
-    /// Undoes what the cut takes.
+    /// Undoes the changes that the power cut takes.
     pub(super) fn cut(self, random: &mut Random) -> io::Result<()> {
         let mut files: Vec<_> = self.files.into_iter().collect();
-        // The order of a hash map is no seed's.
+        // Only a sorted order gives the same cut for the same seed.
         files.sort_unstable_by_key(|(key, _)| *key);
         for (_, unsynced) in files {
             unsynced.cut(random)?;
@@ -208,29 +209,29 @@ impl Volatile {
         let mut broken: HashSet<PathBuf> = HashSet::new();
         let mut lost = Vec::new();
         let mut stays = Vec::new();
-        for naming in self.names {
-            let follows = naming.directories().iter().any(|directory| broken.contains(*directory));
+        for change in self.names {
+            let follows = change.directories().iter().any(|directory| broken.contains(*directory));
             if follows || random.one_in(2) {
-                broken.extend(naming.directories().into_iter().map(Path::to_path_buf));
-                lost.push(naming);
+                broken.extend(change.directories().into_iter().map(Path::to_path_buf));
+                lost.push(change);
             } else {
-                stays.push(naming);
+                stays.push(change);
             }
         }
-        while let Some(naming) = lost.pop() {
-            if let Naming::Renamed { from, to, .. } = &naming
+        while let Some(change) = lost.pop() {
+            if let NameChange::Renamed { from, to, .. } = &change
                 && to.is_dir()
             {
                 follow(&mut lost, to, from);
             }
-            naming.undo()?;
+            change.undo()?;
         }
         forget(stays)
     }
 }
 
 impl Unsynced {
-    /// Undoes all of it.
+    /// Undoes all changes.
     fn undo(self) -> io::Result<()> {
         for change in self.changes.iter().rev() {
             change.undo(&self.file, 0, u64::MAX)?;
@@ -245,10 +246,10 @@ impl Unsynced {
             (change.position / SECTOR_BYTES..=last).for_each(|sector| sectors.entry(sector).or_default().push(at));
         }
         let torn = random.below(2 * sectors.len() as u64) as usize;
-        // All, nothing, or any of it: the ends of the range are where the mistakes are.
-        let mood = random.below(4);
+        // All, nothing, or a random part: bugs are more likely at the extremes.
+        let mode = random.below(4);
         for (number, (sector, changes)) in sectors.into_iter().enumerate() {
-            let keeps = match mood {
+            let keeps = match mode {
                 0 => 0,
                 1 => changes.len(),
                 _ => random.below(changes.len() as u64 + 1) as usize,
@@ -271,7 +272,7 @@ impl Unsynced {
 }
 
 impl Change {
-    /// Puts back what stood between `start` and `end`.
+    /// Restores the old bytes between `start` and `end`.
     fn undo(&self, file: &File, start: u64, end: u64) -> io::Result<()> {
         let (start, end) = (start.max(self.position), end.min(self.position + self.bytes));
         if start >= end {
@@ -284,7 +285,7 @@ impl Change {
     }
 }
 
-impl Naming {
+impl NameChange {
     fn directories(&self) -> Vec<&Path> {
         match self {
             Self::Created(path) | Self::Removed { path, .. } => path.parent().into_iter().collect(),
@@ -313,9 +314,9 @@ impl Naming {
     }
 }
 
-/// A directory was renamed: so were all in it.
-fn follow(names: &mut [Naming], from: &Path, to: &Path) {
-    for path in names.iter_mut().flat_map(Naming::paths_mut) {
+/// A directory was renamed: adjusts the recorded paths inside of it.
+fn follow(names: &mut [NameChange], from: &Path, to: &Path) {
+    for path in names.iter_mut().flat_map(NameChange::paths_mut) {
         if let Ok(inside) = path.strip_prefix(from)
             && inside != Path::new("")
         {
@@ -324,10 +325,10 @@ fn follow(names: &mut [Naming], from: &Path, to: &Path) {
     }
 }
 
-/// Lets go of what was kept for changes that are durable.
-fn forget(namings: Vec<Naming>) -> io::Result<()> {
-    for naming in namings {
-        if let Naming::Removed { kept, .. } | Naming::Renamed { kept: Some(kept), .. } = naming {
+/// Removes the files that were kept for changes which are durable now.
+fn forget(changes: Vec<NameChange>) -> io::Result<()> {
+    for change in changes {
+        if let NameChange::Removed { kept, .. } | NameChange::Renamed { kept: Some(kept), .. } = change {
             fs::remove_file(kept)?;
         }
     }

@@ -1,4 +1,4 @@
-//! Which partitions a log directory holds, and what their small files say.
+//! Finds the partitions of a log directory and reads their small files.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,32 +15,32 @@ use crate::format::{
     CHECKPOINT_FILE, META_FILE, META_VERSION, PartitionName, SEGMENT_SUFFIX, parse_segment_file_name,
     parse_swap_file_name, segment_file_name,
 };
-use crate::options::Durability;
+use crate::options::{Durability, PartitionOptions};
 use crate::partition::Meta;
 use crate::state_file::{StateFile, StateReadError};
 use crate::{LeaderEpoch, Offset};
 
-/// Why a directory could not be looked at.
+/// Why a directory could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// There is no such directory.
     #[error("there is no directory {path}", path = path.display())]
     NoDirectory {
-        /// What was asked for.
+        /// The given path.
         path: PathBuf,
     },
     /// Its name is not that of a partition.
-    #[error("{path} is no partition: its name is not <topic>-<index>", path = path.display())]
+    #[error("{path} is not a partition: its name is not <topic>-<index>", path = path.display())]
     NoPartition {
-        /// What was asked for.
+        /// The given path.
         path: PathBuf,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -55,33 +55,36 @@ impl InspectError {
     }
 }
 
-/// What `partition.meta` says.
+/// The content of `partition.meta`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The topic it belongs to.
     pub topic_id: Uuid,
     /// When its records become visible.
     pub durability: Durability,
+    /// How it was configured when it was last written.
+    pub options: PartitionOptions,
     /// Leader epochs and where each began.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
 }
 
-/// One partition as its files tell it.
+/// One partition, as its files describe it.
 #[derive(Clone, Debug)]
 pub struct PartitionFiles {
-    /// Where it is.
+    /// Its directory.
     pub directory: PathBuf,
-    /// What its directory is called.
+    /// Its name, from the name of the directory.
     pub name: PartitionName,
-    /// What `partition.meta` says, if it is whole.
+    /// The content of `partition.meta`, if it is not damaged.
     pub identity: Option<Identity>,
-    /// First offset of every segment, in order. One that replaces others counts in their place as soon as that is decided.
+    /// First offset of every segment, in order. A replacement that counts is listed instead of the segments it
+    /// replaces.
     pub segments: Vec<Offset>,
-    /// The files of segments that are decided to replace others and do not have their names yet, by their first offsets.
+    /// The `.swap` files of replacements that count and are not renamed yet, by their first offsets.
     pub(super) swaps: Vec<(Offset, PathBuf)>,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) meta: Option<Meta>,
-    /// What is wrong with the small files.
+    /// The problems of the small files.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -94,7 +97,7 @@ impl PartitionFiles {
             let named = entry.file_name().to_str().is_some_and(|name| name.parse::<PartitionName>().is_ok());
             if named && entry.path().is_dir() {
                 match Self::open(&entry.path()) {
-                    // Deleted while we looked.
+                    // The partition was deleted during the search.
                     Err(InspectError::NoDirectory { .. }) => {}
                     other => partitions.push(other?),
                 }
@@ -104,14 +107,14 @@ impl PartitionFiles {
         Ok(partitions)
     }
 
-    /// The partition in a directory.
+    /// The partition in `directory`.
     pub fn open(directory: &Path) -> Result<Self, InspectError> {
         let name = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         let name: PartitionName = name.ok_or_else(|| InspectError::NoPartition { path: directory.to_path_buf() })?;
         let read =
             || CheckpointFile::open(disk(), directory).map(|(_, said)| said).map_err(InspectError::at(directory));
-        // How far the log is durable before it is asked what there is, and where it starts afterwards: a log in use may
-        // grow and let go of segments in between.
+        // The durable offset is read before the list of segments, and the log start afterwards: a log in use may grow
+        // and remove segments in between.
         let earlier = read()?;
         let (mut segments, mut runs) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(directory).map_err(InspectError::at(directory))? {
@@ -121,7 +124,7 @@ impl PartitionFiles {
             segments.extend(parse_segment_file_name(file, SEGMENT_SUFFIX));
             runs.extend(parse_swap_file_name(file).map(|run| (run, entry.path())));
         }
-        // What the next start does with them.
+        // The next start does the same with them.
         for (run, _) in &runs {
             segments.retain(|base| !run.contains(base));
             segments.push(run.start);
@@ -132,13 +135,14 @@ impl PartitionFiles {
         let checkpoint = earlier.map(|it| Checkpoint { log_start: log_start.unwrap_or(it.log_start), ..it });
         let mut problems = Vec::new();
         let meta = read_meta(directory, &name, &mut problems);
-        // A new partition has none; one that is there and says nothing was damaged in both slots.
+        // A new partition has no checkpoint. A checkpoint file without a sound slot is damaged.
         if checkpoint.is_none() && fs::metadata(directory.join(CHECKPOINT_FILE)).is_ok_and(|file| file.len() > 0) {
             problems.push(Problem::Checkpoint);
         }
         let identity = meta.as_ref().map(|meta| Identity {
             topic_id: meta.topic_id,
             durability: meta.options.durability,
+            options: meta.options,
             epochs: meta.epochs.entries().to_vec(),
         });
         let directory = directory.to_path_buf();
@@ -150,22 +154,22 @@ impl PartitionFiles {
         self.checkpoint.map_or_else(|| self.segments.first().copied().unwrap_or(Offset(0)), |it| it.log_start)
     }
 
-    /// Every batch below it has been synced: what the checkpoint says, and without one the beginning of the last
-    /// segment, since a segment is closed only once it is synced.
+    /// Every batch below it was synced: the durable offset of the checkpoint. Without a checkpoint it is the start of
+    /// the last segment, because a segment is closed only after it was synced.
     pub fn durable_offset(&self) -> Offset {
         self.checkpoint.map_or_else(|| self.segments.last().copied().unwrap_or(Offset(0)), |it| it.durable)
     }
 
-    /// The segment behind the one that begins at `base`.
+    /// The base offset of the segment behind the one at `base`.
     pub fn next_segment(&self, base: Offset) -> Option<Offset> {
         self.segments.get(self.segments.partition_point(|other| *other <= base)).copied()
     }
 
-    /// The file of the segment that begins at `base`, open for reading; `None` if it is gone by now.
+    /// The file of the segment at `base`, open for reading; `None` if it is gone.
     pub(super) fn open_segment(&self, base: Offset) -> io::Result<Option<(PathBuf, File)>> {
         let swap = self.swap_of(base).map(Path::to_path_buf);
         let named = self.directory.join(segment_file_name(base, SEGMENT_SUFFIX));
-        // It may have got its name since.
+        // The `.swap` file may have been renamed since.
         for path in swap.into_iter().chain([named]) {
             match File::open(&path) {
                 Ok(file) => return Ok(Some((path, file))),
@@ -176,7 +180,7 @@ impl PartitionFiles {
         Ok(None)
     }
 
-    /// The file of a segment that does not have its name yet.
+    /// The `.swap` file of the segment at `base`, if it is not renamed yet.
     pub(super) fn swap_of(&self, base: Offset) -> Option<&Path> {
         self.swaps.iter().find(|(start, _)| *start == base).map(|(_, path)| path.as_path())
     }
@@ -202,7 +206,7 @@ fn read_meta(directory: &Path, name: &PartitionName, problems: &mut Vec<Problem>
     None
 }
 
-/// What everything here reads through.
+/// The disk that the tools read through.
 pub(super) fn disk() -> Arc<dyn Disk> {
     Arc::new(RealDisk)
 }

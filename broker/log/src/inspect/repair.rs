@@ -1,9 +1,9 @@
-//! The one repair there is: an end that nobody was promised is cut off.
+//! The only repair: cuts off an end that was never acknowledged.
 //!
-//! What is cut lies behind the persisted durable offset of an `fsync` partition and starts with a batch that does not read.
-//! That is what the next start of a broker would do, too; here it can be looked at first. Below the durable offset nothing
-//! is ever changed: damage there stays where it is, and reads of it answer an error. A `page-cache` partition is left
-//! alone, since what it acknowledged may lie anywhere.
+//! The cut is above the persisted durable offset of an `fsync` partition and starts with a batch that cannot be read.
+//! The next start of a broker would cut it off too; here the user can look at it first. Below the durable offset the
+//! repair changes nothing: damage there stays where it is, and reads of it answer an error. The repair does not touch a
+//! `page-cache` partition, because acknowledged records may be anywhere in it.
 
 use std::fs::File;
 use std::io;
@@ -22,14 +22,14 @@ use crate::{LeaderEpoch, Offset};
 /// Why nothing was repaired.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    /// A broker runs on it, or another repair does; or it cannot be locked.
+    /// A broker or another repair uses the directory, or it cannot be locked.
     #[error(transparent)]
     Lock(#[from] OpenError),
-    /// It cannot be read.
+    /// A file cannot be read.
     #[error(transparent)]
     Inspect(#[from] InspectError),
-    /// The log is not what the plan was made for.
-    #[error("{name} has changed since it was looked at")]
+    /// The log has changed since the plan was made.
+    #[error("{name} has changed since the plan was made")]
     Changed {
         /// The partition.
         name: PartitionName,
@@ -37,56 +37,56 @@ pub enum RepairError {
     /// The new leader epoch was not written; nothing was cut.
     #[error(transparent)]
     Epoch(#[from] StateWriteError),
-    /// The system refused.
+    /// A system call failed.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Its error.
         source: io::Error,
     },
 }
 
-/// An end that can go.
+/// An end that can be cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Where the partition is.
+    /// The directory of the partition.
     pub directory: PathBuf,
     /// The partition.
     pub name: PartitionName,
-    /// Everything below it is synced, and is not touched.
+    /// Everything below it is synced, and the repair does not change it.
     pub durable: Offset,
-    /// The offset at which the log will end.
+    /// The offset at which the log ends after the cut.
     pub end: Offset,
-    /// The segment that will be the last one, by its first offset.
+    /// The last segment after the cut, by its first offset.
     pub segment: Offset,
-    /// Where it will end.
+    /// The length of that segment after the cut.
     pub position: u64,
-    /// Bytes that go, those of later segments included.
+    /// Bytes that are cut off, including later segments.
     pub bytes: u64,
-    /// Later segments, which go as a whole.
+    /// Later segments; they are removed.
     pub later_segments: Vec<Offset>,
-    /// Sound batches that go: they stand behind a bad one.
+    /// Sound batches that are cut off: they follow a bad one.
     pub sound_batches: u64,
 }
 
-/// What can be done about one partition.
+/// The plan for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepairPlan {
-    /// Nothing has to be.
+    /// No repair is needed.
     Nothing,
-    /// This end can go.
+    /// This end can be cut off.
     Cut(Cut),
-    /// Something stands at its end, and nobody can prove that it was not acknowledged.
+    /// The end may have been acknowledged, so the repair does not touch it.
     Unprovable {
         /// The partition.
         name: PartitionName,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
 }
 
-/// A log directory that is locked for repair: no broker starts on it meanwhile.
+/// A log directory that is locked for a repair: no broker can start on it meanwhile.
 #[derive(Debug)]
 pub struct Repair {
     directory: PathBuf,
@@ -95,7 +95,7 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Locks a log directory, unless somebody uses it.
+    /// Locks a log directory; fails if another process uses it.
     pub fn lock(log_directory: &Path) -> Result<Self, RepairError> {
         if !log_directory.is_dir() {
             return Err(InspectError::NoDirectory { path: log_directory.to_path_buf() }.into());
@@ -103,7 +103,7 @@ impl Repair {
         Ok(Self { directory: log_directory.to_path_buf(), _lock: take_lock(log_directory)? })
     }
 
-    /// Looks what can be done about a partition of this directory.
+    /// Finds out what can be repaired in a partition of this directory.
     pub fn plan(&self, name: &PartitionName) -> Result<RepairPlan, RepairError> {
         let files = PartitionFiles::open(&self.directory.join(name.to_string()))?;
         let durable = files.durable_offset();
@@ -126,8 +126,8 @@ impl Repair {
         Ok(RepairPlan::Nothing)
     }
 
-    /// Carries a plan out: a new leader epoch first, so that clients which saw the end notice, then the cut, all of it
-    /// synced. A crash in between leaves what the next start, or another repair, brings to the same end.
+    /// Carries out a plan: first a new leader epoch, so that clients which saw the end notice, then the cut; all of it
+    /// synced. After a crash in between, the next start or another repair reaches the same result.
     pub fn apply(&self, cut: &Cut) -> Result<(), RepairError> {
         if self.plan(&cut.name)? != RepairPlan::Cut(cut.clone()) {
             return Err(RepairError::Changed { name: cut.name.clone() });
@@ -145,7 +145,7 @@ impl Repair {
             let path = path.to_path_buf();
             move |source| RepairError::Io { path, source }
         };
-        // The last segment first: a crash must not leave a hole in the middle.
+        // From the last segment to the first: a crash must not leave a hole in the middle.
         for base in cut.later_segments.iter().rev() {
             for suffix in [SEGMENT_SUFFIX, INDEX_SUFFIX] {
                 let path = cut.directory.join(segment_file_name(*base, suffix));
@@ -159,7 +159,7 @@ impl Repair {
     }
 }
 
-/// What may be cut where something unfinished was found in the segment at index `at`.
+/// The cut for unfinished bytes in the segment at index `at`.
 fn cut_at(
     files: &PartitionFiles,
     at: usize,
@@ -168,17 +168,17 @@ fn cut_at(
     let name = files.name.clone();
     let unprovable = |reason| Ok(RepairPlan::Unprovable { name: files.name.clone(), reason });
     let Some(meta) = &files.meta else {
-        return unprovable("its partition.meta does not read, so nobody knows what it promised");
+        return unprovable("its partition.meta cannot be read, so its durability is not known");
     };
     if meta.options.durability != Durability::Fsync {
         return unprovable("it is a page-cache partition, which acknowledges before it syncs");
     }
     let Some(checkpoint) = files.checkpoint else {
-        return unprovable("it has no checkpoint that says how far it is durable");
+        return unprovable("it has no checkpoint, so its durable offset is not known");
     };
     let segment = files.segments.get(at).copied().unwrap_or_default();
     if !files.swaps.is_empty() {
-        return unprovable("a replacement of its segments has to be finished by a start first");
+        return unprovable("a start has to finish a replacement of its segments first");
     }
     let below_durable = end < checkpoint.durable
         || (checkpoint.active_base == segment

@@ -1,4 +1,4 @@
-//! What a partition takes on the disk, and what of it could go.
+//! The disk space of a partition, and the part of it that can be freed.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use crate::Offset;
 use crate::format::{INDEX_SUFFIX, SEGMENT_SUFFIX, parse_segment_file_name};
 use crate::scan::{HeaderCursor, batch_bytes};
 
-/// Blocks as `stat` counts them.
+/// The unit of `stat` block counts.
 const BLOCK_BYTES: u64 = 512;
 const WINDOW_BYTES: usize = 16 << 10;
 
@@ -20,30 +20,30 @@ pub struct PartitionUsage {
     pub data_bytes: u64,
     /// Index files.
     pub index_bytes: u64,
-    /// Reserved for batches to come.
+    /// Space reserved for later batches.
     pub reserved_bytes: u64,
-    /// Everything else: identity, checkpoint, producers, segments that were replaced.
+    /// All other files: partition.meta, checkpoint, producers, replaced segments.
     pub other_bytes: u64,
-    /// Batches that nobody can read any more: those of segments that end before the log start.
+    /// Batches that no reader can reach: those of segments that end before the log start.
     pub reclaimable_bytes: u64,
     /// Segments.
     pub segments: u64,
 }
 
 impl PartitionUsage {
-    /// What stands on the disk for it.
+    /// All of these bytes together.
     pub fn total_bytes(&self) -> u64 {
         self.data_bytes + self.index_bytes + self.reserved_bytes + self.other_bytes
     }
 
-    /// Counts the bytes of a partition. Batches are found by their headers: nothing else is read.
+    /// Counts the bytes of a partition. Reads only batch headers.
     pub fn of(files: &PartitionFiles) -> Result<Self, InspectError> {
         let mut usage = Self::default();
         for entry in fs::read_dir(&files.directory).map_err(InspectError::at(&files.directory))? {
             let entry = entry.map_err(InspectError::at(&files.directory))?;
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
-            // A file that went meanwhile takes nothing.
+            // The file was removed meanwhile: it takes no space.
             let Ok(metadata) = entry.metadata() else { continue };
             let allocated = metadata.blocks() * BLOCK_BYTES;
             let counts = |base| files.segments.binary_search(&base).is_ok() && files.swap_of(base).is_none();
@@ -71,13 +71,13 @@ impl PartitionUsage {
     }
 }
 
-/// Bytes of batches in a segment, and bytes that its file takes.
+/// Bytes of the batches in a segment, and bytes that its file takes on the disk.
 fn segment(files: &PartitionFiles, base: Offset) -> io::Result<Option<(u64, u64)>> {
     let Some((_, file)) = files.open_segment(base)? else { return Ok(None) };
     let metadata = file.metadata()?;
     let (file_bytes, allocated) = (metadata.len(), metadata.blocks() * BLOCK_BYTES);
     if files.next_segment(base).is_some() {
-        // A closed segment is nothing but batches.
+        // A closed segment consists of batches only.
         return Ok(Some((file_bytes, allocated.max(file_bytes))));
     }
     let disk = disk();

@@ -1,4 +1,4 @@
-//! A whole partition checked: every CRC, every offset, indexes against the log, the small files.
+//! Checks a whole partition: every CRC, every offset, the indexes against the log, the small files.
 
 use std::fmt;
 use std::fs;
@@ -14,10 +14,10 @@ use crate::index::{Index, IndexEntry, NO_TIMESTAMP};
 use crate::scan::batch_bytes;
 use crate::state_file::{StateFile, StateReadError};
 
-/// What is wrong with a partition.
+/// A problem of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// Bytes of synced records that are no batch any more.
+    /// The bytes of synced records are not a valid batch.
     Damaged {
         /// The segment, by its first offset.
         segment: Offset,
@@ -26,18 +26,18 @@ pub enum Problem {
         /// The bytes.
         positions: Range<u64>,
     },
-    /// Synced records that are in no file.
+    /// Synced records are in no file.
     Missing {
         /// The offsets that are lost.
         offsets: Range<i64>,
     },
-    /// Offsets that two segments have.
+    /// Two segments have the same offsets.
     Twice {
         /// The offsets.
         offsets: Range<i64>,
     },
-    /// A bad batch that sound ones follow, all of them above the persisted durable offset. A crash leaves that only where
-    /// the system wrote the later ones first.
+    /// A bad batch with sound ones behind it, all above the persisted durable offset. A crash leaves this only if the
+    /// system wrote the later batches first.
     Interrupted {
         /// The segment, by its first offset.
         segment: Offset,
@@ -46,52 +46,52 @@ pub enum Problem {
         /// Sound batches behind it.
         batches: u64,
     },
-    /// An index that does not fit its segment. It is derived: the broker does not believe it and makes it again.
+    /// An index does not match its segment. It is derived data: the broker does not use it and rebuilds it.
     Index {
         /// The segment, by its first offset.
         segment: Offset,
-        /// What does not fit.
+        /// The mismatch.
         fault: IndexFault,
     },
-    /// `partition.meta` says nothing. The next start makes it again, from the log.
+    /// `partition.meta` is damaged or missing. The next start rebuilds it from the log.
     Meta {
-        /// Why.
+        /// The reason.
         wrong: String,
     },
-    /// `checkpoint` says nothing in either slot. The next start checks the last segments in full.
+    /// Both slots of `checkpoint` are damaged. The next start checks the last segments completely.
     Checkpoint,
     /// Another state file of the partition is damaged.
     State {
         /// The file.
         path: PathBuf,
     },
-    /// The system could not read a file.
+    /// A file cannot be read.
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error.
         error: String,
     },
 }
 
-/// What does not fit in an index.
+/// How an index does not match its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexFault {
-    /// It is not whole, or of another segment.
+    /// It is damaged, or of another segment.
     Damaged,
-    /// An entry does not lead to the start of the batch it names.
+    /// An entry does not point to the start of the batch that it names.
     Entry {
-        /// Where it leads.
+        /// The position in the entry.
         position: u64,
     },
-    /// A running maximum of timestamps that is not that of the batches.
+    /// A running maximum of timestamps differs from the batches.
     Timestamp {
-        /// The entry, by where it leads.
+        /// The position in the entry.
         position: u64,
     },
-    /// It ends elsewhere than the segment.
+    /// The index and the segment have different ends.
     End {
-        /// Offset after the last batch it knows.
+        /// Offset after the last batch in the index.
         offset: Offset,
     },
 }
@@ -131,54 +131,54 @@ impl fmt::Display for Problem {
                         write!(f, "the index of segment {segment} ends at offset {}, the segment does not", offset.0)
                     }
                 }?;
-                f.write_str(" (derived: the broker makes it again)")
+                f.write_str(" (derived: the broker rebuilds it)")
             }
-            Self::Meta { wrong } => write!(f, "{META_FILE}: {wrong} (the next start makes it again from the log)"),
-            Self::Checkpoint => f.write_str("checkpoint: neither of its slots is whole"),
-            Self::State { path } => write!(f, "{}: neither of its two copies is whole", path.display()),
+            Self::Meta { wrong } => write!(f, "{META_FILE}: {wrong} (the next start rebuilds it from the log)"),
+            Self::Checkpoint => f.write_str("checkpoint: both of its slots are damaged"),
+            Self::State { path } => write!(f, "{}: both of its copies are damaged", path.display()),
             Self::Unreadable { path, error } => write!(f, "{} cannot be read: {error}", path.display()),
         }
     }
 }
 
-/// An end that the next start cuts off: nobody was promised what stands there.
+/// An end that the next start cuts off; nothing in it was acknowledged with `acks=all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfinished {
     /// The segment, by its first offset.
     pub segment: Offset,
     /// The offset at which the log ends without it.
     pub offset: Offset,
-    /// Its bytes.
+    /// The number of its bytes.
     pub bytes: u64,
 }
 
-/// What a check of one partition found.
+/// The result of the check of one partition.
 #[derive(Clone, Debug, Default)]
 pub struct PartitionReport {
     /// Segments read.
     pub segments: usize,
     /// Sound batches.
     pub batches: u64,
-    /// Records in them, as their headers count.
+    /// Number of records in them, by their headers.
     pub records: u64,
     /// Bytes of them.
     pub bytes: u64,
     /// Offset after the last sound batch.
     pub end: Offset,
-    /// An end that is not finished.
+    /// An unfinished end, if there is one.
     pub unfinished: Option<Unfinished>,
-    /// Everything that is wrong.
+    /// All problems.
     pub problems: Vec<Problem>,
 }
 
 impl PartitionReport {
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
-/// Checks a partition. `progress` is told the bytes of each batch.
+/// Checks a partition. Calls `progress` with the bytes of each batch.
 pub fn verify(files: &PartitionFiles, mut progress: impl FnMut(u64)) -> PartitionReport {
     let mut report = PartitionReport { problems: files.problems.clone(), ..PartitionReport::default() };
     check_state_files(files, &mut report.problems);
@@ -193,13 +193,13 @@ pub fn verify(files: &PartitionFiles, mut progress: impl FnMut(u64)) -> Partitio
         _ => {}
     }
     for base in &files.segments {
-        // Behind an end that is cut off nothing counts.
+        // The segments behind a cut do not count.
         if report.unfinished.is_some() {
             break;
         }
         let checked = SegmentReader::open(files, *base).and_then(|reader| match reader {
             Some(reader) => check_segment(files, &reader, &mut report, &mut progress),
-            // Deleted while we looked.
+            // The segment was removed during the check.
             None => Ok(()),
         });
         if let Err(error) = checked {
@@ -220,7 +220,7 @@ fn check_segment(
     let (base, next_base) = (reader.base, files.next_segment(reader.base));
     report.segments += 1;
     let index = read_index(files, base)?;
-    // The index of the last segment is in memory; a file of an earlier time may lie there and is not believed.
+    // The index of the last segment is in memory. An older index file may exist; the broker does not use it.
     let mut index_check = IndexCheck::new(index.as_ref().ok().and_then(Option::as_ref).filter(|_| next_base.is_some()));
     if index.is_err() && next_base.is_some() {
         report.problems.push(Problem::Index { segment: base, fault: IndexFault::Damaged });
@@ -267,10 +267,10 @@ fn check_segment(
     Ok(())
 }
 
-/// The index file of a segment: `Ok(None)` if there is none, `Err` inside if it is not whole.
+/// The index file of a segment: `Ok(None)` if there is none, an inner `Err` if it is damaged.
 fn read_index(files: &PartitionFiles, base: Offset) -> io::Result<Result<Option<Index>, IndexFault>> {
     if files.swap_of(base).is_some() {
-        // Until the segment has its name, the index of that name is another one's.
+        // Until the segment is renamed, the index file of that name belongs to another segment.
         return Ok(Ok(None));
     }
     match fs::read(files.directory.join(segment_file_name(base, INDEX_SUFFIX))) {
@@ -280,14 +280,14 @@ fn read_index(files: &PartitionFiles, base: Offset) -> io::Result<Result<Option<
     }
 }
 
-/// Compares an index with the batches, as they come.
+/// Compares an index with the batches of a walk.
 struct IndexCheck<'a> {
     index: Option<&'a Index>,
     entries: Vec<IndexEntry>,
     at: usize,
     max_timestamp: i64,
     fault: Option<IndexFault>,
-    /// Damage in the segment: what the index still says about it cannot be checked.
+    /// There is damage in the segment: what the index says about it cannot be checked.
     damaged: bool,
 }
 
@@ -320,7 +320,7 @@ impl<'a> IndexCheck<'a> {
     }
 }
 
-/// State files of whoever keeps some here: their content is not ours, that they are whole is.
+/// Checks the state files that the server keeps in the partition: their copies, not their content.
 fn check_state_files(files: &PartitionFiles, problems: &mut Vec<Problem>) {
     let Ok(entries) = fs::read_dir(&files.directory) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {

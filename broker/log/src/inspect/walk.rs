@@ -1,4 +1,4 @@
-//! Through one segment, batch by batch, with what is wrong in between.
+//! Walks through one segment batch by batch, and reports what is between the batches.
 
 use std::fs::File;
 use std::io;
@@ -13,37 +13,38 @@ use super::files::{PartitionFiles, disk};
 use crate::Offset;
 use crate::disk::Disk;
 use crate::epochs::EpochHistory;
-use crate::scan::{Checker, Found as Stands, batch_bytes, holds_bytes};
+use crate::scan::{Checker, Content, batch_bytes, holds_bytes};
 
-/// What a walk comes to, in the order of the file.
+/// One step of a walk, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// A batch whose CRC, length and epoch hold.
+    /// A batch with valid CRC, length and epoch.
     Batch {
         /// Where it starts.
         position: u64,
         /// Its header.
         header: BatchHeader,
     },
-    /// Bytes below the durable offset that are no batch.
+    /// Bytes below the durable offset that are not a valid batch.
     Damaged {
         /// The offsets that are lost.
         offsets: Range<i64>,
         /// The bytes.
         positions: Range<u64>,
     },
-    /// The file ends, or goes on in zeros, before the offset up to which it was synced or the next segment begins.
+    /// The file ends, or continues with zeros, before its synced end or the next segment.
     Short {
-        /// The offsets that are not there.
+        /// The missing offsets.
         offsets: Range<i64>,
     },
-    /// Bytes above the durable offset that are no batch: an append that a crash cut off, or one under way.
+    /// Bytes above the durable offset that are not a valid batch: a crash interrupted an append, or an append is
+    /// running.
     Unfinished {
-        /// The offset that the next batch would have had.
+        /// The next offset of the log.
         offset: Offset,
-        /// Where they start.
+        /// The position of the first of these bytes.
         position: u64,
-        /// How many there are up to the end of the file.
+        /// The number of bytes up to the end of the file.
         bytes: u64,
         /// Sound batches among them.
         batches: u64,
@@ -67,7 +68,7 @@ pub struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// The segment of `files` that begins at `base`; `None` if it is gone by now.
+    /// The segment of `files` at `base`; `None` if it is gone.
     pub fn open(files: &PartitionFiles, base: Offset) -> io::Result<Option<Self>> {
         let Some((path, file)) = files.open_segment(base)? else { return Ok(None) };
         let file_bytes = file.metadata()?.len();
@@ -75,27 +76,27 @@ impl SegmentReader {
         Ok(Some(Self { base, path, file_bytes, file, disk: disk(), epochs, durable, next_base }))
     }
 
-    /// Goes through the file from its start until `visit` has enough. Returns the offset and the position after the last
-    /// batch that was visited.
+    /// Walks through the file from its start until `visit` breaks. Returns the offset and the position after the last
+    /// visited batch.
     pub fn walk(&self, mut visit: impl FnMut(Found) -> ControlFlow<()>) -> io::Result<(Offset, u64)> {
         let mut reader = self.checker();
         let (mut expected, mut position) = (self.base, 0);
         while self.next_base.is_none_or(|next| expected < next) {
-            let mut stands = reader.check(position)?;
-            if expected >= self.durable && matches!(stands, Stands::Damage) {
-                // It may be an append that was half written when we read; then it is whole by now.
+            let mut content = reader.check(position)?;
+            if expected >= self.durable && matches!(content, Content::Damage) {
+                // The bytes may have been a half-written append; then the batch is complete now.
                 reader = self.checker();
-                stands = reader.check(position)?;
+                content = reader.check(position)?;
             }
-            match stands {
-                Stands::Batch(header) if header.base_offset == expected => {
+            match content {
+                Content::Batch(header) if header.base_offset == expected => {
                     if visit(Found::Batch { position, header }).is_break() {
                         break;
                     }
                     expected = header.next_offset();
                     position += batch_bytes(&header);
                 }
-                Stands::Nothing if expected >= self.durable => {
+                Content::Nothing if expected >= self.durable => {
                     if holds_bytes(&*self.disk, &self.file, position, self.file_bytes)? {
                         let _ = visit(self.unfinished(&mut reader, expected, position)?);
                     }
@@ -128,7 +129,7 @@ impl SegmentReader {
         Ok((expected, position))
     }
 
-    /// The bytes of a batch that a walk found.
+    /// The bytes of a batch that a walk visited.
     pub fn read(&self, position: u64, header: &BatchHeader) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; header.total_bytes()];
         self.file.read_exact_at(&mut bytes, position)?;
@@ -143,7 +144,7 @@ impl SegmentReader {
         let (mut batches, mut at, mut behind) = (0, position, offset);
         while let Some((_, start)) = reader.resume(at, behind, Offset(i64::MAX))? {
             at = start;
-            while let Stands::Batch(header) = reader.check(at)? {
+            while let Content::Batch(header) = reader.check(at)? {
                 batches += 1;
                 at += batch_bytes(&header);
                 behind = header.base_offset;

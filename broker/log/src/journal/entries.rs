@@ -1,4 +1,4 @@
-//! Reading a journal back: once to find its end and judge it, once for the entries.
+//! Reads a journal back: once to find and judge its end, once for the entries.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -12,17 +12,17 @@ use crate::format::{JOURNAL_SUFFIX, parse_segment_file_name};
 
 const READ_BYTES: usize = 256 << 10;
 
-/// A journal as a start found it, its end cut clean.
+/// A recovered journal, whose torn end was cut off.
 pub(super) struct Recovered {
     pub(super) segments: VecDeque<u64>,
     /// Sequence of the next frame.
     pub(super) sequence: u64,
-    /// Where it goes in the last file.
+    /// The position of the next frame in the last file.
     pub(super) offset: u64,
     pub(super) report: JournalReport,
 }
 
-/// Where the sound frames of one file end.
+/// The end of the sound frames of one file.
 #[derive(Default)]
 struct Scanned {
     offset: u64,
@@ -31,24 +31,59 @@ struct Scanned {
     file_bytes: u64,
 }
 
-/// Where a journal stops making sense.
+/// The first bad frame of a journal.
 struct Break {
-    /// The file, by index.
+    /// The index of the file.
     file: usize,
-    /// Where in the file.
+    /// The position in the file.
     offset: u64,
-    /// How many files hold something sound.
+    /// The number of files with sound frames.
     keep: usize,
 }
 
-/// Finds the end of the journal in `directory`, cuts off what is unfinished behind it, and makes the rest durable.
+/// Reads every frame and says how many there are, or which durable one is damaged. Files that go meanwhile were cut off by their
+/// owner.
+pub(super) fn check(directory: &Path) -> Result<JournalReport, JournalOpenError> {
+    let at = |path: PathBuf| move |source| JournalOpenError::Io { path, source };
+    let mut segments = list_segments(directory).map_err(at(directory.to_path_buf()))?;
+    segments.retain(|segment| segment_path(directory, *segment).exists());
+    let mut report = JournalReport { segments: segments.len(), ..JournalReport::default() };
+    let mut sequence = segments.front().copied().unwrap_or(0);
+    for (index, segment) in segments.iter().enumerate() {
+        let path = segment_path(directory, *segment);
+        let end = if *segment == sequence {
+            match scan(&path, *segment) {
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => continue,
+                scanned => scanned.map_err(at(path.clone()))?,
+            }
+        } else {
+            // The file before ended too early: what follows does not follow.
+            Scanned { sequence, ..Scanned::default() }
+        };
+        report.entries += end.entries;
+        sequence = end.sequence;
+        if *segment == sequence - end.entries && end.offset == end.file_bytes {
+            continue;
+        }
+        let suspect: Vec<PathBuf> = segments.iter().skip(index).map(|it| segment_path(directory, *it)).collect();
+        if was_durable(&suspect, end.offset, sequence).map_err(at(path.clone()))? {
+            return Err(JournalOpenError::Corrupt { path, offset: end.offset, sequence });
+        }
+        let bytes = suspect.iter().map(|path| fs::metadata(path).map_or(0, |file| file.len())).sum::<u64>();
+        report.torn_bytes = bytes.saturating_sub(end.offset);
+        break;
+    }
+    Ok(report)
+}
+
+/// Finds the end of the journal in `directory`, cuts off a torn end, and makes the rest durable.
 pub(super) fn recover(disk: &dyn Disk, directory: &Path) -> Result<Recovered, JournalOpenError> {
     let at = |path: PathBuf| move |source| JournalOpenError::Io { path, source };
     let mut segments = list_segments(directory).map_err(at(directory.to_path_buf()))?;
     let mut end = Scanned { sequence: segments.front().copied().unwrap_or(0), ..Scanned::default() };
     let mut report = JournalReport::default();
     let mut broken = None;
-    // What a sync failed to write before a crash may still be in the memory of the system: the disk is asked.
+    // After a failed fsync the page cache may hold bytes that never reach the disk, so recovery rereads from the disk.
     for segment in &segments {
         let path = segment_path(directory, *segment);
         let synced = disk.open(&path, false).and_then(|file| {
@@ -60,7 +95,7 @@ pub(super) fn recover(disk: &dyn Disk, directory: &Path) -> Result<Recovered, Jo
     }
     for (index, segment) in segments.iter().enumerate() {
         if *segment != end.sequence {
-            // The file before ended too early: what follows does not follow.
+            // The file before ended too early, so this one does not continue it.
             broken = Some(Break { file: index, offset: 0, keep: index });
             break;
         }
@@ -81,7 +116,8 @@ pub(super) fn recover(disk: &dyn Disk, directory: &Path) -> Result<Recovered, Jo
         let removed = cut(disk, directory, &mut segments, keep, &end).map_err(at(path))?;
         report.torn_bytes = removed + end.file_bytes - end.offset;
     }
-    // What a killed process left in the page cache is about to be acted on: it has to be durable first.
+    // The broker is about to act on entries that a killed process may have left in the page cache: they must be
+    // durable.
     for segment in &segments {
         let path = segment_path(directory, *segment);
         disk.open(&path, false).and_then(|file| disk.sync_data(&file)).map_err(at(path))?;
@@ -120,11 +156,11 @@ fn scan(path: &Path, first: u64) -> io::Result<Scanned> {
     Ok(scanned)
 }
 
-/// Whether any frame behind the bad one at `offset` of the first file knows that `sequence` was durable.
+/// Whether a frame behind the bad one at `offset` of the first file says that `sequence` was durable.
 fn was_durable(suspect: &[PathBuf], offset: u64, sequence: u64) -> io::Result<bool> {
     let mut from = offset as usize;
     for path in suspect {
-        // A file holds 64 MiB, or one single frame.
+        // A file holds at most 64 MiB, or one single frame.
         let bytes = fs::read(path)?;
         while let Some(hit) = next_magic(&bytes, from) {
             let mut rest = bytes.get(hit..).unwrap_or_default();
@@ -139,8 +175,8 @@ fn was_durable(suspect: &[PathBuf], offset: u64, sequence: u64) -> io::Result<bo
     Ok(false)
 }
 
-/// Keeps the first `keep` files and cuts the last of them where its sound frames end, durably; the bytes of the files
-/// removed.
+/// Keeps the first `keep` files and cuts the last of them behind its sound frames, durably. Returns the bytes of the
+/// removed files.
 fn cut(disk: &dyn Disk, directory: &Path, segments: &mut VecDeque<u64>, keep: usize, end: &Scanned) -> io::Result<u64> {
     let mut removed = 0;
     for segment in segments.split_off(keep) {
@@ -151,23 +187,23 @@ fn cut(disk: &dyn Disk, directory: &Path, segments: &mut VecDeque<u64>, keep: us
     if let Some(last) = segments.back()
         && end.offset < end.file_bytes
     {
-        // Synced below, with all others.
+        // The caller syncs it together with the others.
         let file = disk.open(&segment_path(directory, *last), true)?;
         disk.set_len(&file, end.offset)?;
     }
     Ok(removed)
 }
 
-/// One entry, read back.
+/// One entry that was read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// Where it is.
+    /// Its position.
     pub position: JournalPosition,
-    /// What was appended.
+    /// The payload that was appended.
     pub payload: Vec<u8>,
 }
 
-/// The entries that were there when the journal was opened, in order.
+/// The entries that the journal had when it was opened, in order.
 #[derive(Debug)]
 pub struct JournalEntries {
     directory: PathBuf,

@@ -1,4 +1,4 @@
-//! One frame: its header, and reading it back without believing anything before its checksum holds.
+//! The frame format: encodes headers, and reads frames back. It uses no field before the checksum is verified.
 
 use std::io::{self, IoSlice, Read};
 
@@ -8,10 +8,10 @@ use super::JOURNAL_ENTRY_BYTES_MAX;
 pub(super) const FRAME_HEADER_BYTES: usize = 28;
 const CRC_AT: usize = 24;
 
-/// What a frame is.
+/// The kinds of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Something a caller appended.
+    /// An entry that a caller appended.
     Entry,
     /// Says how far the journal is durable.
     Marker,
@@ -72,8 +72,8 @@ impl Frame {
     }
 }
 
-/// Reads the frame that `reader` stands at, of which the file holds `left` bytes at most. `None` if there is no whole
-/// and sound one.
+/// Reads the frame at the position of `reader`, of which the file holds at most `left` bytes. `None` if there is no
+/// whole and sound frame.
 pub(super) fn read_frame(reader: &mut impl Read, left: u64) -> io::Result<Option<Frame>> {
     if left < FRAME_HEADER_BYTES as u64 {
         return Ok(None);
@@ -118,7 +118,7 @@ fn parse_header(header: &[u8; FRAME_HEADER_BYTES]) -> Option<Stated> {
     })
 }
 
-/// Where in `bytes` a frame may begin, from `from` on.
+/// The first position in `bytes`, from `from` on, where a frame may start.
 pub(super) fn next_magic(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
     let hit =

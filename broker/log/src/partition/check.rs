@@ -1,23 +1,35 @@
-//! The first read of what this process has not seen yet: every batch is checked before it is given out, and what is
-//! damaged is kept out of reads from then on. Also what becomes of a disk that fails under a reader.
+//! Checks batches that this process has not seen yet before the log delivers them, and quarantines damaged ones. Also
+//! handles a disk that fails during a read.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{FileRange, PartitionLog, Slot};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::{FileRange, PartitionLog, QuarantinedRange, Slot};
 use crate::Offset;
 use crate::canary::{Canary, broken};
 use crate::checked::CHUNK_BYTES;
 use crate::error::LocateError;
 use crate::scan::check_batches;
 
-/// How long a segment answers an error after its disk failed under a reader; then somebody may try again.
+/// How long a segment answers an error after its disk failed during a read; then the next read tries again.
 const READ_ERROR_HOLD: Duration = Duration::from_secs(10);
-/// How much a short walk through headers reads.
+/// Bytes per read of a short walk through headers.
 const LOOK_BYTES: u64 = 4096;
 
-/// A segment whose disk failed under a reader.
+/// The known damage of a partition.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    /// Damaged ranges, by the base offset of their segment.
+    pub(super) quarantined: Mutex<BTreeMap<i64, Vec<QuarantinedRange>>>,
+    /// Segments whose disk failed during a read a short time ago.
+    failures: Mutex<Vec<ReadFailure>>,
+}
+
+/// A segment whose disk failed during a read.
 #[derive(Debug)]
 pub(super) struct ReadFailure {
     slot: Arc<Slot>,
@@ -26,14 +38,14 @@ pub(super) struct ReadFailure {
 }
 
 impl FileRange {
-    /// Whether this process has seen these bytes to be sound. Cheap. If not, [`PartitionLog::check`] is due before they are
-    /// given out.
+    /// Whether this process knows that these bytes are sound. Cheap. If not, the caller has to call
+    /// [`PartitionLog::check`] before it delivers them.
     pub fn is_checked(&self) -> bool {
         self.segment.checked().covers(self.position, self.bytes.into()) || broken(Canary::NoReadCheck)
     }
 
-    /// The disk failed while these bytes were being sent: [`PartitionLog::report_read_error`] of their partition, unless
-    /// that is gone.
+    /// Reports to the partition that the disk failed while these bytes were being sent: see
+    /// [`PartitionLog::report_read_error`]. Does nothing if the partition is gone.
     pub fn report_read_error(&self, error: &io::Error) {
         if let Some(log) = self.log.upgrade() {
             log.report_read_error(self, error);
@@ -42,9 +54,10 @@ impl FileRange {
 }
 
 impl PartitionLog {
-    /// Checks batches that this process has not seen yet, their CRCs and all. Waits for the disk: not for a thread that
-    /// others wait for. What is damaged is quarantined, reported once, and answered here and by every later
-    /// [`locate`](Self::locate) with [`LocateError::Corrupt`]; what lies before it can be had by locating it again.
+    /// Checks batches, including their CRCs, that this process has not seen yet. Waits for the disk, so do not call it
+    /// in a thread that serves connections. Quarantines damaged batches and reports them once: this call and every
+    /// later [`locate`](Self::locate) answer them with [`LocateError::Corrupt`]. To read the sound batches before them,
+    /// locate again.
     pub fn check(&self, range: &FileRange) -> Result<(), LocateError> {
         if range.is_checked() {
             return Ok(());
@@ -56,10 +69,10 @@ impl PartitionLog {
         let lost = LocateError::Corrupt { from: range.base_offset, to: range.next_offset };
         let Some((slot, next_base)) = self.slot_of(segment.base_offset()) else { return Err(lost) };
         if !slot.opened().is_some_and(|open| Arc::ptr_eq(&open, segment)) {
-            // Removed or replaced since: whoever asks again gets what is there now.
+            // The segment was removed or replaced: the next call finds the new one.
             return Err(lost);
         }
-        self.remake_index(&slot, segment, next_base)?;
+        self.rebuild_index(&slot, segment, next_base)?;
         let index = segment.index();
         let hit = index
             .quarantined()
@@ -69,7 +82,7 @@ impl PartitionLog {
         hit.map_or(Ok(()), |damaged| Err(LocateError::Corrupt { from: Offset(damaged.start), to: Offset(damaged.end) }))
     }
 
-    /// Checks the chunks that the range touches, as far as no known damage lies in between. False if a batch there is not
+    /// Checks the chunks that the range touches, up to the nearest known damage. Returns false if a batch there is not
     /// sound.
     fn check_around(&self, range: &FileRange) -> io::Result<bool> {
         let (segment, end) = (&range.segment, range.position + u64::from(range.bytes));
@@ -86,7 +99,7 @@ impl PartitionLog {
         let until = end.next_multiple_of(CHUNK_BYTES).min(limit);
         let mut reached = check_batches(segment.disk(), segment.file(), &meta.epochs, start, until, limit)?;
         if reached < until && start.1 < range.position {
-            // Perhaps it was the index that led astray, before the range.
+            // The index may have been wrong about the batches before the range.
             start = (range.base_offset, range.position);
             reached = check_batches(segment.disk(), segment.file(), &meta.epochs, start, until, limit)?;
         }
@@ -94,8 +107,8 @@ impl PartitionLog {
         Ok(reached >= until)
     }
 
-    /// Whether finding `offset` would wait for the disk: its segment is not open, or the place in it is not in memory. A
-    /// guess, and a cheap one: nothing is opened or read.
+    /// Whether a lookup of `offset` would wait for the disk, because the segment is not open or its headers are not in
+    /// memory. This is a cheap guess: it opens and reads nothing.
     pub fn is_cold(&self, offset: Offset) -> bool {
         let Some(segment) = self.slot_of(offset).and_then(|(slot, _)| slot.opened()) else {
             return offset < self.end_offset();
@@ -105,8 +118,8 @@ impl PartitionLog {
         segment.cold_bytes(entry.position, bytes).unwrap_or(0) > 0
     }
 
-    /// The disk failed while `range` was being sent: its segment answers an error from now on, for ten seconds, and is
-    /// checked anew by whoever reads it after that.
+    /// Reports that the disk failed while `range` was being sent: its segment answers an error for ten seconds; after
+    /// that the next read checks it again.
     pub fn report_read_error(&self, range: &FileRange, error: &io::Error) {
         if broken(Canary::PeerGone) {
             return;
@@ -123,12 +136,12 @@ impl PartitionLog {
         failures.push(failure);
     }
 
-    /// Why some of the partition cannot be read just now, if that is so.
+    /// Why a part of the partition cannot be read at the moment, if that is so.
     pub fn read_failure(&self) -> Option<String> {
         self.failures().iter().find(|failure| failure.since.elapsed() < READ_ERROR_HOLD).map(|it| it.reason.clone())
     }
 
-    /// An error if the disk failed under a reader of this segment not long ago.
+    /// Fails if the disk failed during a read of this segment in the last ten seconds.
     pub(super) fn check_readable(&self, slot: &Arc<Slot>) -> io::Result<()> {
         if !slot.is_failing() {
             return Ok(());
@@ -144,13 +157,13 @@ impl PartitionLog {
     }
 
     fn failures(&self) -> MutexGuard<'_, Vec<ReadFailure>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.damage.failures.lock()
     }
 
-    /// What recovery scanned: the segments from the one at `base` on.
+    /// Marks the segments that recovery scanned, from the one at `base` on.
     pub(crate) fn note_scanned(&self, base: Offset) {
         let slots = self.slots();
         let scanned = slots.iter().filter(|slot| slot.base() >= base);
-        scanned.for_each(|slot| slot.checked().note_whole());
+        scanned.for_each(|slot| slot.checked().note_all());
     }
 }

@@ -1,73 +1,106 @@
-//! Making appended bytes durable, and what follows from it: the durable offset, sealed segments, the checkpoint.
+//! Flush: makes appended bytes durable, then moves the durable offset, finishes sealed segments and writes the
+//! checkpoint.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::PartitionLog;
 use crate::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
+use crate::commit::FlushTicket;
 use crate::error::FlushError;
 use crate::format::INDEX_WORTH_BYTES;
 use crate::options::Durability;
 use crate::segment::Segment;
 
-/// What the flush that holds the lock knows.
+/// The flush lock, and the counters that decide when to flush.
 #[derive(Debug)]
-pub(super) struct Flushed {
+pub(super) struct Flushing {
+    /// The flush lock: held by the running flush; a deletion waits for it.
+    pub(super) state: Mutex<FlushState>,
+    pub(super) ticket: FlushTicket,
+    /// The next flush has to write the checkpoint, even if there is nothing to sync.
+    checkpoint_due: AtomicBool,
+    /// Bytes appended since the directory was opened.
+    pub(super) appended_bytes: AtomicU64,
+    /// The bytes of these that a flush has covered.
+    pub(super) flushed_bytes: AtomicU64,
+    /// Bytes that the last flush covered.
+    pub(super) recent_bytes: AtomicU64,
+}
+
+impl Flushing {
+    pub(super) fn new(state: FlushState) -> Self {
+        Self {
+            state: Mutex::new(state),
+            ticket: FlushTicket::default(),
+            checkpoint_due: AtomicBool::new(false),
+            appended_bytes: AtomicU64::new(0),
+            flushed_bytes: AtomicU64::new(0),
+            recent_bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+/// The state that the running flush holds.
+#[derive(Debug)]
+pub(super) struct FlushState {
     checkpoint: CheckpointFile,
-    /// What the checkpoint file says.
+    /// The content of the checkpoint file.
     persisted: Option<Checkpoint>,
-    /// Bytes made durable since it says so.
+    /// Bytes made durable since the last checkpoint.
     since_bytes: u64,
 }
 
-impl Flushed {
+impl FlushState {
     pub(super) fn new(checkpoint: CheckpointFile, persisted: Option<Checkpoint>) -> Self {
         Self { checkpoint, persisted, since_bytes: 0 }
     }
 }
 
 impl PartitionLog {
-    /// Makes everything appended before the call durable, in the calling thread, and says how far.
+    /// Makes everything durable that was appended before the call, in the calling thread. Returns the durable offset.
     pub fn flush(&self) -> Result<Offset, FlushError> {
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flushing.state.lock();
         self.check_online()?;
-        // The end comes first: a segment that holds an offset below it is in the list by then.
+        // The end is read first: a segment with an offset below it is in the list by then.
         let end = self.end_offset();
         let reached = self.checkpoint_at(end, self.log_start_offset());
-        let appended = self.appended_bytes.load(Ordering::Acquire);
+        let appended = self.flushing.appended_bytes.load(Ordering::Acquire);
         let synced = self.durable_offset() >= end && !self.has_unsynced() && !self.has_unsettled();
-        if self.is_deleted() || (synced && !self.checkpoint_due.load(Ordering::Acquire)) {
+        if self.is_deleted() || (synced && !self.flushing.checkpoint_due.load(Ordering::Acquire)) {
             return Ok(end);
         }
-        let overdue = self.checkpoint_due.swap(false, Ordering::AcqRel);
+        let overdue = self.flushing.checkpoint_due.swap(false, Ordering::AcqRel);
         let unsettled = self.unsettled();
-        // Asked before the sync: a segment that is sealed only now may have taken an append that the sync missed.
+        // Read before the sync: a segment that is sealed later may have taken an append that the sync did not cover.
         let sealed: Vec<bool> = unsettled.iter().map(|segment| segment.is_sealed()).collect();
         for segment in &unsettled {
             self.sync_segment(segment)?;
         }
-        self.durable.fetch_max(end.0, Ordering::AcqRel);
+        self.offsets.durable.fetch_max(end.0, Ordering::AcqRel);
         if self.durability() == Durability::Fsync {
             self.raise_watermark(end);
         }
-        let before = self.flushed_bytes.swap(appended, Ordering::AcqRel);
+        let before = self.flushing.flushed_bytes.swap(appended, Ordering::AcqRel);
         let covered = appended.saturating_sub(before);
-        self.recent_flush_bytes.store(covered, Ordering::Relaxed);
-        self.shared.counters.note_group(covered);
-        flushed.since_bytes += covered;
-        let mut due = overdue || flushed.since_bytes >= self.shared.options.checkpoint_interval_bytes;
+        self.flushing.recent_bytes.store(covered, Ordering::Relaxed);
+        self.dir.counters.note_group(covered);
+        flush_state.since_bytes += covered;
+        let mut due = overdue || flush_state.since_bytes >= self.dir.options.checkpoint_interval_bytes;
         for (segment, _) in unsettled.iter().zip(sealed).filter(|(_, sealed)| *sealed) {
             self.settle(segment);
             due = true;
         }
         if due {
-            // The log may start later by now, and nowhere may a checkpoint fall behind the one before.
+            // The log start may have moved, and a checkpoint must not go back.
             let reached = Checkpoint { log_start: self.log_start_offset(), ..reached };
-            self.write_checkpoint(&mut flushed, reached)?;
+            self.write_checkpoint(&mut flush_state, reached)?;
         }
         Ok(end)
     }
@@ -92,30 +125,30 @@ impl PartitionLog {
 
     fn sync_segment(&self, segment: &Segment) -> Result<(), FlushError> {
         let begun = Instant::now();
-        let synced = self.shared.disk.sync_data(segment.file());
-        self.shared.counters.note_sync(begun.elapsed(), synced.is_ok());
+        let synced = self.dir.disk.sync_data(segment.file());
+        self.dir.counters.note_sync(begun.elapsed(), synced.is_ok());
         let synced = synced.and_then(|()| {
             if !segment.is_entry_durable() {
-                self.shared.disk.sync_dir(&self.directory)?;
+                self.dir.disk.sync_dir(&self.directory)?;
                 segment.note_entry_durable();
             }
             Ok(())
         });
-        // A deletion waits for the flush that runs, and may still fail: then the partition is there with all it promised.
+        // A deletion waits for the running flush and may fail: then the partition goes on and needs all its promises.
         synced.or_else(|error| {
-            self.shared.poison("fdatasync of a segment", &error);
+            self.dir.take_offline_after("fdatasync of a segment", &error);
             self.check_online()
         })
     }
 
-    /// Trims a sealed segment and writes its index file. Both can be done again at the next start.
+    /// Trims a sealed segment and writes its index file. The next start can do both again.
     fn settle(&self, segment: &Segment) {
         let bytes = segment.bytes();
         let trimmed = segment.file().metadata().and_then(|metadata| {
-            if metadata.len() > bytes { self.shared.disk.set_len(segment.file(), bytes) } else { Ok(()) }
+            if metadata.len() > bytes { self.dir.disk.set_len(segment.file(), bytes) } else { Ok(()) }
         });
         if let Err(error) = trimmed {
-            tracing::warn!(partition = %self.name, segment = segment.base_offset().0, %error, "segment not trimmed");
+            tracing::warn!(partition = %self.name, segment = segment.base_offset().0, %error, "cannot trim a segment");
         }
         let mut index = segment.index_mut();
         if self.store_index(segment.base_offset(), &index) {
@@ -126,86 +159,87 @@ impl PartitionLog {
         segment.settle();
     }
 
-    /// Persists the durable offset. The sync that makes it true lies behind; this one may fail only by poisoning.
-    fn write_checkpoint(&self, flushed: &mut Flushed, checkpoint: Checkpoint) -> Result<(), FlushError> {
-        match flushed.checkpoint.write(checkpoint) {
+    /// Persists the durable offset, after the sync that makes it true. An error here means that the directory is
+    /// offline.
+    fn write_checkpoint(&self, flush_state: &mut FlushState, checkpoint: Checkpoint) -> Result<(), FlushError> {
+        match flush_state.checkpoint.write(checkpoint) {
             Ok(unsynced) => {
-                if let Err(error) = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path)) {
-                    self.shared.poison("fdatasync of a checkpoint", &error);
+                if let Err(error) = unsynced.iter().try_for_each(|path| self.dir.disk.sync_path(path)) {
+                    self.dir.take_offline_after("fdatasync of a checkpoint", &error);
                 }
-                flushed.persisted = Some(checkpoint);
-                flushed.since_bytes = 0;
+                flush_state.persisted = Some(checkpoint);
+                flush_state.since_bytes = 0;
             }
-            // The older checkpoint is still true. The next flush tries again: the further it lags behind, the more would be
-            // cut off at a bad batch after a crash.
+            // The older checkpoint is still true. The next flush tries again: if the checkpoint lags behind, recovery
+            // after a crash would cut off more at a bad batch.
             Err(error) => {
-                tracing::warn!(partition = %self.name, %error, "checkpoint not written");
-                self.checkpoint_due.store(true, Ordering::Release);
+                tracing::warn!(partition = %self.name, %error, "cannot write the checkpoint");
+                self.flushing.checkpoint_due.store(true, Ordering::Release);
             }
         }
         self.check_online()
     }
 
-    /// Persists the durable offset behind damage that ends at `behind`: a start after a crash must quarantine it, and not
-    /// take it for the end. Never waits for a flush, which may have called the listener that came upon the damage; then the
-    /// flusher does it.
-    pub(super) fn secure_damage(&self, behind: Offset) {
+    /// Writes a checkpoint behind damage that ends at `behind`, so that recovery after a crash quarantines it and does
+    /// not take it for the end. This never waits for a flush, because the flush may have called the listener that found
+    /// the damage; in that case the flusher writes the checkpoint.
+    pub(super) fn checkpoint_behind_damage(&self, behind: Offset) {
         if self.is_offline() || self.is_deleted() {
             return;
         }
-        let Ok(mut flushed) = self.flushed.try_lock() else { return self.secure_damage_soon() };
-        if flushed.persisted.is_some_and(|persisted| persisted.durable >= behind) {
+        let Some(mut flush_state) = self.flushing.state.try_lock() else { return self.checkpoint_soon() };
+        if flush_state.persisted.is_some_and(|persisted| persisted.durable >= behind) {
             return;
         }
-        // What is damaged before it is durable is no more than the end.
-        if self.durable_offset() < behind || self.persist(&mut flushed, self.log_start_offset()).is_err() {
-            drop(flushed);
-            self.secure_damage_soon();
+        // Damage above the durable offset is only the end of the log.
+        if self.durable_offset() < behind || self.persist(&mut flush_state, self.log_start_offset()).is_err() {
+            drop(flush_state);
+            self.checkpoint_soon();
         }
     }
 
-    fn secure_damage_soon(&self) {
-        self.checkpoint_due.store(true, Ordering::Release);
+    fn checkpoint_soon(&self) {
+        self.flushing.checkpoint_due.store(true, Ordering::Release);
         self.flush_soon();
     }
 
-    /// Persists `log_start` together with the durable offset, before it is shown to anybody.
-    pub(super) fn persist(&self, flushed: &mut Flushed, log_start: Offset) -> io::Result<()> {
+    /// Persists `log_start` together with the durable offset, before readers see the new log start.
+    pub(super) fn persist(&self, flush_state: &mut FlushState, log_start: Offset) -> io::Result<()> {
         let checkpoint = self.checkpoint_at(self.durable_offset(), log_start);
-        let unsynced = flushed.checkpoint.write(checkpoint)?;
-        let synced = unsynced.iter().try_for_each(|path| self.shared.disk.sync_path(path));
-        synced.inspect_err(|error| self.shared.poison("fdatasync of a checkpoint", error))?;
-        flushed.persisted = Some(checkpoint);
-        flushed.since_bytes = 0;
+        let unsynced = flush_state.checkpoint.write(checkpoint)?;
+        let synced = unsynced.iter().try_for_each(|path| self.dir.disk.sync_path(path));
+        synced.inspect_err(|error| self.dir.take_offline_after("fdatasync of a checkpoint", error))?;
+        flush_state.persisted = Some(checkpoint);
+        flush_state.since_bytes = 0;
         Ok(())
     }
 
-    /// What a checkpoint says once everything below `durable` is synced. Asked before the sync, while that is still the
-    /// end of the log: later the segment has grown, or another one has begun.
+    /// The checkpoint for `durable`. Called before the sync, while `durable` is still the end of the log: later the
+    /// segment has grown, or there is a new one.
     fn checkpoint_at(&self, durable: Offset, log_start: Offset) -> Checkpoint {
         let slots = self.slots();
         let last = slots.last();
         let active_base = last.map_or(Offset(0), |slot| slot.base());
         let active_bytes = last.and_then(|slot| slot.opened()).map_or(u64::MAX, |segment| {
             let index = segment.index();
-            // Appends go on meanwhile: the position is stated only where it is that of `durable`.
+            // Appends go on during this call: the position is valid only if it is the one of `durable`.
             if index.end_offset() == durable { index.end_position() } else { u64::MAX }
         });
         Checkpoint { durable, log_start, active_base, active_bytes }
     }
 
-    /// Leaves the partition so that the next start needs no scan: flushed, trimmed, indexed, checkpointed. Returns the
-    /// files that still have to be synced. Called when no append can come any more.
+    /// Prepares the partition for a start without a scan: flushed, trimmed, indexed, checkpointed. Returns the files
+    /// that the caller has to sync. Called after the last append.
     pub(crate) fn finish(&self) -> io::Result<Vec<PathBuf>> {
         let offline = |FlushError::Offline { reason }| io::Error::other(reason);
-        // An append that began before the log was closed ends first.
-        drop(self.tail());
-        // What cannot be written must not keep from being synced what is. The next start believes what it finds: where
-        // that lacks something there must not be a marker.
-        let settled = self.settle_debt();
+        // Waits for an append that began before the log was closed.
+        drop(self.active());
+        // A failed deferred write must not keep the other bytes from being synced. It has to prevent the marker,
+        // though: with a marker, the next start would trust files that are incomplete.
+        let settled = self.write_deferred();
         self.flush().map_err(offline)?;
         settled?;
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flushing.state.lock();
         let mut unsynced = Vec::new();
         let mut checkpoint = self.checkpoint_at(self.end_offset(), self.log_start_offset());
         if let Some(segment) = self.trim_active()? {
@@ -214,19 +248,19 @@ impl PartitionLog {
             }
             unsynced.push(self.segment_path(segment.base_offset()));
         } else {
-            // Nothing was appended since the start or since it was closed; there may be reserved space.
-            let active_bytes = self.tail().position();
+            // The active segment is not open, but its file may have reserved space.
+            let active_bytes = self.active().position();
             checkpoint.active_bytes = active_bytes;
             let path = self.segment_path(checkpoint.active_base);
             if std::fs::metadata(&path)?.len() > active_bytes {
-                let file = self.shared.disk.open(&path, true)?;
-                self.shared.disk.set_len(&file, active_bytes)?;
+                let file = self.dir.disk.open(&path, true)?;
+                self.dir.disk.set_len(&file, active_bytes)?;
                 unsynced.push(path);
             }
         }
-        if flushed.persisted != Some(checkpoint) {
-            unsynced.extend(flushed.checkpoint.write(checkpoint)?);
-            flushed.persisted = Some(checkpoint);
+        if flush_state.persisted != Some(checkpoint) {
+            unsynced.extend(flush_state.checkpoint.write(checkpoint)?);
+            flush_state.persisted = Some(checkpoint);
         }
         Ok(unsynced)
     }

@@ -1,11 +1,12 @@
-//! The way out: from an offset to bytes in a file. The index says where to look, the batches found say whether it is true.
+//! Finds the bytes of an offset. The index says where to look; the log checks the index against the batches it finds.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use ottla_wire::record::{BATCH_HEADER_BYTES, BatchHeader};
+use parking_lot::MutexGuard;
 
 use super::{Meta, PartitionLog, Slot};
 use crate::Offset;
@@ -15,89 +16,91 @@ use crate::index::{Index, IndexEntry};
 use crate::scan::{Bounds, HeaderCursor, batch_bytes, survey};
 use crate::segment::Segment;
 
-/// Whole batches that lie next to each other in one segment.
+/// Consecutive whole batches of one segment.
 #[derive(Clone, Debug)]
 pub struct FileRange {
-    /// The segment: keep it while the range is in use.
+    /// The segment. Hold it while you use the range.
     pub segment: Arc<Segment>,
-    /// Where the first batch starts.
+    /// The position of the first batch.
     pub position: u64,
     /// Bytes of all batches.
     pub bytes: u32,
-    /// Offset of the first batch: at or before the offset asked for, or behind it where compaction left no record.
+    /// Offset of the first batch. It is at or before the offset asked for, or behind it if compaction removed those
+    /// records.
     pub base_offset: Offset,
-    /// Offset after the last batch: where to go on.
+    /// Offset after the last batch: the next read starts here.
     pub next_offset: Offset,
-    /// The partition, which is told when the bytes cannot be read: see [`FileRange::report_read_error`].
+    /// The partition, for [`FileRange::report_read_error`].
     pub(super) log: Weak<PartitionLog>,
 }
 
-/// Damaged bytes that recovery or a read found: exactly these offsets are answered with an error.
+/// Damaged bytes that recovery or a read found. Reads of exactly these offsets answer an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedRange {
     /// The offsets that are lost.
     pub offsets: Range<i64>,
-    /// The segment they were in.
+    /// The segment that held them.
     pub segment_base: Offset,
-    /// Where in it.
+    /// Their position in the segment.
     pub positions: Range<u64>,
 }
 
-/// What a scan of batch headers passed over.
+/// The result of a scan of batch headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannedRange {
     /// Offset after the last batch seen.
     pub next_offset: Offset,
     /// Batches seen.
     pub batches: u64,
-    /// Offsets that could not be seen because their bytes are damaged.
+    /// Offsets whose batches were skipped because their bytes are damaged.
     pub damaged: Vec<Range<i64>>,
 }
 
-/// Why a segment did not answer.
-enum Miss {
+/// Why a segment gave no answer.
+enum LocateMiss {
     /// The offset is damaged.
     Damaged(Range<i64>),
-    /// The index led to something that is not the batch it claims: nothing may be concluded from it.
-    IndexLied,
+    /// The index pointed to bytes that are not the batch it names: the index proves nothing.
+    IndexWrong,
     Io(io::Error),
 }
 
-impl From<io::Error> for Miss {
+impl From<io::Error> for LocateMiss {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-/// Window of a short walk: a few dozen headers of small batches in one read.
+/// Window of a short walk: one read fetches a few dozen headers of small batches.
 const WALK_BYTES: usize = 4096;
 /// Window of a long walk.
 const SCAN_BYTES: usize = 64 << 10;
 
 impl PartitionLog {
-    /// The bytes from the batch that holds `offset` on, or from the next one with records where compaction left none:
-    /// whole batches, at least one, at most `max_bytes` if the first is not longer, none that ends above `upto`. `None`
-    /// where there is nothing to read (yet).
+    /// The batches from the one that holds `offset` on, or from the next one with records if compaction removed its
+    /// records: whole batches, at least one, at most `max_bytes` bytes if the first is not longer, none that ends above
+    /// `upto`. `None` if there is nothing to read (yet).
     pub fn locate(&self, offset: Offset, max_bytes: u32, upto: Offset) -> Result<Option<FileRange>, LocateError> {
-        let mut vacant: Option<FileRange> = None;
+        let mut empty: Option<FileRange> = None;
         loop {
-            let from = vacant.as_ref().map_or(offset, |range| range.next_offset);
+            let from = empty.as_ref().map_or(offset, |range| range.next_offset);
             let found = self.locate_batch(from, max_bytes, upto);
             if let Ok(Some((range, true))) = &found
                 && range.next_offset < upto
             {
-                vacant = Some(range.clone());
+                empty = Some(range.clone());
                 continue;
             }
-            // Where nothing behind an empty batch can be read (yet), a reader that gets the empty one still gets on.
-            return match (found, vacant) {
+            // If nothing behind the empty batch can be read (yet), the reader gets the empty batch, so that it
+            // advances.
+            return match (found, empty) {
                 (Err(_) | Ok(None), Some(range)) => Ok(Some(range)),
                 (found, _) => found.map(|found| found.map(|(range, _)| range)),
             };
         }
     }
 
-    /// The same within one segment, and whether there are no records in it from there on.
+    /// Does the same within one segment; also says whether the segment has no records from there on.
     fn locate_batch(
         &self,
         offset: Offset,
@@ -120,31 +123,31 @@ impl PartitionLog {
         };
         self.check_readable(&slot)?;
         let segment = match self.open_slot(&slot) {
-            // Removed or replaced since: the list knows what is there now.
+            // The segment was removed or replaced: the list has the new one.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.next_base(&slot).is_none() => {
                 return self.locate_batch(offset, max_bytes, upto);
             }
             opened => opened?,
         };
         let found = match range_of(self, &segment, offset, max_bytes, upto) {
-            Err(Miss::IndexLied) => {
-                self.remake_index(&slot, &segment, next_base)?;
+            Err(LocateMiss::IndexWrong) => {
+                self.rebuild_index(&slot, &segment, next_base)?;
                 range_of(self, &segment, offset, max_bytes, upto)
             }
             other => other,
         };
         match found {
             Ok(range) => Ok(range),
-            Err(Miss::Damaged(offsets)) => {
+            Err(LocateMiss::Damaged(offsets)) => {
                 Err(LocateError::Corrupt { from: Offset(offsets.start), to: Offset(offsets.end) })
             }
-            // Not even a fresh index leads to a batch: the offset is gone, up to the end of the segment.
-            Err(Miss::IndexLied) => Err(LocateError::Corrupt { from: offset, to: next_base.unwrap_or(end) }),
-            Err(Miss::Io(source)) => Err(LocateError::Io { source }),
+            // Even a rebuilt index finds no batch: the offsets up to the end of the segment are lost.
+            Err(LocateMiss::IndexWrong) => Err(LocateError::Corrupt { from: offset, to: next_base.unwrap_or(end) }),
+            Err(LocateMiss::Io(source)) => Err(LocateError::Io { source }),
         }
     }
 
-    /// The bytes that [`locate`](Self::locate) finds, checked if need be and read into memory; the offset of the first batch and the next one.
+    /// Reads the bytes that [`locate`](Self::locate) finds into memory, checked. Also returns their range.
     pub fn read_batches(
         &self,
         offset: Offset,
@@ -153,7 +156,7 @@ impl PartitionLog {
     ) -> Result<Option<(Vec<u8>, FileRange)>, LocateError> {
         let Some(mut range) = self.locate(offset, max_bytes, upto)? else { return Ok(None) };
         if let Err(LocateError::Corrupt { .. }) = self.check(&range) {
-            // Up to the damage it can be had.
+            // The batches before the damage can be read.
             match self.locate(offset, max_bytes, upto)? {
                 Some(shorter) => range = shorter,
                 None => return Ok(None),
@@ -165,8 +168,8 @@ impl PartitionLog {
         Ok(Some((bytes, range)))
     }
 
-    /// Shows `visit` the header of every batch from the one that holds `from` on, in order, reading headers only.
-    /// Damaged ranges are passed over and named in the answer.
+    /// Calls `visit` with the header of every batch from the one that holds `from` on, in order. Reads only headers,
+    /// and skips damaged ranges; the result names them.
     pub fn scan_batches(&self, from: Offset, mut visit: impl FnMut(&BatchHeader)) -> Result<ScannedRange, LocateError> {
         let end = self.end_offset();
         let mut scanned =
@@ -176,9 +179,9 @@ impl PartitionLog {
         while let Some((slot, segment, next_base)) = self.segment_from(next, end)? {
             next = next_base;
             if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
-                self.remake_index(&slot, &segment, next_base)?;
+                self.rebuild_index(&slot, &segment, next_base)?;
                 if scan_segment(&segment, &mut window, &mut scanned, &mut visit)?.is_none() {
-                    // Not even a fresh index leads to the next batch.
+                    // Even a rebuilt index does not find the next batch.
                     let to = next_base.unwrap_or(end);
                     return Err(LocateError::Corrupt { from: scanned.next_offset.max(slot.base()), to });
                 }
@@ -187,12 +190,12 @@ impl PartitionLog {
         Ok(scanned)
     }
 
-    /// Damaged ranges known so far: those that recovery found, and those of segments that were opened since the start.
+    /// The known damaged ranges: those that recovery found, and those of segments that were opened since.
     pub fn quarantined(&self) -> Vec<QuarantinedRange> {
         self.damage().values().flatten().cloned().collect()
     }
 
-    /// Keeps what the index of a segment says about damage, and reports what was not known before.
+    /// Stores the damage that the index of a segment knows, and reports the new part of it.
     pub(super) fn note_damage(&self, index: &Index) {
         let base = index.base_offset();
         let mut damage = self.damage();
@@ -208,7 +211,7 @@ impl PartitionLog {
             .collect();
         for range in found.iter().filter(|range| !known.contains(range)) {
             let (from, to) = (range.offsets.start, range.offsets.end);
-            tracing::error!(partition = %self.name(), from, to, "damaged records, answered with an error");
+            tracing::error!(partition = %self.name(), from, to, "damaged records: reads of them answer an error");
         }
         if found.is_empty() {
             damage.remove(&base.0);
@@ -217,7 +220,7 @@ impl PartitionLog {
         }
     }
 
-    /// Takes over what recovery found, and has reported.
+    /// Takes over the damage that recovery found and has reported.
     pub(crate) fn take_damage(&self, found: Vec<QuarantinedRange>) {
         let mut damage = self.damage();
         for range in found {
@@ -225,7 +228,7 @@ impl PartitionLog {
         }
     }
 
-    /// Forgets damage that nobody can ask for any more.
+    /// Forgets damage below the log start: reads cannot reach it any more.
     pub(super) fn forget_damage_below(&self, start: Offset) {
         self.damage().retain(|_, ranges| ranges.iter().any(|range| range.offsets.end > start.0));
     }
@@ -236,12 +239,12 @@ impl PartitionLog {
     }
 
     fn damage(&self) -> MutexGuard<'_, BTreeMap<i64, Vec<QuarantinedRange>>> {
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.damage.quarantined.lock()
     }
 
-    /// Makes the index of a segment again from its batches, because one of them was not where the index says, and finds
-    /// out exactly what is damaged. A crash does not cut the log off there.
-    pub(super) fn remake_index(
+    /// Rebuilds the index of a segment from its batches, because a batch was not at the position in the index, and
+    /// finds out exactly what is damaged. After a crash, recovery does not cut the log off there.
+    pub(super) fn rebuild_index(
         &self,
         slot: &Arc<Slot>,
         segment: &Segment,
@@ -251,7 +254,7 @@ impl PartitionLog {
             let index = segment.index();
             (index.end_offset(), segment.bytes())
         };
-        // Not even its length is believed, where the file can tell.
+        // If the file is complete, its length is used and not the one in the index.
         let settled = segment.is_settled();
         let file_bytes = if settled { segment.file().metadata()?.len() } else { published };
         let meta = self.meta();
@@ -263,7 +266,7 @@ impl PartitionLog {
             next_base: Some(next_base.unwrap_or(known_end)),
             file_bytes,
             interval_bytes: options.index_interval_bytes,
-            salvages: self.is_damaged(slot.base()),
+            unreadable_is_damage: self.is_damaged(slot.base()),
         };
         let mut fresh = survey(segment.disk(), segment.file(), bounds)?.index;
         self.note_damage(&fresh);
@@ -275,14 +278,14 @@ impl PartitionLog {
         }
         *index = fresh;
         let damage_end = index.damage_end();
-        segment.set_unstored(damage_end.is_some());
+        segment.set_unsaved_damage(damage_end.is_some());
         drop(index);
         if let Some(behind) = damage_end {
-            self.secure_damage(behind);
+            self.checkpoint_behind_damage(behind);
         }
-        // All of it was looked at; what is appended meanwhile is this process's own.
-        segment.checked().note_whole();
-        // The file of a segment that was removed or replaced is not its own any more.
+        // The scan checked the whole segment; later appends come from this process.
+        segment.checked().note_all();
+        // If the segment was removed or replaced, the index file of that name belongs to another segment.
         if settled && !self.is_deleted() && self.next_base(slot).is_some() {
             self.store_index_of(segment);
         }
@@ -297,14 +300,14 @@ fn range_of(
     offset: Offset,
     max_bytes: u32,
     upto: Offset,
-) -> Result<Option<(FileRange, bool)>, Miss> {
+) -> Result<Option<(FileRange, bool)>, LocateMiss> {
     let (start, barrier, barrier_offset) = {
         let index = segment.index();
         let published = segment.bytes();
         if let Some(damage) = index.quarantine_of(offset) {
-            return Err(Miss::Damaged(damage.offsets.clone()));
+            return Err(LocateMiss::Damaged(damage.offsets.clone()));
         }
-        let Some(start) = index.floor_offset(offset) else { return Err(Miss::IndexLied) };
+        let Some(start) = index.floor_offset(offset) else { return Err(LocateMiss::IndexWrong) };
         match index.barrier_after(start.position) {
             Some(damage) => (start, damage.positions.start.min(published), Offset(damage.offsets.start)),
             None => (start, published, index.end_offset()),
@@ -313,12 +316,12 @@ fn range_of(
     let mut window = [0; WALK_BYTES];
     let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: start };
     let mut first = loop {
-        let Some(header) = walk.step(barrier)? else { return Err(Miss::IndexLied) };
+        let Some(header) = walk.step(barrier)? else { return Err(LocateMiss::IndexWrong) };
         if header.next_offset() > offset {
             break header;
         }
     };
-    // What compaction emptied is passed over, where there is something behind it to read instead.
+    // Skips batches that compaction emptied, if there is something behind them to read.
     while is_empty(&first) && first.next_offset() < upto {
         match walk.peek(barrier)? {
             Some(next) if next.next_offset() <= upto => {
@@ -329,20 +332,20 @@ fn range_of(
         }
     }
     if first.next_offset() > upto {
-        // Not to be read yet; unless its length in offsets is damage, which would hold readers up for ever.
+        // Either the batch cannot be read yet, or its offset count is damaged; then readers would wait for ever.
         let sound =
             if walk.at.position >= barrier { walk.at.offset == barrier_offset } else { walk.peek(barrier)?.is_some() };
-        return if sound { Ok(None) } else { Err(Miss::IndexLied) };
+        return if sound { Ok(None) } else { Err(LocateMiss::IndexWrong) };
     }
     let position = walk.at.position - batch_bytes(&first);
     let limit = position.saturating_add(u64::from(max_bytes)).min(barrier);
-    // Most of the range is skipped by the index; only its last stretch is walked. What begins at the limit may have been
-    // appended since the limit was read.
+    // The index skips most of the range; only its last part is walked. A batch that starts at the limit may have been
+    // appended after the limit was read.
     let jump = segment.index().floor_position(limit.saturating_sub(1), upto);
     if let Some(entry) = jump.filter(|entry| entry.position > walk.at.position) {
         walk.at = entry;
         if walk.peek(barrier)?.is_none() {
-            return Err(Miss::IndexLied);
+            return Err(LocateMiss::IndexWrong);
         }
     }
     while let Some(header) = walk.peek(limit)? {
@@ -351,7 +354,7 @@ fn range_of(
         }
         walk.pass(&header);
     }
-    let bytes = u32::try_from(walk.at.position - position).map_err(|_| Miss::IndexLied)?;
+    let bytes = u32::try_from(walk.at.position - position).map_err(|_| LocateMiss::IndexWrong)?;
     let range = FileRange {
         segment: Arc::clone(segment),
         position,
@@ -363,32 +366,32 @@ fn range_of(
     Ok(Some((range, is_empty(&first))))
 }
 
-/// Whether compaction left this batch without records. One that says so and is longer is damage, to be found out by who
-/// checks it.
+/// Whether compaction left this batch without records. A longer batch that says so is damaged; the check of its CRC
+/// finds that.
 fn is_empty(header: &BatchHeader) -> bool {
     header.record_count == 0 && batch_bytes(header) == BATCH_HEADER_BYTES as u64
 }
 
-/// A walk from batch to batch that demands what it expects: the next batch begins where the last one ended.
+/// Walks from batch to batch and demands that the next batch begins where the last one ended.
 pub(super) struct Walk<'a> {
     pub(super) cursor: HeaderCursor<'a>,
     pub(super) at: IndexEntry,
 }
 
 impl Walk<'_> {
-    /// The batch at the current place, if a batch of the expected offset stands there and ends within `limit`.
+    /// The batch at the current position, if it has the expected offset and ends within `limit`.
     pub(super) fn peek(&mut self, limit: u64) -> io::Result<Option<BatchHeader>> {
         let header = self.cursor.header_at(self.at.position, limit)?;
         Ok(header.filter(|header| header.base_offset == self.at.offset || broken(Canary::TrustIndex)))
     }
 
-    /// Goes behind the batch just peeked at.
+    /// Moves behind the batch that `peek` returned.
     pub(super) fn pass(&mut self, header: &BatchHeader) {
         self.at.position += batch_bytes(header);
         self.at.offset = header.next_offset();
     }
 
-    /// Takes the batch at the current place and goes behind it.
+    /// Returns the batch at the current position and moves behind it.
     pub(super) fn step(&mut self, limit: u64) -> io::Result<Option<BatchHeader>> {
         let header = self.peek(limit)?;
         if let Some(header) = &header {
@@ -398,7 +401,7 @@ impl Walk<'_> {
     }
 }
 
-/// Scans one segment from `scanned.next_offset` on. `None` where the index led astray.
+/// Scans one segment from `scanned.next_offset` on. `None` if the index was wrong.
 fn scan_segment(
     segment: &Segment,
     window: &mut [u8],

@@ -1,4 +1,4 @@
-//! `partition.meta`: who a partition is, how it was configured, and the history of its leader epochs.
+//! `partition.meta`: identity, options and leader epochs of a partition.
 
 use uuid::Uuid;
 

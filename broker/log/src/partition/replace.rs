@@ -1,65 +1,66 @@
-//! Taking segments out of the log and putting one in the place of several, so that a crash leaves the log before or the
-//! log after.
+//! Removes segments, and replaces several segments by one, so that a crash leaves either the old state or the new one.
 //!
 //! ```text
-//! removal      the new log start is durable in the checkpoint → files go → directory synced
-//!              a start removes what lies wholly below the log start
-//! replacement  <start>-<end>.swap appears by rename → directory synced: this decides
-//!              → replaced files go → directory synced → .swap takes the name of the first → directory synced
-//!              a start that finds a .swap goes on from there
+//! removal      the new log start is durable in the checkpoint → files are removed → directory synced
+//!              startup removes segments that are completely below the log start
+//! replacement  <start>-<end>.swap appears by rename → directory synced: from here on the replacement counts
+//!              → replaced files are removed → directory synced → .swap is renamed to the name of the first → directory synced
+//!              startup finishes the replacement of a .swap that it finds
 //! ```
 //!
-//! Readers that hold a segment keep it; who wants to open one that is gone looks at the list again. Never touches the
-//! segment that takes appends, nor one that is not settled.
+//! Readers can finish with a segment that they hold. A reader that wants to open a removed segment looks into the list
+//! again. This module touches neither the active segment nor one that is not settled.
 //!
-//! Some file systems need space to remove or rename a file. What a full disk interrupts counts all the same, readers find
-//! the new segment under the name of its `.swap`, and the next one who removes or replaces anything goes on with it.
+//! Some file systems need space to remove or rename a file. A replacement that a full disk interrupts counts all the
+//! same: readers use the `.swap` file, and the next removal or replacement finishes it.
 
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+
+use parking_lot::MutexGuard;
 
 use super::{PartitionLog, Slot};
 use crate::Offset;
 use crate::format::swap_file_name;
 use crate::state_file::is_full;
 
-/// A replacement that is decided and not finished.
+/// A replacement that counts and is not finished.
 #[derive(Clone, Debug)]
 pub(crate) struct Replacement {
-    /// Where the file of the new segment is until it takes the name of the first one.
+    /// The file of the new segment, until it is renamed to the name of the first segment.
     pub(crate) swap: PathBuf,
     /// First offset of the new segment.
     pub(crate) start: Offset,
-    /// The segments it replaces, by their first offsets.
+    /// The segments that it replaces, by their first offsets.
     pub(crate) replaced: Vec<Offset>,
 }
 
-/// What a full disk did not let be finished.
+/// Removals and replacements that a full disk interrupted.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
-    /// Segments of which the log knows nothing any more, by their first offsets.
+    /// Segments that are not in the log any more and whose files are, by their first offsets.
     pub(crate) removed: Vec<Offset>,
     pub(crate) replacements: Vec<Replacement>,
 }
 
 impl Leftovers {
-    /// The slot of a segment of the log.
+    /// The slot of the segment at `base`.
     pub(super) fn slot(&self, base: Offset) -> Slot {
         match self.replacements.iter().find(|replacement| replacement.start == base) {
-            Some(replacement) => Slot::unplaced(base, replacement.swap.clone()),
+            Some(replacement) => Slot::in_swap_file(base, replacement.swap.clone()),
             None => Slot::new(base),
         }
     }
 }
 
-/// The right to remove and replace segments, and what is left to do.
+/// The right to remove and replace segments, and the unfinished work.
 #[derive(Debug)]
-pub(super) struct Upkeep(Leftovers);
+pub(super) struct Maintenance(Leftovers);
 
-impl Upkeep {
+impl Maintenance {
     pub(super) fn of(leftovers: Leftovers) -> Self {
         Self(leftovers)
     }
@@ -70,37 +71,38 @@ impl Upkeep {
 }
 
 impl PartitionLog {
-    pub(super) fn upkeep(&self) -> MutexGuard<'_, Upkeep> {
-        self.upkeep.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn maintenance(&self) -> MutexGuard<'_, Maintenance> {
+        self.maintenance.lock()
     }
 
     /// Whether removals or replacements wait for space.
     pub(super) fn has_leftovers(&self) -> bool {
-        !self.upkeep().is_done()
+        !self.maintenance().is_done()
     }
 
-    /// Moves the log start up to `to`, durably: nothing below it is readable from then on, after a crash neither. Not
-    /// above the durable offset. Returns where the log starts.
+    /// Moves the log start up to `to`, at most to the durable offset, durably: from then on offsets below it cannot be
+    /// read, after a crash neither. Returns the log start.
     pub(super) fn raise_log_start(&self, to: Offset) -> io::Result<Offset> {
-        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flush_state = self.flushing.state.lock();
         self.check_changeable()?;
         let to = to.min(self.durable_offset());
         if to > self.log_start_offset() {
-            // Into both slots of the checkpoint: should the newer one be damaged later, the older one must not bring back
-            // a start whose records are gone.
-            self.persist(&mut flushed, to)?;
-            self.persist(&mut flushed, to)?;
-            self.log_start.fetch_max(to.0, Ordering::AcqRel);
+            // Writes both slots of the checkpoint: if the newer one is damaged later, the older one must not bring back
+            // a log start whose records are gone.
+            self.persist(&mut flush_state, to)?;
+            self.persist(&mut flush_state, to)?;
+            self.offsets.log_start.fetch_max(to.0, Ordering::AcqRel);
         }
         Ok(self.log_start_offset())
     }
 
-    /// Removes the segments that lie wholly below the log start, and what is left of earlier removals and replacements; how
-    /// many went. One that is being written, synced or put in its place stays for the next time, with all behind it.
+    /// Removes the segments that are completely below the log start, and finishes earlier removals and replacements.
+    /// Returns how many it removed. If a segment is being written, synced or replaced, it and all later ones stay until
+    /// the next call.
     pub(super) fn remove_slots_below_start(&self) -> io::Result<usize> {
-        let mut upkeep = self.upkeep();
+        let mut maintenance = self.maintenance();
         self.check_changeable()?;
-        let placed = self.finish_replacements(&mut upkeep);
+        let finished = self.finish_replacements(&mut maintenance);
         let start = self.log_start_offset();
         {
             let mut slots = self.slots_mut();
@@ -109,85 +111,85 @@ impl PartitionLog {
                 _ => false,
             });
             let count = below.count();
-            upkeep.0.removed.extend(slots.drain(..count).map(|slot| slot.base()));
+            maintenance.0.removed.extend(slots.drain(..count).map(|slot| slot.base()));
         }
-        let before = upkeep.0.removed.len();
-        let mut refused = None;
-        // One that cannot go keeps no other one.
-        upkeep.0.removed.retain(|base| match self.remove_files(*base) {
+        let before = maintenance.0.removed.len();
+        let mut first_error = None;
+        // A segment that cannot be removed must not keep the others from being removed.
+        maintenance.0.removed.retain(|base| match self.remove_files(*base) {
             Ok(()) => false,
             Err(error) => {
-                refused.get_or_insert(error);
+                first_error.get_or_insert(error);
                 true
             }
         });
         if before > 0 {
-            self.shared.sync_dir(&self.directory)?;
+            self.dir.sync_dir(&self.directory)?;
             self.forget_damage_below(start);
         }
-        placed?;
-        refused.map_or(Ok(before - upkeep.0.removed.len()), Err)
+        finished?;
+        first_error.map_or(Ok(before - maintenance.0.removed.len()), Err)
     }
 
-    /// Puts the file `staged`, which is durable and lies in the partition's directory, in the place of the segments from
-    /// the one that starts at `run.start` up to the one that starts at `run.end`. On an error before the decision the log
-    /// is as it was and `staged` may still be there; behind it, the log directory goes offline and the next start
-    /// completes the replacement. A full disk behind the decision is no error: the replacement counts.
+    /// Replaces the segments from the one that starts at `run.start` up to the one that starts at `run.end` by the file
+    /// `staged`. That file is durable and in the partition's directory. If this fails before the replacement counts,
+    /// the log is unchanged and `staged` may still exist. After that point, an error takes the log directory offline
+    /// and the next start finishes the replacement; a full disk is no error then, because the replacement counts.
     pub(crate) fn replace_slots(&self, run: Range<Offset>, staged: &Path) -> io::Result<()> {
-        let mut upkeep = self.upkeep();
+        let mut maintenance = self.maintenance();
         self.check_changeable()?;
         let replaced = self.slots_at_rest(&run)?;
         let swap = self.directory.join(swap_file_name(&run));
-        self.shared.disk.rename(staged, &swap)?;
-        self.shared.sync_dir(&self.directory)?;
+        self.dir.disk.rename(staged, &swap)?;
+        self.dir.sync_dir(&self.directory)?;
         {
             let mut slots = self.slots_mut();
             let first = slots.partition_point(|slot| slot.base() < run.start);
             let after = slots.partition_point(|slot| slot.base() < run.end);
-            slots.splice(first..after, [Arc::new(Slot::unplaced(run.start, swap.clone()))]);
+            slots.splice(first..after, [Arc::new(Slot::in_swap_file(run.start, swap.clone()))]);
         }
-        upkeep.0.replacements.push(Replacement { swap, start: run.start, replaced });
-        match self.finish_replacements(&mut upkeep) {
+        maintenance.0.replacements.push(Replacement { swap, start: run.start, replaced });
+        match self.finish_replacements(&mut maintenance) {
             Err(error) if is_full(&error) && !self.is_offline() => {
-                tracing::warn!(partition = %self.name, %error, "replaced segments stay until there is space");
+                tracing::warn!(partition = %self.name, %error, "cannot finish a replacement of segments until there is space");
                 Ok(())
             }
-            placed => placed.inspect_err(|error| self.shared.poison("replacing segments", error)),
+            finished => finished.inspect_err(|error| self.dir.take_offline_after("replacing segments", error)),
         }
     }
 
-    /// Finishes what replacements are decided, in their order.
-    fn finish_replacements(&self, upkeep: &mut Upkeep) -> io::Result<()> {
-        while let Some(replacement) = upkeep.0.replacements.first() {
-            self.place(replacement)?;
-            upkeep.0.replacements.remove(0);
+    /// Finishes the replacements that count already, in their order.
+    fn finish_replacements(&self, maintenance: &mut Maintenance) -> io::Result<()> {
+        while let Some(replacement) = maintenance.0.replacements.first() {
+            self.finish_replacement(replacement)?;
+            maintenance.0.replacements.remove(0);
         }
         Ok(())
     }
 
-    fn place(&self, Replacement { swap, start, replaced }: &Replacement) -> io::Result<()> {
-        let disk = &self.shared.disk;
+    fn finish_replacement(&self, Replacement { swap, start, replaced }: &Replacement) -> io::Result<()> {
+        let disk = &self.dir.disk;
         for base in replaced {
             disk.remove_file(&self.index_path(*base))?;
             if base != start {
                 disk.remove_file(&self.segment_path(*base))?;
             }
         }
-        self.shared.sync_dir(&self.directory)?;
-        // Until its file has its name it is not at rest, and stays in the list.
+        self.dir.sync_dir(&self.directory)?;
+        // Until the file is renamed, the slot is not at rest and stays in the list.
         let slot = self.slot_of(*start).map(|(slot, _)| slot).filter(|slot| slot.base() == *start);
         {
-            // Whoever wants to open it knows where its file is before or after.
-            let _opening = slot.as_ref().map(|slot| slot.hold());
+            // A thread that opens the segment must see the file under its old or its new name.
+            let _opening = slot.as_ref().map(|slot| slot.lock_opening());
             disk.rename(swap, &self.segment_path(*start))?;
             if let Some(slot) = &slot {
-                slot.note_placed();
+                slot.note_renamed();
             }
         }
-        self.shared.sync_dir(&self.directory)
+        self.dir.sync_dir(&self.directory)
     }
 
-    /// The first offsets of the segments of a run, if it begins and ends where segments do and nothing is left to do for
+    /// The first offsets of the segments in a run, if segments begin at its start and its end and no work is left for
     /// any of them.
     fn slots_at_rest(&self, run: &Range<Offset>) -> io::Result<Vec<Offset>> {
         let slots = self.slots();
@@ -206,11 +208,11 @@ impl PartitionLog {
     }
 
     fn remove_files(&self, base: Offset) -> io::Result<()> {
-        self.shared.disk.remove_file(&self.index_path(base))?;
-        self.shared.disk.remove_file(&self.segment_path(base))
+        self.dir.disk.remove_file(&self.index_path(base))?;
+        self.dir.disk.remove_file(&self.segment_path(base))
     }
 
-    /// Whether files of the partition may be changed at all.
+    /// Whether files of the partition may be changed.
     fn check_changeable(&self) -> io::Result<()> {
         if let Some(reason) = self.offline_reason() {
             return Err(io::Error::other(reason));
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_segments_stay_away_and_readers_keep_what_they_hold() {
+    fn removed_segments_stay_removed_and_readers_keep_the_segments_that_they_hold() {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, partition) = filled(directory.path(), 10);
         let (all, held) = (read(&partition, 0), partition.locate(Offset(1), 1, Offset(10)).unwrap().unwrap());
@@ -284,7 +286,8 @@ mod tests {
         held.segment.read_exact_at(held.position, &mut bytes).unwrap();
         assert_eq!(bytes, all[held.bytes as usize..][..held.bytes as usize]);
         assert_eq!(segments(directory.path()), 6);
-        // The start of the log is durable before the first file goes: a crash in between removes them at the next start.
+        // The log start is durable before the first file is removed: after a crash in between, the next start removes
+        // the files.
         partition.raise_log_start(Offset(7)).unwrap();
         disk.fail(DiskCall::Remove, 0, 1, libc::EIO);
         partition.remove_slots_below_start().unwrap_err();
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn who_hears_of_a_failed_replacement_may_read_at_once() {
+    fn listeners_of_a_failed_replacement_can_read_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let (disk, log, partition) = filled(directory.path(), 4);
         let staged = directory.path().join("t-0/some.staged");
@@ -336,7 +339,7 @@ mod tests {
         let listening = Arc::downgrade(&partition);
         partition.on_advance(Box::new(move |_| {
             let Some(partition) = listening.upgrade().filter(|it| it.is_offline()) else { return };
-            // Whether its file has its name by now is not said.
+            // The read may fail: the file may be renamed or not.
             drop(partition.read_batches(Offset(1), 1, partition.end_offset()));
             read.send(()).ok();
         }));
@@ -365,12 +368,12 @@ mod tests {
                 assert_eq!(partition.offline_reason(), None, "{case}");
                 assert_eq!(read(&partition, 0), all, "{case}");
                 assert_eq!(partition.quarantined(), [], "{case}");
-                // Neither it nor what lies behind it can go, what lies before can.
+                // This segment and the ones behind it cannot be removed; the ones before it can.
                 partition.finish_removals().unwrap_err();
                 partition.append(&mut batch(10)).unwrap();
                 let (log, partition) = if is_restarted {
                     drop(log);
-                    // A start needs no space either.
+                    // A start needs no space for that either.
                     let (log, _) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
                     let partition = log.partition(partition.name()).unwrap();
                     assert_eq!(&read(&partition, 0)[..all.len()], &all[..], "{case}");
@@ -380,7 +383,7 @@ mod tests {
                 } else {
                     (log, partition)
                 };
-                disk.heal();
+                disk.clear_faults();
                 partition.finish_removals().unwrap();
                 assert_eq!(&read(&partition, 0)[..all.len()], &all[..], "{case}");
                 assert_eq!(segments(directory.path()), 8, "{case}");
@@ -406,7 +409,7 @@ mod tests {
         partition.raise_log_start(Offset(8)).unwrap();
         partition.remove_slots_below_start().unwrap_err();
         assert!(!directory.path().join("t-0/00000000000000000000.log").exists());
-        disk.heal();
+        disk.clear_faults();
         assert_eq!(partition.remove_slots_below_start().unwrap(), 3);
         assert_eq!((segments(directory.path()), read(&partition, 8)), (2, all[each * 8..].to_vec()));
     }

@@ -1,12 +1,14 @@
-//! The end of old data: the log start moves up, and whole segments below it go.
+//! Retention: raises the log start and removes the segments below it.
 //!
-//! The new start is durable before anything below it is removed, and only then do readers see it: a crash finds either
-//! everything or the new start, and a start of the log removes what is below (`replace`).
+//! The new log start is durable before any segment below it is removed, and only then do readers see it. After a crash
+//! the partition has either all segments or the new log start; startup removes the segments below it (`replace`).
 
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
+
+use parking_lot::Mutex;
 
 use super::{PartitionLog, Slot};
 use crate::Offset;
@@ -17,33 +19,34 @@ use crate::error::{AppendError, RetainError};
 /// How much of a partition is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// A segment goes when its greatest timestamp is older than this; negative for never.
+    /// A segment is removed when its greatest timestamp is older than this; negative: never.
     pub retention_ms: i64,
-    /// The oldest segments go as long as this much is left without them; negative for any size.
+    /// The oldest segments are removed as long as the others have at least this many bytes; negative: no limit.
     pub retention_bytes: i64,
 }
 
-/// What a retention removed.
+/// The result of a retention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// How many segments.
+    /// Number of segments removed.
     pub segments: usize,
-    /// How many bytes they had.
+    /// Their bytes.
     pub bytes: u64,
 }
 
-/// The segments that a retention does not keep.
+/// The segments that the retention removes.
 struct TooOld {
-    /// Where the log starts without them.
+    /// The log start after the removal.
     start: Offset,
     bytes: u64,
-    /// Base offset and bytes of the active segment, if it is one of them.
+    /// Base offset and bytes of the active segment, if it is too old as well.
     active: Option<(Offset, u64)>,
 }
 
 impl PartitionLog {
-    /// Moves the log start up to `before`, at most the high watermark. When this returns, the records below are gone for
-    /// every reader and after every crash. Returns the log start, which may have been higher already. Waits for the disk.
+    /// Raises the log start to `before`, at most to the high watermark. When this returns, no reader can read the
+    /// records below it, after a crash neither. Returns the log start, which may have been higher before. Waits for the
+    /// disk.
     pub fn delete_records(&self, before: Offset) -> Result<Offset, RetainError> {
         let (start, high_watermark) = (self.log_start_offset(), self.high_watermark());
         if before.0 < 0 || before > high_watermark {
@@ -59,13 +62,13 @@ impl PartitionLog {
         Ok(self.log_start_offset())
     }
 
-    /// Where the log would start if the retention were applied now: see [`delete_old_segments`](Self::delete_old_segments).
+    /// The log start that the retention would lead to now: see [`delete_old_segments`](Self::delete_old_segments).
     pub fn retained_from(&self, retention: &Retention, upto: Offset, now_ms: i64) -> Result<Offset, RetainError> {
         Ok(self.too_old(retention, upto, now_ms)?.start)
     }
 
-    /// Removes the oldest segments that the retention does not keep, none that holds records at or above `upto`. A
-    /// segment without timestamps is as old as its file. If all of the active segment is too old, another one is begun.
+    /// Removes the oldest segments that the retention does not keep, but none with records at or above `upto`. A
+    /// segment without timestamps is as old as its file. If the whole active segment is too old, starts a new one.
     /// Waits for the disk.
     pub fn delete_old_segments(
         &self,
@@ -77,7 +80,7 @@ impl PartitionLog {
         if let Some((base, active_bytes)) = active
             && !self.roll_from(base, start)?
         {
-            // It took records meanwhile.
+            // The active segment got records meanwhile.
             (start, bytes) = (base, bytes - active_bytes);
         }
         if start > self.log_start_offset() {
@@ -88,8 +91,8 @@ impl PartitionLog {
         Ok(Removed { segments, bytes })
     }
 
-    /// Goes on with removals and replacements of segments that a full disk interrupted; cheap where there are none. Waits
-    /// for the disk.
+    /// Continues removals and replacements of segments that a full disk interrupted; cheap if there are none. Waits for
+    /// the disk.
     pub fn finish_removals(&self) -> Result<(), RetainError> {
         if self.has_leftovers() {
             self.check_removable()?;
@@ -122,7 +125,7 @@ impl PartitionLog {
         Ok(found)
     }
 
-    /// Begins another segment if the active one has records and its file is older than `segment_ms`. Waits for the disk.
+    /// Starts a new segment if the active one has records and its file is older than `segment_ms`. Waits for the disk.
     pub fn roll_if_due(&self, segment_ms: i64, now_ms: i64) -> Result<bool, RetainError> {
         let Some(active) = self.slots().last().cloned() else { return Ok(false) };
         let end = self.end_offset();
@@ -137,7 +140,7 @@ impl PartitionLog {
         self.roll_from(active.base(), end)
     }
 
-    /// Bytes of all segments, without what is reserved for appends to come.
+    /// Bytes of all segments, without the space that is reserved for later appends.
     pub fn size_bytes(&self) -> io::Result<u64> {
         let slots = self.slots().clone();
         slots.iter().map(|slot| self.slot_bytes(slot)).sum()
@@ -147,8 +150,8 @@ impl PartitionLog {
     pub(crate) fn slot_bytes(&self, slot: &Slot) -> io::Result<u64> {
         match slot.opened() {
             Some(segment) => Ok(segment.bytes()),
-            // The file of the last one is longer than what is in it.
-            None if self.is_last(slot) => Ok(self.tail().position()),
+            // The file of the active segment may be longer than its content.
+            None if self.is_last(slot) => Ok(self.active().position()),
             None => match fs::metadata(self.slot_path(slot)) {
                 Ok(file) => Ok(file.len()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -173,7 +176,7 @@ impl PartitionLog {
         Ok(now_ms.saturating_sub(newest_ms) > retention.retention_ms)
     }
 
-    /// Begins another segment, if the active one still begins and ends where the caller saw it.
+    /// Starts a new segment if the active one has the start and end that the caller saw.
     fn roll_from(&self, base: Offset, end: Offset) -> Result<bool, RetainError> {
         let rolled = self.roll_active(base, end)?;
         if rolled {
@@ -184,7 +187,7 @@ impl PartitionLog {
 
     fn move_log_start(&self, to: Offset) -> Result<(), RetainError> {
         if to > self.durable_offset() {
-            // The start of the log must not lie behind the end that a power cut leaves.
+            // The log start must not be above the end that a power cut leaves.
             self.flush()?;
         }
         self.check_removable()?;
@@ -199,13 +202,13 @@ impl PartitionLog {
         if self.is_deleted() {
             return Err(RetainError::Deleted);
         }
-        if self.shared.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
+        if self.dir.is_closed() { Err(RetainError::Closed) } else { Ok(()) }
     }
 
-    /// Does `write` unless the partition was deleted, for which there is no answer; a deletion waits for it, so that nothing
-    /// is written into a later partition of the same name.
+    /// Runs `write` and returns its result, or `None` if the partition was deleted. A deletion waits for `write`, so
+    /// that it does not write into a later partition of the same name.
     pub fn unless_deleted<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
-        let _one = self.upkeep();
+        let _one = self.maintenance();
         (!self.is_deleted()).then(write)
     }
 
@@ -214,15 +217,15 @@ impl PartitionLog {
     }
 
     pub(crate) fn disk(&self) -> Arc<dyn Disk> {
-        Arc::clone(&self.shared.disk)
+        Arc::clone(&self.dir.disk)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.shared.is_closed()
+        self.dir.is_closed()
     }
 
-    pub(crate) fn poison(&self, what: &str, error: &io::Error) {
-        self.shared.poison(what, error);
+    pub(crate) fn take_offline_after(&self, what: &str, error: &io::Error) {
+        self.dir.take_offline_after(what, error);
     }
 }
 

@@ -1,4 +1,4 @@
-//! How large a partition is, and whether its bytes are at hand.
+//! The size of a partition, and whether a read would wait for the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,17 +9,18 @@ use crate::Offset;
 impl PartitionLog {
     /// Bytes appended since the directory was opened.
     pub fn appended_bytes(&self) -> u64 {
-        self.appended_bytes.load(Ordering::Acquire)
+        self.flushing.appended_bytes.load(Ordering::Acquire)
     }
 
-    /// Whether finding `offset` may have to wait for the disk. The end of an open active segment is taken to be in memory
-    /// without asking: that is where almost everybody reads.
+    /// Whether a lookup of `offset` may wait for the disk. The end of an open active segment counts as in memory
+    /// without a check, because almost all reads are there.
     pub fn may_wait(&self, offset: Offset) -> bool {
         let at_the_end = |(slot, next): (Arc<Slot>, Option<Offset>)| next.is_none() && slot.opened().is_some();
         !self.slot_of(offset).is_some_and(at_the_end) && self.is_cold(offset)
     }
 
-    /// Bytes of all batches on the disk, nothing reserved or derived. Asks the disk for segments that are not open.
+    /// Bytes of all batches on the disk, without reserved space and indexes. Asks the disk about segments that are not
+    /// open.
     pub fn stored_bytes(&self) -> u64 {
         let bytes = self.all_slots().into_iter().map(|(slot, _)| match slot.opened() {
             Some(segment) => segment.bytes(),

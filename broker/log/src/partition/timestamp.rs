@@ -1,6 +1,6 @@
-//! From a time to an offset. The index narrows the search to one stretch of a segment, batch headers to one batch, and
-//! the records inside answer: exactly the first record that is not older than the time asked for, whatever order the
-//! timestamps come in.
+//! Finds the offset of a time. The index narrows the search to a part of a segment, headers narrow it to one batch, and
+//! the records in the batch give the answer: exactly the first record that is not older than the time, also where
+//! timestamps do not rise.
 
 use std::io;
 use std::sync::Arc;
@@ -15,35 +15,35 @@ use crate::index::{IndexEntry, NO_TIMESTAMP};
 use crate::scan::{HeaderCursor, batch_bytes};
 use crate::segment::Segment;
 
-/// A batch that unpacks to more than this is answered as a whole: searches must not be a way to fill memory.
+/// A batch that unpacks to more than this is not unpacked, so that a search cannot fill the memory.
 const UNPACKED_MAX_BYTES: usize = 64 << 20;
 const WINDOW_BYTES: usize = 4096;
 
 /// A record found by time.
 type Found = (Offset, i64);
 
-/// A segment, its place in the list, and where the next one begins.
+/// A slot, its segment, and the base offset of the next one.
 type Listed = (Arc<Slot>, Arc<Segment>, Option<Offset>);
 
-/// Where a walk through one segment ended.
+/// The result of a walk through one segment.
 enum Search {
     Found(Found),
     NotHere,
-    /// The index led to something that is not the batch it claims.
-    IndexLied,
+    /// The index pointed to bytes that are not the batch it names.
+    IndexWrong,
 }
 
 impl PartitionLog {
-    /// The first record below `upto` whose timestamp is at or after `timestamp`: its offset and its timestamp. Damaged
-    /// batches are passed over; one whose records cannot be unpacked is answered with its first offset.
+    /// The first record below `upto` whose timestamp is at or after `timestamp`: its offset and its timestamp. Skips
+    /// damaged batches. For a batch whose records cannot be unpacked, the answer is the first offset of the batch.
     pub fn find_by_timestamp(&self, timestamp: i64, upto: Offset) -> Result<Option<(Offset, i64)>, LocateError> {
         let start = self.log_start_offset();
         let mut next = Some(start);
         while let Some((slot, segment, next_base)) = self.segment_from(next, upto)? {
             next = next_base;
             let mut search = search_segment(&segment, timestamp, start, upto)?;
-            if matches!(search, Search::IndexLied) {
-                self.remake_index(&slot, &segment, next_base)?;
+            if matches!(search, Search::IndexWrong) {
+                self.rebuild_index(&slot, &segment, next_base)?;
                 search = search_segment(&segment, timestamp, start, upto)?;
             }
             if let Search::Found(found) = search {
@@ -61,7 +61,7 @@ impl PartitionLog {
             next = next_base;
             let mut below = max_below(&segment, upto)?;
             if below.is_none() {
-                self.remake_index(&slot, &segment, next_base)?;
+                self.rebuild_index(&slot, &segment, next_base)?;
                 below = max_below(&segment, upto)?;
             }
             greatest = greatest.max(below.unwrap_or(NO_TIMESTAMP));
@@ -70,14 +70,14 @@ impl PartitionLog {
             return Ok(None);
         }
         match self.find_by_timestamp(greatest, upto)? {
-            // It was that of a record below the log start, or of none at all.
+            // The greatest timestamp was that of a record below the log start, or of no record.
             None => self.greatest_of_records(upto),
             found => Ok(found),
         }
     }
 
-    /// The segment that holds `from`, or the first one behind it where that was removed; none at or above `upto`. Asked
-    /// for one after another, since the list may change between two.
+    /// The segment that holds `from`, or the first one behind it if that was removed; `None` at or above `upto`.
+    /// Callers ask for one segment after another, because the list may change.
     pub(super) fn segment_from(&self, from: Option<Offset>, upto: Offset) -> io::Result<Option<Listed>> {
         loop {
             let Some(from) = from.filter(|from| *from < upto) else { return Ok(None) };
@@ -91,8 +91,8 @@ impl PartitionLog {
         }
     }
 
-    /// The first record with the greatest timestamp, by reading every batch that may have it. Damaged batches are passed
-    /// over, and what is removed meanwhile.
+    /// The first record with the greatest timestamp; reads every batch that may have it. Skips damaged batches and
+    /// segments that are removed meanwhile.
     fn greatest_of_records(&self, upto: Offset) -> Result<Option<Found>, LocateError> {
         let start = self.log_start_offset();
         let mut greatest = None;
@@ -139,7 +139,7 @@ fn search_segment(segment: &Arc<Segment>, timestamp: i64, start: Offset, upto: O
         let barrier = barrier(segment, from.position, published);
         let mut walk = Walk { cursor: HeaderCursor::new(segment.disk(), segment.file(), &mut window), at: from };
         while walk.at.position < barrier && walk.at.offset < upto {
-            let Some(header) = walk.step(barrier)? else { return Ok(Search::IndexLied) };
+            let Some(header) = walk.step(barrier)? else { return Ok(Search::IndexWrong) };
             let holds_it = header.record_count > 0 && header.max_timestamp >= timestamp;
             if holds_it && header.next_offset() > start && header.next_offset() <= upto {
                 let position = walk.at.position - batch_bytes(&header);
@@ -153,7 +153,7 @@ fn search_segment(segment: &Arc<Segment>, timestamp: i64, start: Offset, upto: O
     Ok(Search::NotHere)
 }
 
-/// The greatest timestamp of the batches that lie below `upto`. `None` where the index led astray.
+/// The greatest timestamp of the batches below `upto`. `None` if the index was wrong.
 fn max_below(segment: &Arc<Segment>, upto: Offset) -> io::Result<Option<i64>> {
     let (mut entry, published) = {
         let index = segment.index();
@@ -178,12 +178,12 @@ fn max_below(segment: &Arc<Segment>, upto: Offset) -> io::Result<Option<i64>> {
     Ok(Some(greatest))
 }
 
-/// Where sound bytes end that begin at `position`.
+/// The end of the sound bytes that begin at `position`.
 fn barrier(segment: &Segment, position: u64, published: u64) -> u64 {
     segment.index().barrier_after(position).map_or(published, |damage| damage.positions.start.min(published))
 }
 
-/// The first batch behind the damage that a walk came to; the index always has an entry there.
+/// The first batch behind the damage where a walk ended; the index always has an entry there.
 fn next_stretch(segment: &Segment, at: IndexEntry, barrier: u64, published: u64) -> Option<IndexEntry> {
     if at.position < barrier || barrier >= published {
         return None;
@@ -191,7 +191,7 @@ fn next_stretch(segment: &Segment, at: IndexEntry, barrier: u64, published: u64)
     segment.index().above_position(barrier.max(at.position))
 }
 
-/// The first record of one batch that has the greatest timestamp in it, at least `at_least`.
+/// The first record of one batch with the greatest timestamp in it, which is at least `at_least`.
 fn greatest_in_batch(
     segment: &Segment,
     position: u64,

@@ -1,4 +1,4 @@
-//! What the tests of the log share: batches with known content, and partitions to put them in.
+//! Helpers of the log's tests: batches with known content, and partitions for them.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its own part")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use ottla_log::{LogDir, LogOptions, Offset, PartitionLog, PartitionName, Partiti
 use ottla_wire::record::{BatchBuilder, Codec, batches};
 use uuid::Uuid;
 
-/// A batch of records whose values say which they are; timestamps as given, one record each.
+/// A batch of records whose values identify them; one record per timestamp.
 pub fn batch_at(codec: Codec, timestamps: &[i64], tag: u64, value_bytes: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new(codec);
     for (at, timestamp) in timestamps.iter().enumerate() {
@@ -29,7 +29,7 @@ pub fn batch(records: usize, tag: u64, value_bytes: usize) -> Vec<u8> {
     batch_at(Codec::None, &vec![1_000 + tag as i64; records], tag, value_bytes)
 }
 
-/// A directory in memory where there is one: for tests that open a log thousands of times.
+/// A directory in memory if the system has one, for tests that open a log thousands of times.
 pub fn quick_directory() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
@@ -78,7 +78,7 @@ pub fn create(log: &LogDir, topic: &str, options: PartitionOptions) -> Arc<Parti
     log.create_partition(&name(topic, 0), Uuid::from_u128(7), options).unwrap()
 }
 
-/// Everything from the start of the log to its end, read as a consumer does.
+/// All bytes from the start of the log to its end, read as a consumer does.
 pub fn read_all(log: &PartitionLog) -> Vec<u8> {
     let (mut bytes, mut offset) = (Vec::new(), log.log_start_offset());
     while let Some((more, range)) = log.read_batches(offset, 64 << 10, log.end_offset()).unwrap() {

@@ -52,7 +52,7 @@ pub(super) fn run(target: &Target, output: &mut Output) -> Result<(), Failure> {
         return Ok(());
     }
     if rows.is_empty() {
-        return Err(Failure::new(Kind::NotFound, format!("{} holds no partitions", chosen.log_directory.display())));
+        return Err(Failure::new(Kind::NotFound, format!("{} holds no partitions", named(&chosen.log_directories))));
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     rows.sort_by_key(|(name, (usage, _))| (std::cmp::Reverse(usage.total_bytes()), name.clone()));
@@ -85,4 +85,8 @@ fn row(name: &str, usage: &PartitionUsage, partitions: usize) -> Vec<String> {
         [usage.data_bytes, usage.index_bytes, usage.reserved_bytes, usage.reclaimable_bytes, usage.total_bytes()];
     let counts = [partitions.to_string(), usage.segments.to_string()];
     std::iter::once(name.to_owned()).chain(counts).chain(bytes.map(human_bytes)).collect()
+}
+
+fn named(directories: &[std::path::PathBuf]) -> String {
+    directories.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,7 @@
 //! `ottla log`: dump, verify, repair, du. Works on files, not through a broker; all but `repair` only read and may be
 //! used while a broker runs on them.
 
+mod beside;
 mod du;
 mod dump;
 mod repair;
@@ -9,6 +10,7 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use ottla_broker::log_dirs;
 use ottla_log::inspect::{InspectError, PartitionFiles};
 
 use super::failure::{Failure, Kind};
@@ -20,7 +22,7 @@ pub(super) enum LogCommand {
     /// Print the batches of partitions, and their records
     #[command(after_long_help = dump::HELP)]
     Dump(dump::DumpArgs),
-    /// Check every batch, index and state file
+    /// Check every batch, index and state file; and the route journal, the metadata and the plugin store with them
     #[command(after_long_help = verify::HELP)]
     Verify(Target),
     /// Cut off ends that nobody was promised
@@ -44,8 +46,10 @@ pub(super) struct Target {
 
 /// What a [`Target`] came to.
 struct Chosen {
-    /// The directory with the partitions, where they come from one.
-    log_directory: PathBuf,
+    /// The directories with the partitions.
+    log_directories: Vec<PathBuf>,
+    /// The data directory, where all of it was chosen.
+    data_dir: Option<PathBuf>,
     partitions: Vec<PartitionFiles>,
     /// The one segment that was named, by its first offset.
     segment: Option<i64>,
@@ -57,11 +61,11 @@ impl Target {
         if what.contains('/') || matches!(what, "." | "..") {
             return at_path(Path::new(what));
         }
-        let log_directory = log_directory(&self.data_dir);
-        let mut partitions = all(&log_directory)?;
+        let chosen = whole(&self.data_dir)?;
         if what.is_empty() {
-            return Ok(Chosen { log_directory, partitions, segment: None });
+            return Ok(chosen);
         }
+        let Chosen { log_directories, mut partitions, .. } = chosen;
         let (topic, index) = match what.rsplit_once(':') {
             None => (what, None),
             Some((topic, index)) => match index.parse::<i32>() {
@@ -71,17 +75,24 @@ impl Target {
         };
         partitions.retain(|files| files.name.topic == topic && index.is_none_or(|index| files.name.index == index));
         if partitions.is_empty() {
-            let failure = Failure::new(Kind::NotFound, format!("{} holds no {what}", log_directory.display()));
+            let failure = Failure::new(Kind::NotFound, format!("{} holds no {what}", self.data_dir.display()));
             return Err(failure.hint("`ottla log du` shows the partitions there are; a path needs a slash in it"));
         }
-        Ok(Chosen { log_directory, partitions, segment: None })
+        Ok(Chosen { log_directories, data_dir: None, partitions, segment: None })
     }
 }
 
-/// The log directory of a data directory.
-fn log_directory(data_dir: &Path) -> PathBuf {
-    let inside = data_dir.join("log");
-    if inside.is_dir() { inside } else { data_dir.to_path_buf() }
+/// All of a data directory, in whatever log directories; or a log directory by itself.
+fn whole(directory: &Path) -> Result<Chosen, Failure> {
+    let known = log_dirs::of_data_dir(directory);
+    let data_dir = (!known.is_empty()).then(|| directory.to_path_buf());
+    let log_directories = if known.is_empty() { vec![directory.to_path_buf()] } else { known };
+    let mut partitions = Vec::new();
+    for log_directory in &log_directories {
+        partitions.extend(all(log_directory)?);
+    }
+    partitions.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Chosen { log_directories, data_dir, partitions, segment: None })
 }
 
 fn at_path(path: &Path) -> Result<Chosen, Failure> {
@@ -89,12 +100,10 @@ fn at_path(path: &Path) -> Result<Chosen, Failure> {
         path.canonicalize().map_err(|error| Failure::new(Kind::NotFound, format!("{}: {error}", path.display())))?;
     if full.is_dir() {
         if let Ok(files) = PartitionFiles::open(&full) {
-            let log_directory = full.parent().map_or_else(|| full.clone(), Path::to_path_buf);
-            return Ok(Chosen { log_directory, partitions: vec![files], segment: None });
+            let log_directories = vec![full.parent().map_or_else(|| full.clone(), Path::to_path_buf)];
+            return Ok(Chosen { log_directories, data_dir: None, partitions: vec![files], segment: None });
         }
-        let log_directory = log_directory(&full);
-        let partitions = all(&log_directory)?;
-        return Ok(Chosen { log_directory, partitions, segment: None });
+        return whole(&full);
     }
     let partition = full.parent().unwrap_or(&full);
     let files = PartitionFiles::open(partition).map_err(failed)?;
@@ -102,8 +111,8 @@ fn at_path(path: &Path) -> Result<Chosen, Failure> {
     if !files.segments.iter().any(|segment| Some(segment.get()) == base) {
         return Err(Failure::new(Kind::NotFound, format!("{} is no segment", path.display())));
     }
-    let log_directory = partition.parent().map_or_else(|| partition.to_path_buf(), Path::to_path_buf);
-    Ok(Chosen { log_directory, partitions: vec![files], segment: base })
+    let log_directories = vec![partition.parent().map_or_else(|| partition.to_path_buf(), Path::to_path_buf)];
+    Ok(Chosen { log_directories, data_dir: None, partitions: vec![files], segment: base })
 }
 
 fn all(log_directory: &Path) -> Result<Vec<PartitionFiles>, Failure> {

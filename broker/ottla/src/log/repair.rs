@@ -1,6 +1,8 @@
 //! `ottla log repair`: an end that nobody was promised is cut off.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr, stdin};
+use std::path::PathBuf;
 
 use clap::Args;
 use ottla_log::OpenError;
@@ -41,14 +43,16 @@ pub(crate) struct RepairArgs {
 
 pub(super) fn run(args: &RepairArgs, output: &mut Output) -> Result<(), Failure> {
     let chosen = args.target.choose()?;
-    let repair = Repair::lock(&chosen.log_directory).map_err(failed)?;
+    let lock = |directory: &PathBuf| Ok((directory.clone(), Repair::lock(directory).map_err(failed)?));
+    let locked: BTreeMap<PathBuf, Repair> = chosen.log_directories.iter().map(lock).collect::<Result<_, Failure>>()?;
     let mut cuts = Vec::new();
     for files in &chosen.partitions {
+        let Some(repair) = files.directory.parent().and_then(|parent| locked.get(parent)) else { continue };
         match repair.plan(&files.name).map_err(failed)? {
             RepairPlan::Nothing => {}
             RepairPlan::Cut(cut) => {
                 say(&cut, "would cut", output)?;
-                cuts.push(cut);
+                cuts.push((repair, cut));
             }
             RepairPlan::Unprovable { name, reason } => {
                 let json = json!({ "topic": name.topic, "partition": name.index, "left": reason });
@@ -69,7 +73,7 @@ pub(super) fn run(args: &RepairArgs, output: &mut Output) -> Result<(), Failure>
     if !args.yes {
         agree(cuts.len())?;
     }
-    for cut in &cuts {
+    for (repair, cut) in &cuts {
         repair.apply(cut).map_err(failed)?;
         say(cut, "cut", output)?;
     }

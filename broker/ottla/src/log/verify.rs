@@ -3,13 +3,15 @@
 use ottla_log::inspect::{PartitionFiles, PartitionReport, Problem, SegmentReader, verify};
 use serde_json::json;
 
-use super::{Failure, Kind, Output, Target};
+use super::{Chosen, Failure, Kind, Output, Target, beside};
 use crate::progress::{Progress, human_bytes};
 
 pub(super) const HELP: &str = "\
 Reads every byte of the partitions and checks it against everything that vouches for it: the CRC of each batch, offsets
 that follow each other, the leader epoch each batch was written in, each index against its segment, checkpoint and
-partition.meta, the snapshots of producers.
+partition.meta, the snapshots of producers. Of a whole data directory also the route journal, both copies of the metadata (as
+`ottla meta verify` does) and the plugin store, whose components have to match their digests. Log directories elsewhere
+(log.dirs) are found from the data directory.
 
 Only reads: it may run while a broker uses the files. An append under way is not damage, and neither is an end that a
 crash cut off; `ottla log repair` or the next start of the broker removes that.
@@ -18,6 +20,8 @@ What a problem means:
   damaged, missing   these records are lost here, no others: reads of them answer an error (CORRUPT_MESSAGE) and
                      consumers can go on behind them. A copy of the files from elsewhere is the only way back
   a bad batch that sound ones follow   above what is known to be synced; the next start cuts all of it off
+  metadata            one copy is made again from the other one by the next start; see `ottla meta --help`
+  plugin store        push the same file again (`ottla plugin push`); topics go on with its compiled form until then
   an index, partition.meta, checkpoint made again by the broker; no record is lost
 
 Examples:
@@ -28,7 +32,7 @@ Examples:
 Exit code 1 means that something is wrong.";
 
 pub(super) fn run(target: &Target, output: &mut Output) -> Result<(), Failure> {
-    let partitions = target.choose()?.partitions;
+    let Chosen { log_directories, data_dir, partitions, .. } = target.choose()?;
     let total_bytes: u64 = partitions.iter().map(bytes_of).sum();
     let (mut done_bytes, mut progress) = (0, Progress::start());
     let (mut bad, mut problems, mut records, mut unfinished) = (0, 0, 0, 0);
@@ -55,12 +59,17 @@ pub(super) fn run(target: &Target, output: &mut Output) -> Result<(), Failure> {
         let verdict = if bad == 0 { "all whole".to_owned() } else { format!("{problems} problems in {bad} of them") };
         output.line(&format!("{checked}: {verdict}{ends}"))?;
     }
-    if bad == 0 {
+    let beside = match &data_dir {
+        Some(data_dir) => beside::verify(data_dir, &log_directories, output)?,
+        None => 0,
+    };
+    if bad == 0 && beside == 0 {
         return Ok(());
     }
     output.flush()?;
+    let others = if beside > 0 { format!(", {beside} beside them") } else { String::new() };
     let failure =
-        Failure::new(Kind::Failed, format!("{problems} problems in {bad} of {} partitions", partitions.len()));
+        Failure::new(Kind::Failed, format!("{problems} problems in {bad} of {} partitions{others}", partitions.len()));
     Err(failure.hint("`ottla log verify --help` says what each of them means"))
 }
 

@@ -13,9 +13,8 @@ use super::{CleanerOptions, Shared};
 use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
-use crate::partition::sequence::Tail;
-use crate::route::Saved;
-use crate::topics::Topic;
+use crate::topics::{Saved, Topic};
+use ottla_coordinator::sequence::Tail;
 
 /// A partition to compact.
 struct Due {
@@ -78,7 +77,7 @@ impl Shared {
         let settings = topic.settings();
         loop {
             let visible = partition.log.high_watermark();
-            let upto = match Saved::now(topic) {
+            let upto = match Saved::now(&self.topics, topic) {
                 Ok(saved) => visible.min(saved.upto(partition.index)),
                 Err(error) => {
                     self.stats.failed(partition, error.to_string());

@@ -9,8 +9,7 @@ use super::Shared;
 use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
-use crate::route::Saved;
-use crate::topics::Topic;
+use crate::topics::{Saved, Topic};
 
 impl Shared {
     /// One look at every partition.
@@ -46,7 +45,7 @@ impl Shared {
         if due.is_empty() {
             return;
         }
-        let saved = Saved::now(topic).unwrap_or_else(|error| {
+        let saved = Saved::now(&self.topics, topic).unwrap_or_else(|error| {
             // A full disk, for one: space has to come from somewhere, and some of it can.
             tracing::warn!(topic = %topic.name, %error, "only segments go whose producers were written down before");
             Saved::last(topic)

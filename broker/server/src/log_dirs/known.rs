@@ -74,6 +74,11 @@ impl KnownDirs {
         Self(text.lines().filter_map(line).collect())
     }
 
+    /// Where they were.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.0.iter().map(|(_, path)| path.clone()).collect()
+    }
+
     /// Whether there was a log directory at `path`.
     pub(super) fn has(&self, path: &Path) -> bool {
         self.0.iter().any(|(_, known)| known == path)

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::meta::CopyHome;
 use known::{Found, KnownDirs};
 
 /// Folder of the only log directory in the data directory, where no other is set.
@@ -199,6 +200,22 @@ impl LogDirs {
         self.all.iter().any(|directory| directory.missing)
     }
 
+    /// Directories that are offline, each with the reason.
+    pub fn offline(&self) -> Vec<(PathBuf, String)> {
+        let reason = |directory: &LogDirectory| Some((directory.path().to_path_buf(), directory.offline_reason()?));
+        self.all.iter().filter_map(reason).collect()
+    }
+
+    /// Where the second copy of the metadata may be: every directory that is online.
+    pub fn copy_homes(&self) -> Vec<CopyHome> {
+        let online = self.all.iter().filter(|directory| directory.is_online());
+        let home = |directory: &LogDirectory| CopyHome {
+            directory: directory.path().to_path_buf(),
+            disk: directory.log.disk(),
+        };
+        online.map(home).collect()
+    }
+
     /// The partition of this name.
     pub fn partition(&self, name: &PartitionName) -> Option<Arc<PartitionLog>> {
         self.all.iter().find_map(|directory| directory.log.partition(name))
@@ -299,6 +316,16 @@ impl LogDirs {
         let closed = self.all.iter().filter(|directory| !directory.missing).map(|directory| directory.log.close());
         closed.collect::<Vec<_>>().into_iter().collect()
     }
+}
+
+/// The log directories of a data directory, as its last start found them: for tools, which know no settings.
+pub fn of_data_dir(data_dir: &Path) -> Vec<PathBuf> {
+    let mut directories = KnownDirs::read(data_dir).paths();
+    let default = data_dir.join(DEFAULT_DIR);
+    if directories.is_empty() && default.is_dir() {
+        directories.push(default);
+    }
+    directories
 }
 
 /// Where the log directories are.

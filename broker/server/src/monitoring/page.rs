@@ -49,6 +49,7 @@ impl Collector for State {
         let mut page = Page(encoder);
         page.partitions(broker)?;
         page.directories(broker)?;
+        page.metadata(broker)?;
         page.cleaner(broker)?;
         page.recovery(broker)
     }
@@ -57,6 +58,11 @@ impl Collector for State {
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
+    fn metadata(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
+        let help = "Copies of the metadata that have every change: two, unless a disk refuses one";
+        self.gauge("metadata_copies", help, [(Vec::new(), broker.meta.whole_copies() as f64)])
+    }
+
     fn gauge(
         &mut self,
         name: &str,

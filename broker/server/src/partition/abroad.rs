@@ -9,10 +9,9 @@
 
 use std::sync::{Arc, Weak};
 
-use ottla_wire::Offset;
+use ottla_wire::{Offset, Uuid};
 
 use super::Partition;
-use crate::topics::Topic;
 
 /// From how many batches on, received since the last snapshots, several of one partition are noted as one.
 const RECEIVED_MAX: usize = 1024;
@@ -29,8 +28,7 @@ pub(crate) struct Abroad {
 /// Batches that came from a partition of another topic.
 #[derive(Debug)]
 struct Received {
-    topic: Weak<Topic>,
-    partition: i32,
+    from: Weak<Partition>,
     /// The mark of the last of them in the route journal.
     mark: u64,
     /// Offset of the first of them.
@@ -38,10 +36,9 @@ struct Received {
 }
 
 impl Received {
-    /// Whether the snapshot of the topic that was addressed has it, or need not.
-    fn is_saved(&self) -> bool {
-        let Some(topic) = self.topic.upgrade() else { return true };
-        topic.partition(self.partition).is_none_or(|from| from.log.is_deleted() || from.saved_mark() >= self.mark)
+    /// The partition, if the snapshot of its topic does not have what it sent, and has to.
+    fn unsaved(&self) -> Option<Arc<Partition>> {
+        self.from.upgrade().filter(|from| !from.log.is_deleted() && from.saved_mark() < self.mark)
     }
 }
 
@@ -58,28 +55,28 @@ impl Abroad {
         std::mem::take(&mut self.sent)
     }
 
-    /// Something that was addressed to a partition of `topic` is in the log here, from `offset` on.
-    pub(crate) fn note_received(&mut self, topic: &Arc<Topic>, partition: i32, mark: u64, offset: Offset) {
+    /// Something that was addressed to `from`, a partition of another topic, is in the log here, from `offset` on.
+    pub(crate) fn note_received(&mut self, from: &Arc<Partition>, mark: u64, offset: Offset) {
         if self.received.len() >= RECEIVED_MAX {
-            self.received.retain(|received| !received.is_saved());
+            self.received.retain(|received| received.unsaved().is_some());
         }
-        let same = |it: &&mut Received| it.partition == partition && it.topic.as_ptr() == Arc::as_ptr(topic);
+        let same = |it: &&mut Received| it.from.as_ptr() == Arc::as_ptr(from);
         if self.received.len() >= RECEIVED_MAX
             && let Some(known) = self.received.iter_mut().rev().find(same)
         {
             known.mark = mark;
         } else {
-            self.received.push(Received { topic: Arc::downgrade(topic), partition, mark, offset });
+            self.received.push(Received { from: Arc::downgrade(from), mark, offset });
         }
     }
 
     /// The first batch in the log that the snapshot of the topic it was addressed to does not have.
     pub(crate) fn unsaved_from(&self) -> Option<Offset> {
-        self.received.iter().filter(|received| !received.is_saved()).map(|received| received.offset).min()
+        self.received.iter().filter(|received| received.unsaved().is_some()).map(|received| received.offset).min()
     }
 
     /// The topics whose snapshots do not have what they sent here.
-    pub(crate) fn unsaved_senders(&self) -> impl Iterator<Item = Arc<Topic>> {
-        self.received.iter().filter(|received| !received.is_saved()).filter_map(|received| received.topic.upgrade())
+    pub(crate) fn unsaved_senders(&self) -> impl Iterator<Item = Uuid> {
+        self.received.iter().filter_map(|received| Some(received.unsaved()?.topic_id))
     }
 }

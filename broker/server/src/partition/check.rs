@@ -11,10 +11,10 @@ use ottla_wire::record::{
 };
 
 use super::Refusal;
-use super::sequence::Span;
 use crate::config::TopicSettings;
 use crate::config::topic::TimestampType;
 use crate::producer_ids::JOURNAL_PRODUCER;
+use ottla_coordinator::sequence::Span;
 
 /// The first Produce version whose batches may be compressed with zstd (KIP-110).
 const ZSTD_VERSION_MIN: i16 = 7;

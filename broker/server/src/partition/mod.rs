@@ -1,7 +1,7 @@
 //! One partition: its log, how far it may be read, and which batches it has taken.
 //!
 //! 1. [`check`]: what a batch must fulfil, and the fields that the broker fills in
-//! 2. [`sequence`]: idempotent producers, checked on the batch as it was sent
+//! 2. [`ottla_coordinator::sequence`]: idempotent producers, checked on the batch as it was sent
 //! 3. `lane`: the batches that cannot be appended at once, first in, first out
 //! 4. [`place`]: where a batch went
 //! 5. [`watermark`]: how far the partition may be read, and who waits for it to move
@@ -20,7 +20,6 @@ pub(crate) mod lane;
 pub mod place;
 pub mod refusal;
 pub(crate) mod saves;
-pub mod sequence;
 pub mod snapshot;
 pub mod watermark;
 
@@ -43,7 +42,7 @@ use crate::producer_ids::JOURNAL_PRODUCER;
 use abroad::Abroad;
 use budget::{ProducerBudget, ProducerShare};
 use lane::Lane;
-use sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
+use ottla_coordinator::sequence::{Check, Producer, Remembered, SequenceTable, Span, Tail};
 use snapshot::PartitionSnapshot;
 
 /// One partition of a topic.

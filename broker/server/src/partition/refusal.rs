@@ -3,7 +3,7 @@
 use ottla_wire::ErrorCode;
 use ottla_wire::Sequence;
 
-use super::sequence::SequenceError;
+use ottla_coordinator::sequence::SequenceError;
 
 /// Most records that one refusal lists one by one; the message speaks for the rest.
 const RECORDS_LISTED_MAX: usize = 1000;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use ottla_plugin_host::Partitioner;
+use ottla_plugin_host::{Kind, Partitioner};
 
 use super::Resolved;
 use crate::config::PluginRef;
@@ -11,13 +11,22 @@ use crate::config::PluginRef;
 /// Between two log lines about the same plugin on the same topic, in milliseconds. What happens between is counted.
 const COMPLAINT_INTERVAL_MS: i64 = 10_000;
 
-/// What a topic says about its plugin.
+/// What a topic says about its plugin of one kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding<'a> {
+    /// What the plugin is to do.
+    pub kind: Kind,
     /// The plugin.
     pub plugin: &'a PluginRef,
     /// The text handed to it.
     pub config: &'a str,
+}
+
+impl<'a> Binding<'a> {
+    /// The partitioner of a topic.
+    pub fn partitioner(plugin: &'a PluginRef, config: &'a str) -> Self {
+        Self { kind: Kind::Partitioner, plugin, config }
+    }
 }
 
 /// A partitioner, ready to be called for a topic.

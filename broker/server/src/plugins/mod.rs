@@ -2,39 +2,45 @@
 //!
 //! Owns the registry (persisted through [`MetadataStore`]), the uploads, and the partitioners that are bound to topics.
 //! Promises that a version, once given, always means the same bytes, and that activating another one takes effect with
-//! the next batch: batches that are in a plugin finish in the version they entered. Calls that write block on the disk
+//! the next batch: batches that are in a plugin finish in the version they entered; that nothing in use is deleted, since
+//! users are counted under the lock that deletes and activates. Calls that write block on the disk
 //! or compile; only [`PluginRegistry::bound`] is made for the way of a record.
 
 pub mod uploads;
 
 mod bound;
+mod claims;
 mod host;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ottla_plugin_host::{Admitted, Digest, Host, LoadError};
+use ottla_plugin_host::{Admitted, Digest, Host, Kind, LoadError};
 use uuid::Uuid;
 
 pub use bound::{Binding, BoundPlugin};
+pub use claims::Claim;
 pub(crate) use host::plugin_host;
 pub use uploads::{Chunk, Progress, UploadError, Uploads};
 
 use crate::config::PluginRef;
 use crate::meta::{MetaError, MetadataStore, PluginRecord, PluginVersionRecord};
+use claims::{Claims, Pushing};
 
 /// Names, versions, uploads and bound partitioners.
 pub struct PluginRegistry {
     meta: Arc<dyn MetadataStore>,
     host: Host,
     uploads: Uploads,
+    pushing: Pushing,
+    claims: Arc<Claims>,
     /// One change of the registry at a time; readers do not wait for it.
     changing: Mutex<()>,
     names: RwLock<BTreeMap<String, Arc<PluginRecord>>>,
     /// Counts the changes, so that a bound partitioner knows whether it is still the right one.
     generation: AtomicU64,
-    bound: RwLock<HashMap<Uuid, Arc<BoundPlugin>>>,
+    bound: RwLock<HashMap<(Uuid, Kind), Arc<BoundPlugin>>>,
 }
 
 /// Why the registry did not do as told.
@@ -73,6 +79,16 @@ pub enum RegistryError {
         /// The version.
         version: i32,
     },
+    /// The plugin is for something else.
+    #[error("{plugin} is a {is}, a {wanted} is needed")]
+    WrongKind {
+        /// `name@version`.
+        plugin: String,
+        /// What it is.
+        is: String,
+        /// What the topic wants it for.
+        wanted: Kind,
+    },
     /// A plugin cannot serve a topic that wants it.
     #[error("{plugin} cannot serve {what}: {source}")]
     Load {
@@ -98,13 +114,15 @@ impl RegistryError {
     }
 }
 
-/// A topic that names a plugin.
+/// A topic that names a plugin, or is about to.
 #[derive(Debug, Clone)]
 pub struct PluginUser {
-    /// The topic's id.
-    pub topic_id: Uuid,
+    /// The topic's id, once it names the plugin.
+    pub topic_id: Option<Uuid>,
     /// Its name.
     pub topic: String,
+    /// What the plugin is to do.
+    pub kind: Kind,
     /// The plugin it names.
     pub plugin: PluginRef,
     /// The text it hands to the plugin.
@@ -126,6 +144,8 @@ impl PluginRegistry {
             meta,
             host,
             uploads: Uploads::default(),
+            pushing: Pushing::default(),
+            claims: Arc::default(),
             changing: Mutex::default(),
             names: RwLock::new(names),
             generation: AtomicU64::new(0),
@@ -150,13 +170,14 @@ impl PluginRegistry {
     }
 
     /// Takes a piece of an upload; with the last one the plugin gets its version. The first version of a name becomes
-    /// the active one. Bytes that the name has already keep the version they have.
+    /// the active one. Bytes that the name has already keep the version they have; where the store lost them they are taken again.
     pub fn push(&self, name: &str, chunk: Chunk<'_>) -> Result<(u64, i32), PushError> {
-        if let Some(version) = self.version_of(name, chunk.digest) {
+        let _push = self.pushing.begin(chunk.digest);
+        if let Some(version) = self.whole_version_of(name, chunk.digest) {
             return Ok((chunk.total_bytes, version));
         }
         match self.uploads.push(&self.host, chunk)? {
-            Progress::Continue(offset) => match self.version_of(name, chunk.digest) {
+            Progress::Continue(offset) => match self.whole_version_of(name, chunk.digest) {
                 Some(version) => Ok((chunk.total_bytes, version)),
                 None => Ok((offset, 0)),
             },
@@ -164,27 +185,53 @@ impl PluginRegistry {
         }
     }
 
-    /// Whether a topic may name this plugin with this configuration; the error is what its owner reads.
-    pub fn check(&self, plugin: &PluginRef, config: &str) -> Result<(), RegistryError> {
-        let resolved = self.resolve(plugin)?;
-        self.load(&plugin.name, resolved, config, "this topic").map(drop)
+    /// Lets a topic name a plugin with this configuration, as soon as it likes: while the claim lasts the plugin is not deleted and
+    /// no version becomes active that cannot serve the topic. The error is what the topic's owner reads.
+    pub fn claim(&self, topic: &str, binding: Binding<'_>) -> Result<Claim, RegistryError> {
+        let Binding { kind, plugin, config } = binding;
+        let (claim, resolved) = {
+            let _changing = lock(&self.changing);
+            let resolved = self.resolve(kind, plugin)?;
+            let (topic, plugin, config) = (topic.to_owned(), plugin.clone(), config.to_owned());
+            (self.claims.enter(PluginUser { topic_id: None, topic, kind, plugin, config }), resolved)
+        };
+        self.load(&plugin.name, resolved, config, "this topic")?;
+        Ok(claim)
     }
 
     /// Makes a version the active one, for all topics that name the plugin without a version, from their next batch on.
     /// Before that it is loaded for each of them, so that a version that cannot serve is refused and none of them waits.
-    pub fn activate(&self, name: &str, version: i32, users: &[PluginUser]) -> Result<i32, RegistryError> {
+    /// `topics` are those that name plugins, asked for while no other topic can come to name this one.
+    pub fn activate(
+        &self,
+        name: &str,
+        version: i32,
+        topics: impl FnOnce() -> Vec<PluginUser>,
+    ) -> Result<i32, RegistryError> {
         let _changing = lock(&self.changing);
+        self.activate_alone(name, version, topics)
+    }
+
+    fn activate_alone(
+        &self,
+        name: &str,
+        version: i32,
+        topics: impl FnOnce() -> Vec<PluginUser>,
+    ) -> Result<i32, RegistryError> {
         let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
         let digest = digest_of(&record, version)?;
         if record.active_version == version {
             return Ok(version);
         }
         let resolved = Resolved { version, digest };
+        let users = self.claims.and(topics);
         let following = || users.iter().filter(|user| user.plugin.name == name && user.plugin.version.is_none());
         let mut ready = Vec::new();
         for user in following() {
             let partitioner = self.load(name, resolved, &user.config, &format!("topic {}", user.topic))?;
-            ready.push((user.topic_id, Arc::new(BoundPlugin::new(name, version, partitioner, &user.config))));
+            let bound = Arc::new(BoundPlugin::new(name, version, partitioner, &user.config));
+            // One that is about to name it looks it up with its first batch.
+            ready.extend(user.topic_id.map(|topic_id| ((topic_id, user.kind), bound)));
         }
         let changed = PluginRecord {
             active_version: version,
@@ -194,12 +241,12 @@ impl PluginRegistry {
         self.store(changed)?;
         {
             let mut bound = self.bound.write().unwrap_or_else(PoisonError::into_inner);
-            let alive: HashSet<Uuid> = users.iter().map(|user| user.topic_id).collect();
-            bound.retain(|topic_id, _| alive.contains(topic_id));
+            let alive: HashSet<Uuid> = users.iter().filter_map(|user| user.topic_id).collect();
+            bound.retain(|(topic_id, _), _| alive.contains(topic_id));
             let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
-            for (topic_id, plugin) in ready {
+            for (use_of_topic, plugin) in ready {
                 plugin.confirm(generation);
-                bound.insert(topic_id, plugin);
+                bound.insert(use_of_topic, plugin);
             }
         }
         tracing::info!(plugin = name, version, previous = record.active_version, "plugin version activated");
@@ -207,16 +254,23 @@ impl PluginRegistry {
     }
 
     /// Makes the version active again that was so before.
-    pub fn roll_back(&self, name: &str, users: &[PluginUser]) -> Result<i32, RegistryError> {
+    pub fn roll_back(&self, name: &str, topics: impl FnOnce() -> Vec<PluginUser>) -> Result<i32, RegistryError> {
+        let _changing = lock(&self.changing);
         let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
         match record.previous_version {
             0 => Err(RegistryError::NoPrevious(name.to_owned())),
-            previous => self.activate(name, previous, users),
+            previous => self.activate_alone(name, previous, topics),
         }
     }
 
-    /// Removes a version, or all of them, unless topics use it. Version numbers are not given again.
-    pub fn delete(&self, name: &str, version: Option<i32>, users: &[PluginUser]) -> Result<(), RegistryError> {
+    /// Removes a version, or all of them, unless topics use it. Version numbers are not given again. `topics` are those
+    /// that name plugins, asked for while no other topic can come to name this one.
+    pub fn delete(
+        &self,
+        name: &str,
+        version: Option<i32>,
+        topics: impl FnOnce() -> Vec<PluginUser>,
+    ) -> Result<(), RegistryError> {
         let _changing = lock(&self.changing);
         let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
         let plugin = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
@@ -227,7 +281,10 @@ impl PluginRegistry {
             let named = user.plugin.version.unwrap_or(record.active_version);
             user.plugin.name == name && version.is_none_or(|version| version == named)
         };
-        let topics: Vec<String> = users.iter().filter(needs_it).map(|user| user.topic.clone()).collect();
+        let users = self.claims.and(topics);
+        let mut topics: Vec<String> = users.iter().filter(needs_it).map(|user| user.topic.clone()).collect();
+        // One that changes its settings is about to name it and names it already.
+        topics.dedup();
         if !topics.is_empty() {
             return Err(RegistryError::InUse { plugin, topics });
         }
@@ -252,11 +309,12 @@ impl PluginRegistry {
     /// The partitioner of a topic, loaded if it is not yet. After the first batch this is a look into a table.
     pub fn bound(&self, topic_id: Uuid, topic: &str, binding: Binding<'_>) -> Result<Arc<BoundPlugin>, RegistryError> {
         let generation = self.generation.load(Ordering::Acquire);
-        let known = self.bound.read().unwrap_or_else(PoisonError::into_inner).get(&topic_id).cloned();
+        let use_of_topic = (topic_id, binding.kind);
+        let known = self.bound.read().unwrap_or_else(PoisonError::into_inner).get(&use_of_topic).cloned();
         if let Some(known) = known.as_ref().filter(|known| known.serves(binding) && known.is_confirmed(generation)) {
             return Ok(Arc::clone(known));
         }
-        let resolved = self.resolve(binding.plugin)?;
+        let resolved = self.resolve(binding.kind, binding.plugin)?;
         let plugin = match known {
             // Some other plugin changed: this one is still right.
             Some(known) if known.serves(binding) && known.is(resolved) => known,
@@ -267,13 +325,13 @@ impl PluginRegistry {
             }
         };
         plugin.confirm(generation);
-        self.bound.write().unwrap_or_else(PoisonError::into_inner).insert(topic_id, Arc::clone(&plugin));
+        self.bound.write().unwrap_or_else(PoisonError::into_inner).insert(use_of_topic, Arc::clone(&plugin));
         Ok(plugin)
     }
 
     /// Lets go of what is loaded for topics that are gone.
     pub(crate) fn forget_topics(&self, is_gone: impl Fn(Uuid) -> bool) {
-        self.bound.write().unwrap_or_else(PoisonError::into_inner).retain(|topic_id, _| !is_gone(*topic_id));
+        self.bound.write().unwrap_or_else(PoisonError::into_inner).retain(|(topic_id, _), _| !is_gone(*topic_id));
     }
 
     fn register(&self, name: &str, admitted: &Admitted) -> Result<i32, MetaError> {
@@ -304,16 +362,17 @@ impl PluginRegistry {
         Ok(version)
     }
 
-    /// Removes components that no name has any more. What cannot be removed is only space.
+    /// Removes components that no name has any more and that are not being pushed. What cannot be removed is only space.
     fn remove_components(&self, gone: &[PluginVersionRecord]) {
         let kept: HashSet<String> =
             self.all().iter().flat_map(|record| record.versions.iter().map(|known| known.digest.clone())).collect();
         for version in gone.iter().filter(|version| !kept.contains(&version.digest)) {
-            if let Ok(digest) = version.digest.parse::<Digest>()
-                && let Err(error) = self.host.remove(&digest)
-            {
-                tracing::warn!(%digest, %error, "a deleted plugin stays in the store");
-            }
+            let Ok(digest) = version.digest.parse::<Digest>() else { continue };
+            self.pushing.unless(digest, || {
+                if let Err(error) = self.host.remove(&digest) {
+                    tracing::warn!(%digest, %error, "a deleted plugin stays in the store");
+                }
+            });
         }
     }
 
@@ -331,6 +390,12 @@ impl PluginRegistry {
         config: &str,
         what: &str,
     ) -> Result<Arc<ottla_plugin_host::Partitioner>, RegistryError> {
+        if !self.host.is_loaded(&resolved.digest)
+            && let Err(fault) = self.host.check(&resolved.digest)
+        {
+            let version = resolved.version;
+            tracing::error!(plugin = name, version, used_by = what, %fault, "push the same file of the plugin again");
+        }
         self.host.partitioner(&resolved.digest, config).map_err(|source| RegistryError::Load {
             plugin: format!("{name}@{}", resolved.version),
             what: what.to_owned(),
@@ -338,12 +403,17 @@ impl PluginRegistry {
         })
     }
 
-    fn resolve(&self, plugin: &PluginRef) -> Result<Resolved, RegistryError> {
+    fn resolve(&self, kind: Kind, plugin: &PluginRef) -> Result<Resolved, RegistryError> {
         let record = self.get(&plugin.name).ok_or_else(|| RegistryError::UnknownName(plugin.name.clone()))?;
         let version = match plugin.version.unwrap_or(record.active_version) {
             0 => return Err(RegistryError::NoneActive(plugin.name.clone())),
             version => version,
         };
+        let is_other = |known: &&PluginVersionRecord| known.version == version && known.kind != kind.to_string();
+        if let Some(other) = record.versions.iter().find(is_other) {
+            let plugin = format!("{}@{version}", plugin.name);
+            return Err(RegistryError::WrongKind { plugin, is: other.kind.clone(), wanted: kind });
+        }
         Ok(Resolved { version, digest: digest_of(&record, version)? })
     }
 
@@ -351,6 +421,12 @@ impl PluginRegistry {
         let digest = digest.to_string();
         let record = self.record(name)?;
         record.versions.iter().find(|known| known.digest == digest).map(|known| known.version)
+    }
+
+    /// The same where the store has the bytes as they were. While they are being pushed again nobody asks it.
+    fn whole_version_of(&self, name: &str, digest: Digest) -> Option<i32> {
+        let version = self.version_of(name, digest)?;
+        (!self.uploads.is_under_way(digest) && self.host.check(&digest).is_ok()).then_some(version)
     }
 
     fn record(&self, name: &str) -> Option<Arc<PluginRecord>> {

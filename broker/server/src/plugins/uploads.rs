@@ -99,6 +99,11 @@ impl Uploads {
         }
     }
 
+    /// Whether pieces of this component have arrived and others are awaited.
+    pub fn is_under_way(&self, digest: Digest) -> bool {
+        lock(&self.slots).contains_key(&digest)
+    }
+
     /// The upload that a piece belongs to; a new one when there is none.
     fn slot(&self, host: &Host, chunk: Chunk<'_>) -> Result<Arc<Mutex<Option<Upload>>>, UploadError> {
         let mut slots = lock(&self.slots);

@@ -21,10 +21,9 @@ pub(super) fn respond(
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
     let request: ActivatePluginRequest<'_> = decoded(head, frame)?;
-    let users = plugin_users(broker);
     let activated = match request.version {
-        VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, &users),
-        version => broker.plugins.activate(&request.name, version, &users),
+        VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, || plugin_users(broker)),
+        version => broker.plugins.activate(&request.name, version, || plugin_users(broker)),
     };
     let answer = match activated {
         Ok(active_version) => ActivatePluginResponse { active_version, ..ActivatePluginResponse::default() },

@@ -70,7 +70,8 @@ fn create_one(
         };
         overrides.insert(config.name.to_string(), value.to_string());
     }
-    let settings = check_settings(broker, &topic.name, None, overrides)?;
+    // The plugin stays until the topic is there to name it.
+    let (settings, _claim) = check_settings(broker, &topic.name, None, overrides)?;
     let mut result = CreatableTopicResult {
         num_partitions: partition_count,
         replication_factor: REPLICATION_FACTOR,

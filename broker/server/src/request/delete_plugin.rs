@@ -20,7 +20,7 @@ pub(super) fn respond(
 ) -> Result<Response, CloseReason> {
     let request: DeletePluginRequest<'_> = decoded(head, frame)?;
     let version = (request.version != VERSION_ALL).then_some(request.version);
-    let answer = match broker.plugins.delete(&request.name, version, &plugin_users(broker)) {
+    let answer = match broker.plugins.delete(&request.name, version, || plugin_users(broker)) {
         Ok(()) => DeletePluginResponse::default(),
         Err(error) => {
             let (error_code, message) = registry_refusal(&error);

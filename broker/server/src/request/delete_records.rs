@@ -23,8 +23,7 @@ use ottla_wire::{ErrorCode, Offset};
 use super::{Answer, CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::partition::Partition;
-use crate::route::Saved;
-use crate::topics::Topic;
+use crate::topics::{Saved, Topic};
 
 /// How long records wait that belong to a batch which is not entered where it was addressed. It takes milliseconds, or
 /// until a disk has room.
@@ -52,7 +51,7 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     let topics = request.topics.iter().map(|wanted| {
         let topic = broker.topics.get(&wanted.name);
         let partitions = wanted.partitions.iter().map(|wanted| {
-            let (low_watermark, error_code) = match delete(topic.as_deref(), wanted) {
+            let (low_watermark, error_code) = match delete(broker, topic.as_deref(), wanted) {
                 Ok(start) => (start.get(), ErrorCode::None),
                 Err(error_code) => (-1, error_code),
             };
@@ -63,7 +62,7 @@ fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response,
     Ok(Response::of(head, &DeleteRecordsResponse { topics: topics.collect(), ..Default::default() }))
 }
 
-fn delete(topic: Option<&Topic>, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
+fn delete(broker: &Broker, topic: Option<&Topic>, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if topic.internal {
         return Err(ErrorCode::InvalidTopicException);
@@ -84,7 +83,7 @@ fn delete(topic: Option<&Topic>, wanted: &DeleteRecordsPartition) -> Result<Offs
     if before > partition.log.log_start_offset() && before <= high_watermark {
         wait_until_entered(partition, before);
         // Their producers have to be recognised when the log has forgotten them.
-        let saved = Saved::now(topic).or_else(|error| {
+        let saved = Saved::now(&broker.topics, topic).or_else(|error| {
             let last = Saved::last(topic);
             if before <= last.upto(partition.index) { Ok(last) } else { Err(refused(&error)) }
         })?;

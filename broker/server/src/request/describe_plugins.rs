@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use ottla_plugin_host::Kind;
 use ottla_wire::message::{DescribePluginsRequest, DescribePluginsResponse, DescribedPlugin, DescribedPluginVersion};
 use ottla_wire::{ErrorCode, Str};
 
@@ -67,8 +68,9 @@ pub(super) fn plugin_users(broker: &Broker) -> Vec<PluginUser> {
     let user = |topic: Arc<crate::topics::Topic>| {
         let settings = topic.settings();
         Some(PluginUser {
-            topic_id: topic.id,
+            topic_id: Some(topic.id),
             topic: topic.name.to_string(),
+            kind: Kind::Partitioner,
             plugin: settings.partitioner.clone()?,
             config: settings.partitioner_config.clone(),
         })
@@ -82,7 +84,7 @@ pub(super) fn registry_refusal(error: &RegistryError) -> (ErrorCode, String) {
         RegistryError::UnknownName(_) | RegistryError::UnknownVersion { .. } => ErrorCode::ResourceNotFound,
         RegistryError::NoPrevious(_) | RegistryError::NoneActive(_) => ErrorCode::InvalidRequest,
         RegistryError::InUse { .. } | RegistryError::Active { .. } => ErrorCode::PolicyViolation,
-        RegistryError::Load { .. } => ErrorCode::InvalidConfig,
+        RegistryError::WrongKind { .. } | RegistryError::Load { .. } => ErrorCode::InvalidConfig,
         RegistryError::Meta(_) | RegistryError::BadDigest(_) => {
             tracing::error!(%error, "the plugin registry failed");
             ErrorCode::KafkaStorageError

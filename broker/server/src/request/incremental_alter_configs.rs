@@ -66,13 +66,19 @@ fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only
         let error_code = ErrorCode::UnknownTopicOrPartition;
         ApiError::new(error_code, error_code.message())
     })?;
-    let change = |settings: &TopicSettings| {
-        check_settings(broker, &topic.name, Some(settings), changed(settings, &resource.configs)?)
+    // A plugin that is named from now on stays until the topic has its settings.
+    let mut claim = None;
+    let mut change = |settings: &TopicSettings| {
+        let (after, claimed) =
+            check_settings(broker, &topic.name, Some(settings), changed(settings, &resource.configs)?)?;
+        claim = claimed;
+        Ok(after)
     };
     if validate_only {
         return change(&topic.settings()).map(drop);
     }
     broker.topics.alter(&topic, change)?;
+    drop(claim);
     tracing::info!("changed settings of topic {}", topic.name);
     Ok(())
 }

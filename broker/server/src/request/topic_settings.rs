@@ -9,16 +9,18 @@ use super::api_error::ApiError;
 use crate::broker::Broker;
 use crate::config::topic::TopicSetting;
 use crate::config::{Config, Setting, TopicSettings};
+use crate::plugins::{Binding, Claim};
 use crate::topics::is_internal;
 
 /// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
-/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it.
+/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it. The
+/// claim is to be kept until the topic has the settings.
 pub(super) fn check_settings(
     broker: &Broker,
     topic: &str,
     before: Option<&TopicSettings>,
     overrides: BTreeMap<String, String>,
-) -> Result<TopicSettings, ApiError> {
+) -> Result<(TopicSettings, Option<Claim>), ApiError> {
     let settings = TopicSettings::with_overrides(&broker.config, overrides)
         .map_err(|error| ApiError::new(ErrorCode::InvalidConfig, error.to_string()))?;
     let bound = |settings: &TopicSettings| {
@@ -26,14 +28,14 @@ pub(super) fn check_settings(
         (partitioner.clone(), partitioner_config.clone(), *partitioner_mode)
     };
     let Some(plugin) = settings.partitioner.as_ref().filter(|_| before.map(bound) != Some(bound(&settings))) else {
-        return Ok(settings);
+        return Ok((settings, None));
     };
     if is_internal(topic) {
         let message = format!("Topic {topic} is internal: plugins do not see its records.");
         return Err(ApiError::new(ErrorCode::InvalidConfig, message));
     }
-    match broker.plugins.check(plugin, &settings.partitioner_config) {
-        Ok(()) => Ok(settings),
+    match broker.plugins.claim(topic, Binding::partitioner(plugin, &settings.partitioner_config)) {
+        Ok(claim) => Ok((settings, Some(claim))),
         Err(error) if error.is_refusal() => {
             Err(ApiError::new(ErrorCode::InvalidConfig, format!("ottla.partitioner: {error}")))
         }

@@ -8,7 +8,6 @@ use ottla_stage::split::split;
 use ottla_wire::record::{Batch, BatchBuilder, Codec};
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use super::checkpoint::{Saved, save};
 use super::images::{World, place};
 use super::order::{Item, ItemRecords};
 use super::{RouteOptions, Router};
@@ -16,6 +15,8 @@ use crate::config::Config;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Place};
 use crate::plugins::{PluginRegistry, plugin_host};
+use crate::topics::Saved;
+use crate::topics::saved::save;
 
 const PRODUCER: ProducerId = ProducerId(7);
 
@@ -125,7 +126,7 @@ fn what_came_from_another_topic_goes_only_after_that_topics_snapshot_has_it() {
     let receiver = world.topic(1);
     assert_eq!(save(&receiver).unwrap().upto(0), Offset(0));
     // Whoever wants to remove something has the other one saved first.
-    assert_eq!(Saved::now(&receiver).unwrap().upto(0), Offset(2));
+    assert_eq!(Saved::now(&world.topics, &receiver).unwrap().upto(0), Offset(2));
     receiver.partitions[0].log.delete_records(Offset(2)).unwrap();
     drop((router, receiver, world));
     let (world, router) = open(dir.path());

@@ -223,7 +223,7 @@ impl Load {
             let Some((item, mark)) = group.get(piece.item).and_then(|item| Some((item, item.mark?))) else { continue };
             item.addressed.intake().abroad.note_sent(&self.partition);
             let mut intake = self.partition.intake();
-            intake.abroad.note_received(&item.topic, item.addressed.index, mark, piece.base_offset);
+            intake.abroad.note_received(&item.addressed, mark, piece.base_offset);
         }
     }
 

@@ -18,7 +18,7 @@ use bytes::{Buf, BufMut, TryGetError};
 use ottla_stage::Run;
 use ottla_wire::{ProducerEpoch, ProducerId, Sequence, Uuid};
 
-use crate::partition::sequence::{Span, Tail};
+use ottla_coordinator::sequence::{Span, Tail};
 
 /// The formats that were ever written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,11 +23,11 @@ use super::writer::JOURNAL_EPOCH;
 use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
 use crate::meta::{LocalStore, MetadataStore};
-use crate::partition::sequence::{Span, Tail};
 use crate::partition::snapshot::TopicSnapshot;
 use crate::partition::{Admission, Claim, Landed, Partition, Place};
 use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::{NewTopic, Topic, TopicTable};
+use ottla_coordinator::sequence::{Span, Tail};
 
 /// Partitions of the two topics; a history numbers all of them through.
 const PARTITIONS: [i32; 2] = [3, 1];
@@ -198,7 +198,7 @@ impl World {
     pub(super) fn open(dir: &Path) -> Self {
         let (log, _) = LogDir::open(&dir.join("log"), LogOptions::default()).unwrap();
         let log = Arc::new(LogDirs::single(log));
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.join("metadata.redb")).unwrap());
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(dir, log.copy_homes(), &[]).unwrap().0);
         let topics = Arc::new(TopicTable::open(&Config::default(), Arc::clone(&meta), Arc::clone(&log)).unwrap());
         Self { meta, topics, log }
     }

@@ -60,16 +60,14 @@ use crate::partition::{Admission, Claim, Landed, Partition, Place, Refusal, Unpl
 use crate::plugins::{Binding, BoundPlugin, PluginRegistry, RegistryError};
 use crate::topics::{Topic, TopicTable};
 
-pub use checkpoint::{SaveError, Saved};
-
 pub use recover::RouteReport;
 
 use held::Held;
 use order::{Item, ItemRecords, Order, OrderClosed};
 use workers::Workers;
 
-/// Folder of the journal in the log directory.
-const JOURNAL_NAME: &str = "route";
+/// The folder of the journal in the first log directory.
+pub const JOURNAL_NAME: &str = "route";
 /// Batches that one worker takes from a lane before it looks after another lane of the topic.
 const BATCHES_PER_TURN: usize = 16;
 /// From how many bytes on a batch waits in the receive buffer it came in: half of such a buffer.
@@ -502,7 +500,7 @@ impl Shared {
     fn plugin_for(&self, topic: &Topic) -> Result<Option<Arc<BoundPlugin>>, Refusal> {
         let settings = topic.settings();
         let Some(plugin) = settings.partitioner.as_ref().filter(|_| routes(topic, &settings)) else { return Ok(None) };
-        let binding = Binding { plugin, config: &settings.partitioner_config };
+        let binding = Binding::partitioner(plugin, &settings.partitioner_config);
         match self.plugins.bound(topic.id, &topic.name, binding) {
             Ok(bound) => Ok(Some(bound)),
             Err(error) => {
@@ -662,7 +660,7 @@ mod tests {
     use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Uuid};
 
     use super::*;
-    use crate::partition::sequence::Span;
+    use ottla_coordinator::sequence::Span;
     use ottla_stage::Split;
 
     #[test]

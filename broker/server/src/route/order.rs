@@ -11,9 +11,9 @@ use bytes::BytesMut;
 use ottla_stage::Split;
 use ottla_wire::Offset;
 
-use crate::partition::sequence::Tail;
 use crate::partition::{Claim, Partition, TicketStub};
 use crate::topics::Topic;
+use ottla_coordinator::sequence::Tail;
 
 /// A batch behind the stage.
 #[derive(Debug)]

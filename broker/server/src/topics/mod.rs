@@ -4,6 +4,7 @@
 //! is made at a time, and the maps are locked only to swap the result in.
 
 mod name;
+pub(crate) mod saved;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -20,7 +21,8 @@ use crate::meta::{MetaError, MetadataStore, TopicRecord};
 use crate::partition::Partition;
 use crate::partition::budget::ProducerBudget;
 use crate::partition::saves::Saves;
-use crate::route::{SaveError, Saved};
+
+pub use saved::{SaveError, Saved};
 
 pub use name::{TopicNameError, check_topic_name, is_internal};
 
@@ -599,7 +601,7 @@ mod tests {
     fn settings_that_one_partition_cannot_take_hold_for_none() {
         let dir = tempfile::tempdir().unwrap();
         let (log, _) = LogDir::open(&dir.path().join("log"), LogOptions::default()).unwrap();
-        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(&dir.path().join("metadata.redb")).unwrap());
+        let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(dir.path(), Vec::new(), &[]).unwrap().0);
         let config = Config::default();
         let table = TopicTable::open(&config, Arc::clone(&meta), Arc::new(LogDirs::single(log))).unwrap();
         let settings = TopicSettings::defaults(&config);

@@ -313,8 +313,13 @@ async fn topics_survive_a_restart_with_ids_settings_and_records() {
 async fn a_topic_that_cannot_be_created_takes_nobody_elses_records_with_it() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 2, &[]).await;
-    // Metadata restored from a backup that did not know the topic: its directories are there, the topic is not.
-    let broker = broker.restart_after(|data| std::fs::remove_file(data.join("metadata.redb")).unwrap()).await;
+    // Both copies of the metadata are gone: the topic's directories are there, the topic is not.
+    let forget = |data: &std::path::Path| {
+        for copy in ["metadata.log", "log/metadata.copy"] {
+            std::fs::remove_file(data.join(copy)).unwrap();
+        }
+    };
+    let broker = broker.restart_after(forget).await;
     let segments =
         || ["log/t-0/partition.meta", "log/t-1/partition.meta"].map(|name| broker.data_dir().join(name).exists());
     assert_eq!(segments(), [true; 2]);

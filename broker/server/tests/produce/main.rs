@@ -7,6 +7,7 @@
 //! - `failing`: plugins that fail
 //! - `cleanup`: retention and compaction
 //! - `registry`: uploads, versions, activation, deletion
+//! - `plugin_store`: plugins bound, pushed and deleted at the same time; a store that lost bytes
 
 #[path = "../../../../plugins/host/tests/host/guest.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -18,6 +19,7 @@ mod cleanup;
 mod failing;
 mod idempotent;
 mod joined;
+mod plugin_store;
 mod registry;
 mod routed;
 
@@ -25,9 +27,10 @@ mod routed;
 /// takes it for the name of a test to run.
 #[test]
 fn __compile() -> std::process::ExitCode {
-    let work = std::env::args_os().next_back();
-    match work.filter(|work| std::path::Path::new(work).is_absolute()) {
-        Some(work) => ottla_plugin_host::compile_child_main([work]),
-        None => std::process::ExitCode::SUCCESS,
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "__compile") {
+        ottla_plugin_host::compile_child_main(arguments)
+    } else {
+        std::process::ExitCode::SUCCESS
     }
 }

@@ -10,6 +10,7 @@ use ottla_wire::message::{
 use ottla_wire::{ErrorCode, Uuid};
 
 use super::{Admin, check, unanswered};
+use crate::config::Isolation;
 use crate::consumer::StartFrom;
 use crate::core::metadata::{Metadata, Topic};
 use crate::error::AdminError;
@@ -207,10 +208,11 @@ impl Admin {
             let timestamp = timestamp_of(start);
             OffsetQuestion { topic: Arc::clone(name), partition, timestamp }
         };
-        let answers = self.cluster.list_offsets(indexes.clone().map(question).collect()).await?;
+        let questions = indexes.clone().map(question).collect();
+        let answers = self.cluster.list_offsets(questions, Isolation::ReadUncommitted).await;
         let read = |partition| match answers.get(&(Arc::clone(name), partition)) {
             Some(OffsetAnswer::Found(offset)) => *offset,
-            Some(OffsetAnswer::Refused(_)) | None => None,
+            Some(OffsetAnswer::Refused(_) | OffsetAnswer::Unanswered(_)) | None => None,
         };
         Ok(indexes.map(read).collect())
     }

@@ -4,15 +4,16 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::{Assignment, Records, TopicPartition};
+use super::{Assignment, Chunk, Records, StartFrom, TopicPartition};
 use crate::config::ConsumerConfig;
 use crate::core::backoff::Backoff;
 use crate::core::cursor::{Cursor, Room};
-use crate::error::{ConfigError, ConnectionError, ConsumeError};
+use crate::error::{ConfigError, ConsumeError};
 use crate::net::Cluster;
 
 pub(super) struct Shared {
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     /// Rings when there may be something to fetch or to look up.
     pub(super) work: Notify,
     pub(super) closed: AtomicBool,
+    /// Leaders are being asked for.
+    pub(super) looking: AtomicBool,
     started: Instant,
 }
 
@@ -35,8 +38,8 @@ pub(super) struct State {
     fetched_bytes: usize,
     /// Where the next poll begins to look, so that no partition starves.
     turn: usize,
-    /// Since when, and why, no broker was reached.
-    unreachable: Option<(u64, ConnectionError)>,
+    /// Of every cursor that ever was: an answer to one that was unassigned fits none that came after it.
+    last_generation: u64,
 }
 
 impl Shared {
@@ -48,6 +51,7 @@ impl Shared {
             arrival: Notify::new(),
             work: Notify::new(),
             closed: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
             started: Instant::now(),
         })
     }
@@ -59,6 +63,11 @@ impl Shared {
     /// Milliseconds since this consumer started.
     pub(super) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+
+    /// How long a broker may wait for data.
+    pub(super) fn fetch_wait(&self) -> Duration {
+        Duration::from_millis(self.config.fetch_wait_ms_max.max(0) as u64)
     }
 
     pub(super) fn backoff(&self) -> Backoff {
@@ -73,12 +82,13 @@ impl Shared {
                 let key = (Arc::clone(topic), *partition);
                 if !state.index.contains_key(&key) {
                     let bytes_max = self.config.partition_bytes_max;
-                    state.cursors.push(Cursor::new(Arc::clone(topic), *partition, *start, bytes_max));
+                    state.cursors.push(Cursor::new(Arc::clone(topic), *partition, bytes_max));
                     let at = state.cursors.len() - 1;
                     state.index.insert(key, at);
                 }
+                let generation = state.next_generation();
                 if let Some(cursor) = state.cursor(topic, *partition) {
-                    cursor.seek(*start);
+                    cursor.seek(*start, generation);
                     cursor.leader = metadata.leader(topic, *partition);
                 }
             }
@@ -116,7 +126,20 @@ impl Shared {
         }
     }
 
-    /// After cursors were moved: what is fetched is counted anew, and everybody looks again.
+    pub(super) fn seek(&self, topic: &str, partition: i32, start: StartFrom) -> Result<(), ConsumeError> {
+        let generation = self.state().next_generation();
+        self.with_cursor(topic, partition, |cursor| cursor.seek(start, generation))?;
+        self.recount();
+        Ok(())
+    }
+
+    /// Whether the reader is still where this chunk was fetched from.
+    pub(super) fn is_current(&self, chunk: &Chunk) -> bool {
+        let mut state = self.state();
+        state.cursor(&chunk.topic, chunk.partition).is_some_and(|cursor| cursor.generation == chunk.generation)
+    }
+
+    /// After cursors were moved: what is fetched is counted anew, and all tasks look again.
     pub(super) fn recount(&self) {
         let mut state = self.state();
         state.fetched_bytes = state.cursors.iter().map(Cursor::fetched_bytes).sum();
@@ -135,20 +158,6 @@ impl Shared {
         }
     }
 
-    /// A broker answered.
-    pub(super) fn note_contact(&self) {
-        self.state().unreachable = None;
-    }
-
-    /// No broker answered.
-    pub(super) fn note_silence(&self, error: &ConnectionError) {
-        tracing::warn!(%error, "the consumer keeps trying");
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        let since_ms = state.unreachable.as_ref().map_or(now_ms, |(since_ms, _)| *since_ms);
-        state.unreachable = Some((since_ms, error.clone()));
-    }
-
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.work.notify_waiters();
@@ -158,6 +167,11 @@ impl Shared {
 }
 
 impl State {
+    fn next_generation(&mut self) -> u64 {
+        self.last_generation += 1;
+        self.last_generation
+    }
+
     pub(super) fn cursor(&mut self, topic: &Arc<str>, partition: i32) -> Option<&mut Cursor> {
         let at = *self.index.get(&(Arc::clone(topic), partition))?;
         self.cursors.get_mut(at)
@@ -208,14 +222,8 @@ impl State {
         (trouble.map_or(Ok(None), Err), freed)
     }
 
-    /// Says, once per period, that nobody can be reached.
+    /// Says, once per period, why a partition is at a standstill.
     fn complain(&mut self, now_ms: u64, patience_ms: u64) -> Result<Option<Records>, ConsumeError> {
-        match &mut self.unreachable {
-            Some((since_ms, error)) if now_ms.saturating_sub(*since_ms) >= patience_ms => {
-                *since_ms = now_ms;
-                Err(error.clone().into())
-            }
-            _ => Ok(None),
-        }
+        self.cursors.iter_mut().find_map(|cursor| cursor.complain(now_ms, patience_ms)).map_or(Ok(None), Err)
     }
 }

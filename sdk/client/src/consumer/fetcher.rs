@@ -8,13 +8,18 @@ use std::time::Duration;
 
 use ottla_wire::message::{FetchPartition, FetchRequest, FetchTopic};
 
+use tokio::time::Instant;
+
 use super::assignment::Shared;
-use super::intake;
+use super::intake::{self, Taken};
 use crate::error::ConnectionError;
 use crate::net::Answer;
 
 /// The last version that names topics; the next one wants their ids.
 const CEILING: i16 = 12;
+
+/// Answers without data that may come at once: after a seek, the first one often does.
+const HASTY_ANSWERS_MAX: u32 = 3;
 
 /// A partition asked for in one request.
 pub(super) struct Asked {
@@ -22,11 +27,13 @@ pub(super) struct Asked {
     pub(super) partition: i32,
     pub(super) generation: u64,
     pub(super) offset: i64,
+    pub(super) last_epoch: i32,
     pub(super) bytes_max: i32,
 }
 
 /// Runs until the consumer is closed.
 pub(super) async fn run(shared: Arc<Shared>, node: i32, lane: u8) {
+    let mut hasty = 0;
     loop {
         let mut work = std::pin::pin!(shared.work.notified());
         work.as_mut().enable();
@@ -38,14 +45,39 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, lane: u8) {
             wait(&shared, node, work).await;
             continue;
         }
-        match fetch(&shared, node, lane, &asked, free_bytes).await {
-            Ok(answer) => {
-                shared.note_contact();
-                intake::take_in(&shared, &asked, &answer);
+        let asked_at = Instant::now();
+        let taken = match fetch(&shared, node, lane, &asked, free_bytes).await {
+            Ok(answer) => intake::take_in(&shared, &asked, &answer),
+            Err(error) => Err(error),
+        };
+        let mut pause = Duration::ZERO;
+        match taken {
+            Ok(Taken { progress, throttle }) => {
+                pause = throttle;
+                // A broker that was told to wait for data and answers at once, without any, would be asked for ever.
+                let early = !progress && asked_at.elapsed() < shared.fetch_wait() / 2;
+                hasty = if early { hasty + 1 } else { 0 };
+                if hasty > HASTY_ANSWERS_MAX {
+                    let backoff = shared.backoff().pause_ms(hasty - HASTY_ANSWERS_MAX, u64::from(lane));
+                    pause = pause.max(Duration::from_millis(backoff));
+                }
             }
             Err(error) => give_back(&shared, &asked, &error),
         }
         shared.work.notify_waiters();
+        rest(&shared, pause).await;
+    }
+}
+
+/// Asks for nothing for this long, unless the consumer is closed meanwhile.
+async fn rest(shared: &Shared, pause: Duration) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until {
+        let mut work = std::pin::pin!(shared.work.notified());
+        work.as_mut().enable();
+        if shared.closed.load(Ordering::Acquire) || tokio::time::timeout_at(until, work).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -66,6 +98,7 @@ fn choose(shared: &Shared, node: i32) -> (Vec<Asked>, usize) {
             partition: cursor.partition,
             generation: cursor.generation,
             offset: cursor.next_fetch(),
+            last_epoch: cursor.last_epoch(),
             bytes_max: cursor.bytes_max,
         });
     }
@@ -102,6 +135,7 @@ async fn fetch(
         topics.entry(&part.topic).or_default().push(FetchPartition {
             partition: part.partition,
             fetch_offset: part.offset,
+            last_fetched_epoch: part.last_epoch,
             partition_max_bytes: part.bytes_max,
             ..FetchPartition::default()
         });
@@ -111,14 +145,18 @@ async fn fetch(
         partitions,
         ..FetchTopic::default()
     };
+    // A batch that did not fit is asked for in full, whatever the usual bound is.
+    let usual = config.fetch_bytes_max.min(i32::try_from(free_bytes).unwrap_or(i32::MAX));
+    let grown = asked.iter().map(|part| part.bytes_max).filter(|bytes| *bytes > config.partition_bytes_max).max();
     let request = FetchRequest {
+        isolation_level: config.isolation.code(),
         max_wait_ms: config.fetch_wait_ms_max,
         min_bytes: config.fetch_bytes_min,
-        max_bytes: config.fetch_bytes_max.min(i32::try_from(free_bytes).unwrap_or(i32::MAX)),
+        max_bytes: usual.max(grown.unwrap_or(0)),
         topics: topics.into_iter().map(topic).collect(),
         ..FetchRequest::default()
     };
-    let patience = shared.cluster.request_timeout() + Duration::from_millis(config.fetch_wait_ms_max.max(0) as u64);
+    let patience = shared.cluster.request_timeout() + shared.fetch_wait();
     let connection = shared.cluster.broker(node, lane).await?;
     connection.ask(&request, CEILING, patience).await
 }
@@ -128,7 +166,7 @@ fn give_back(shared: &Shared, asked: &[Asked], error: &ConnectionError) {
     if shared.closed.load(Ordering::Acquire) {
         return;
     }
-    shared.note_silence(error);
+    tracing::debug!(%error, "the consumer tries on");
     let (now_ms, backoff) = (shared.now_ms(), shared.backoff());
     let mut state = shared.state();
     for part in asked {
@@ -136,7 +174,7 @@ fn give_back(shared: &Shared, asked: &[Asked], error: &ConnectionError) {
         if let Some(cursor) = cursor.filter(|cursor| cursor.generation == part.generation) {
             cursor.busy = false;
             cursor.leader = None;
-            cursor.back_off(now_ms, backoff);
+            cursor.back_off(now_ms, backoff, error.clone().into());
         }
     }
     drop(state);

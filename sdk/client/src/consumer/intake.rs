@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{FetchResponse, PartitionData};
@@ -11,31 +12,34 @@ use ottla_wire::record::{BatchError, batches};
 use super::StartFrom;
 use super::assignment::Shared;
 use super::fetcher::Asked;
-use crate::config::OffsetReset;
+use crate::config::{Isolation, OffsetReset};
+use crate::core::transactions::Aborted;
 use crate::core::unpack::{OpenFault, OpenedBatch};
-use crate::error::ConsumeError;
+use crate::error::{ConnectionError, ConsumeError};
 use crate::net::Answer;
 
+/// What an answer came to.
+pub(super) struct Taken {
+    /// Something new was in it.
+    pub(super) progress: bool,
+    /// How long the broker wants to be left alone (KIP-219).
+    pub(super) throttle: Duration,
+}
+
 /// What a partition's part of the answer comes to.
-#[derive(Default)]
 struct Harvest {
     batches: Vec<OpenedBatch>,
-    /// The first offset behind all that was looked at.
+    /// The first offset behind all that was looked at, and the leader epoch before it.
     next_fetch: i64,
+    last_epoch: i32,
     error: Option<ConsumeError>,
     /// The first batch did not fit: ask for this much next time.
     bytes_max: Option<i32>,
 }
 
 /// Takes in an answer; partitions it leaves out, or whose reader moved on meanwhile, are asked for again.
-pub(super) fn take_in(shared: &Shared, asked: &[Asked], answer: &Answer) {
-    let response: FetchResponse<'_> = match answer.decode() {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::warn!(%error, "a fetch answer is of no use");
-            FetchResponse::default()
-        }
-    };
+pub(super) fn take_in(shared: &Shared, asked: &[Asked], answer: &Answer) -> Result<Taken, ConnectionError> {
+    let response: FetchResponse<'_> = answer.decode()?;
     let parts: HashMap<(&str, i32), &PartitionData<'_>> = response
         .responses
         .iter()
@@ -43,17 +47,34 @@ pub(super) fn take_in(shared: &Shared, asked: &[Asked], answer: &Answer) {
         .collect();
     // Unpacking takes time and memory: no lock is held, and nothing is unpacked that has no room.
     let mut room = shared.state().free_bytes(&shared.config).max(1);
+    let mut progress = false;
     for part in asked {
         match parts.get(&(&*part.topic, part.partition)).filter(|_| response.error_code == ErrorCode::None) {
+            Some(data) if data.error_code == ErrorCode::None && data.diverging_epoch.end_offset >= 0 => {
+                cut_back(shared, part, data.diverging_epoch.end_offset);
+                progress = true;
+            }
             Some(data) if data.error_code == ErrorCode::None => {
                 let harvest = harvest(shared, part, data, answer, &mut room);
-                store(shared, part, data, harvest);
+                progress |= store(shared, part, data, harvest);
             }
             Some(data) => refuse(shared, part, data),
-            None => ask_again(shared, part, false),
+            None if response.error_code == ErrorCode::None => {
+                let reason = format!("it leaves out {}-{}", part.topic, part.partition).into();
+                let address = Arc::clone(&answer.address);
+                let left_out = ConnectionError::Malformed { address, api: "Fetch", reason };
+                ask_again(shared, part, false, left_out.into());
+            }
+            None => {
+                let (topic, partition) = (Arc::clone(&part.topic), part.partition);
+                let code = response.error_code;
+                ask_again(shared, part, false, ConsumeError::Refused { topic, partition, code });
+            }
         }
     }
     shared.arrival.notify_waiters();
+    let throttle = Duration::from_millis(response.throttle_time_ms.max(0).unsigned_abs().into());
+    Ok(Taken { progress, throttle })
 }
 
 fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Answer, room: &mut usize) -> Harvest {
@@ -71,7 +92,16 @@ fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Ans
         max,
         setting,
     };
-    let mut harvest = Harvest { next_fetch: part.offset, ..Harvest::default() };
+    let mut harvest = Harvest {
+        batches: Vec::new(),
+        next_fetch: part.offset,
+        last_epoch: part.last_epoch,
+        error: None,
+        bytes_max: None,
+    };
+    let committed_only = config.isolation == Isolation::ReadCommitted;
+    let aborted = data.aborted_transactions.as_deref().filter(|_| committed_only);
+    let mut aborted = Aborted::new(aborted.unwrap_or_default());
     let mut first = true;
     for batch in batches(data.records.bytes()) {
         let next_fetch = harvest.next_fetch;
@@ -79,6 +109,11 @@ fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Ans
             Ok(batch) => batch,
             // The end of the answer cuts a batch: the rest comes with the next one.
             Err(BatchError::Truncated { .. }) if !first => break,
+            // More was asked for than it claims to need, and brokers answer the first batch whole (KIP-74): it lies.
+            Err(error @ BatchError::Truncated { needed, .. }) if needed <= part.bytes_max.max(0) as usize => {
+                harvest.error = Some(corrupt(next_fetch, error.to_string()));
+                break;
+            }
             Err(BatchError::Truncated { needed, .. }) if needed <= config.client.response_bytes_max => {
                 harvest.bytes_max = Some(i32::try_from(needed).unwrap_or(i32::MAX).max(part.bytes_max));
                 break;
@@ -109,8 +144,9 @@ fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Ans
             harvest.error = Some(corrupt(next_fetch, format!("the batch of offset {base} overlaps the one before it")));
             break;
         }
-        if header.is_control() {
+        if aborted.skips(&batch) {
             harvest.next_fetch = end;
+            harvest.last_epoch = header.partition_leader_epoch.get();
             continue;
         }
         if *room == 0 && !harvest.batches.is_empty() {
@@ -122,6 +158,7 @@ fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Ans
                 *room = room.saturating_sub(opened.bytes());
                 harvest.batches.push(opened);
                 harvest.next_fetch = end;
+                harvest.last_epoch = header.partition_leader_epoch.get();
             }
             Err(OpenFault::Corrupt(reason)) => {
                 harvest.error = Some(corrupt(next_fetch.max(base), reason));
@@ -136,29 +173,35 @@ fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Ans
     harvest
 }
 
-fn store(shared: &Shared, part: &Asked, data: &PartitionData<'_>, harvest: Harvest) {
+/// Puts the harvest before the reader. Returns whether there was something new in it.
+fn store(shared: &Shared, part: &Asked, data: &PartitionData<'_>, harvest: Harvest) -> bool {
     let (now_ms, backoff) = (shared.now_ms(), shared.backoff());
     let mut state = shared.state();
     let cursor = state.cursor(&part.topic, part.partition);
-    let Some(cursor) = cursor.filter(|cursor| cursor.generation == part.generation) else { return };
+    let Some(cursor) = cursor.filter(|cursor| cursor.generation == part.generation) else { return true };
     cursor.busy = false;
     cursor.high_watermark = data.high_watermark;
     let before = cursor.fetched_bytes();
-    let Harvest { batches, next_fetch, error, bytes_max } = harvest;
-    let progress = next_fetch > part.offset || data.records.bytes().is_empty() || bytes_max.is_some();
+    let Harvest { batches, next_fetch, last_epoch, error, bytes_max } = harvest;
+    let news = next_fetch > part.offset || bytes_max.is_some();
     for batch in batches {
         cursor.take_in(batch);
     }
-    cursor.skip_to(next_fetch);
+    cursor.skip_to(next_fetch, last_epoch);
     cursor.bytes_max = bytes_max.unwrap_or(shared.config.partition_bytes_max);
     match error {
         Some(error) => cursor.fail(error),
-        None if progress => cursor.succeed(),
+        None if news || data.records.bytes().is_empty() => cursor.succeed(),
         // Bytes, and none of them new: do not spin.
-        None => cursor.back_off(now_ms, backoff),
+        None => {
+            let (topic, partition, offset) = (Arc::clone(&part.topic), part.partition, part.offset);
+            let reason = "the broker answers with batches from before it".into();
+            cursor.back_off(now_ms, backoff, ConsumeError::Corrupt { topic, partition, offset, reason });
+        }
     }
     let added = cursor.fetched_bytes() - before;
     state.add_fetched(added);
+    news
 }
 
 /// The broker refuses this partition.
@@ -167,11 +210,29 @@ fn refuse(shared: &Shared, part: &Asked, data: &PartitionData<'_>) {
     if code == ErrorCode::OffsetOutOfRange {
         return reset(shared, part, data.log_start_offset);
     }
-    if code.is_retriable() {
-        return ask_again(shared, part, true);
-    }
     let (topic, partition) = (Arc::clone(&part.topic), part.partition);
-    with_asked(shared, part, |cursor| cursor.fail(ConsumeError::Refused { topic, partition, code }));
+    let error = ConsumeError::Refused { topic, partition, code };
+    if code.is_retriable() {
+        return ask_again(shared, part, true, error);
+    }
+    with_asked(shared, part, |cursor| cursor.fail(error));
+}
+
+/// The log that was read ends at `end`, what lies behind it is another one (KIP-320).
+fn cut_back(shared: &Shared, part: &Asked, end: i64) {
+    let (topic, partition) = (Arc::clone(&part.topic), part.partition);
+    tracing::warn!(%topic, partition, end, "the log was cut back by a change of leader");
+    with_asked(shared, part, |cursor| {
+        let offset = cursor.position().unwrap_or(part.offset);
+        if !cursor.diverge(end) {
+            return;
+        }
+        match shared.config.offset_reset {
+            OffsetReset::Fail => cursor.fail(ConsumeError::Truncated { topic, partition, offset, end }),
+            OffsetReset::Earliest | OffsetReset::Latest => cursor.start_at(end),
+        }
+    });
+    shared.recount();
 }
 
 /// The position is not in the log.
@@ -188,13 +249,13 @@ fn reset(shared: &Shared, part: &Asked, start: i64) {
     });
 }
 
-fn ask_again(shared: &Shared, part: &Asked, leader_moved: bool) {
+fn ask_again(shared: &Shared, part: &Asked, leader_moved: bool, why: ConsumeError) {
     let (now_ms, backoff) = (shared.now_ms(), shared.backoff());
     with_asked(shared, part, |cursor| {
         if leader_moved {
             cursor.leader = None;
         }
-        cursor.back_off(now_ms, backoff);
+        cursor.back_off(now_ms, backoff, why);
     });
 }
 

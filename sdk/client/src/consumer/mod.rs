@@ -5,35 +5,22 @@ mod assignment;
 mod fetcher;
 mod guide;
 mod intake;
-mod records;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ottla_wire::ErrorCode;
 use tokio::runtime::Handle;
 
 use self::assignment::Shared;
-pub use self::records::{Chunk, Headers, Record, RecordRef, Records, TimestampType};
-pub(crate) use self::records::{Entry, Span};
 use crate::config::ConsumerConfig;
+pub use crate::core::chunk::{Chunk, Headers, Record, RecordRef, Records, TimestampType};
+pub use crate::core::cursor::StartFrom;
 use crate::core::metadata::Metadata;
 use crate::error::{ConfigError, ConnectionError, ConsumeError};
 use crate::net::{OffsetAnswer, OffsetQuestion, Topics, timestamp_of};
-
-/// Where to start reading a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartFrom {
-    /// The first record there is.
-    Earliest,
-    /// What comes next.
-    Latest,
-    /// This offset.
-    Offset(i64),
-    /// The first record with this timestamp (milliseconds since 1970) or a later one; the end if there is none.
-    Timestamp(i64),
-}
 
 /// A partition to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,9 +145,13 @@ impl Consumer {
 
     /// Goes on reading elsewhere. Also the way to go on after an error of this partition.
     pub fn seek(&self, topic: &str, partition: i32, start: StartFrom) -> Result<(), ConsumeError> {
-        self.shared.with_cursor(topic, partition, |cursor| cursor.seek(start))?;
-        self.shared.recount();
-        Ok(())
+        self.shared.seek(topic, partition, start)
+    }
+
+    /// Whether the reader still is where this chunk was fetched from: false after a seek, an assignment or an
+    /// unassignment of its partition, so that what hands out records later can drop it.
+    pub fn is_current(&self, chunk: &Chunk) -> bool {
+        self.shared.is_current(chunk)
     }
 
     /// The offset of the next record that `poll` would return; none while the start is still being looked up.
@@ -218,10 +209,11 @@ impl Consumer {
         let timestamp = timestamp_of(start);
         let questions =
             partitions.map(|partition| OffsetQuestion { topic: Arc::clone(topic), partition, timestamp }).collect();
-        let answers = self.shared.cluster.list_offsets(questions).await?;
+        let answers = self.shared.cluster.list_offsets(questions, self.shared.config.isolation).await;
         let read = |((topic, partition), answer)| match answer {
             OffsetAnswer::Found(offset) => Ok((partition, offset)),
             OffsetAnswer::Refused(code) => Err(ConsumeError::Refused { topic, partition, code }),
+            OffsetAnswer::Unanswered(error) => Err(error.into()),
         };
         answers.into_iter().map(read).collect()
     }
@@ -244,6 +236,9 @@ impl Consumer {
 fn partition_count(metadata: &Metadata, topic: &Arc<str>) -> Result<i32, ConsumeError> {
     match metadata.topics.get(topic) {
         Some(known) if !known.partitions.is_empty() => Ok(known.partitions.len() as i32),
+        Some(known) if known.error != ErrorCode::None && !known.error.is_retriable() => {
+            Err(ConsumeError::Refused { topic: Arc::clone(topic), partition: -1, code: known.error })
+        }
         _ => Err(ConsumeError::UnknownTopic { topic: Arc::clone(topic) }),
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_wire::record::{self as wire, BatchBuilder, Codec, record_bytes_max};
 
-use crate::producer::{Fate, Outcome, ProducerRecord, Ticket};
+use super::outcome::{Fate, Outcome, Ticket};
+use super::record::ProducerRecord;
+use super::trouble::Trouble;
 
 /// Counts batches, so that an answer finds its batch even after others were settled. Also their order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,24 +26,42 @@ pub(crate) enum Claim {
     Ticket(u64),
 }
 
-/// Everyone who waits for one batch.
+/// All that wait for one batch.
 #[derive(Debug, Default)]
 pub(crate) struct Parties {
-    fate: Option<Arc<Fate>>,
-    /// Deliveries that were given out with that fate.
-    deliveries: usize,
+    shared: Option<SharedFate>,
     guests: Vec<(u32, Arc<Fate>)>,
     tickets: Vec<Ticket>,
 }
 
+/// The fate of those with a delivery.
+#[derive(Debug)]
+struct SharedFate {
+    fate: Arc<Fate>,
+    /// The records of this batch, as the fate counts them: from 0 on, unless the batch was split.
+    first: u32,
+    count: u32,
+    /// Deliveries that were given out with it.
+    deliveries: usize,
+    /// Held by every batch that shares the fate.
+    kin: Arc<()>,
+}
+
 impl Parties {
-    /// Notes who waits for the record at `index`; returns the shared fate for a delivery.
-    fn join(&mut self, claim: Claim, index: u32, timestamp_ms: i64) -> Option<Arc<Fate>> {
+    /// Notes what waits for the record at `index`; returns the shared fate for a delivery.
+    fn join(&mut self, claim: Claim, index: u32, timestamp_ms: i64, trouble: &Arc<Trouble>) -> Option<Arc<Fate>> {
         match claim {
             Claim::Nothing => None,
             Claim::Delivery => {
-                self.deliveries += 1;
-                Some(Arc::clone(self.fate.get_or_insert_default()))
+                let shared = self.shared.get_or_insert_with(|| SharedFate {
+                    fate: Fate::new(Arc::clone(trouble)),
+                    first: 0,
+                    count: u32::MAX,
+                    deliveries: 0,
+                    kin: Arc::default(),
+                });
+                shared.deliveries += 1;
+                Some(Arc::clone(&shared.fate))
             }
             Claim::Guest(fate) => {
                 self.guests.push((index, fate));
@@ -54,29 +74,55 @@ impl Parties {
         }
     }
 
-    /// Somebody who waits for a single record that is in no batch.
+    /// The sender of a single record that is in no batch.
     pub(crate) fn of_one(claim: Claim, timestamp_ms: i64) -> Self {
-        let mut parties = Self::default();
-        parties.join(claim, 0, timestamp_ms);
-        parties
+        match claim {
+            Claim::Nothing | Claim::Delivery => Self::default(),
+            Claim::Guest(fate) => Self { guests: vec![(0, fate)], ..Self::default() },
+            Claim::Ticket(token) => Self { tickets: vec![Ticket { token, index: 0, timestamp_ms }], ..Self::default() },
+        }
     }
 
-    /// Deliveries that were given out and dropped since: nobody will look at what became of their records.
+    /// Deliveries that were given out and dropped since: what became of their records stays unseen.
     pub(crate) fn unwatched(&self) -> usize {
-        let kept = self.fate.as_ref().map_or(0, |fate| Arc::strong_count(fate) - 1);
+        let shared = self.shared.as_ref().map_or(0, |shared| {
+            let kept = Arc::strong_count(&shared.fate).saturating_sub(Arc::strong_count(&shared.kin));
+            shared.deliveries.saturating_sub(kept)
+        });
         let guests = self.guests.iter().filter(|(_, fate)| Arc::strong_count(fate) == 1).count();
-        self.deliveries.saturating_sub(kept) + guests
+        shared + guests
     }
 
     /// Tells those with a delivery, returns the tickets.
     pub(crate) fn tell(self, outcome: &Arc<Outcome>) -> Vec<Ticket> {
-        if let Some(fate) = self.fate {
-            fate.settle(outcome, 0);
+        if let Some(SharedFate { fate, first, count, .. }) = self.shared {
+            fate.settle(outcome, first..first.saturating_add(count), 0);
         }
         for (index, fate) in self.guests {
-            fate.settle(outcome, index);
+            fate.settle(outcome, 0..1, index);
         }
         self.tickets
+    }
+
+    /// Takes out those that wait for the records from `at` on, as the parties of a batch of `count` records of their own.
+    fn split_off(&mut self, at: u32, count: u32) -> Self {
+        let mut rest = Self::default();
+        for guest in std::mem::take(&mut self.guests) {
+            let (index, fate) = guest;
+            if index < at { self.guests.push((index, fate)) } else { rest.guests.push((index - at, fate)) }
+        }
+        for ticket in std::mem::take(&mut self.tickets) {
+            let moved = Ticket { index: ticket.index.saturating_sub(at), ..ticket };
+            if ticket.index < at { self.tickets.push(ticket) } else { rest.tickets.push(moved) }
+        }
+        if let Some(shared) = &mut self.shared {
+            let deliveries = shared.deliveries.min(count as usize);
+            shared.deliveries -= deliveries;
+            shared.count = at;
+            let (fate, kin) = (Arc::clone(&shared.fate), Arc::clone(&shared.kin));
+            rest.shared = Some(SharedFate { fate, first: shared.first + at, count, deliveries, kin });
+        }
+        rest
     }
 }
 
@@ -93,12 +139,7 @@ pub(crate) struct OpenBatch {
 impl OpenBatch {
     /// A batch whose first record, the `serial`th of this producer, arrives now.
     pub(crate) fn new(now_ms: u64, serial: u64, format: Format) -> Self {
-        let builder = BatchBuilder::new(format.codec);
-        let builder = match format.level {
-            Some(level) => builder.level(level),
-            None => builder,
-        };
-        Self { created_ms: now_ms, serial, builder, charged_bytes: 0, parties: Parties::default() }
+        Self { created_ms: now_ms, serial, builder: format.builder(), charged_bytes: 0, parties: Parties::default() }
     }
 
     /// Adds a record that takes `bytes` of the buffer; returns its index and, for [`Claim::Delivery`], the fate it shares.
@@ -109,11 +150,12 @@ impl OpenBatch {
         timestamp_ms: i64,
         bytes: usize,
         claim: Claim,
+        trouble: &Arc<Trouble>,
     ) -> Result<(u32, Option<Arc<Fate>>), Claim> {
         let appended = self.builder.append(timestamp_ms, record.key, record.value, wire_headers(record));
         let Ok(index) = appended.map(|index| index as u32) else { return Err(claim) };
         self.charged_bytes += bytes;
-        Ok((index, self.parties.join(claim, index, timestamp_ms)))
+        Ok((index, self.parties.join(claim, index, timestamp_ms, trouble)))
     }
 
     /// About the size of the batch before compression.
@@ -134,6 +176,16 @@ impl OpenBatch {
 pub(crate) struct Format {
     pub(crate) codec: Codec,
     pub(crate) level: Option<i32>,
+}
+
+impl Format {
+    fn builder(self) -> BatchBuilder {
+        let builder = BatchBuilder::new(self.codec);
+        match self.level {
+            Some(level) => builder.level(level),
+            None => builder,
+        }
+    }
 }
 
 /// The most that a record takes in a batch.
@@ -159,6 +211,46 @@ pub(crate) struct Batch {
     pub(crate) payload: Payload,
     pub(crate) parties: Parties,
 }
+
+impl Batch {
+    /// Takes out the second half of the records, as a batch of its own, where the broker found one too large. None, and
+    /// nothing is changed, where there is one record, or it is not at hand.
+    pub(crate) fn split_off(&mut self, second_id: BatchId, format: Format) -> Option<Self> {
+        let Payload::Sealed(sealed) = &self.payload else { return None };
+        let (first, second, at) = halves(sealed, format)?;
+        let count = self.count - at;
+        let charged_bytes = (self.charged_bytes as u64 * count as u64 / self.count.max(1) as u64) as usize;
+        self.charged_bytes -= charged_bytes;
+        self.count = at;
+        self.payload = Payload::Open(first);
+        Some(Self {
+            id: second_id,
+            created_ms: self.created_ms,
+            serial: self.serial,
+            charged_bytes,
+            count,
+            payload: Payload::Open(second),
+            parties: self.parties.split_off(at as u32, count as u32),
+        })
+    }
+}
+
+/// The records of a batch, one half in each builder, and how many are in the first.
+fn halves(sealed: &[u8], format: Format) -> Option<(BatchBuilder, BatchBuilder, i32)> {
+    let batch = wire::Batch::parse(sealed).ok()?;
+    let at = batch.header.record_count / 2;
+    let records = batch.records(UNPACKED_BYTES_MAX).ok()?;
+    let (mut first, mut second) = (format.builder(), format.builder());
+    for (record, index) in records.iter().zip(0..) {
+        let record = record.ok()?;
+        let half = if index < at { &mut first } else { &mut second };
+        half.append_record(batch.header.timestamp_of(&record), &record).ok()?;
+    }
+    (at > 0).then_some((first, second, at))
+}
+
+/// What a batch of our own may unpack to: no batch is larger before compression.
+const UNPACKED_BYTES_MAX: usize = i32::MAX as usize;
 
 /// The records of a batch on their way.
 #[derive(Debug)]
@@ -194,5 +286,7 @@ impl Payload {
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub(crate) outcome: Arc<Outcome>,
+    /// How many there are.
+    pub(crate) records: usize,
     pub(crate) parties: Parties,
 }

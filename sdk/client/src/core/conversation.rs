@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! topic NAME N            the topic has N partitions, led by broker 1
+//! partitions NAME N       the topic was made anew, or grew, and has N partitions now
 //! leader NAME P NODE|none a partition moved
 //! identity ID EPOCH       the broker hands out a producer id
 //! at MS                   time passes: what is too old is given up
@@ -23,16 +24,19 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ottla_wire::message::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
+use ottla_wire::message::{MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
 use super::backoff::Backoff;
 use super::batch::{BatchId, Claim, Format, Payload};
+use super::lane::LaneId;
 use super::metadata::Metadata;
-use super::outbox::{LaneId, Limits, Outbox, Verdict};
+use super::outbox::{Limits, Outbox};
+use super::outcome::{Landing, Outcome, Run};
+use super::record::ProducerRecord;
 use super::sequence::Identity;
+use super::verdict::Verdict;
 use crate::Codec;
-use crate::producer::{Landing, Outcome, ProducerRecord, Run};
 
 /// Bounds that are easy to reckon with: a batch holds two records of `send`, a pause takes 4 ms.
 fn limits() -> Limits {
@@ -62,8 +66,8 @@ struct Conversation {
 impl Conversation {
     fn new(limits: Limits) -> Self {
         Self {
-            outbox: Outbox::new(limits),
-            metadata: MetadataResponse::default(),
+            outbox: Outbox::new(limits, Arc::default()),
+            metadata: MetadataResponse { brokers: (1..=3).map(broker).collect(), ..MetadataResponse::default() },
             now_ms: 0,
             requests: HashMap::new(),
             request_count: 0,
@@ -80,15 +84,15 @@ impl Conversation {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words.as_slice() {
             ["topic", name, partitions] => self.topic(name, partitions.parse().unwrap()),
+            ["partitions", name, count] => self.partitions(name, count.parse().unwrap()),
             ["leader", name, partition, node] => self.leader(name, partition.parse().unwrap(), node.parse().ok()),
             ["identity", id, epoch] => {
                 let (id, epoch) = (ProducerId(id.parse().unwrap()), ProducerEpoch(epoch.parse().unwrap()));
                 self.outbox.identify(Identity { id, epoch });
-                self.outbox.mend();
             }
             ["at", ms] => {
                 self.now_ms = ms.parse().unwrap();
-                self.outbox.expire(self.now_ms, None);
+                self.outbox.expire(self.now_ms);
             }
             ["send", place, count] => self.send(place, count.parse().unwrap()),
             ["key", topic, key] => {
@@ -111,7 +115,7 @@ impl Conversation {
             }
             ["lost", request] => {
                 for (lane, batch) in self.under_way(request) {
-                    self.outbox.lose(self.now_ms, lane, batch, true);
+                    self.outbox.lose(self.now_ms, lane, batch, &"the connection ended".into());
                 }
             }
             ["wants"] => self.wants(),
@@ -140,6 +144,11 @@ impl Conversation {
         self.learn();
     }
 
+    fn partitions(&mut self, name: &str, count: i32) {
+        self.metadata.topics.retain(|topic| topic.name.as_deref() != Some(name));
+        self.topic(name, count);
+    }
+
     fn leader(&mut self, name: &str, partition: usize, node: Option<i32>) {
         let topic = self.metadata.topics.iter_mut().find(|topic| topic.name.as_deref() == Some(name)).unwrap();
         topic.partitions[partition].leader_id = node.unwrap_or(-1);
@@ -150,7 +159,8 @@ impl Conversation {
     fn learn(&mut self) {
         let mut metadata = Metadata::default();
         metadata.merge(&self.metadata);
-        self.outbox.learn(self.now_ms, &metadata);
+        let asked: Vec<_> = metadata.topics.keys().cloned().collect();
+        self.outbox.learn(self.now_ms, &metadata, &asked);
     }
 
     fn send(&mut self, place: &str, count: usize) {
@@ -192,7 +202,16 @@ impl Conversation {
             let Identity { id, epoch } = dispatch.identity;
             let (topic, partition, sequence) = (&parcel.topic, parcel.partition, dispatch.sequence);
             self.tell(&format!("{name} to {node}: {topic}-{partition} ({count}) as {id}/{epoch} from {sequence}"));
-            self.outbox.keep_sealed(parcel.lane, dispatch.batch, bytes::Bytes::from_static(b"sealed"));
+            let sealed = match dispatch.payload {
+                Payload::Open(builder) => {
+                    let mut sealed = Vec::new();
+                    builder.finish(&mut sealed).unwrap();
+                    sealed.into()
+                }
+                Payload::Sealed(sealed) => sealed,
+                Payload::Away => bytes::Bytes::new(),
+            };
+            self.outbox.keep_sealed(parcel.lane, dispatch.batch, sealed);
             handles.push((parcel.lane, dispatch.batch));
         }
         self.requests.insert(name, handles);
@@ -208,12 +227,9 @@ impl Conversation {
     fn answer(&mut self, request: &str, code: ErrorCode, landing: &Landing) {
         let mut stale = false;
         for (lane, batch) in self.under_way(request) {
-            let verdict = Verdict {
-                code,
-                message: None,
-                landing: landing.clone(),
-                append_time_ms: None,
-                record_errors: Vec::new(),
+            let verdict = match code {
+                ErrorCode::None => Verdict::stored(landing.clone()),
+                code => Verdict::refused(code, None),
             };
             stale |= self.outbox.judge(self.now_ms, lane, batch, verdict);
         }
@@ -235,6 +251,10 @@ impl Conversation {
             None => self.tell("nothing"),
         }
     }
+}
+
+fn broker(node_id: i32) -> MetadataResponseBroker<'static> {
+    MetadataResponseBroker { node_id, host: "h".into(), port: 9092, ..Default::default() }
 }
 
 fn parse_run(text: &str) -> Run {

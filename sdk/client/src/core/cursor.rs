@@ -4,16 +4,29 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::backoff::Backoff;
+use super::chunk::Chunk;
 use super::unpack::OpenedBatch;
-use crate::consumer::StartFrom;
 use crate::error::ConsumeError;
+
+/// Where to start reading a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// The first record there is.
+    Earliest,
+    /// What comes next.
+    Latest,
+    /// This offset.
+    Offset(i64),
+    /// The first record with this timestamp (milliseconds since 1970) or a later one; the end if there is none.
+    Timestamp(i64),
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
-    /// Raised by every seek: answers to questions of before are not taken in.
+    /// Another one after every seek, never one of before: answers to earlier questions are not taken in.
     pub(crate) generation: u64,
     pub(crate) leader: Option<i32>,
     pub(crate) paused: bool,
@@ -28,9 +41,13 @@ pub(crate) struct Cursor {
     fetched_bytes: usize,
     /// The first offset not yet fetched.
     next_fetch: i64,
+    /// The leader epoch of what was fetched before it, -1 if that is not known.
+    last_epoch: i32,
     /// The first offset not yet polled.
     position: i64,
     trouble: Trouble,
+    /// Since when, and why, nothing could be asked for it.
+    stalled: Option<(u64, ConsumeError)>,
     pub(crate) high_watermark: i64,
     /// How much to ask for at once; grows when a batch does not fit.
     pub(crate) bytes_max: i32,
@@ -54,8 +71,8 @@ pub(crate) struct Room {
 }
 
 impl Cursor {
-    pub(crate) fn new(topic: Arc<str>, partition: i32, start: StartFrom, bytes_max: i32) -> Self {
-        let mut cursor = Self {
+    pub(crate) fn new(topic: Arc<str>, partition: i32, bytes_max: i32) -> Self {
+        Self {
             topic,
             partition,
             generation: 0,
@@ -68,23 +85,24 @@ impl Cursor {
             fetched: VecDeque::new(),
             fetched_bytes: 0,
             next_fetch: 0,
+            last_epoch: -1,
             position: 0,
             trouble: Trouble::None,
+            stalled: None,
             high_watermark: -1,
             bytes_max,
-        };
-        cursor.seek(start);
-        cursor
+        }
     }
 
-    /// Forgets what was fetched and starts anew from there.
-    pub(crate) fn seek(&mut self, start: StartFrom) {
-        self.generation += 1;
+    /// Forgets what was fetched and starts anew from there, as a generation that was never there before.
+    pub(crate) fn seek(&mut self, start: StartFrom, generation: u64) {
+        self.generation = generation;
         self.busy = false;
         self.retry_at_ms = 0;
-        self.fetched.clear();
-        self.fetched_bytes = 0;
+        self.failures = 0;
+        self.drop_fetched();
         self.trouble = Trouble::None;
+        self.stalled = None;
         match start {
             StartFrom::Offset(offset) => self.start_at(offset.max(0)),
             other => self.start = Some(other),
@@ -100,6 +118,7 @@ impl Cursor {
     pub(crate) fn start_at(&mut self, offset: i64) {
         self.start = None;
         self.next_fetch = offset;
+        self.last_epoch = -1;
         if self.fetched.is_empty() {
             self.position = offset;
         }
@@ -107,7 +126,7 @@ impl Cursor {
 
     /// The start that has yet to be turned into an offset.
     pub(crate) fn unresolved_start(&self) -> Option<StartFrom> {
-        self.start.filter(|_| matches!(self.trouble, Trouble::None))
+        self.start.filter(|_| !self.has_ended())
     }
 
     /// The offset of the next record to be polled, if it is known.
@@ -125,14 +144,26 @@ impl Cursor {
         self.start.is_none() && self.may_ask(room.now_ms) && !self.paused && self.fetched_bytes < room.partition_bytes
     }
 
+    /// Whether it reads no further before a seek.
+    pub(crate) fn has_ended(&self) -> bool {
+        !matches!(self.trouble, Trouble::None)
+    }
+
     /// Whether nothing is under way, broken, or to be waited out.
     pub(crate) fn may_ask(&self, now_ms: u64) -> bool {
-        !self.busy && matches!(self.trouble, Trouble::None) && self.retry_at_ms <= now_ms
+        !self.busy && !self.has_ended() && self.retry_at_ms <= now_ms
+    }
+
+    /// The leader epoch of what was fetched last, -1 if that is not known.
+    pub(crate) fn last_epoch(&self) -> i32 {
+        self.last_epoch
     }
 
     /// Something went wrong that may go right later.
-    pub(crate) fn back_off(&mut self, now_ms: u64, backoff: Backoff) {
+    pub(crate) fn back_off(&mut self, now_ms: u64, backoff: Backoff, why: ConsumeError) {
         self.failures = self.failures.saturating_add(1);
+        let since_ms = self.stalled.as_ref().map_or(now_ms, |(since_ms, _)| *since_ms);
+        self.stalled = Some((since_ms, why));
         self.retry_at_ms = now_ms + backoff.pause_ms(self.failures, now_ms ^ u64::from(self.partition as u32));
     }
 
@@ -144,6 +175,16 @@ impl Cursor {
     /// An answer that makes sense.
     pub(crate) fn succeed(&mut self) {
         self.failures = 0;
+        self.stalled = None;
+    }
+
+    /// The log was cut back to `end` since the last fetch. What was fetched and not polled is fetched again. Returns
+    /// whether records behind `end` were polled.
+    pub(crate) fn diverge(&mut self, end: i64) -> bool {
+        self.drop_fetched();
+        self.next_fetch = self.position;
+        self.last_epoch = -1;
+        self.position > end
     }
 
     /// Ends here until a seek; the error is told after the records before it.
@@ -154,16 +195,24 @@ impl Cursor {
     /// Takes in a batch that was fetched.
     pub(crate) fn take_in(&mut self, batch: OpenedBatch) {
         self.next_fetch = batch.header.next_offset().get();
+        self.last_epoch = batch.header.partition_leader_epoch.get();
         self.fetched_bytes += batch.bytes();
         self.fetched.push_back(batch);
     }
 
-    /// A batch without anything for the reader was fetched.
-    pub(crate) fn skip_to(&mut self, offset: i64) {
-        self.next_fetch = self.next_fetch.max(offset);
+    /// Everything before this offset was looked at; its last batch was of this leader epoch.
+    pub(crate) fn skip_to(&mut self, offset: i64, last_epoch: i32) {
+        if offset > self.next_fetch {
+            (self.next_fetch, self.last_epoch) = (offset, last_epoch);
+        }
         if self.fetched.is_empty() {
             self.position = self.next_fetch;
         }
+    }
+
+    fn drop_fetched(&mut self) {
+        self.fetched.clear();
+        self.fetched_bytes = 0;
     }
 
     /// Bytes fetched and not yet polled.
@@ -177,14 +226,15 @@ impl Cursor {
     }
 
     /// Up to `count` records of the first batch that has some, and the bytes of batches finished by that.
-    pub(crate) fn poll(&mut self, count: usize) -> (Option<crate::consumer::Chunk>, usize) {
+    pub(crate) fn poll(&mut self, count: usize) -> (Option<Chunk>, usize) {
         let mut freed = 0;
         while let Some(batch) = self.fetched.front_mut() {
             let mut entries = Vec::with_capacity(count.min(batch.header.record_count.max(0) as usize).min(4096));
             let read = batch.read(count, &mut entries);
-            let chunk = (!entries.is_empty()).then(|| crate::consumer::Chunk {
+            let chunk = (!entries.is_empty()).then(|| Chunk {
                 topic: Arc::clone(&self.topic),
                 partition: self.partition,
+                generation: self.generation,
                 timestamp_type: batch.header.timestamp_type(),
                 buffer: batch.buffer.clone(),
                 entries,
@@ -194,8 +244,8 @@ impl Cursor {
             }
             if let Err((offset, reason)) = read {
                 let (topic, partition) = (Arc::clone(&self.topic), self.partition);
-                freed += std::mem::take(&mut self.fetched_bytes);
-                self.fetched.clear();
+                freed += self.fetched_bytes;
+                self.drop_fetched();
                 self.position = self.position.max(offset);
                 self.next_fetch = self.position;
                 self.fail(ConsumeError::Corrupt { topic, partition, offset, reason: reason.into() });
@@ -212,6 +262,16 @@ impl Cursor {
             }
         }
         (None, freed)
+    }
+
+    /// Why it has been at a standstill for so long: told once per that time, after everything fetched before.
+    pub(crate) fn complain(&mut self, now_ms: u64, patience_ms: u64) -> Option<ConsumeError> {
+        let (since_ms, why) = self.stalled.as_mut().filter(|_| self.fetched.is_empty())?;
+        if now_ms.saturating_sub(*since_ms) < patience_ms {
+            return None;
+        }
+        *since_ms = now_ms;
+        Some(why.clone())
     }
 
     /// The error to be told now, once.

@@ -18,12 +18,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_wire::Sequence;
 
-use super::batch::{Batch, BatchId, OpenBatch, Parties, Payload};
+use super::batch::{Batch, BatchId, Format, OpenBatch, Parties, Payload};
 use super::sequence::{Identity, retreat};
 
 /// How far batches of one partition may run ahead of an unresolved one: brokers remember the last five to recognise
 /// duplicates, and a retry of anything older would be stored twice or not at all.
 const BATCHES_AHEAD_MAX: u64 = 5;
+
+/// Names a lane of an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneId(pub(super) usize);
 
 /// See the module.
 #[derive(Debug)]
@@ -32,6 +36,11 @@ pub(crate) struct Lane {
     pub(crate) partition: i32,
     /// The broker that takes its batches, if known.
     pub(crate) leader: Option<i32>,
+    pub(crate) standing: Standing,
+    /// What went wrong since a batch was stored.
+    pub(crate) trouble: Option<Arc<str>>,
+    /// The most that a batch may hold, as far as the broker's refusals tell.
+    pub(crate) batch_bytes_max: usize,
     numbered: bool,
     open: Option<OpenBatch>,
     ready: VecDeque<Batch>,
@@ -46,6 +55,17 @@ pub(crate) struct Lane {
     proven: bool,
     retry_at_ms: u64,
     failures: u32,
+}
+
+/// What is known of a lane's partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing speaks against its leader.
+    Sound,
+    /// The leader could not be reached: perhaps another one leads by now.
+    Doubted,
+    /// The topic has no such partition any more: nothing new is sent.
+    Gone,
 }
 
 /// A batch that has a number (or had one, see [`State::Unnumbered`]).
@@ -96,7 +116,10 @@ pub(crate) enum Refusal {
     /// The broker does not accept this producer id or epoch any more.
     Fenced,
     /// Never.
-    Final,
+    Final {
+        /// Whether it may be stored all the same.
+        in_doubt: bool,
+    },
 }
 
 /// When a batch may leave.
@@ -114,6 +137,9 @@ impl Lane {
             topic,
             partition,
             leader: None,
+            standing: Standing::Sound,
+            trouble: None,
+            batch_bytes_max: usize::MAX,
             numbered,
             open: None,
             ready: VecDeque::new(),
@@ -133,9 +159,38 @@ impl Lane {
         &mut self.open
     }
 
-    /// Puts a closed batch in line.
-    pub(crate) fn enqueue(&mut self, batch: Batch) {
-        self.ready.push_back(batch);
+    /// What the open batch holds, if there is one.
+    pub(crate) fn open_bytes(&self) -> Option<usize> {
+        self.open.as_ref().map(OpenBatch::bytes)
+    }
+
+    /// Batches that wait to be sent.
+    pub(crate) fn in_line(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Another topic of the same name has this partition now: its broker knows nothing of this line of numbers.
+    pub(crate) fn start_anew(&mut self) {
+        self.proven = false;
+    }
+
+    /// Closes the open batch and puts it in line.
+    pub(crate) fn close_open(&mut self, close_id: BatchId) {
+        self.ready.extend(self.open.take().map(|open| open.close(close_id)));
+    }
+
+    /// The leader did not answer.
+    pub(crate) fn doubt(&mut self, why: &Arc<str>) {
+        self.trouble = Some(Arc::clone(why));
+        if self.standing == Standing::Sound {
+            self.standing = Standing::Doubted;
+        }
+    }
+
+    /// Whether it has to be asked where this partition is led.
+    pub(crate) fn wants_leader(&self) -> bool {
+        let sound = self.standing == Standing::Sound && self.leader.is_some();
+        !sound && self.standing != Standing::Gone && !self.is_idle()
     }
 
     /// Whether nothing is left to do.
@@ -250,6 +305,7 @@ impl Lane {
         self.proven = true;
         self.failures = 0;
         self.retry_at_ms = 0;
+        self.trouble = None;
         Some(sent.batch)
     }
 
@@ -266,20 +322,8 @@ impl Lane {
         self.back_off(retry_at_ms);
     }
 
-    /// The request never left: as if it had not been dispatched, but under the same number.
-    pub(crate) fn undispatched(&mut self, id: BatchId, retry_at_ms: u64) {
-        let Some(at) = self.position(id) else { return };
-        if let Some(sent) = self.sent.get_mut(at) {
-            sent.state = State::Waiting;
-            if sent.told {
-                self.give_up(at);
-            }
-        }
-        self.back_off(retry_at_ms);
-    }
-
-    /// The broker said no. Returns the batch if that is its end.
-    pub(crate) fn refused(&mut self, id: BatchId, refusal: Refusal, retry_at_ms: u64) -> Option<Batch> {
+    /// The broker said no. Returns the batch if that is its end, and whether it may be stored all the same.
+    pub(crate) fn refused(&mut self, id: BatchId, refusal: Refusal, retry_at_ms: u64) -> Option<(Batch, bool)> {
         let at = self.position(id)?;
         let numbered = self.numbered;
         // Nothing numbered is unresolved before it, so the broker's count itself differs from ours.
@@ -297,7 +341,11 @@ impl Lane {
                 self.restart = true;
             }
             // Without numbers there is no order to be out of: final, like the rest.
-            Refusal::OutOfOrder | Refusal::Fenced | Refusal::Final => return self.give_up(at),
+            Refusal::OutOfOrder | Refusal::Fenced => return self.give_up(at),
+            Refusal::Final { in_doubt } => {
+                sent.in_doubt |= in_doubt;
+                return self.give_up(at);
+            }
         }
         if self.sent.get(at).is_some_and(|sent| sent.told) {
             self.give_up(at);
@@ -317,8 +365,35 @@ impl Lane {
         self.failures
     }
 
-    /// Takes a batch that is not in flight out of the line for good and keeps the numbers of the others true.
-    fn give_up(&mut self, at: usize) -> Option<Batch> {
+    /// Puts two batches in place of one that the broker found too large. Together they carry its numbers.
+    pub(crate) fn split(&mut self, id: BatchId, second_id: BatchId, format: Format) -> bool {
+        let Some(at) = self.position(id) else { return false };
+        let Some(sent) = self.sent.get_mut(at).filter(|sent| !sent.told && !sent.in_doubt) else { return false };
+        let largest = sent.batch.charged_bytes;
+        let Some(batch) = sent.batch.split_off(second_id, format) else { return false };
+        sent.state = State::Waiting;
+        let sequence = if self.numbered { sent.sequence.advance(sent.batch.count) } else { sent.sequence };
+        let second = Sent {
+            batch,
+            ordinal: sent.ordinal + 1,
+            sequence,
+            travelled: sequence,
+            state: State::Waiting,
+            in_doubt: false,
+            told: false,
+        };
+        for behind in self.sent.range_mut(at + 1..) {
+            behind.ordinal += 1;
+        }
+        self.next_ordinal += 1;
+        self.sent.insert(at + 1, second);
+        self.batch_bytes_max = self.batch_bytes_max.min((largest / 2).max(1));
+        true
+    }
+
+    /// Takes a batch that is not in flight out of the line for good and keeps the numbers of the others true. Returns it
+    /// with whether it may be stored all the same.
+    fn give_up(&mut self, at: usize) -> Option<(Batch, bool)> {
         let sent = self.sent.remove(at)?;
         if self.numbered && sent.state != State::Unnumbered {
             if sent.in_doubt {
@@ -327,7 +402,7 @@ impl Lane {
                 self.close_gap(at, sent.batch.count);
             }
         }
-        Some(sent.batch)
+        Some((sent.batch, sent.in_doubt))
     }
 
     /// `count` numbers before position `at` were never used: everything behind moves up. Batches in flight under their
@@ -374,6 +449,22 @@ impl Lane {
             .or_else(|| self.open.as_ref().map(|open| open.serial))
     }
 
+    /// Gives up every batch that is not in flight.
+    pub(crate) fn abandon(&mut self, close_id: BatchId) -> Vec<Batch> {
+        let mut abandoned = Vec::new();
+        let mut at = 0;
+        while let Some(sent) = self.sent.get(at) {
+            if sent.state == State::InFlight {
+                at += 1;
+            } else {
+                abandoned.extend(self.give_up(at).map(|(batch, _)| batch));
+            }
+        }
+        abandoned.extend(self.ready.drain(..));
+        abandoned.extend(self.open.take().map(|open| open.close(close_id)));
+        abandoned
+    }
+
     /// Gives up every batch begun at or before `created_ms`. Each comes with whether it may be stored all the same.
     pub(crate) fn expire(&mut self, created_ms: u64, close_id: BatchId) -> Vec<(Batch, bool)> {
         let mut expired = Vec::new();
@@ -386,8 +477,7 @@ impl Lane {
                 expired.push((hollow_out(&mut sent.batch), true));
                 at += 1;
             } else {
-                let in_doubt = sent.in_doubt;
-                expired.extend(self.give_up(at).map(|batch| (batch, in_doubt)));
+                expired.extend(self.give_up(at));
             }
         }
         while self.ready.front().is_some_and(|batch| batch.created_ms <= created_ms) {

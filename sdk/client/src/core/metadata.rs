@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ottla_wire::message::MetadataResponse;
 use ottla_wire::{ErrorCode, Uuid};
 
-use crate::net::Address;
+use super::address::Address;
 
 /// The newest picture of the cluster.
 #[derive(Clone, Debug, Default)]
@@ -41,10 +41,11 @@ pub(crate) struct Partition {
 }
 
 impl Metadata {
-    /// The leader of a partition, if known.
+    /// The leader of a partition, if there is one among the known brokers.
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<i32> {
         let partition = usize::try_from(partition).ok()?;
-        self.topics.get(topic)?.partitions.get(partition)?.leader
+        let leader = self.topics.get(topic)?.partitions.get(partition)?.leader?;
+        self.brokers.contains_key(&leader).then_some(leader)
     }
 
     /// Takes in an answer. Topics that it does not mention stay as they are.
@@ -101,8 +102,10 @@ impl Topic {
         }
     }
 
+    /// Only where an id says that it is the same topic: epochs of one that was made anew start from 0, and a partition
+    /// that waited for the old number would wait for ever. Without ids a lagging broker costs a retry.
     fn keep_newer_leaders(&mut self, known: &Self) {
-        if self.id != known.id {
+        if self.id != known.id || self.id.is_nil() {
             return;
         }
         for (new, old) in self.partitions.iter_mut().zip(&known.partitions) {
@@ -131,33 +134,53 @@ mod tests {
 
     use super::*;
 
-    fn answer(partitions: &[(i32, i32, i32)]) -> MetadataResponse<'static> {
+    fn answer(id: u128, partitions: &[(i32, i32, i32)]) -> MetadataResponse<'static> {
         let partitions = partitions.iter().map(|&(partition_index, leader_id, leader_epoch)| {
             MetadataResponsePartition { partition_index, leader_id, leader_epoch, ..Default::default() }
         });
         let topic = MetadataResponseTopic {
             name: Some("t".into()),
+            topic_id: Uuid::from_u128(id),
             partitions: partitions.collect(),
             ..MetadataResponseTopic::default()
         };
-        MetadataResponse { topics: vec![topic], ..MetadataResponse::default() }
+        let broker = |node_id| MetadataResponseBroker { node_id, port: 9092, host: "h".into(), ..Default::default() };
+        let brokers = (1..=8).map(broker).collect();
+        MetadataResponse { brokers, topics: vec![topic], ..MetadataResponse::default() }
     }
 
     #[test]
     fn a_lagging_broker_does_not_bring_an_old_leader_back() {
         let mut metadata = Metadata::default();
-        metadata.merge(&answer(&[(1, 7, 3), (0, 5, 4)]));
+        metadata.merge(&answer(1, &[(1, 7, 3), (0, 5, 4)]));
         assert_eq!((metadata.leader("t", 0), metadata.leader("t", 1)), (Some(5), Some(7)));
-        metadata.merge(&answer(&[(0, 6, 3), (1, 8, 4)]));
+        metadata.merge(&answer(1, &[(0, 6, 3), (1, 8, 4)]));
         assert_eq!((metadata.leader("t", 0), metadata.leader("t", 1)), (Some(5), Some(8)));
         assert_eq!(metadata.leader("t", 2), None);
         assert_eq!(metadata.leader("t", -1), None);
     }
 
     #[test]
+    fn the_leaders_of_a_topic_made_anew_count_from_the_start() {
+        for (before, after) in [(1, 2), (0, 0)] {
+            let mut metadata = Metadata::default();
+            metadata.merge(&answer(before, &[(0, 5, 4)]));
+            metadata.merge(&answer(after, &[(0, 6, 0)]));
+            assert_eq!(metadata.leader("t", 0), Some(6), "ids {before} and {after}");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_no_broker_of_the_cluster_is_none() {
+        let mut metadata = Metadata::default();
+        metadata.merge(&answer(1, &[(0, 9, 1)]));
+        assert_eq!(metadata.leader("t", 0), None);
+    }
+
+    #[test]
     fn a_topic_with_missing_partitions_is_not_used() {
         let mut metadata = Metadata::default();
-        metadata.merge(&answer(&[(0, 1, 1), (2, 1, 1)]));
+        metadata.merge(&answer(1, &[(0, 1, 1), (2, 1, 1)]));
         let topic = &metadata.topics["t"];
         assert!(topic.partitions.is_empty());
         assert_eq!(topic.error, ErrorCode::LeaderNotAvailable);

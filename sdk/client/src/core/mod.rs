@@ -1,20 +1,47 @@
 //! Decisions without sockets and clocks: what goes where, in which order, under which sequence number. Time comes in as a
 //! number, so that whole conversations can be replayed in tests.
 //!
-//! Producing: `waiting` → `outbox` → `lane` (numbers by `sequence`, records in `batch`). Consuming: `cursor` → `unpack`.
-//! Both look at `metadata`.
+//! Producing: a `record` → `outbox` → `topics` (which partition) → `lane` (numbers by `sequence`, records in `batch`) →
+//! `verdict` → `outcome`; the `ledger` counts. Consuming: `cursor` → `transactions` → `unpack` → `chunk`. Both look at `metadata`.
+//!
+//! Nothing here knows of producer, consumer, admin or net: imports point down, and a test at the bottom keeps it so.
 
+pub(crate) mod address;
 pub(crate) mod backoff;
 pub(crate) mod batch;
+pub(crate) mod chunk;
 #[cfg(test)]
 mod conversation;
 pub(crate) mod cursor;
 pub(crate) mod lane;
+pub(crate) mod ledger;
 pub(crate) mod metadata;
 pub(crate) mod murmur2;
 pub(crate) mod outbox;
+pub(crate) mod outcome;
+pub(crate) mod record;
 pub(crate) mod sequence;
 #[cfg(test)]
 mod simulation;
+pub(crate) mod topics;
+pub(crate) mod transactions;
+pub(crate) mod trouble;
 pub(crate) mod unpack;
+pub(crate) mod verdict;
 pub(crate) mod waiting;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn decisions_import_nothing_from_above() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
+        for file in std::fs::read_dir(directory).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for above in ["producer", "consumer", "admin", "net", "config"] {
+                let import = format!("crate::{above}");
+                assert!(!text.contains(&import), "{} imports {import}", path.display());
+            }
+        }
+    }
+}

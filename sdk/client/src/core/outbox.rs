@@ -1,21 +1,24 @@
-//! Everything a producer has taken over and not yet settled: the lanes of all partitions, the records that wait for
-//! their topic to become known, and the memory that all of it takes.
+//! Everything a producer has taken over and not yet settled. Records come in and find their lane, news of the cluster are
+//! learned, batches go out, answers come back, time passes.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_wire::ErrorCode;
+use ottla_wire::{ErrorCode, Uuid};
 
-use super::backoff::{Backoff, scramble};
+use super::backoff::Backoff;
 use super::batch::{BatchId, Claim, Format, OpenBatch, Parties, Settled, record_bytes};
-use super::lane::{Dispatch, Lane, Refusal, Terms};
+use super::lane::{Dispatch, Lane, LaneId, Refusal, Standing, Terms};
+use super::ledger::Ledger;
 use super::metadata::Metadata;
-use super::murmur2::partition_of_key;
+use super::outcome::{Fate, Landing, Outcome, Promise};
+use super::record::ProducerRecord;
 use super::sequence::Identity;
+use super::topics::Topics;
+use super::trouble::Trouble;
+use super::verdict::Verdict;
 use super::waiting::WaitingRecord;
 use crate::error::{ProduceError, SendError};
-use crate::producer::{Delivery, Fate, Landing, Outcome, ProducerRecord};
 
 /// The bounds that an outbox keeps.
 #[derive(Clone, Copy, Debug)]
@@ -32,53 +35,30 @@ pub(crate) struct Limits {
     pub(crate) idempotent: bool,
 }
 
-/// Names a lane of this outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LaneId(usize);
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     limits: Limits,
-    topics: Vec<TopicBox>,
-    topic_index: HashMap<Arc<str>, usize>,
+    topics: Topics,
     lanes: Vec<Lane>,
     /// Lanes with something in them; the ones to be looked at.
     active: Vec<LaneId>,
     is_active: Vec<bool>,
     /// None until the broker handed one out; stays none without idempotence.
     identity: Option<Identity>,
-    buffered_bytes: usize,
-    /// Somebody found the buffer full.
-    pressed: bool,
-    /// Serial of the next record.
-    next_serial: u64,
-    /// Records below this serial are wanted out now.
-    flush_below: u64,
+    ledger: Ledger,
+    trouble: Arc<Trouble>,
+    /// No more records are taken.
+    closed: bool,
     next_batch: u64,
     turn: u64,
-    settled: Vec<Settled>,
-    /// Batches taken out to be told and not yet [`told`](Self::told): they count as unsettled for whoever flushes.
-    untold: usize,
-}
-
-#[derive(Debug)]
-struct TopicBox {
-    name: Arc<str>,
-    /// Lane of every partition; empty while the topic is unknown.
-    lanes: Vec<LaneId>,
-    waiting: VecDeque<WaitingRecord>,
-    /// Since when somebody waits for this topic.
-    wanted_since_ms: u64,
-    /// Where keyless records go at the moment.
-    sticky: usize,
 }
 
 /// What became of a record handed over.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     /// For [`Claim::Delivery`].
-    pub(crate) delivery: Option<Delivery>,
+    pub(crate) promise: Option<Promise>,
     /// The sender task has something new to look at.
     pub(crate) wake: bool,
 }
@@ -92,34 +72,20 @@ pub(crate) struct Parcel {
     pub(crate) dispatch: Dispatch,
 }
 
-/// The broker's word on one batch.
-#[derive(Debug)]
-pub(crate) struct Verdict {
-    pub(crate) code: ErrorCode,
-    pub(crate) message: Option<Arc<str>>,
-    pub(crate) landing: Landing,
-    pub(crate) append_time_ms: Option<i64>,
-    pub(crate) record_errors: Vec<(u32, Arc<str>)>,
-}
-
 impl Outbox {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, trouble: Arc<Trouble>) -> Self {
         Self {
-            limits,
-            topics: Vec::new(),
-            topic_index: HashMap::new(),
+            topics: Topics::default(),
             lanes: Vec::new(),
             active: Vec::new(),
             is_active: Vec::new(),
             identity: None,
-            buffered_bytes: 0,
-            pressed: false,
-            next_serial: 0,
-            flush_below: 0,
+            ledger: Ledger::new(limits.buffer_bytes),
+            trouble,
+            closed: false,
             next_batch: 0,
             turn: 0,
-            settled: Vec::new(),
-            untold: 0,
+            limits,
         }
     }
 
@@ -133,49 +99,31 @@ impl Outbox {
         record: &ProducerRecord<'_>,
         claim: Claim,
     ) -> Result<Accepted, SendError> {
+        if self.closed {
+            return Err(SendError::Closed);
+        }
         let bytes = record_bytes(record);
+        let too_large = SendError::RecordTooLarge { bytes, max: self.limits.request_bytes_max };
         if bytes > self.limits.request_bytes_max {
-            return Err(SendError::RecordTooLarge { bytes, max: self.limits.request_bytes_max });
+            return Err(too_large);
         }
-        if self.buffered_bytes > 0 && self.buffered_bytes + bytes > self.limits.buffer_bytes {
-            self.pressed = true;
-            return Err(SendError::BufferFull { buffer_bytes: self.limits.buffer_bytes });
-        }
-        let topic = self.topic(now_ms, record.topic)?;
+        self.ledger.check_room(bytes)?;
+        let topic = self.topics.enter(now_ms, record.topic)?;
         let timestamp_ms = record.timestamp_ms.unwrap_or(wall_ms);
-        if self.topics.get(topic).is_none_or(|topic| topic.lanes.is_empty()) {
+        if self.topics.get(topic).is_none_or(|topic| topic.partition_count == 0) {
             return Ok(self.wait_for_topic(topic, now_ms, record, timestamp_ms, bytes, claim));
         }
-        let lane = self.choose(topic, record)?;
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        self.buffered_bytes += bytes;
+        let lane = self.choose(topic, record, bytes)?;
+        let serial = self.ledger.charge(bytes);
         self.push(lane, now_ms, serial, timestamp_ms, record, bytes, claim).map_err(|_| {
-            self.buffered_bytes -= bytes;
-            SendError::RecordTooLarge { bytes, max: self.limits.request_bytes_max }
+            self.ledger.refund(bytes);
+            too_large
         })
     }
 
-    /// The place of a topic, made when it is first named.
-    fn topic(&mut self, now_ms: u64, name: &str) -> Result<usize, SendError> {
-        if let Some(at) = self.topic_index.get(name) {
-            return Ok(*at);
-        }
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > 249 || matches!(name, "." | "..") || !name.chars().all(legal) {
-            return Err(SendError::InvalidTopic(name.to_owned()));
-        }
-        let name: Arc<str> = name.into();
-        let topic = TopicBox {
-            name: Arc::clone(&name),
-            lanes: Vec::new(),
-            waiting: VecDeque::new(),
-            wanted_since_ms: now_ms,
-            sticky: 0,
-        };
-        self.topics.push(topic);
-        self.topic_index.insert(name, self.topics.len() - 1);
-        Ok(self.topics.len() - 1)
+    /// Takes no more records.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
     }
 
     fn wait_for_topic(
@@ -187,58 +135,38 @@ impl Outbox {
         bytes: usize,
         claim: Claim,
     ) -> Accepted {
-        let mut delivery = None;
+        let mut promise = None;
         let claim = match claim {
             Claim::Delivery => {
-                let fate = Arc::new(Fate::default());
-                delivery = Some(Delivery::new(Arc::clone(&fate), 0, timestamp_ms));
+                let fate = Fate::new(Arc::clone(&self.trouble));
+                promise = Some(Promise { fate: Arc::clone(&fate), index: 0, timestamp_ms });
                 Claim::Guest(fate)
             }
             other => other,
         };
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        self.buffered_bytes += bytes;
+        let serial = self.ledger.charge(bytes);
         if let Some(topic) = self.topics.get_mut(topic) {
             if topic.waiting.is_empty() {
                 topic.wanted_since_ms = now_ms;
             }
             topic.waiting.push_back(WaitingRecord::new(record, timestamp_ms, bytes, serial, now_ms, claim));
         }
-        Accepted { delivery, wake: true }
+        Accepted { promise, wake: true }
     }
 
     /// The lane for a record of a known topic.
-    fn choose(&mut self, topic: usize, record: &ProducerRecord<'_>) -> Result<LaneId, SendError> {
+    fn choose(&mut self, topic: usize, record: &ProducerRecord<'_>, bytes: usize) -> Result<LaneId, SendError> {
         let Some(topic) = self.topics.get_mut(topic) else { return Err(SendError::Closed) };
-        let count = topic.lanes.len();
-        let at = match (record.partition, record.key) {
-            (Some(partition), _) => usize::try_from(partition).unwrap_or(usize::MAX),
-            (None, Some(key)) => partition_of_key(key, count as i32) as usize,
-            (None, None) => {
-                let lanes = &mut self.lanes;
-                let continues = topic.lanes.get(topic.sticky).and_then(|lane| lanes.get_mut(lane.0));
-                // A batch is full or gone: the next one goes elsewhere, preferably where somebody takes it.
-                if continues.is_none_or(|lane| lane.open().is_none()) {
-                    self.turn = self.turn.wrapping_add(1);
-                    let start = scramble(self.turn) as usize % count;
-                    let led = |at: &usize| {
-                        topic
-                            .lanes
-                            .get(*at)
-                            .and_then(|lane| lanes.get(lane.0))
-                            .is_some_and(|lane| lane.leader.is_some())
-                    };
-                    topic.sticky = (start..count).chain(0..start).find(led).unwrap_or(start);
-                }
-                topic.sticky
-            }
-        };
-        topic.lanes.get(at).copied().ok_or_else(|| SendError::NoSuchPartition {
-            topic: Arc::clone(&topic.name),
-            partition: record.partition.unwrap_or(-1),
-            count: count as i32,
-        })
+        let chosen = topic.choose(&self.lanes, record, bytes, self.limits.batch_bytes, &mut self.turn)?;
+        let left = topic.take_left().and_then(|left| self.lanes.get_mut(left.0));
+        if let Some(left) =
+            left.filter(|lane| lane.open_bytes().is_some_and(|open| open + bytes > self.limits.batch_bytes))
+        {
+            // It will not be filled up further: no reason to linger.
+            self.next_batch += 1;
+            left.close_open(BatchId(self.next_batch));
+        }
+        Ok(chosen)
     }
 
     #[allow(clippy::too_many_arguments)] // One record's facts, passed on once.
@@ -252,27 +180,24 @@ impl Outbox {
         bytes: usize,
         claim: Claim,
     ) -> Result<Accepted, Claim> {
-        let mut wake = self.limits.linger_ms == 0 || self.flush_below > serial;
+        let mut wake = self.limits.linger_ms == 0 || self.ledger.is_flushing(serial);
         let Some(lane) = self.lanes.get_mut(id.0) else { return Err(claim) };
-        if lane.open().as_ref().is_some_and(|open| open.bytes() + bytes > self.limits.batch_bytes) {
+        let batch_bytes = self.limits.batch_bytes.min(lane.batch_bytes_max);
+        if lane.open_bytes().is_some_and(|open| open + bytes > batch_bytes) {
             self.next_batch += 1;
-            if let Some(open) = lane.open().take() {
-                lane.enqueue(open.close(BatchId(self.next_batch)));
-            }
+            lane.close_open(BatchId(self.next_batch));
         }
         wake |= lane.open().is_none();
         let format = self.limits.format;
         let open = lane.open().get_or_insert_with(|| OpenBatch::new(now_ms, serial, format));
-        let (index, fate) = open.push(record, timestamp_ms, bytes, claim)?;
-        if open.bytes() >= self.limits.batch_bytes {
+        let (index, fate) = open.push(record, timestamp_ms, bytes, claim, &self.trouble)?;
+        if open.bytes() >= batch_bytes {
             wake = true;
             self.next_batch += 1;
-            if let Some(open) = lane.open().take() {
-                lane.enqueue(open.close(BatchId(self.next_batch)));
-            }
+            lane.close_open(BatchId(self.next_batch));
         }
         self.activate(id);
-        Ok(Accepted { delivery: fate.map(|fate| Delivery::new(fate, index, timestamp_ms)), wake })
+        Ok(Accepted { promise: fate.map(|fate| Promise { fate, index, timestamp_ms }), wake })
     }
 
     fn activate(&mut self, id: LaneId) {
@@ -284,10 +209,10 @@ impl Outbox {
 
     // ---- what is known of the cluster ----
 
-    /// Topics whose partitions have to be asked for: unknown, or with a lane that has work and no leader.
+    /// Topics whose partitions have to be asked for: unknown, or with a lane that has work and no (reachable) leader.
     pub(crate) fn wanted_topics(&self) -> Vec<Arc<str>> {
         let unknown = self.topics.iter().filter(|topic| !topic.waiting.is_empty()).map(|topic| &topic.name);
-        let homeless = self.active.iter().filter_map(|id| self.lanes.get(id.0)).filter(|lane| lane.leader.is_none());
+        let homeless = self.active_lanes().filter(|lane| lane.wants_leader());
         let mut wanted: Vec<_> = unknown.chain(homeless.map(|lane| &lane.topic)).cloned().collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -299,23 +224,31 @@ impl Outbox {
         self.topics.iter().map(|topic| Arc::clone(&topic.name)).collect()
     }
 
-    /// Takes in news of the cluster: leaders move, topics become known, waiting records move into batches.
-    pub(crate) fn learn(&mut self, now_ms: u64, metadata: &Metadata) {
-        for at in 0..self.topics.len() {
-            let Some(topic) = self.topics.get_mut(at) else { continue };
-            let Some(known) = metadata.topics.get(&topic.name) else { continue };
-            for index in topic.lanes.len()..known.partitions.len() {
-                let id = LaneId(self.lanes.len());
-                self.lanes.push(Lane::new(Arc::clone(&topic.name), index as i32, self.limits.idempotent));
-                self.is_active.push(false);
-                topic.lanes.push(id);
-            }
+    /// A broker could not be reached: where its partitions are led has to be asked for again.
+    pub(crate) fn doubt_leader(&mut self, node: i32, why: &Arc<str>) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.leader == Some(node) && !lane.is_idle()) {
+            lane.doubt(why);
+        }
+    }
+
+    /// Takes in news of these topics: leaders move, topics become known, waiting records move into batches.
+    pub(crate) fn learn(&mut self, now_ms: u64, metadata: &Metadata, asked: &[Arc<str>]) {
+        for name in asked {
+            let Some(at) = self.topics.place_of(name) else { continue };
+            let Some(known) = metadata.topics.get(name) else { continue };
+            self.learn_partitions(at, known.id, known.partitions.len());
+            let Some(topic) = self.topics.get(at) else { continue };
             for (index, id) in topic.lanes.iter().enumerate() {
-                if let Some(lane) = self.lanes.get_mut(id.0) {
-                    lane.leader = known.partitions.get(index).and_then(|partition| partition.leader);
+                let Some(lane) = self.lanes.get_mut(id.0) else { continue };
+                lane.leader = metadata.leader(name, index as i32);
+                if lane.standing == Standing::Doubted {
+                    lane.standing = Standing::Sound;
+                }
+                if known.partitions.is_empty() {
+                    lane.trouble = Some(format!("topic {name}: {}", known.error.name()).into());
                 }
             }
-            if topic.lanes.is_empty() {
+            if topic.partition_count == 0 {
                 self.give_up_on_topic(now_ms, at, known.error);
             } else {
                 self.move_in(now_ms, at);
@@ -323,25 +256,67 @@ impl Outbox {
         }
     }
 
+    /// A topic has as many partitions now. None are no news: the topic may come back.
+    fn learn_partitions(&mut self, at: usize, id: Uuid, count: usize) {
+        let Some(topic) = self.topics.get_mut(at).filter(|_| count > 0) else { return };
+        let anew = !topic.id.is_nil() && topic.id != id;
+        topic.id = id;
+        topic.partition_count = count;
+        for index in topic.lanes.len()..count {
+            topic.lanes.push(LaneId(self.lanes.len()));
+            self.lanes.push(Lane::new(Arc::clone(&topic.name), index as i32, self.limits.idempotent));
+            self.is_active.push(false);
+        }
+        for (index, id) in topic.lanes.clone().into_iter().enumerate() {
+            let Some(lane) = self.lanes.get_mut(id.0) else { continue };
+            match (index < count, lane.standing) {
+                (false, _) => lane.standing = Standing::Gone,
+                (true, Standing::Gone) => lane.standing = Standing::Sound,
+                (true, _) => {}
+            }
+            if anew {
+                lane.start_anew();
+            }
+            self.clear_out(id);
+        }
+    }
+
+    /// What waits for a partition that is gone will not be sent.
+    fn clear_out(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(id.0).filter(|lane| lane.standing == Standing::Gone) else { return };
+        let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
+        self.next_batch += 1;
+        for batch in lane.abandon(BatchId(self.next_batch)) {
+            let outcome = Outcome::failed(Arc::clone(&topic), partition, self.no_such_partition(&topic, partition));
+            self.ledger.settle(batch, outcome);
+        }
+        self.after(id);
+    }
+
+    fn no_such_partition(&self, topic: &Arc<str>, partition: i32) -> ProduceError {
+        let known = self.topics.place_of(topic).and_then(|at| self.topics.get(at));
+        let count = known.map_or(0, |topic| topic.partition_count) as i32;
+        ProduceError::NoSuchPartition { topic: Arc::clone(topic), partition, count }
+    }
+
     /// Records that waited for their topic go into batches, in the order in which they came.
     fn move_in(&mut self, now_ms: u64, at: usize) {
         let Some(topic) = self.topics.get_mut(at) else { return };
         for waiting in std::mem::take(&mut topic.waiting) {
-            let timestamp_ms = waiting.timestamp_ms;
-            let placed = waiting.with_record(|record| self.choose(at, record));
+            let (timestamp_ms, bytes) = (waiting.timestamp_ms, waiting.bytes);
+            let placed = waiting.with_record(|record| self.choose(at, record, bytes));
             match placed {
                 Ok(lane) => {
-                    let (bytes, serial, created_ms) = (waiting.bytes, waiting.serial, waiting.created_ms);
+                    let (serial, created_ms) = (waiting.serial, waiting.created_ms);
                     let (owned, claim) = waiting.into_parts();
                     // Its time runs from the moment it was handed over.
                     let pushed = owned.with(timestamp_ms, |record| {
                         self.push(lane, created_ms.min(now_ms), serial, timestamp_ms, record, bytes, claim)
                     });
                     if let Err(claim) = pushed {
-                        let (code, message) = (ErrorCode::MessageTooLarge, None);
-                        let error = ProduceError::Refused { topic: self.name_of(at), partition: -1, code, message };
-                        let outcome = Outcome::failed(self.name_of(at), -1, error);
-                        self.settle(bytes, Parties::of_one(claim, timestamp_ms), outcome);
+                        let error = ProduceError::refused(self.topics.name_of(at), -1, ErrorCode::MessageTooLarge);
+                        let outcome = Outcome::failed(self.topics.name_of(at), -1, error);
+                        self.ledger.settle_one(bytes, Parties::of_one(claim, timestamp_ms), outcome);
                     }
                 }
                 Err(SendError::NoSuchPartition { topic, partition, count }) => {
@@ -366,20 +341,16 @@ impl Outbox {
                 ErrorCode::UnknownTopicOrPartition | ErrorCode::LeaderNotAvailable | ErrorCode::None => {
                     ProduceError::UnknownTopic { topic: Arc::clone(&name), code }
                 }
-                code => ProduceError::Refused { topic: Arc::clone(&name), partition: -1, code, message: None },
+                code => ProduceError::refused(Arc::clone(&name), -1, code),
             };
             self.fail_waiting(at, waiting, error);
         }
     }
 
-    fn name_of(&self, at: usize) -> Arc<str> {
-        self.topics.get(at).map_or_else(|| Arc::from(""), |topic| Arc::clone(&topic.name))
-    }
-
     fn fail_waiting(&mut self, at: usize, waiting: WaitingRecord, error: ProduceError) {
-        let outcome = Outcome::failed(self.name_of(at), -1, error);
+        let outcome = Outcome::failed(self.topics.name_of(at), -1, error);
         let (bytes, timestamp_ms) = (waiting.bytes, waiting.timestamp_ms);
-        self.settle(bytes, Parties::of_one(waiting.into_parts().1, timestamp_ms), outcome);
+        self.ledger.settle_one(bytes, Parties::of_one(waiting.into_parts().1, timestamp_ms), outcome);
     }
 
     /// Whether a producer id has to be asked for.
@@ -387,16 +358,18 @@ impl Outbox {
         self.limits.idempotent && self.identity.is_none() && !self.active.is_empty()
     }
 
-    /// The broker handed out a producer id.
+    /// The broker handed out a producer id. Lines of numbers that waited for one start anew.
     pub(crate) fn identify(&mut self, identity: Identity) {
         self.identity = Some(identity);
+        for id in self.active.clone() {
+            self.after(id);
+        }
     }
 
     // ---- batches go out ----
 
     fn terms(&self, now_ms: u64) -> Terms {
-        let hurry = self.pressed || self.flush_below > 0;
-        Terms { now_ms, linger_ms: self.limits.linger_ms, hurry }
+        Terms { now_ms, linger_ms: self.limits.linger_ms, hurry: self.ledger.hurries() }
     }
 
     fn active_lanes(&self) -> impl Iterator<Item = &Lane> {
@@ -430,13 +403,10 @@ impl Outbox {
         let mut bytes = 0;
         for at in (start..self.active.len()).chain(0..start) {
             let Some(lane) = self.active.get(at).copied() else { continue };
-            let Some(Lane { leader: Some(leader), .. }) = self.lanes.get(lane.0) else { continue };
-            if *leader != node {
-                continue;
-            }
-            let Some(state) = self.lanes.get_mut(lane.0).filter(|lane| lane.is_due(terms)) else { continue };
+            let Some(state) = self.lanes.get_mut(lane.0).filter(|lane| lane.leader == Some(node)) else { continue };
             let batch_bytes = state.dispatch_bytes();
-            if !parcels.is_empty() && bytes + batch_bytes > self.limits.request_bytes_max {
+            let full = !parcels.is_empty() && bytes + batch_bytes > self.limits.request_bytes_max;
+            if full || !state.is_due(terms) {
                 continue;
             }
             self.next_batch += 1;
@@ -461,66 +431,68 @@ impl Outbox {
     /// The broker's word on a batch. Returns whether the topic's leaders have to be asked for anew.
     pub(crate) fn judge(&mut self, now_ms: u64, id: LaneId, batch: BatchId, verdict: Verdict) -> bool {
         let Some(lane) = self.lanes.get_mut(id.0) else { return false };
-        let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
-        let Verdict { code, message, landing, append_time_ms, record_errors } = verdict;
-        if matches!(code, ErrorCode::None | ErrorCode::DuplicateSequenceNumber) {
-            let landing = if code == ErrorCode::None { landing } else { Landing::Untold };
-            if let Some(batch) = lane.stored(batch) {
-                let outcome = Outcome { topic, partition, append_time_ms, result: Ok(landing), record_errors };
-                self.settle(batch.charged_bytes, batch.parties, Arc::new(outcome));
-            }
-            self.after(id);
+        if let Some(landing) = verdict.landing() {
+            self.stored(id, batch, landing, verdict.append_time_ms);
             return false;
         }
-        let refusal = refusal_of(code);
-        let stale = matches!(
-            code,
-            ErrorCode::NotLeaderOrFollower
-                | ErrorCode::UnknownTopicOrPartition
-                | ErrorCode::LeaderNotAvailable
-                | ErrorCode::FencedLeaderEpoch
-                | ErrorCode::UnknownLeaderEpoch
-                | ErrorCode::UnknownTopicId
-                | ErrorCode::KafkaStorageError
-        );
+        let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
+        let (refusal, stale) = (verdict.refusal(), verdict.is_stale());
+        if verdict.code == ErrorCode::MessageTooLarge {
+            self.next_batch += 1;
+            if lane.split(batch, BatchId(self.next_batch), self.limits.format) {
+                return false;
+            }
+        }
+        let Verdict { code, message, append_time_ms, record_errors, .. } = verdict;
         let retry_at_ms = now_ms + self.limits.retry.pause_ms(lane.failures() + 1, self.turn);
         if stale {
             lane.leader = None;
         }
-        if let Some(batch) = lane.refused(batch, refusal, retry_at_ms) {
-            let result = Err(ProduceError::Refused { topic: Arc::clone(&topic), partition, code, message });
-            let outcome = Outcome { topic, partition, append_time_ms, result, record_errors };
-            self.settle(batch.charged_bytes, batch.parties, Arc::new(outcome));
+        lane.trouble = Some(format!("{topic}-{partition}: {}", code.name()).into());
+        if let Some((batch, in_doubt)) = lane.refused(batch, refusal, retry_at_ms) {
+            let result = Err(ProduceError::Refused {
+                topic: Arc::clone(&topic),
+                partition,
+                code,
+                message,
+                record_errors,
+                in_doubt,
+            });
+            let outcome = Outcome { topic, partition, append_time_ms, result };
+            self.ledger.settle(batch, Arc::new(outcome));
         }
         if refusal == Refusal::Fenced && self.lanes.get(id.0).and_then(Lane::broken_identity) == self.identity {
             // Another epoch of the same id would be refused as well.
             self.identity = None;
         }
+        self.clear_out(id);
         self.after(id);
         stale
     }
 
-    /// Requests to a broker were lost with their connection, or (`left` is false) never left.
-    pub(crate) fn lose(&mut self, now_ms: u64, id: LaneId, batch: BatchId, left: bool) {
+    /// A batch that is never acknowledged (acks=0) was written.
+    pub(crate) fn written(&mut self, id: LaneId, batch: BatchId) {
+        self.stored(id, batch, Landing::Untold, None);
+    }
+
+    fn stored(&mut self, id: LaneId, batch: BatchId, landing: Landing, append_time_ms: Option<i64>) {
         let Some(lane) = self.lanes.get_mut(id.0) else { return };
-        let retry_at_ms = now_ms + self.limits.retry.pause_ms(lane.failures() + 1, self.turn);
-        if left {
-            lane.lost(batch, retry_at_ms);
-        } else {
-            lane.undispatched(batch, retry_at_ms);
+        let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
+        if let Some(batch) = lane.stored(batch) {
+            self.trouble.clear();
+            let outcome = Outcome { topic, partition, append_time_ms, result: Ok(landing) };
+            self.ledger.settle(batch, Arc::new(outcome));
         }
         self.after(id);
     }
 
-    /// A batch that nobody acknowledges (acks=0) was written.
-    pub(crate) fn written(&mut self, id: LaneId, batch: BatchId) {
+    /// A request was lost with its connection: its batch may be stored.
+    pub(crate) fn lose(&mut self, now_ms: u64, id: LaneId, batch: BatchId, why: &Arc<str>) {
         let Some(lane) = self.lanes.get_mut(id.0) else { return };
-        let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
-        if let Some(batch) = lane.stored(batch) {
-            let result = Ok(Landing::Untold);
-            let outcome = Outcome { topic, partition, append_time_ms: None, result, record_errors: Vec::new() };
-            self.settle(batch.charged_bytes, batch.parties, Arc::new(outcome));
-        }
+        let retry_at_ms = now_ms + self.limits.retry.pause_ms(lane.failures() + 1, self.turn);
+        lane.doubt(why);
+        lane.lost(batch, retry_at_ms);
+        self.clear_out(id);
         self.after(id);
     }
 
@@ -536,24 +508,17 @@ impl Outbox {
         }
     }
 
-    /// Mends every line that waited for a new producer id.
-    pub(crate) fn mend(&mut self) {
-        for at in 0..self.active.len() {
-            if let Some(id) = self.active.get(at).copied() {
-                self.after(id);
-            }
-        }
-    }
-
     // ---- time passes ----
 
     /// Gives up what has waited for longer than `delivery_timeout_ms`, and forgets idle lanes.
-    pub(crate) fn expire(&mut self, now_ms: u64, why: Option<&Arc<str>>) {
+    pub(crate) fn expire(&mut self, now_ms: u64) {
         let timeout_ms = self.limits.delivery_timeout_ms;
         if let Some(created_ms) = now_ms.checked_sub(timeout_ms) {
-            let last = why.cloned();
-            let error = |in_doubt| ProduceError::TimedOut { timeout_ms, in_doubt, last: last.clone() };
-            self.give_up(created_ms, &error);
+            let trouble = self.trouble.words();
+            self.give_up(created_ms, &|in_doubt, last| {
+                let last = last.cloned().or_else(|| trouble.clone());
+                ProduceError::TimedOut { timeout_ms, in_doubt, last }
+            });
         }
         let (lanes, is_active) = (&self.lanes, &mut self.is_active);
         self.active.retain(|id| {
@@ -563,20 +528,23 @@ impl Outbox {
             }
             busy
         });
-        self.flush_below = if self.is_settled(self.flush_below) { 0 } else { self.flush_below };
+        if self.is_settled(self.ledger.flush_mark()) {
+            self.ledger.flushed();
+        }
     }
 
-    /// Gives up everything.
+    /// Takes no more records and gives up those that it has.
     pub(crate) fn fail_all(&mut self, error: &dyn Fn(bool) -> ProduceError) {
-        self.give_up(u64::MAX, error);
+        self.closed = true;
+        self.give_up(u64::MAX, &|in_doubt, _| error(in_doubt));
     }
 
-    fn give_up(&mut self, created_ms: u64, error: &dyn Fn(bool) -> ProduceError) {
+    fn give_up(&mut self, created_ms: u64, error: &dyn Fn(bool, Option<&Arc<str>>) -> ProduceError) {
         for at in 0..self.topics.len() {
             let Some(topic) = self.topics.get_mut(at) else { continue };
             let late = topic.waiting.iter().take_while(|waiting| waiting.created_ms <= created_ms).count();
             for waiting in topic.waiting.drain(..late).collect::<Vec<_>>() {
-                self.fail_waiting(at, waiting, error(false));
+                self.fail_waiting(at, waiting, error(false, None));
             }
         }
         for id in self.active.clone() {
@@ -585,56 +553,48 @@ impl Outbox {
             let Some(lane) = self.lanes.get_mut(id.0) else { continue };
             let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
             for (batch, in_doubt) in lane.expire(created_ms, close_id) {
-                let outcome = Outcome::failed(Arc::clone(&topic), partition, error(in_doubt));
-                self.settle(batch.charged_bytes, batch.parties, outcome);
+                let error = error(in_doubt, lane.trouble.as_ref());
+                let outcome = Outcome::failed(Arc::clone(&topic), partition, error);
+                self.ledger.settle(batch, outcome);
             }
             self.after(id);
         }
     }
 
-    fn settle(&mut self, bytes: usize, parties: Parties, outcome: Arc<Outcome>) {
-        self.buffered_bytes = self.buffered_bytes.saturating_sub(bytes);
-        if self.buffered_bytes <= self.limits.buffer_bytes / 2 {
-            self.pressed = false;
-        }
-        self.settled.push(Settled { outcome, parties });
-    }
-
-    /// What was settled since the last call; to be told outside any lock.
-    pub(crate) fn take_settled(&mut self) -> Vec<Settled> {
-        self.untold += self.settled.len();
-        std::mem::take(&mut self.settled)
-    }
-
-    /// As many batches were told what became of them.
-    pub(crate) fn told(&mut self, batches: usize) {
-        self.untold = self.untold.saturating_sub(batches);
-    }
-
     /// When something is to be done even if nothing happens: a batch has lingered, a pause is over, a record is too old.
+    /// What is due by now and still here waits for something else.
     pub(crate) fn next_ms(&self, now_ms: u64) -> Option<u64> {
         let terms = self.terms(now_ms);
         let due = self.active_lanes().filter(|lane| lane.leader.is_some()).filter_map(|lane| lane.due_ms(terms));
         let oldest = self.active_lanes().filter_map(Lane::oldest_ms);
-        let waiting = self.topics.iter().filter_map(|topic| topic.waiting.front()).map(|waiting| waiting.created_ms);
+        let waiting = self.topics.first_waiting().map(|waiting| waiting.created_ms);
         let expiry = oldest.chain(waiting).map(|ms| ms.saturating_add(self.limits.delivery_timeout_ms));
-        due.chain(expiry).min()
+        due.chain(expiry).filter(|at_ms| *at_ms > now_ms).min()
+    }
+
+    /// What was settled since the last call; to be told outside any lock.
+    pub(crate) fn take_settled(&mut self) -> Vec<Settled> {
+        self.ledger.take_settled()
+    }
+
+    /// As many batches were told what became of them.
+    pub(crate) fn told(&mut self, batches: usize) {
+        self.ledger.told(batches);
     }
 
     /// Asks for everything taken over so far to leave without lingering; returns the mark for [`is_flushed`](Self::is_flushed).
     pub(crate) fn flush(&mut self) -> u64 {
-        self.flush_below = self.next_serial;
-        self.next_serial
+        self.ledger.flush()
     }
 
-    /// Whether every record below the mark is settled, and everyone concerned knows.
+    /// Whether every record below the mark is settled, and its sender told.
     pub(crate) fn is_flushed(&self, mark: u64) -> bool {
-        self.untold == 0 && self.is_settled(mark)
+        self.ledger.is_told() && self.is_settled(mark)
     }
 
     fn is_settled(&self, mark: u64) -> bool {
         let lanes = self.active_lanes().filter_map(Lane::oldest_serial);
-        let waiting = self.topics.iter().filter_map(|topic| topic.waiting.front()).map(|waiting| waiting.serial);
+        let waiting = self.topics.first_waiting().map(|waiting| waiting.serial);
         lanes.chain(waiting).all(|serial| serial >= mark)
     }
 
@@ -645,22 +605,82 @@ impl Outbox {
 
     /// Bytes of records not yet settled.
     pub(crate) fn buffered_bytes(&self) -> usize {
-        self.buffered_bytes
+        self.ledger.buffered_bytes()
     }
 }
 
-/// What an error code means for a batch. Everything not listed is final or, if Kafka calls it so, to be tried again.
-fn refusal_of(code: ErrorCode) -> Refusal {
-    match code {
-        ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => Refusal::OutOfOrder,
-        ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced | ErrorCode::InvalidProducerIdMapping => {
-            Refusal::Fenced
+#[cfg(test)]
+mod tests {
+    use ottla_wire::message::{
+        MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+    use ottla_wire::{ProducerEpoch, ProducerId};
+
+    use super::*;
+    use crate::Codec;
+
+    fn limits() -> Limits {
+        Limits {
+            linger_ms: 0,
+            batch_bytes: 100,
+            request_bytes_max: 1000,
+            buffer_bytes: 1 << 20,
+            delivery_timeout_ms: 1000,
+            topic_wait_ms: 1000,
+            retry: Backoff::new(1, 1),
+            format: Format { codec: Codec::None, level: None },
+            idempotent: true,
         }
-        // The leader appended and then could not say what became of it.
-        ErrorCode::RequestTimedOut | ErrorCode::NotEnoughReplicasAfterAppend | ErrorCode::KafkaStorageError => {
-            Refusal::Retry { in_doubt: true }
+    }
+
+    /// Two partitions of `t`, led by the brokers 1 and 2.
+    fn learn_two_partitions(outbox: &mut Outbox) {
+        let partition = |partition_index, leader_id| MetadataResponsePartition {
+            partition_index,
+            leader_id,
+            ..MetadataResponsePartition::default()
+        };
+        let topic = MetadataResponseTopic {
+            name: Some("t".into()),
+            partitions: vec![partition(0, 1), partition(1, 2)],
+            ..MetadataResponseTopic::default()
+        };
+        let broker = |node_id| MetadataResponseBroker { node_id, host: "h".into(), port: 1, ..Default::default() };
+        let brokers = vec![broker(1), broker(2)];
+        let mut metadata = Metadata::default();
+        metadata.merge(&MetadataResponse { brokers, topics: vec![topic], ..MetadataResponse::default() });
+        outbox.learn(0, &metadata, &["t".into()]);
+    }
+
+    #[test]
+    fn a_partition_whose_broker_takes_nothing_gets_few_keyless_records() {
+        let mut outbox = Outbox::new(limits(), Arc::default());
+        let record = ProducerRecord::new("t").value(b"twenty bytes of value");
+        outbox.append(0, 0, &record, Claim::Nothing).unwrap();
+        learn_two_partitions(&mut outbox);
+        outbox.identify(Identity { id: ProducerId(1), epoch: ProducerEpoch(0) });
+        let mut stored = 0;
+        for _ in 0..2_000 {
+            outbox.append(0, 0, &record, Claim::Nothing).unwrap();
+            for parcel in outbox.pack_request(0, 1) {
+                let verdict = Verdict::stored(Landing::Untold);
+                stored += 1;
+                outbox.judge(0, parcel.lane, parcel.dispatch.batch, verdict);
+            }
         }
-        code if code.is_retriable() => Refusal::Retry { in_doubt: false },
-        _ => Refusal::Final,
+        let in_line: Vec<_> = outbox.lanes.iter().map(Lane::in_line).collect();
+        assert!(in_line[0] <= 1 && (3..150).contains(&in_line[1]), "{in_line:?} in line, {stored} stored");
+    }
+
+    /// `send` on one thread races `close` on another: the record is refused or settled, never neither.
+    #[test]
+    fn a_record_that_comes_after_the_end_is_refused() {
+        let mut outbox = Outbox::new(limits(), Arc::default());
+        outbox.append(0, 0, &ProducerRecord::new("t"), Claim::Ticket(1)).unwrap();
+        outbox.fail_all(&|in_doubt| ProduceError::Closed { in_doubt });
+        assert_eq!(outbox.take_settled().len(), 1);
+        let late = outbox.append(0, 0, &ProducerRecord::new("t"), Claim::Ticket(2));
+        assert!(matches!(late, Err(SendError::Closed)));
+        assert!(outbox.is_empty());
     }
 }

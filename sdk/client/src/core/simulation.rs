@@ -6,18 +6,21 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_wire::message::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
+use ottla_wire::message::{MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use ottla_wire::record::batches;
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 use super::backoff::{Backoff, scramble};
 use super::batch::{BatchId, Claim, Format, Payload};
+use super::lane::LaneId;
 use super::metadata::Metadata;
-use super::outbox::{LaneId, Limits, Outbox, Verdict};
+use super::outbox::{Limits, Outbox};
+use super::outcome::Landing;
+use super::record::ProducerRecord;
 use super::sequence::Identity;
+use super::verdict::Verdict;
 use crate::Codec;
 use crate::error::ProduceError;
-use crate::producer::{Landing, ProducerRecord};
 
 const PARTITIONS: usize = 2;
 const RECORDS: u64 = 120;
@@ -132,7 +135,7 @@ impl Game {
         };
         Self {
             dice: Dice(seed << 20),
-            outbox: Outbox::new(limits),
+            outbox: Outbox::new(limits, Arc::default()),
             now_ms: 0,
             partitions: std::array::from_fn(|_| ModelPartition::default()),
             line: VecDeque::new(),
@@ -170,12 +173,11 @@ impl Game {
 
     fn pass_time(&mut self) {
         self.now_ms += 1 + self.dice.roll(5);
-        self.outbox.expire(self.now_ms, None);
+        self.outbox.expire(self.now_ms);
         if self.outbox.wants_identity() && self.dice.one_in(2) {
             self.next_producer += 1;
             let epoch = ProducerEpoch(0);
             self.outbox.identify(Identity { id: ProducerId(self.next_producer), epoch });
-            self.outbox.mend();
         }
         if !self.outbox.wanted_topics().is_empty() {
             self.learn();
@@ -191,8 +193,9 @@ impl Game {
             ..Default::default()
         };
         let mut metadata = Metadata::default();
-        metadata.merge(&MetadataResponse { topics: vec![topic], ..Default::default() });
-        self.outbox.learn(self.now_ms, &metadata);
+        let broker = MetadataResponseBroker { node_id: 1, host: "h".into(), port: 9092, ..Default::default() };
+        metadata.merge(&MetadataResponse { brokers: vec![broker], topics: vec![topic], ..Default::default() });
+        self.outbox.learn(self.now_ms, &metadata, &["t".into()]);
     }
 
     fn pack(&mut self) {
@@ -251,11 +254,10 @@ impl Game {
         }
         let Some((parts, Some(answers))) = self.line.pop_front() else { return };
         for (part, answer) in parts.iter().zip(answers) {
-            let (code, landing) = match answer {
-                Ok(base_offset) => (ErrorCode::None, Landing::Whole { base_offset }),
-                Err(code) => (code, Landing::Untold),
+            let verdict = match answer {
+                Ok(base_offset) => Verdict::stored(Landing::Whole { base_offset }),
+                Err(code) => Verdict::refused(code, None),
             };
-            let verdict = Verdict { code, message: None, landing, append_time_ms: None, record_errors: Vec::new() };
             self.outbox.judge(self.now_ms, part.lane, part.batch, verdict);
         }
     }
@@ -267,7 +269,7 @@ impl Game {
         }
         for (parts, _) in std::mem::take(&mut self.line) {
             for part in parts {
-                self.outbox.lose(self.now_ms, part.lane, part.batch, true);
+                self.outbox.lose(self.now_ms, part.lane, part.batch, &"cut".into());
             }
         }
     }

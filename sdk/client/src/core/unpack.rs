@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use ottla_wire::record::{Batch, BatchHeader, Codec, DecompressError, Record, RecordIter, decompress};
 
-use crate::consumer::{Entry, Span};
+use super::chunk::{Entry, Span};
 
 /// A batch whose records lie open.
 #[derive(Debug)]

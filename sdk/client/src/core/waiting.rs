@@ -1,7 +1,7 @@
 //! Records whose topic is not known yet: kept whole, since nobody can say which partition they belong to.
 
 use super::batch::Claim;
-use crate::producer::{Header, ProducerRecord};
+use super::record::{Header, ProducerRecord};
 
 /// A record with memory of its own.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! A cluster seen from one client: its metadata and the connections to its brokers.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use ottla_wire::Message;
 use ottla_wire::message::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::pool::{Lane, Pool};
-use super::{Address, Connection, Reply};
+use super::{Connection, Reply};
 use crate::config::ClientConfig;
+use crate::core::address::Address;
 use crate::core::backoff::scramble;
 use crate::core::metadata::Metadata;
 use crate::error::{ConfigError, ConnectionError};
@@ -29,7 +32,7 @@ pub(crate) struct Cluster {
     config: Arc<ClientConfig>,
     runtime: Handle,
     bootstrap: Vec<Address>,
-    pool: Pool,
+    pool: Arc<Pool>,
     metadata: RwLock<Arc<Metadata>>,
     /// Spreads the choice among brokers.
     turn: AtomicU64,
@@ -37,6 +40,9 @@ pub(crate) struct Cluster {
 
 /// The connection that everything takes which does not wait on purpose.
 pub(crate) const MAIN_LANE: Lane = 0;
+
+/// How long one address may take before the next one is tried beside it.
+const STAGGER: Duration = Duration::from_millis(300);
 
 impl Cluster {
     pub(crate) fn new(config: ClientConfig) -> Result<Self, ConfigError> {
@@ -46,7 +52,7 @@ impl Cluster {
             return Err(ConfigError::NoBootstrap);
         }
         let config = Arc::new(config);
-        let pool = Pool::new(Arc::clone(&config), runtime.clone());
+        let pool = Arc::new(Pool::new(Arc::clone(&config), runtime.clone()));
         // Different clients start at different brokers.
         let turn = AtomicU64::new(u64::from(std::process::id()));
         Ok(Self { config, runtime, bootstrap, pool, metadata: RwLock::default(), turn })
@@ -91,17 +97,32 @@ impl Cluster {
         if let Some(brokers) = addresses.get_mut(..known).filter(|brokers| !brokers.is_empty()) {
             brokers.rotate_left(turn % known);
         }
-        if let Some(connection) = addresses.iter().find_map(|address| self.pool.open(address, MAIN_LANE)) {
+        // Among open ones the least busy: one that answers nothing any more has requests waiting.
+        let open = addresses.iter().filter_map(|address| self.pool.open(address, MAIN_LANE));
+        if let Some(connection) = open.min_by_key(Connection::in_flight) {
             return Ok(connection);
         }
+        self.first_to_answer(addresses.into_iter().cloned().collect()).await
+    }
+
+    /// Connects to these in order; the next one is tried when one fails or takes longer than [`STAGGER`].
+    async fn first_to_answer(&self, mut addresses: VecDeque<Address>) -> Result<Connection, ConnectionError> {
+        let mut attempts = JoinSet::new();
         let mut failure = None;
-        for address in addresses {
-            match self.pool.connection(address, MAIN_LANE).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => failure = Some(error),
+        loop {
+            if let Some(address) = addresses.pop_front() {
+                let pool = Arc::clone(&self.pool);
+                attempts.spawn_on(async move { pool.connection(&address, MAIN_LANE).await }, &self.runtime);
+            }
+            let pause = if addresses.is_empty() { Duration::MAX } else { STAGGER };
+            match tokio::time::timeout(pause, attempts.join_next()).await {
+                Ok(Some(Ok(Ok(connection)))) => return Ok(connection),
+                Ok(Some(Ok(Err(error)))) => failure = Some(error),
+                Ok(None) => return Err(failure.unwrap_or(ConnectionError::UnknownBroker { node: -1 })),
+                // Too slow; or a task that was ended with its runtime.
+                Err(_) | Ok(Some(Err(_))) => {}
             }
         }
-        Err(failure.unwrap_or(ConnectionError::UnknownBroker { node: -1 }))
     }
 
     /// A connection to the controller, or, where the cluster names none, to anyone: `KRaft` brokers forward.
@@ -131,13 +152,18 @@ impl Cluster {
             MetadataRequest { topics: named, allow_auto_topic_creation: create, ..MetadataRequest::default() };
         let answer = self.ask(&request).await?;
         let response: MetadataResponse<'_> = answer.decode()?;
-        let mut metadata = Metadata::clone(&self.metadata());
+        // Under the lock: two answers at a time would undo each other.
+        let mut newest = self.metadata.write().unwrap_or_else(PoisonError::into_inner);
+        let mut metadata = Metadata::clone(&newest);
         metadata.merge(&response);
         if matches!(topics, Topics::All) {
             metadata.retain_listed(&response);
         }
         let metadata = Arc::new(metadata);
-        *self.metadata.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&metadata);
+        *newest = Arc::clone(&metadata);
+        drop(newest);
+        let known = |address: &Address| metadata.brokers.values().chain(&self.bootstrap).any(|known| known == address);
+        self.pool.retain(known);
         Ok(metadata)
     }
 

@@ -4,14 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::frames::FrameReader;
 use super::handshake::shake_hands;
-use super::{Address, Connection};
+use super::{Connection, Wire};
 use crate::config::ClientConfig;
+use crate::core::address::Address;
 use crate::error::ConnectionError;
 
 /// Connects and introduces us, all within `connect_timeout_ms`.
@@ -23,12 +23,8 @@ pub(super) async fn connect(
     let shown: Arc<str> = address.to_string().into();
     let limit = Duration::from_millis(config.connect_timeout_ms);
     let attempt = async {
-        let stream = TcpStream::connect((&*address.host, address.port))
-            .await
-            .map_err(|error| unreachable(address, &shown, &error))?;
-        // A request waits for its answer, never for the next request.
-        stream.set_nodelay(true).map_err(|error| unreachable(address, &shown, &error))?;
-        let (read, mut write) = stream.into_split();
+        let reached = config.network.connect(&address.host, address.port).await;
+        let Wire { read, mut write } = reached.map_err(|error| unreachable(address, &shown, &error))?;
         let mut frames = FrameReader::new(read, config.response_bytes_max);
         let offer = shake_hands(&mut frames, &mut write, &shown, &config.client_id).await?;
         let client_id = Arc::from(config.client_id.as_str());

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_wire::{ApiKey, ApiVersion, Message, RequestHeader, encode_request};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::Answer;
 use super::frames::{FrameEnd, FrameReader};
 use super::handshake::Offer;
+use super::{Answer, Outlet};
 use crate::error::ConnectionError;
 
 /// Where a request frame has its correlation id: behind length, key and version.
@@ -58,8 +58,8 @@ struct Link {
     pending: Mutex<Pending>,
     /// Rings when there is something to wait for again.
     armed: Notify,
-    /// Rings when the connection is to be torn down.
-    severed: Notify,
+    /// True once the connection is to be torn down: both tasks let go of the socket, whatever they are doing.
+    severed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -67,6 +67,10 @@ struct Pending {
     next_correlation_id: i32,
     unanswered: VecDeque<Unanswered>,
     ended: Option<ConnectionError>,
+    /// Requests were given up when it ended: what of them was not sent yet must not reach the broker.
+    abandoned: bool,
+    /// The broker asks for no more requests before this moment (KIP-219).
+    held_back_until: Option<Instant>,
 }
 
 struct Unanswered {
@@ -86,21 +90,18 @@ struct Outgoing {
 
 impl Connection {
     /// Takes over a stream whose handshake is done and starts its two tasks.
-    pub(super) fn start<R, W>(
+    pub(super) fn start(
         runtime: &Handle,
-        frames: FrameReader<R>,
-        writer: W,
+        frames: FrameReader<Box<dyn AsyncRead + Send + Unpin>>,
+        writer: Box<dyn Outlet>,
         offer: Offer,
         address: Arc<str>,
         client_id: Arc<str>,
-    ) -> Self
-    where
-        R: AsyncRead + Unpin + Send + 'static,
-        W: AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Self {
         let (to_writer, requests) = mpsc::unbounded_channel();
         let pending = Mutex::new(Pending { next_correlation_id: FIRST_CORRELATION_ID, ..Pending::default() });
-        let link = Arc::new(Link { address, client_id, offer, pending, armed: Notify::new(), severed: Notify::new() });
+        let (severed, _) = watch::channel(false);
+        let link = Arc::new(Link { address, client_id, offer, pending, armed: Notify::new(), severed });
         runtime.spawn(write_requests(Arc::clone(&link), writer, requests));
         runtime.spawn(read_responses(Arc::clone(&link), frames));
         Self { link, to_writer }
@@ -179,7 +180,17 @@ impl Connection {
     /// Ends the connection; whatever is unanswered learns it.
     pub(crate) fn sever(&self, reason: &str) {
         self.link.end(self.link.lost(reason));
-        self.link.severed.notify_one();
+    }
+
+    /// Nothing should be sent for this long.
+    pub(crate) fn hold_back(&self, pause: Duration) {
+        self.link.lock().held_back_until = Some(Instant::now() + pause);
+    }
+
+    /// How long nothing should be sent yet.
+    pub(crate) fn held_back(&self) -> Option<Duration> {
+        let until = self.link.lock().held_back_until?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 }
 
@@ -196,13 +207,15 @@ impl Link {
         self.lock().ended.clone().unwrap_or_else(|| self.lost("closed"))
     }
 
-    /// Marks the end and tells everyone who waits. The first reason stands.
+    /// Marks the end, tells all that wait, and lets both tasks end. The first reason stands.
     fn end(&self, reason: ConnectionError) {
         let (reason, unanswered) = {
             let mut pending = self.lock();
             let reason = pending.ended.get_or_insert(reason).clone();
+            pending.abandoned |= !pending.unanswered.is_empty();
             (reason, std::mem::take(&mut pending.unanswered))
         };
+        self.severed.send_replace(true);
         for request in unanswered {
             (request.on_reply)(Err(reason.clone()));
         }
@@ -247,6 +260,7 @@ impl Link {
 }
 
 async fn read_responses<R: AsyncRead + Unpin>(link: Arc<Link>, mut frames: FrameReader<R>) {
+    let mut severed = link.severed.subscribe();
     let reason = loop {
         let deadline = link.deadline();
         let overdue = async {
@@ -257,7 +271,7 @@ async fn read_responses<R: AsyncRead + Unpin>(link: Arc<Link>, mut frames: Frame
         };
         tokio::select! {
             biased;
-            () = link.severed.notified() => break link.ended(),
+            _ = severed.wait_for(|severed| *severed) => break link.ended(),
             frame = frames.next() => match frame {
                 Ok(frame) => match link.settle(frame) {
                     Ok(()) => {}
@@ -270,19 +284,30 @@ async fn read_responses<R: AsyncRead + Unpin>(link: Arc<Link>, mut frames: Frame
             () = overdue => if let Some(error) = link.time_out() { break error },
         }
     };
-    tracing::debug!(address = %link.address, %reason, "connection ended");
+    if matches!(reason, ConnectionError::TimedOut { .. }) {
+        tracing::warn!("{reason}; trying on");
+    } else {
+        tracing::debug!(address = %link.address, %reason, "connection ended");
+    }
     link.end(reason);
-    link.severed.notify_one();
 }
 
-async fn write_requests<W: AsyncWrite + Unpin>(
-    link: Arc<Link>,
-    mut writer: W,
-    mut requests: mpsc::UnboundedReceiver<Outgoing>,
-) {
-    while let Some(Outgoing { frame, on_written }) = requests.recv().await {
-        let written = writer.write_all(&frame).await;
-        let failed = written.as_ref().err().map(|error| link.lost(&error.to_string()));
+async fn write_requests(link: Arc<Link>, mut writer: Box<dyn Outlet>, mut requests: mpsc::UnboundedReceiver<Outgoing>) {
+    let mut severed = link.severed.subscribe();
+    let mut halfway = false;
+    loop {
+        let outgoing = tokio::select! {
+            biased;
+            _ = severed.wait_for(|severed| *severed) => break,
+            outgoing = requests.recv() => outgoing,
+        };
+        let Some(Outgoing { frame, on_written }) = outgoing else { break };
+        // A peer that reads no more must not keep the socket and the frame for ever.
+        let written = tokio::select! {
+            written = writer.write_all(&frame) => written.map_err(|error| link.lost(&error.to_string())),
+            _ = severed.wait_for(|severed| *severed) => Err(link.ended()),
+        };
+        let failed = written.err();
         if let Some((version, on_reply)) = on_written {
             let address = Arc::clone(&link.address);
             on_reply(match &failed {
@@ -291,18 +316,23 @@ async fn write_requests<W: AsyncWrite + Unpin>(
             });
         }
         if let Some(error) = failed {
+            halfway = true;
             link.end(error);
             break;
         }
     }
-    // The last handle is gone, or writing failed: the reader must not keep the socket open.
+    // The last handle is gone, writing failed, or the connection was severed: the reader must not keep the socket open.
     requests.close();
     while let Ok(outgoing) = requests.try_recv() {
         if let Some((_, on_reply)) = outgoing.on_written {
             on_reply(Err(link.ended()));
         }
     }
-    let _ = writer.shutdown().await;
+    if halfway || link.lock().abandoned {
+        // Bytes that wait in the system's buffer belong to requests that were given up: the system drops them.
+        writer.discard();
+    } else {
+        let _ = writer.shutdown().await;
+    }
     link.end(link.lost("closed by this client"));
-    link.severed.notify_one();
 }

@@ -1,17 +1,18 @@
 //! Sockets: one file reads and writes frames, one agrees on versions, one finds brokers and keeps connections to them.
 
-mod address;
 mod answer;
 mod cluster;
 mod connect;
 mod connection;
 mod frames;
 mod handshake;
+mod network;
 mod offsets;
 mod pool;
 
-pub(crate) use address::Address;
 pub(crate) use answer::Answer;
 pub(crate) use cluster::{Cluster, MAIN_LANE, Topics};
 pub(crate) use connection::{Connection, Reply, Submission};
+pub(crate) use network::Tcp;
+pub use network::{Connecting, Network, Outlet, Wire};
 pub(crate) use offsets::{OffsetAnswer, OffsetQuestion, timestamp_of};

@@ -1,15 +1,17 @@
 //! At most one connection per address and lane, made when first wanted and made again, with pauses, when it broke.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::Connection;
 use super::connect::connect;
-use super::{Address, Connection};
 use crate::config::ClientConfig;
+use crate::core::address::Address;
 use crate::core::backoff::Backoff;
 use crate::error::ConnectionError;
 
@@ -21,11 +23,12 @@ pub(super) struct Pool {
     config: Arc<ClientConfig>,
     runtime: Handle,
     slots: Mutex<HashMap<(Address, Lane), Arc<Slot>>>,
+    closed: AtomicBool,
 }
 
 #[derive(Default)]
 struct Slot {
-    /// Held while connecting, so that everybody who waits gets the same connection.
+    /// Held while connecting, so that all that wait get the same connection.
     connecting: tokio::sync::Mutex<Attempts>,
     ready: Mutex<Option<Connection>>,
 }
@@ -45,7 +48,7 @@ impl Slot {
 
 impl Pool {
     pub(super) fn new(config: Arc<ClientConfig>, runtime: Handle) -> Self {
-        Self { config, runtime, slots: Mutex::default() }
+        Self { config, runtime, slots: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     fn slot(&self, address: &Address, lane: Lane) -> Arc<Slot> {
@@ -73,8 +76,14 @@ impl Pool {
         }
         match connect(address, &self.config, &self.runtime).await {
             Ok(connection) => {
+                if attempts.failures > 0 {
+                    tracing::info!(%address, "reached again");
+                }
                 *attempts = Attempts::default();
                 *slot.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+                if self.closed.load(Ordering::Acquire) {
+                    connection.sever("closed by this client");
+                }
                 Ok(connection)
             }
             Err(error) => {
@@ -82,13 +91,30 @@ impl Pool {
                 let backoff = Backoff::new(self.config.reconnect_backoff_ms, self.config.reconnect_backoff_ms_max);
                 let pause_ms = backoff.pause_ms(attempts.failures, u64::from(attempts.failures));
                 attempts.not_before = Some(Instant::now() + Duration::from_millis(pause_ms));
+                let error = error.after(attempts.failures);
+                // Once per outage: those behind it say the same.
+                if attempts.failures == 1 {
+                    tracing::warn!("{error}; trying on");
+                } else {
+                    tracing::debug!("{error}");
+                }
                 Err(error)
             }
         }
     }
 
+    /// Forgets addresses at which no broker is any more, as far as nothing is under way there.
+    pub(super) fn retain(&self, is_known: impl Fn(&Address) -> bool) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|(address, _), slot| {
+            let busy = Arc::strong_count(slot) > 1 || slot.open().is_some_and(|open| open.in_flight() > 0);
+            is_known(address) || busy
+        });
+    }
+
     /// Ends every connection.
     pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         let slots = std::mem::take(&mut *self.slots.lock().unwrap_or_else(PoisonError::into_inner));
         for connection in slots.into_values().filter_map(|slot| slot.open()) {
             connection.sever("closed by this client");

@@ -1,196 +1,57 @@
-//! What became of a record: one shared outcome per batch, two ways to hear of it.
+//! Two ways to hear what became of a record:
 //!
 //! * A [`Delivery`] for a single record: await it, or block on it. It costs a reference count, not an allocation.
 //! * A [`DeliverySink`] for bindings: one call per produce response with all tickets that it settles.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ottla_wire::ErrorCode;
 
-use crate::error::ProduceError;
-
-/// Where a record is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The partition: the addressed one, or the one that the topic's partitioner chose in the broker.
-    pub partition: i32,
-    /// The offset; none when the broker does not tell (acks=0, a routed batch seen through a stock protocol).
-    pub offset: Option<i64>,
-    /// The record's timestamp, or the broker's when the topic stamps records itself.
-    pub timestamp_ms: i64,
-}
-
-/// A run of records of one batch that went to the same partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    /// Index in the batch of the run's first record.
-    pub(crate) first_index: u32,
-    /// Where it went.
-    pub(crate) partition: i32,
-    /// Offset of the first record.
-    pub(crate) base_offset: i64,
-}
-
-/// Where a whole batch went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Landing {
-    /// Stored, the broker does not tell where.
-    Untold,
-    /// One after another on the addressed partition.
-    Whole {
-        /// Offset of the first record.
-        base_offset: i64,
-    },
-    /// Spread by the broker; runs in batch order, the first starts at index 0.
-    Spread(Vec<Run>),
-}
-
-/// What the broker said about one batch.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) topic: Arc<str>,
-    /// The addressed partition, -1 if it was never chosen.
-    pub(crate) partition: i32,
-    /// The broker's timestamp when it stamps records itself.
-    pub(crate) append_time_ms: Option<i64>,
-    pub(crate) result: Result<Landing, ProduceError>,
-    /// Words about single records of a refused batch.
-    pub(crate) record_errors: Vec<(u32, Arc<str>)>,
-}
-
-impl Outcome {
-    /// A failure that holds for every record alike.
-    pub(crate) fn failed(topic: Arc<str>, partition: i32, error: ProduceError) -> Arc<Self> {
-        Arc::new(Self { topic, partition, append_time_ms: None, result: Err(error), record_errors: Vec::new() })
-    }
-
-    /// Partition and offset of one record.
-    fn locate(&self, index: u32) -> Result<(i32, Option<i64>), ProduceError> {
-        match &self.result {
-            Ok(Landing::Untold) => Ok((self.partition, None)),
-            Ok(Landing::Whole { base_offset }) => Ok((self.partition, Some(base_offset + i64::from(index)))),
-            Ok(Landing::Spread(runs)) => {
-                let after = runs.partition_point(|run| run.first_index <= index);
-                Ok(match after.checked_sub(1).and_then(|at| runs.get(at)) {
-                    Some(run) => (run.partition, Some(run.base_offset + i64::from(index - run.first_index))),
-                    None => (self.partition, None),
-                })
-            }
-            Err(error) => Err(self.error_of(index, error)),
-        }
-    }
-
-    fn error_of(&self, index: u32, error: &ProduceError) -> ProduceError {
-        let code = match error {
-            ProduceError::Refused { code, .. } if !self.record_errors.is_empty() => *code,
-            _ => return error.clone(),
-        };
-        match self.record_errors.iter().find(|(at, _)| *at == index) {
-            Some((_, message)) => ProduceError::InvalidRecord {
-                topic: Arc::clone(&self.topic),
-                partition: self.partition,
-                code,
-                message: Arc::clone(message),
-            },
-            None => ProduceError::Refused {
-                topic: Arc::clone(&self.topic),
-                partition: self.partition,
-                code,
-                message: Some(Arc::from("another record of the same batch was refused")),
-            },
-        }
-    }
-
-    fn placement(&self, index: u32, timestamp_ms: i64) -> Result<Placement, ProduceError> {
-        let (partition, offset) = self.locate(index)?;
-        let timestamp_ms = self.append_time_ms.unwrap_or(timestamp_ms);
-        Ok(Placement { topic: Arc::clone(&self.topic), partition, offset, timestamp_ms })
-    }
-}
-
-/// What is shared by the deliveries of one batch (or by the one delivery of a record that waits for its topic).
-#[derive(Debug, Default)]
-pub(crate) struct Fate {
-    state: Mutex<FateState>,
-    settled: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct FateState {
-    /// The outcome and the index in its batch of this fate's record 0.
-    outcome: Option<(Arc<Outcome>, u32)>,
-    wakers: Vec<Waker>,
-}
-
-impl Fate {
-    fn lock(&self) -> MutexGuard<'_, FateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says what became of the batch. The first word stands.
-    pub(crate) fn settle(&self, outcome: &Arc<Outcome>, first_index: u32) {
-        let wakers = {
-            let mut state = self.lock();
-            if state.outcome.is_some() {
-                return;
-            }
-            state.outcome = Some((Arc::clone(outcome), first_index));
-            std::mem::take(&mut state.wakers)
-        };
-        self.settled.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
+pub use crate::core::outcome::Placement;
+use crate::core::outcome::{Outcome, Promise, Ticket};
+use crate::error::{Classify, ProduceError};
 
 /// The promise that `send` returns: await it, or [`wait`](Self::wait) for it. Dropping it does not take the record back.
 #[derive(Debug)]
-#[must_use = "a delivery that nobody looks at hides the failure of its record"]
+#[must_use = "a delivery that is dropped unseen hides the failure of its record"]
 pub struct Delivery {
-    fate: Arc<Fate>,
-    index: u32,
-    timestamp_ms: i64,
-    /// Where in the fate's list our waker is kept, so that polling again replaces it.
+    promise: Promise,
+    /// Where our waker is kept, so that polling again replaces it.
     waker: Option<usize>,
 }
 
 impl Delivery {
-    pub(crate) fn new(fate: Arc<Fate>, index: u32, timestamp_ms: i64) -> Self {
-        Self { fate, index, timestamp_ms, waker: None }
+    pub(crate) fn new(promise: Promise) -> Self {
+        Self { promise, waker: None }
     }
 
     /// The result, if it is known.
     pub fn result(&self) -> Option<Result<Placement, ProduceError>> {
-        self.read(&self.fate.lock())
+        self.promise.result()
     }
 
     /// Blocks this thread until the result is known or the time is up. Not for async code.
     pub fn wait(&self, timeout: Duration) -> Option<Result<Placement, ProduceError>> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut state = self.fate.lock();
         loop {
-            if let Some(result) = self.read(&state) {
-                return Some(result);
-            }
             let left = match deadline {
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
                 None => Duration::from_hours(1),
             };
-            if left.is_zero() {
-                return None;
+            let result = self.promise.wait_once(left);
+            if result.is_some() || left.is_zero() {
+                return result;
             }
-            state = self.fate.settled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn read(&self, state: &FateState) -> Option<Result<Placement, ProduceError>> {
-        let (outcome, first_index) = state.outcome.as_ref()?;
-        Some(outcome.placement(first_index + self.index, self.timestamp_ms))
+    /// What keeps the producer from delivering at present, for a wait that ended without a result.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.promise.fate.trouble()
     }
 }
 
@@ -198,28 +59,9 @@ impl Future for Delivery {
     type Output = Result<Placement, ProduceError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let fate = Arc::clone(&self.fate);
-        let mut state = fate.lock();
-        if let Some(result) = self.read(&state) {
-            return Poll::Ready(result);
-        }
-        if let Some(kept) = self.waker.and_then(|at| state.wakers.get_mut(at)) {
-            kept.clone_from(cx.waker());
-        } else {
-            state.wakers.push(cx.waker().clone());
-            self.waker = Some(state.wakers.len() - 1);
-        }
-        Poll::Pending
+        let Self { promise, waker } = &mut *self;
+        promise.poll(cx.waker(), waker).map_or(Poll::Pending, Poll::Ready)
     }
-}
-
-/// A record's claim on an [`Ack`]: the caller's token, kept until the record's batch is settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    pub(crate) token: u64,
-    /// Index in the batch.
-    pub(crate) index: u32,
-    pub(crate) timestamp_ms: i64,
 }
 
 /// Hears of records sent with a ticket, in groups: one call per produce response, however many records it settles.
@@ -276,7 +118,6 @@ impl AckBatch {
 
     /// The code of that error, if it came from the broker.
     pub fn code(&self) -> Option<ErrorCode> {
-        use crate::error::Classify;
         self.error().and_then(Classify::code)
     }
 
@@ -293,59 +134,21 @@ impl AckBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spread() -> Outcome {
-        Outcome {
-            topic: "t".into(),
-            partition: 0,
-            append_time_ms: None,
-            result: Ok(Landing::Spread(vec![
-                Run { first_index: 0, partition: 2, base_offset: 70 },
-                Run { first_index: 2, partition: 5, base_offset: 9 },
-            ])),
-            record_errors: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn every_record_of_a_routed_batch_knows_its_true_place() {
-        let outcome = spread();
-        let places: Vec<_> = (0..4).map(|index| outcome.locate(index).unwrap()).collect();
-        assert_eq!(places, [(2, Some(70)), (2, Some(71)), (5, Some(9)), (5, Some(10))]);
-    }
-
-    #[test]
-    fn a_refused_record_gets_its_own_words_and_its_neighbours_learn_why() {
-        let outcome = Outcome {
-            result: Err(ProduceError::Refused {
-                topic: "t".into(),
-                partition: 0,
-                code: ErrorCode::InvalidRecord,
-                message: None,
-            }),
-            record_errors: vec![(1, "no section".into())],
-            ..spread()
-        };
-        assert!(
-            matches!(outcome.locate(1), Err(ProduceError::InvalidRecord { message, .. }) if &*message == "no section")
-        );
-        assert!(
-            matches!(outcome.locate(0), Err(ProduceError::Refused { message: Some(m), .. }) if m.contains("another"))
-        );
-    }
+    use crate::core::outcome::{Fate, Landing};
 
     #[tokio::test]
     async fn a_delivery_can_be_awaited_before_and_after_it_is_settled() {
-        let fate = Arc::new(Fate::default());
-        let early = Delivery::new(Arc::clone(&fate), 1, 5);
+        let fate = Fate::new(Arc::default());
+        let delivery = |index| Delivery::new(Promise { fate: Arc::clone(&fate), index, timestamp_ms: 5 });
+        let early = delivery(1);
         assert!(early.result().is_none());
         assert!(early.wait(Duration::ZERO).is_none());
         let waiting = tokio::spawn(early);
         tokio::task::yield_now().await;
-        fate.settle(&Arc::new(Outcome { result: Ok(Landing::Whole { base_offset: 40 }), ..spread() }), 2);
-        fate.settle(&Arc::new(spread()), 0);
+        let result = Ok(Landing::Whole { base_offset: 40 });
+        let outcome = Arc::new(Outcome { topic: "t".into(), partition: 0, append_time_ms: None, result });
+        fate.settle(&outcome, 0..u32::MAX, 2);
         assert_eq!(waiting.await.unwrap().unwrap().offset, Some(43));
-        let late = Delivery::new(fate, 0, 5);
-        assert_eq!(late.wait(Duration::ZERO).unwrap().unwrap().offset, Some(42));
+        assert_eq!(delivery(0).wait(Duration::ZERO).unwrap().unwrap().offset, Some(42));
     }
 }

@@ -10,13 +10,15 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ApiKey, ErrorCode};
 
+use super::Shared;
 use super::seal::{renumber, seal};
-use super::{Landing, Run, Shared};
 use crate::config::Acks;
 use crate::core::batch::{BatchId, Payload};
-use crate::core::lane::Dispatch;
-use crate::core::outbox::{LaneId, Parcel, Verdict};
-use crate::error::ConnectionError;
+use crate::core::lane::{Dispatch, LaneId};
+use crate::core::outbox::Parcel;
+use crate::core::outcome::{Landing, Run};
+use crate::core::verdict::Verdict;
+use crate::error::{ConnectionError, RecordError};
 use crate::net::{Answer, Connection, Reply, Submission};
 
 /// The last version that names topics; the next one wants their ids.
@@ -98,18 +100,19 @@ fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: 
             }
             Ok(())
         }
-        (Ok(answer), _) => judge_all(shared, sent, answer),
+        (Ok(answer), _) => judge_all(shared, connection, sent, answer),
         (Err(error), _) => Err(error.clone()),
     };
     if let Err(error) = result {
-        shared.note_trouble(&error.to_string());
+        let words: Arc<str> = error.to_string().into();
+        shared.trouble.note(&words);
         if matches!(error, ConnectionError::Malformed { .. }) {
             connection.sever("it sent a malformed answer");
         }
         let now_ms = shared.now_ms();
         let mut outbox = shared.outbox();
         for sent in sent {
-            outbox.lose(now_ms, sent.lane, sent.batch, true);
+            outbox.lose(now_ms, sent.lane, sent.batch, &words);
         }
     }
     let settled = shared.outbox().take_settled();
@@ -117,32 +120,35 @@ fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: 
     shared.wake.notify_one();
 }
 
-fn judge_all(shared: &Shared, sent: &[Sent], answer: &Answer) -> Result<(), ConnectionError> {
+fn judge_all(shared: &Shared, connection: &Connection, sent: &[Sent], answer: &Answer) -> Result<(), ConnectionError> {
     let response: ProduceResponse<'_> = answer.decode()?;
+    if response.throttle_time_ms > 0 {
+        connection.hold_back(Duration::from_millis(response.throttle_time_ms.unsigned_abs().into()));
+    }
     let topics = response.responses.iter();
     let parts: HashMap<(&str, i32), &PartitionProduceResponse<'_>> = topics
         .flat_map(|topic| topic.partition_responses.iter().map(|part| ((&*topic.name, part.index), part)))
         .collect();
     let now_ms = shared.now_ms();
-    let mut stale = false;
-    let mut trouble = None;
+    let mut trouble: Option<Arc<str>> = None;
     let mut outbox = shared.outbox();
     for sent in sent {
         if let Some(part) = parts.get(&(&*sent.topic, sent.partition)) {
             let verdict = Verdict::read(part);
-            if verdict.code != ErrorCode::None {
-                trouble = Some(format!("{}-{}: {}", sent.topic, sent.partition, verdict.code.name()));
+            if verdict.landing().is_none() {
+                trouble = Some(format!("{}-{}: {}", sent.topic, sent.partition, verdict.code.name()).into());
             }
-            stale |= outbox.judge(now_ms, sent.lane, sent.batch, verdict);
+            outbox.judge(now_ms, sent.lane, sent.batch, verdict);
         } else {
-            trouble = Some(format!("{} left {}-{} out of its answer", answer.address, sent.topic, sent.partition));
-            outbox.lose(now_ms, sent.lane, sent.batch, true);
+            let words = format!("{} left {}-{} out of its answer", answer.address, sent.topic, sent.partition).into();
+            outbox.lose(now_ms, sent.lane, sent.batch, &words);
+            trouble = Some(words);
         }
     }
     drop(outbox);
     if let Some(words) = trouble {
-        tracing::debug!(trouble = %words, stale, "batches come back");
-        shared.note_trouble(&words);
+        tracing::debug!(trouble = %words, "batches come back");
+        shared.trouble.note(&words);
     }
     Ok(())
 }
@@ -171,14 +177,12 @@ impl Sent {
 }
 
 impl Verdict {
-    fn refused(code: ErrorCode, message: Option<Arc<str>>) -> Self {
-        Self { code, message, landing: Landing::Untold, append_time_ms: None, record_errors: Vec::new() }
-    }
-
     fn read(part: &PartitionProduceResponse<'_>) -> Self {
         let record_errors = part.record_errors.iter().filter_map(|error| {
             let index = u32::try_from(error.batch_index).ok()?;
-            Some((index, Arc::from(error.batch_index_error_message.as_deref().unwrap_or("refused"))))
+            // Words about the record, else those about the batch, else those of the code.
+            let words = error.batch_index_error_message.as_deref().or(part.error_message.as_deref());
+            Some(RecordError { index, message: words.unwrap_or(part.error_code.message()).into() })
         });
         Self {
             code: part.error_code,

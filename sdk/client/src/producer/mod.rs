@@ -3,24 +3,24 @@
 
 mod delivery;
 mod exchange;
-mod record;
 mod seal;
 mod sender;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 pub use self::delivery::{Ack, AckBatch, Delivery, DeliverySink, Placement};
-pub(crate) use self::delivery::{Fate, Landing, Outcome, Run, Ticket};
-pub use self::record::{Header, ProducerRecord};
 use crate::config::ProducerConfig;
 use crate::core::backoff::Backoff;
 use crate::core::batch::{Claim, Format, Settled};
 use crate::core::outbox::{Accepted, Limits, Outbox};
+pub use crate::core::record::{Header, ProducerRecord};
+use crate::core::trouble::Trouble;
 use crate::error::{ConfigError, ProduceError, SendError};
 use crate::net::Cluster;
 
@@ -55,10 +55,12 @@ pub(crate) struct Shared {
     progress: Notify,
     started: Instant,
     closed: AtomicBool,
+    /// Records not acknowledged when the producer was closed.
+    given_up: AtomicUsize,
     /// An error that no retry cures.
     failed: Mutex<Option<ProduceError>>,
-    /// What stood in the way at last; told to records that time out.
-    trouble: Mutex<Option<Arc<str>>>,
+    /// What stands in the way at present.
+    trouble: Arc<Trouble>,
     unseen: Mutex<Option<UnseenFailures>>,
 }
 
@@ -87,15 +89,17 @@ impl Producer {
             format: Format { codec: config.compression, level: config.compression_level },
             idempotent: config.idempotent,
         };
+        let trouble = Arc::new(Trouble::default());
         let shared = Arc::new(Shared {
             cluster: Cluster::new(config.client.clone())?,
-            outbox: Mutex::new(Outbox::new(limits)),
+            outbox: Mutex::new(Outbox::new(limits, Arc::clone(&trouble))),
             wake: Notify::new(),
             progress: Notify::new(),
             started: Instant::now(),
             closed: AtomicBool::new(false),
+            given_up: AtomicUsize::new(0),
             failed: Mutex::default(),
-            trouble: Mutex::default(),
+            trouble,
             unseen: Mutex::default(),
             config,
         });
@@ -128,7 +132,7 @@ impl Producer {
     /// Hands over a record without ever waiting: a full buffer is [`SendError::BufferFull`].
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<Delivery, SendError> {
         let accepted = self.shared.accept(record, Claim::Delivery)?;
-        accepted.delivery.ok_or(SendError::Closed)
+        accepted.promise.map(Delivery::new).ok_or(SendError::Closed)
     }
 
     /// Like [`try_send`](Self::try_send), and the configured [`DeliverySink`] hears of it under `token`. The cheapest way
@@ -179,7 +183,7 @@ impl Producer {
 
     /// Takes no more records, waits at most `timeout` for the ones it has, gives up the rest. True if none were given up.
     pub async fn close(&self, timeout: Duration) -> bool {
-        self.shared.closed.store(true, Ordering::Release);
+        self.shared.close();
         let flushed = tokio::time::timeout(timeout, self.flush()).await.is_ok();
         self.shared.stop();
         flushed
@@ -208,6 +212,16 @@ impl Producer {
         Ok(count(&metadata))
     }
 
+    /// What keeps records from being delivered at present: for a flush that takes long, or is given up.
+    pub fn trouble(&self) -> &Arc<Trouble> {
+        &self.shared.trouble
+    }
+
+    /// Records that were given up because the producer was closed or dropped before they were acknowledged.
+    pub fn given_up(&self) -> usize {
+        self.shared.given_up.load(Ordering::Acquire)
+    }
+
     /// The runtime that the background task runs on.
     pub fn runtime(&self) -> &Handle {
         self.shared.cluster.runtime()
@@ -216,7 +230,6 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
         self.shared.stop();
     }
 }
@@ -241,13 +254,13 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Takes no more records. Decided under the outbox's lock: a record is refused or gets its answer.
+    fn close(&self) {
+        self.outbox().close();
+        self.closed.store(true, Ordering::Release);
+    }
+
     fn accept(&self, record: &ProducerRecord<'_>, claim: Claim) -> Result<Accepted, SendError> {
-        if self.is_closed() {
-            return Err(match self.failure() {
-                Some(error) => SendError::Failed(error),
-                None => SendError::Closed,
-            });
-        }
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let accepted = self.outbox().append(self.now_ms(), wall_ms, record, claim);
         let wake = match &accepted {
@@ -257,7 +270,10 @@ impl Shared {
         if wake {
             self.wake.notify_one();
         }
-        accepted
+        match accepted {
+            Err(SendError::Closed) => Err(self.failure().map_or(SendError::Closed, SendError::Failed)),
+            other => other,
+        }
     }
 
     fn failure(&self) -> Option<ProduceError> {
@@ -267,7 +283,7 @@ impl Shared {
     /// Ends the producer with an error that no retry cures.
     fn fail(&self, error: &ProduceError) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
-        self.closed.store(true, Ordering::Release);
+        self.close();
         let settled = {
             let mut outbox = self.outbox();
             outbox.fail_all(&|_| error.clone());
@@ -276,24 +292,19 @@ impl Shared {
         self.tell(settled);
     }
 
-    fn note_trouble(&self, words: &str) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
-    }
-
-    fn trouble(&self) -> Option<Arc<str>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Tells everyone concerned, outside the outbox's lock: sinks and wakers may come back with the next record.
+    /// Tells all concerned, outside the outbox's lock: sinks and wakers may come back with the next record.
     fn tell(&self, settled: Vec<Settled>) {
         if settled.is_empty() {
             return;
         }
         let mut acks = Vec::new();
         let batches = settled.len();
-        for Settled { outcome, parties } in settled {
+        for Settled { outcome, records, parties } in settled {
             if let Err(error) = &outcome.result {
                 self.note_unseen(parties.unwatched(), error);
+                if matches!(error, ProduceError::Closed { .. }) {
+                    self.given_up.fetch_add(records, Ordering::AcqRel);
+                }
             }
             let tickets = parties.tell(&outcome);
             if !tickets.is_empty() {
@@ -317,6 +328,7 @@ impl Shared {
 
     /// Gives up what is left and lets the background task end.
     fn stop(&self) {
+        self.close();
         let settled = {
             let mut outbox = self.outbox();
             outbox.fail_all(&|in_doubt| ProduceError::Closed { in_doubt });

@@ -11,8 +11,9 @@ use ottla_wire::{ApiKey, ErrorCode, ProducerEpoch, ProducerId};
 use super::{Shared, exchange};
 use crate::config::Acks;
 use crate::core::backoff::Backoff;
+use crate::core::batch::Settled;
 use crate::core::sequence::Identity;
-use crate::error::{Classify, ConnectionError, ProduceError};
+use crate::error::{ConnectionError, ProduceError};
 use crate::net::{MAIN_LANE, Topics};
 
 /// Requests whose frames wait to be written, where no answers pace us (acks=0).
@@ -33,7 +34,7 @@ struct Errands {
     identity: Errand,
     /// Brokers being connected to.
     connecting: HashSet<i32>,
-    /// When metadata was last taken in.
+    /// When all topics were last asked about.
     refreshed_ms: u64,
 }
 
@@ -69,10 +70,9 @@ impl Sender {
     fn step(self: &Arc<Self>) -> Option<u64> {
         let shared = &self.shared;
         let now_ms = shared.now_ms();
-        let trouble = shared.trouble();
         let (settled, wanted, wants_identity, due) = {
             let mut outbox = shared.outbox();
-            outbox.expire(now_ms, trouble.as_ref());
+            outbox.expire(now_ms);
             let due = outbox.due_brokers(now_ms);
             (outbox.take_settled(), outbox.wanted_topics(), outbox.wants_identity(), due)
         };
@@ -84,9 +84,9 @@ impl Sender {
             look_again(self.fetch_identity(now_ms));
         }
         for node in due {
-            self.serve(node);
+            look_again(self.serve(now_ms, node));
         }
-        look_again(shared.outbox().next_ms(now_ms).filter(|at_ms| *at_ms > now_ms));
+        look_again(shared.outbox().next_ms(now_ms));
         next_ms
     }
 
@@ -94,12 +94,16 @@ impl Sender {
         self.errands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what is due to this broker, as far as its connection has room.
-    fn serve(self: &Arc<Self>, node: i32) {
+    /// Sends what is due to this broker, as far as its connection has room. Returns when the broker wants more.
+    fn serve(self: &Arc<Self>, now_ms: u64, node: i32) -> Option<u64> {
         let shared = &self.shared;
         let Some(connection) = shared.cluster.open_connection(node, MAIN_LANE) else {
-            return self.connect(node);
+            self.connect(node);
+            return None;
         };
+        if let Some(pause) = connection.held_back() {
+            return Some(now_ms + pause.as_millis() as u64 + 1);
+        }
         let room = match shared.config.acks {
             Acks::None => UNANSWERED_BURST,
             _ => shared.config.requests_in_flight_max.saturating_sub(connection.in_flight()),
@@ -111,8 +115,10 @@ impl Sender {
             }
             exchange::send(shared, &connection, parcels);
         }
+        None
     }
 
+    /// Connects to a broker. When that fails, another one may lead its partitions by now, or it may have moved.
     fn connect(self: &Arc<Self>, node: i32) {
         if !self.errands().connecting.insert(node) {
             return;
@@ -120,27 +126,26 @@ impl Sender {
         let this = Arc::clone(self);
         self.shared.cluster.runtime().spawn(async move {
             if let Err(error) = this.shared.cluster.broker(node, MAIN_LANE).await {
-                tracing::warn!(broker = node, %error, "no connection");
-                this.shared.note_trouble(&error.to_string());
-                // Perhaps the leaders are elsewhere by now.
-                this.errands().refreshed_ms = 0;
+                let words: Arc<str> = error.to_string().into();
+                this.shared.trouble.note(&words);
+                this.shared.outbox().doubt_leader(node, &words);
             }
             this.errands().connecting.remove(&node);
             this.shared.wake.notify_one();
         });
     }
 
-    /// Asks for topics that are wanted now, or for all known ones when the picture is old.
+    /// Asks about all known topics: at once if some are wanted, else when what is known is old. Returns when that is.
     fn refresh_metadata(self: &Arc<Self>, now_ms: u64, wanted: Vec<Arc<str>>) -> Option<u64> {
         let shared = &self.shared;
-        let old_at_ms = self.errands().refreshed_ms + shared.config.client.metadata_age_ms_max;
         let urgent = !wanted.is_empty();
-        let topics = if urgent { wanted } else { shared.outbox().known_topics() };
-        if topics.is_empty() {
+        let known = shared.outbox().known_topics();
+        if known.is_empty() {
             return None;
         }
-        {
+        let (topics, is_full) = {
             let mut errands = self.errands();
+            let old_at_ms = errands.refreshed_ms + shared.config.client.metadata_age_ms_max;
             let at_ms = if urgent { 0 } else { old_at_ms }.max(errands.metadata.not_before_ms);
             if errands.metadata.under_way {
                 return None;
@@ -149,40 +154,43 @@ impl Sender {
                 return Some(at_ms);
             }
             errands.metadata.under_way = true;
-        }
+            // Those that are not urgent come along when they are old: their age is that of the last full answer.
+            if old_at_ms <= now_ms { (known, true) } else { (wanted, false) }
+        };
         let this = Arc::clone(self);
         shared.cluster.runtime().spawn(async move {
             let create = this.shared.config.auto_create_topics;
             let answer = this.shared.cluster.refresh(Topics::Named(&topics), create).await;
-            this.take_in_metadata(answer.map(|metadata| {
+            let learned = answer.map(|metadata| {
                 let now_ms = this.shared.now_ms();
                 let mut outbox = this.shared.outbox();
-                outbox.learn(now_ms, &metadata);
+                outbox.learn(now_ms, &metadata, &topics);
                 let incomplete = !outbox.wanted_topics().is_empty();
                 (outbox.take_settled(), incomplete)
-            }));
+            });
+            this.take_in_metadata(learned, is_full);
         });
         None
     }
 
-    fn take_in_metadata(&self, answer: Result<(Vec<crate::core::batch::Settled>, bool), ConnectionError>) {
+    fn take_in_metadata(&self, answer: Result<(Vec<Settled>, bool), ConnectionError>, is_full: bool) {
         let shared = &self.shared;
         let now_ms = shared.now_ms();
         let again = match answer {
             Ok((settled, incomplete)) => {
                 shared.tell(settled);
+                if is_full {
+                    self.errands().refreshed_ms = now_ms;
+                }
                 incomplete
             }
             Err(error) => {
-                tracing::warn!(%error, "no metadata");
-                shared.note_trouble(&error.to_string());
+                tracing::debug!(%error, "no metadata");
+                shared.trouble.note(&error.to_string());
                 true
             }
         };
-        let mut errands = self.errands();
-        errands.refreshed_ms = now_ms;
-        errands.metadata.finish(now_ms, !again, self.backoff());
-        drop(errands);
+        self.errands().metadata.finish(now_ms, !again, self.backoff());
         shared.wake.notify_one();
     }
 
@@ -213,18 +221,17 @@ impl Sender {
         let shared = &self.shared;
         match answer {
             Ok(Ok(identity)) => {
-                let mut outbox = shared.outbox();
-                outbox.identify(identity);
-                outbox.mend();
+                shared.outbox().identify(identity);
                 return true;
             }
-            Ok(Err(code)) if code.is_retriable() => shared.note_trouble(&format!("no producer id: {}", code.name())),
+            Ok(Err(code)) if code.is_retriable() => shared.trouble.note(&format!("no producer id: {}", code.name())),
             Ok(Err(code)) => shared.fail(&ProduceError::NoProducerId { code, message: None }),
-            Err(error) if error.is_retriable() => shared.note_trouble(&error.to_string()),
-            Err(error) => {
+            Err(error @ ConnectionError::Unsupported { .. }) => {
                 let message = Some(format!("{error}; set `idempotent` to false for such a broker").into());
                 shared.fail(&ProduceError::NoProducerId { code: ErrorCode::UnsupportedVersion, message });
             }
+            // One broker may answer nonsense, and the next one not.
+            Err(error) => shared.trouble.note(&error.to_string()),
         }
         false
     }
@@ -238,12 +245,9 @@ impl Sender {
 impl Errand {
     fn finish(&mut self, now_ms: u64, done: bool, backoff: Backoff) {
         self.under_way = false;
-        if done {
-            *self = Self::default();
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            self.not_before_ms = now_ms + backoff.pause_ms(self.failures, now_ms);
-        }
+        self.failures = if done { 0 } else { self.failures.saturating_add(1) };
+        // Even what succeeds is not asked again and again: an answer may lag behind what made us ask.
+        self.not_before_ms = now_ms + backoff.pause_ms(self.failures.max(1), now_ms);
     }
 }
 

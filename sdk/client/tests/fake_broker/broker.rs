@@ -13,7 +13,7 @@ use ottla_wire::message::{
 use ottla_wire::{ApiKey, ErrorCode, decode_request, encode_response, split_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// A request as it arrived.
 pub(crate) struct Request {
@@ -27,6 +27,18 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Reads a frame without its length.
+    pub(crate) fn parse(frame: &[u8], address: SocketAddr) -> Self {
+        let (header, body) = split_request(frame).unwrap();
+        Self {
+            key: header.key().unwrap(),
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+            body: body.to_vec(),
+            address,
+        }
+    }
+
     pub(crate) fn read<'a, M: Message<'a>>(&'a self) -> M {
         decode_request(self.version, &self.body).unwrap()
     }
@@ -47,6 +59,18 @@ pub(crate) enum Reply {
     Silence,
     /// The connection ends.
     Close,
+    /// These bytes, once the gate is opened.
+    After(Arc<Notify>, Vec<u8>),
+}
+
+impl Reply {
+    /// The same, once the gate is opened.
+    pub(crate) fn after(self, gate: &Arc<Notify>) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::After(Arc::clone(gate), bytes),
+            other => other,
+        }
+    }
 }
 
 type Script = dyn Fn(&Request) -> Option<Reply> + Send + Sync;
@@ -103,6 +127,11 @@ impl FakeBroker {
         config
     }
 
+    /// How many requests of this kind have arrived.
+    pub(crate) fn count(&self, key: ApiKey) -> usize {
+        self.seen.borrow().iter().filter(|seen| **seen == key).count()
+    }
+
     /// Waits until a request of this kind has arrived `count` times.
     pub(crate) async fn saw(&self, key: ApiKey, count: usize) {
         let mut seen = self.seen.clone();
@@ -138,25 +167,23 @@ async fn serve(
         let length = stream.read_i32().await?;
         let mut frame = vec![0; usize::try_from(length).unwrap()];
         stream.read_exact(&mut frame).await?;
-        let (header, body) = split_request(&frame).unwrap();
-        let request = Request {
-            key: header.key().unwrap(),
-            version: header.api_version,
-            correlation_id: header.correlation_id,
-            body: body.to_vec(),
-            address,
-        };
+        let request = Request::parse(&frame, address);
         let reply = script(&request).unwrap_or_else(|| honest(&request, partitions));
         tell.lock().unwrap().send_modify(|seen| seen.push(request.key));
         match reply {
             Reply::Bytes(bytes) => stream.write_all(&bytes).await?,
             Reply::Silence => {}
             Reply::Close => return Ok(()),
+            Reply::After(gate, bytes) => {
+                gate.notified().await;
+                stream.write_all(&bytes).await?;
+            }
         }
     }
 }
 
-fn honest(request: &Request, partitions: i32) -> Reply {
+/// What an honest broker answers to everything that is asked before records flow.
+pub(crate) fn honest(request: &Request, partitions: i32) -> Reply {
     match request.key {
         ApiKey::ApiVersions => request.answer(&versions()),
         ApiKey::Metadata => request.answer(&metadata(request.address, partitions)),
@@ -175,23 +202,30 @@ pub(crate) fn versions() -> ApiVersionsResponse<'static> {
 }
 
 pub(crate) fn metadata(address: SocketAddr, partitions: i32) -> MetadataResponse<'static> {
-    let partition = |partition_index| MetadataResponsePartition {
+    metadata_of(&[(1, address)], &vec![1; partitions as usize])
+}
+
+/// What brokers of a cluster say: node ids with addresses, and the leader of each partition of `t`.
+pub(crate) fn metadata_of(nodes: &[(i32, SocketAddr)], leaders: &[i32]) -> MetadataResponse<'static> {
+    let partition = |(partition_index, leader_id): (i32, &i32)| MetadataResponsePartition {
         partition_index,
-        leader_id: 1,
+        leader_id: *leader_id,
         leader_epoch: 0,
         ..Default::default()
     };
+    let partitions = leaders.len();
     let topic = MetadataResponseTopic {
         error_code: if partitions == 0 { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::None },
         name: Some("t".into()),
-        partitions: (0..partitions).map(partition).collect(),
+        partitions: (0..).zip(leaders).map(partition).collect(),
         ..Default::default()
     };
-    let broker = MetadataResponseBroker {
-        node_id: 1,
+    let broker = |(node_id, address): &(i32, SocketAddr)| MetadataResponseBroker {
+        node_id: *node_id,
         host: address.ip().to_string().into(),
         port: i32::from(address.port()),
         ..Default::default()
     };
-    MetadataResponse { brokers: vec![broker], controller_id: 1, topics: vec![topic], ..Default::default() }
+    let brokers = nodes.iter().map(broker).collect();
+    MetadataResponse { brokers, controller_id: 1, topics: vec![topic], ..Default::default() }
 }

@@ -14,10 +14,10 @@ use ottla_wire::{ApiKey, ErrorCode, Offset};
 
 use crate::broker::{FakeBroker, Reply, Request};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A batch of records whose values are their offsets.
-fn batch(codec: Codec, base_offset: i64, count: i64) -> Vec<u8> {
+pub(crate) fn batch(codec: Codec, base_offset: i64, count: i64) -> Vec<u8> {
     let mut builder = BatchBuilder::new(codec);
     for offset in base_offset..base_offset + count {
         let header = Header { key: b"h", value: None };
@@ -63,7 +63,7 @@ fn fetch(request: &Request, log: &Log) -> Reply {
 }
 
 /// Every log starts at 100 and ends at 1000; the record of time T has offset T.
-fn offsets(request: &Request) -> Reply {
+pub(crate) fn offsets(request: &Request) -> Reply {
     let asked: ListOffsetsRequest<'_> = request.read();
     let topics = asked.topics.iter().map(|topic| ListOffsetsTopicResponse {
         name: topic.name.clone(),
@@ -85,7 +85,7 @@ fn offsets(request: &Request) -> Reply {
     request.answer(&ListOffsetsResponse { topics: topics.collect(), ..Default::default() })
 }
 
-async fn broker(
+pub(crate) async fn broker(
     partitions: i32,
     log: impl Fn(i32, i64) -> Option<(ErrorCode, Vec<u8>)> + Send + Sync + 'static,
 ) -> FakeBroker {
@@ -96,12 +96,12 @@ async fn broker(
 }
 
 #[allow(clippy::unnecessary_wraps)] // what a `Log` answers
-fn good(bytes: Vec<u8>) -> Option<(ErrorCode, Vec<u8>)> {
+pub(crate) fn good(bytes: Vec<u8>) -> Option<(ErrorCode, Vec<u8>)> {
     Some((ErrorCode::None, bytes))
 }
 
 /// Polls until `count` records are there; their offsets.
-async fn read(consumer: &Consumer, count: usize) -> Result<Vec<i64>, ConsumeError> {
+pub(crate) async fn read(consumer: &Consumer, count: usize) -> Result<Vec<i64>, ConsumeError> {
     let mut offsets = Vec::new();
     while offsets.len() < count {
         let records = consumer.poll(count - offsets.len(), PATIENCE).await?;

@@ -2,6 +2,10 @@
 
 mod admin;
 mod broker;
+mod cluster;
 mod connecting;
 mod consuming;
+mod failing_over;
 mod producing;
+mod seeds;
+mod staying;

@@ -15,20 +15,32 @@ use ottla_wire::record::{BatchHeader, check_crc};
 use crate::broker::{FakeBroker, Reply, Request};
 
 /// The same answer for every partition of a request.
-fn answer_all<'a>(request: &'a Request, part: &PartitionProduceResponse<'a>) -> Reply {
+pub(crate) fn answer_all<'a>(request: &'a Request, part: &PartitionProduceResponse<'a>) -> Reply {
+    answer_each(request, |_| part.clone())
+}
+
+/// An answer for every partition of a request.
+pub(crate) fn answer_each<'a>(request: &'a Request, part: impl Fn(i32) -> PartitionProduceResponse<'a>) -> Reply {
     let produce: ProduceRequest<'_> = request.read();
-    let responses = produce.topic_data.iter().map(|topic| TopicProduceResponse {
+    request.answer(&ProduceResponse { responses: responses(&produce, part), ..ProduceResponse::default() })
+}
+
+pub(crate) fn responses<'a>(
+    produce: &ProduceRequest<'a>,
+    part: impl Fn(i32) -> PartitionProduceResponse<'a>,
+) -> Vec<TopicProduceResponse<'a>> {
+    let topics = produce.topic_data.iter().map(|topic| TopicProduceResponse {
         name: topic.name.clone(),
         partition_responses: topic
             .partition_data
             .iter()
-            .map(|data| PartitionProduceResponse { index: data.index, ..part.clone() })
+            .map(|data| PartitionProduceResponse { index: data.index, ..part(data.index) })
             .collect(),
     });
-    request.answer(&ProduceResponse { responses: responses.collect(), ..ProduceResponse::default() })
+    topics.collect()
 }
 
-fn stored_at(base_offset: i64) -> PartitionProduceResponse<'static> {
+pub(crate) fn stored_at(base_offset: i64) -> PartitionProduceResponse<'static> {
     PartitionProduceResponse { base_offset, ..PartitionProduceResponse::default() }
 }
 
@@ -41,7 +53,7 @@ async fn broker(answer: impl Fn(usize, &Request) -> Reply + Send + Sync + 'stati
     .await
 }
 
-fn record() -> ProducerRecord<'static> {
+pub(crate) fn record() -> ProducerRecord<'static> {
     ProducerRecord::new("t").key("k").value("v")
 }
 
@@ -244,4 +256,121 @@ async fn closing_gives_up_what_cannot_be_sent_and_says_so() {
     broker.saw(ApiKey::Produce, 1).await;
     assert!(!producer.close(Duration::ZERO).await);
     assert!(matches!(delivery.await, Err(ProduceError::Closed { in_doubt: true })));
+}
+
+#[tokio::test]
+async fn keyless_records_at_full_speed_reach_every_partition_alike() {
+    let broker =
+        FakeBroker::start(4, |request| (request.key == ApiKey::Produce).then(|| answer_all(request, &stored_at(0))))
+            .await;
+    for linger_ms in [0, 5] {
+        let mut config = broker.producer();
+        config.batch_bytes = 2_000;
+        config.linger_ms = linger_ms;
+        let producer = Producer::new(config).unwrap();
+        let value = [b'v'; 50];
+        let mut deliveries = Vec::new();
+        for _ in 0..20_000 {
+            deliveries.push(producer.send(&ProducerRecord::new("t").value(&value)).await.unwrap());
+        }
+        let mut counts = [0; 4];
+        for delivery in deliveries {
+            counts[delivery.await.unwrap().partition as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (3_000..7_000).contains(count)), "linger {linger_ms}: {counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_after_an_attempt_without_answer_says_that_the_record_may_be_stored() {
+    let broker = broker(|count, request| match count {
+        0 => Reply::Close,
+        _ => answer_all(request, &PartitionProduceResponse { error_code: ErrorCode::InvalidRecord, ..stored_at(-1) }),
+    })
+    .await;
+    let producer = Producer::new(broker.producer()).unwrap();
+    let error = producer.send(&record()).await.unwrap().await.unwrap_err();
+    assert_eq!(error.to_string(), "t-0: INVALID_RECORD; it may or may not be stored");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_for_the_broker_is_sent_in_pieces() {
+    let log = Arc::new(Mutex::new((0_i64, 0_i32)));
+    let broker = broker(move |_, request| {
+        let produce: ProduceRequest<'_> = request.read();
+        let batch = produce.topic_data[0].partition_data[0].records.unwrap();
+        check_crc(batch).unwrap();
+        let header = BatchHeader::parse(batch).unwrap();
+        let (next_offset, next_sequence) = &mut *log.lock().unwrap();
+        let refused = |error_code| PartitionProduceResponse { error_code, ..stored_at(-1) };
+        let part = if header.record_count > 3 {
+            refused(ErrorCode::MessageTooLarge)
+        } else if header.base_sequence.get() != *next_sequence {
+            refused(ErrorCode::OutOfOrderSequenceNumber)
+        } else {
+            let base_offset = *next_offset;
+            *next_offset += i64::from(header.record_count);
+            *next_sequence += header.record_count;
+            stored_at(base_offset)
+        };
+        answer_all(request, &part)
+    })
+    .await;
+    let mut config = broker.producer();
+    config.linger_ms = 60_000;
+    config.compression = ottla_client::Codec::Zstd;
+    let producer = Producer::new(config).unwrap();
+    let deliveries: Vec<_> = (0..21).map(|_| producer.try_send(&record()).unwrap()).collect();
+    producer.flush().await;
+    let mut offsets = Vec::new();
+    for delivery in deliveries {
+        offsets.push(delivery.await.unwrap().offset.unwrap());
+    }
+    assert_eq!(offsets, (0..21).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_brokers_words_about_a_batch_are_those_of_the_record_that_it_names() {
+    let broker = broker(|_, request| {
+        let named = BatchIndexAndErrorMessage { batch_index: 2, batch_index_error_message: None };
+        let refused = PartitionProduceResponse {
+            error_code: ErrorCode::InvalidRecord,
+            record_errors: vec![named],
+            error_message: Some("plugin by-country@2 failed: no country".into()),
+            ..stored_at(-1)
+        };
+        answer_all(request, &refused)
+    })
+    .await;
+    let mut config = broker.producer();
+    config.linger_ms = 60_000;
+    let producer = Producer::new(config).unwrap();
+    let deliveries: Vec<_> = (0..3).map(|_| producer.try_send(&record()).unwrap()).collect();
+    producer.flush().await;
+    let mut words = Vec::new();
+    for delivery in deliveries {
+        let error = delivery.await.unwrap_err();
+        assert_eq!(error.record_errors()[0].index, 2);
+        words.push(error.to_string());
+    }
+    assert_eq!(words[2], "t-0: the record was refused: plugin by-country@2 failed: no country");
+    let neighbour = "t-0: INVALID_RECORD: record 2 of its batch was refused: plugin by-country@2 failed: no country";
+    assert_eq!(words[..2], [neighbour, neighbour]);
+}
+
+/// Found by seed 1054: one answer that made no sense ended the producer for good.
+#[tokio::test]
+async fn an_answer_about_the_producer_id_that_makes_no_sense_is_asked_for_again() {
+    let asked = AtomicUsize::new(0);
+    let broker = FakeBroker::start(1, move |request| match request.key {
+        ApiKey::InitProducerId if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
+            let garbage = [&68_i32.to_be_bytes()[..], &request.correlation_id.to_be_bytes(), &[0xa5; 64]].concat();
+            Some(Reply::Bytes(garbage))
+        }
+        ApiKey::Produce => Some(answer_all(request, &stored_at(2))),
+        _ => None,
+    })
+    .await;
+    let producer = Producer::new(broker.producer()).unwrap();
+    assert_eq!(producer.send(&record()).await.unwrap().await.unwrap().offset, Some(2));
 }

@@ -7,17 +7,13 @@ use std::time::{Duration, Instant};
 
 use ottla_tests::record::hex;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    AlterConfigsResource, AlterableConfig, ApiVersionsRequest, CreatableTopic, CreatableTopicConfig,
-    CreateTopicsRequest, DeleteTopicState, DeleteTopicsRequest, IncrementalAlterConfigsRequest, OPERATION_SET,
-    PartitionProduceData, ProduceRequest, PushPluginRequest, RESOURCE_TOPIC, TopicProduceData,
-};
+use ottla_wire::message::{PartitionProduceData, ProduceRequest, PushPluginRequest, TopicProduceData};
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use super::{
     Act, NEW, NEW_PARTITIONS, OLD, PLUGIN, ROUTED, ROUTED_BATCHES, ROUTED_RECORDS, SETTING, SETTING_AFTER, Said,
 };
+use crate::admin;
 use crate::content::{Identity, Sender, batch};
 use crate::image::Image;
 use crate::workload::Socket;
@@ -48,8 +44,8 @@ pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mu
             }
             ErrorCode::None
         }
-        Act::CreateTopic => create(&mut socket, NEW, NEW_PARTITIONS, &[(SETTING, SETTING_AFTER)])?,
-        Act::DeleteTopic => delete(&mut socket, OLD)?,
+        Act::CreateTopic => admin::create(&mut socket, NEW, NEW_PARTITIONS, &[(SETTING, SETTING_AFTER)])?,
+        Act::DeleteTopic => admin::delete(&mut socket, OLD)?,
         Act::Configure => configure(&mut socket)?,
         Act::InstallPlugin => {
             let Installed { code, message, .. } = install(&mut socket)?;
@@ -75,40 +71,8 @@ pub(super) fn send_routed(socket: &mut Socket, (producer_id, epoch): (i64, i16),
     socket.call(9, &request, |response| response.responses[0].partition_responses[0].error_code)
 }
 
-pub(super) fn create(
-    socket: &mut Socket,
-    name: &str,
-    partitions: i32,
-    settings: &[(&str, &str)],
-) -> io::Result<ErrorCode> {
-    let configs = settings
-        .iter()
-        .map(|&(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) })
-        .collect();
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: partitions,
-        replication_factor: 1,
-        configs,
-        ..CreatableTopic::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
-    socket.call(7, &request, |response| response.topics[0].error_code)
-}
-
-pub(super) fn delete(socket: &mut Socket, name: &str) -> io::Result<ErrorCode> {
-    let topic = DeleteTopicState { name: Some(name.into()), topic_id: Uuid::nil() };
-    let request = DeleteTopicsRequest { topics: vec![topic], topic_names: Vec::new(), timeout_ms: 30_000 };
-    socket.call(6, &request, |response| response.responses[0].error_code)
-}
-
 pub(super) fn configure(socket: &mut Socket) -> io::Result<ErrorCode> {
-    let value = Some(SETTING_AFTER.into());
-    let config = AlterableConfig { name: SETTING.into(), config_operation: OPERATION_SET, value };
-    let resource =
-        AlterConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: OLD.into(), configs: vec![config] };
-    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-    socket.call(1, &request, |response| response.responses[0].error_code)
+    admin::configure(socket, OLD, SETTING, SETTING_AFTER)
 }
 
 /// What an upload is answered with.
@@ -119,7 +83,7 @@ pub(super) struct Installed {
 }
 
 pub(super) fn install(socket: &mut Socket) -> io::Result<Installed> {
-    call_as_ottla(socket)?;
+    socket.name_as_ottla()?;
     let bytes = TO_ONE.component();
     let digest = hex(&Sha256::digest(&bytes));
     let request = PushPluginRequest {
@@ -134,13 +98,6 @@ pub(super) fn install(socket: &mut Socket) -> io::Result<Installed> {
         message: response.error_message.as_deref().unwrap_or_default().to_owned(),
         version: response.version,
     })
-}
-
-/// Our own APIs are for our own clients.
-pub(super) fn call_as_ottla(socket: &mut Socket) -> io::Result<()> {
-    let name =
-        ApiVersionsRequest { client_software_name: "ottla".into(), client_software_version: "0.0.0-test".into() };
-    socket.call(3, &name, |_| ())
 }
 
 /// The name of the journal's first file.

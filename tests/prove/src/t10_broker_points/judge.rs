@@ -2,24 +2,33 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use ottla_tests::Broker;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    ActivatePluginRequest, DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC,
-};
+use ottla_wire::message::{DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC};
+use serde_json::Value;
 
-use super::act::{Installed, call_as_ottla, configure, create, delete, install, send_routed};
+use super::act::{Installed, configure, install, send_routed};
 use super::{
     Act, NEW, NEW_PARTITIONS, OLD, OLD_BATCHES, OLD_PARTITIONS, PLUGIN, ROUTED, ROUTED_BATCHES, ROUTED_PARTITIONS,
     ROUTED_RECORDS, SETTING, SETTING_AFTER, SETTING_BEFORE, Said,
 };
+use crate::admin::{self, create, delete};
 use crate::check;
 use crate::content::Identity;
+use crate::metadata::{COPIES, copies_are_whole, copy_alone};
 use crate::workload::{Producer, Socket, Stopped};
 
 /// All or nothing, the same twice in a row, and usable.
-pub(super) fn judge(act: Act, broker: &mut Broker, said: &Said) -> Result<(), String> {
+pub(super) fn judge(act: Act, broker: &mut Broker, said: &Said, program: &Path) -> Result<(), String> {
+    // What was answered is in either copy of the metadata, which is whole but for its end.
+    for copy in COPIES {
+        let records = copy_alone(program, broker.data_dir(), copy)?;
+        if said.done && !has_happened(act, &records) {
+            return Err(format!("it was answered, and {copy} does not have it"));
+        }
+    }
     let mut states = Vec::new();
     for _ in 0..2 {
         broker.restart();
@@ -36,6 +45,7 @@ pub(super) fn judge(act: Act, broker: &mut Broker, said: &Said) -> Result<(), St
         return Err("it was answered and has not happened".to_owned());
     }
     use_it(act, broker.address(), is_there, said)?;
+    copies_are_whole(program, broker.data_dir())?;
     // And what was made usable stays so.
     broker.restart();
     let mut socket = Socket::open(broker.address()).map_err(text)?;
@@ -43,6 +53,20 @@ pub(super) fn judge(act: Act, broker: &mut Broker, said: &Said) -> Result<(), St
         Act::Route => routed_once(broker.address()),
         Act::CreateTopic => is_topic(&mut socket, NEW, NEW_PARTITIONS)?.then_some(()).ok_or("it is gone".to_owned()),
         _ => Ok(()),
+    }
+}
+
+/// Whether the act has happened, as these records of the metadata say.
+fn has_happened(act: Act, records: &[Value]) -> bool {
+    let of_kind = |kind: &'static str| records.iter().filter(move |record| record["kind"] == kind);
+    let topic = |name: &str| of_kind("topic").find(|record| record["name"] == name);
+    match act {
+        Act::Route => true,
+        Act::CreateTopic => topic(NEW).is_some(),
+        // The record goes last; until then it says that it goes.
+        Act::DeleteTopic => topic(OLD).is_none_or(|record| record["deleting"] == true),
+        Act::Configure => topic(OLD).is_some_and(|record| record["configs"][SETTING] == SETTING_AFTER),
+        Act::InstallPlugin => of_kind("plugin").any(|record| record["name"] == PLUGIN),
     }
 }
 
@@ -113,8 +137,7 @@ fn use_it(act: Act, address: SocketAddr, is_there: bool, said: &Said) -> Result<
             if version != 1 {
                 return Err(format!("the same plugin comes again as version {version}"));
             }
-            let request = ActivatePluginRequest { name: PLUGIN.into(), version };
-            well(socket.call(0, &request, |response| response.error_code).map_err(text)?)?;
+            well(admin::activate(&mut socket, PLUGIN, version).map_err(text)?)?;
             well(create(&mut socket, "called", OLD_PARTITIONS, &[("ottla.partitioner", PLUGIN)]).map_err(text)?)?;
             let ended = Producer::new(9, "called", 0, 100, 1).send(address, 2);
             let [addressed, target] = [0, 1].map(|partition| check::read(address, "called", partition));
@@ -199,7 +222,7 @@ fn configured(socket: &mut Socket) -> Result<String, String> {
 }
 
 fn versions(socket: &mut Socket) -> Result<Vec<i32>, String> {
-    call_as_ottla(socket).map_err(text)?;
+    socket.name_as_ottla().map_err(text)?;
     let request = DescribePluginsRequest { names: None };
     let versions = socket.call(0, &request, |response| {
         let found = response.plugins.iter().find(|plugin| plugin.name == PLUGIN);

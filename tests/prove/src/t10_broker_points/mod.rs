@@ -198,11 +198,13 @@ fn case(setting: &Setting, act: Act, before: &Image, producer: (i64, i16), point
     let trace = strace.finish();
     let judged = match (ended, point) {
         // Plugins are compiled in a process of its own: where that dies the broker says so, and lives.
-        (Err(_), Some(Point::Call { .. })) if said.compiler_died => judge::judge(act, &mut broker, &said),
+        (Err(_), Some(Point::Call { .. })) if said.compiler_died => {
+            judge::judge(act, &mut broker, &said, &setting.program)
+        }
         (Err(error), _) if !has_died => Err(format!("it ended with {error}")),
         // What is not in the trace would not be killed at.
         (Ok(()), None) if act == Act::Route && !has_cut(&trace) => Err("the journal was not cut".to_owned()),
-        _ => judge::judge(act, &mut broker, &said),
+        _ => judge::judge(act, &mut broker, &said, &setting.program),
     };
     let acknowledged = said.acked * u64::from(ROUTED_RECORDS);
     Case { trace, threads, judged, has_died, acknowledged }

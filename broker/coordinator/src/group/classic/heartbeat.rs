@@ -28,8 +28,8 @@ impl ClassicGroup {
 
     /// The member was heard of.
     pub(crate) fn restart_session(&self, cx: &mut Context, member_id: &str) {
-        if let Some(member) = self.members.get(member_id) {
-            cx.set_timer(Timer::Session(Text::clone(&self.id), Text::from(member_id)), member.session_timeout_ms);
+        if let Some((member_id, member)) = self.members.get_key_value(member_id) {
+            cx.set_timer(Timer::Session(Text::clone(&self.id), Text::clone(member_id)), member.session_timeout_ms);
         }
     }
 

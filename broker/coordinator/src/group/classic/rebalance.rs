@@ -3,7 +3,7 @@
 use super::super::effect::{EventKind, Reply};
 use super::super::reply::SyncReply;
 use super::super::timers::Timer;
-use super::super::{Bytes, Context, Text};
+use super::super::{Context, Text};
 use super::{ClassicGroup, InitialDelay, State};
 use ottla_wire::ErrorCode;
 
@@ -20,7 +20,7 @@ impl ClassicGroup {
     /// Waits for the members to join again.
     pub(crate) fn prepare_rebalance(&mut self, cx: &mut Context, reason: &str) -> bool {
         if self.state == State::CompletingRebalance {
-            self.forget_assignment(cx, ErrorCode::RebalanceInProgress);
+            self.refuse_syncs(cx, ErrorCode::RebalanceInProgress);
         }
         self.pending_syncs.clear();
         cx.timers.cancel(&Timer::Sync(Text::clone(&self.id)));
@@ -129,10 +129,9 @@ impl ClassicGroup {
         false
     }
 
-    /// Takes back what the leader may have assigned, and tells those that wait for it.
-    pub(super) fn forget_assignment(&mut self, cx: &mut Context, error: ErrorCode) {
+    /// The assignment will not come: tells those that wait for it. What members were assigned before, they may still own.
+    pub(super) fn refuse_syncs(&mut self, cx: &mut Context, error: ErrorCode) {
         for (member_id, member) in &mut self.members {
-            member.assignment = Bytes::default();
             if let Some(request) = member.syncing.take() {
                 cx.reply(request, Reply::SyncGroup(SyncReply::error(error)));
                 let timer = Timer::Session(Text::clone(&self.id), Text::clone(member_id));

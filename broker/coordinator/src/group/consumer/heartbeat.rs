@@ -153,14 +153,20 @@ impl ConsumerGroup {
         };
         let owned = beat.owned();
         let member = self.member_for(cx, &member_id, &beat, owned.as_ref(), &mut records)?;
-        let assignor_before = self.preferred_assignor().to_owned();
         let updated = beat.updated(&member);
-        let changed = updated.topics != member.topics || updated.regex != member.regex;
-        if updated.differs_in_subscription(&member) || !self.members.contains_key(&member_id) {
+        let is_new = !self.members.contains_key(&member_id);
+        let mut changed = updated.topics != member.topics || updated.regex != member.regex;
+        // What looks at all members is done only where there is a reason to: most heartbeats say nothing.
+        let assignor_before =
+            (is_new || updated.assignor != member.assignor).then(|| self.preferred_assignor().to_owned());
+        if is_new || updated.differs_in_subscription(&member) {
             records.push(self.member_record(&member_id, &updated));
         }
         self.put_member(&member_id, updated);
-        let changed = changed | self.refresh_regexes(cx, &mut records) | (assignor_before != self.preferred_assignor());
+        if changed || !self.are_regexes_current(cx) {
+            changed |= self.refresh_regexes(cx, &mut records);
+        }
+        changed |= assignor_before.is_some_and(|before| before != self.preferred_assignor());
         self.raise_epoch_if_needed(cx, changed, &mut records);
         self.update_target(cx, &mut records);
         let moved = self.move_on(cx, &member_id, owned.as_ref(), &mut records);
@@ -216,7 +222,7 @@ impl ConsumerGroup {
                 let current_id = Text::clone(current_id);
                 Ok(self.replace_static_member(cx, &current_id, member_id, records))
             }
-            Some((current_id, _)) if current_id != member_id => Err(self.fenced(member_id, instance_id, current_id)),
+            Some((current_id, _)) if current_id != member_id => Err(Self::fenced(member_id, instance_id, current_id)),
             Some((_, member)) => check_epoch(member, epoch, owned).map(|()| member.clone()),
         }
     }
@@ -246,7 +252,7 @@ impl ConsumerGroup {
         (ErrorCode::UnknownMemberId, format!("Member {member_id} is not a member of group {}.", self.id))
     }
 
-    pub(super) fn fenced(&self, member_id: &str, instance_id: &str, current_id: &str) -> Refusal {
+    pub(super) fn fenced(member_id: &str, instance_id: &str, current_id: &str) -> Refusal {
         let message =
             format!("Static member {member_id} with instance id {instance_id} was fenced by member {current_id}.");
         (ErrorCode::FencedInstanceId, message)
@@ -279,10 +285,10 @@ impl ConsumerGroup {
 
     /// The member was heard of.
     pub(crate) fn restart_session(&self, cx: &mut Context, member_id: &str) {
-        let Some(member) = self.members.get(member_id) else { return };
+        let Some((member_id, member)) = self.members.get_key_value(member_id) else { return };
         let timeout_ms =
             member.classic.as_ref().map_or(cx.config.consumer_session_timeout_ms, |classic| classic.session_timeout_ms);
-        cx.set_timer(Timer::Session(Text::clone(&self.id), Text::from(member_id)), timeout_ms);
+        cx.set_timer(Timer::Session(Text::clone(&self.id), Text::clone(member_id)), timeout_ms);
     }
 
     pub(crate) fn cancel_timers(&self, cx: &mut Context, member_id: &Text) {

@@ -23,7 +23,7 @@ impl ConsumerGroup {
             },
             Some(instance_id) => match self.static_member(instance_id) {
                 None => Err((ErrorCode::UnknownMemberId, format!("Instance id {instance_id} is unknown."))),
-                Some((current, _)) if **current != *member_id => Err(self.fenced(member_id, instance_id, current)),
+                Some((current, _)) if **current != *member_id => Err(Self::fenced(member_id, instance_id, current)),
                 Some((current, _)) => Ok(Text::clone(current)),
             },
         }

@@ -42,6 +42,18 @@ fn resolve(regex: &Regex, topics: &Topics, now_ms: i64) -> Resolved {
 }
 
 impl ConsumerGroup {
+    fn is_current(&self, cx: &Context, known: &Resolved) -> bool {
+        let age_ms = cx.now_ms.saturating_sub(known.at_ms);
+        let refresh_ms = i64::from(cx.config.regex_refresh_interval_ms);
+        let topics_changed = self.topics_changed_at_ms.is_some_and(|at_ms| at_ms >= known.at_ms);
+        age_ms < if topics_changed { REFRESH_INTERVAL_MIN_MS.min(refresh_ms) } else { refresh_ms }
+    }
+
+    /// Whether no answer may be out of date.
+    pub(super) fn are_regexes_current(&self, cx: &Context) -> bool {
+        self.resolved.values().all(|known| self.is_current(cx, known))
+    }
+
     /// Tries every expression that is new, or whose answer may be out of date, and forgets those that no member has. `true`
     /// if an answer changed.
     pub(super) fn refresh_regexes(&mut self, cx: &Context, records: &mut Vec<Record>) -> bool {
@@ -55,13 +67,7 @@ impl ConsumerGroup {
         let mut changed = false;
         for expression in wanted {
             let known = self.resolved.get(&expression);
-            let is_current = known.is_some_and(|known| {
-                let age_ms = cx.now_ms.saturating_sub(known.at_ms);
-                let refresh_ms = i64::from(cx.config.regex_refresh_interval_ms);
-                let topics_changed = self.topics_changed_at_ms.is_some_and(|at_ms| at_ms >= known.at_ms);
-                age_ms < if topics_changed { REFRESH_INTERVAL_MIN_MS.min(refresh_ms) } else { refresh_ms }
-            });
-            if is_current {
+            if known.is_some_and(|known| self.is_current(cx, known)) {
                 continue;
             }
             // Members are let in with valid expressions alone; one out of the log of another broker matches nothing.

@@ -6,7 +6,7 @@ use ottla_wire::ErrorCode;
 use ottla_wire::message::{LeavingMember, MEMBER_EPOCH_LEAVE_STATIC};
 
 use super::super::classic::Join;
-use super::super::consumer::{Beat, ConsumerGroup};
+use super::super::consumer::{Beat, ConsumerGroup, GroupState};
 use super::super::effect::{Record, Reply, RequestId};
 use super::super::migrate;
 use super::super::reply::LeaveReply;
@@ -167,10 +167,14 @@ impl Shard {
             return;
         }
         let why = format!("static member {} came back with the classic protocol", reply.member_id);
-        let (classic, tombstones) = migrate::downgraded(cx, group, true, &why);
+        let is_complete = group.state() == GroupState::Stable;
+        let (mut classic, tombstones) = migrate::downgraded(cx, group, is_complete, &why);
         reply.generation = classic.generation;
         let records: Vec<Record> = records.into_iter().chain(tombstones).collect();
         cx.append(records, vec![After::Reply(join.id, Reply::JoinGroup(reply))]);
+        if !is_complete {
+            classic.prepare_rebalance(cx, &why);
+        }
         groups.insert(group_id, Group::Classic(classic));
     }
 }

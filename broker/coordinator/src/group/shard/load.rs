@@ -51,7 +51,7 @@ impl Shard {
             GroupRecord::ConsumerGroupMetadata { key, .. }
             | GroupRecord::ConsumerGroupPartitionMetadata { key, .. }
             | GroupRecord::ConsumerGroupTargetAssignmentMetadata { key, .. } => {
-                self.consumer_record(&key.group_id, record)
+                self.consumer_record(&key.group_id, record);
             }
             GroupRecord::ConsumerGroupMemberMetadata { key, .. }
             | GroupRecord::ConsumerGroupTargetAssignmentMember { key, .. }

@@ -22,7 +22,7 @@ use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
 use super::{PartitionSnapshot, TopicSnapshot};
 use crate::partition::place::{Landed, Moved, Target};
-use crate::partition::sequence::{Producer, Remembered, Tail};
+use ottla_coordinator::sequence::{Producer, Remembered, Tail};
 
 const HERE: u8 = 0;
 const MOVED: u8 = 1;

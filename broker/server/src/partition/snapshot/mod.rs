@@ -21,9 +21,9 @@ use ottla_log::{PartitionLog, StateFile, StateReadError, StateWriteError};
 use ottla_wire::{Offset, ProducerId, Uuid};
 
 use super::place::Landed;
-use super::sequence::Producer;
 pub use format::SnapshotDamaged;
 use format::SnapshotVersion;
+use ottla_coordinator::sequence::Producer;
 
 /// The file that release 0.1 wrote. It is read where there is no other, and goes with the next save.
 const FILE_OF_V1: &str = "producers";

@@ -25,7 +25,6 @@ use ottla_stage::Run;
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, Uuid};
 
-use super::checkpoint::write_down;
 use super::entry::{Entry, EntryRecords, Part};
 use super::held::{Held, WaitsFor};
 use super::{RouteOpenError, routes};
@@ -34,6 +33,7 @@ use crate::partition::snapshot::{PartitionSnapshot, TopicSnapshot};
 use crate::partition::{Claim, Landed, Moved, Partition, Target};
 use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::Topic;
+use crate::topics::saved::write_down;
 use partition::PartitionState;
 
 /// What a start found in the journal.

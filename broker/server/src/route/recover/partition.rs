@@ -10,10 +10,10 @@ use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence};
 use super::super::RouteOpenError;
 use super::super::entry::Entry;
 use crate::clock;
-use crate::partition::sequence::{Producer, SequenceTable, Span, Tail, is_before};
 use crate::partition::snapshot::PartitionSnapshot;
 use crate::partition::{Claim, Landed, Partition};
 use crate::producer_ids::JOURNAL_PRODUCER;
+use ottla_coordinator::sequence::{Producer, SequenceTable, Span, Tail, is_before};
 
 /// A partition as far as its producers are known.
 pub(super) struct PartitionState {

@@ -48,6 +48,8 @@ pub(crate) struct Entry {
 pub struct Chunk {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
+    /// The reader's place from which it was fetched: a seek makes a new one.
+    pub(crate) generation: u64,
     pub(crate) timestamp_type: TimestampType,
     pub(crate) buffer: Bytes,
     pub(crate) entries: Vec<Entry>,

@@ -1,4 +1,4 @@
-//! Two things at once that seldom meet: what one of them was promised still holds.
+//! Rare pairs of operations at the same time: the promises of both still hold.
 
 mod support;
 
@@ -28,7 +28,7 @@ fn put(log: &PartitionLog, key: u8, value: Option<usize>) -> Offset {
     log.append(&mut bytes).unwrap().base_offset
 }
 
-/// The same in a segment of its own.
+/// Appends the same record to a segment of its own.
 fn put_closed(log: &PartitionLog, key: u8, value: Option<usize>) -> Offset {
     let offset = put(log, key, value);
     log.flush().unwrap();
@@ -67,11 +67,11 @@ fn offsets_of(log: &PartitionLog, key: u8) -> Vec<i64> {
 }
 
 #[test]
-fn what_was_deleted_stays_deleted_though_segments_went_during_its_compaction() {
+fn deleted_keys_stay_deleted_when_segments_are_removed_during_compaction() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let options = PartitionOptions { segment_bytes: 900, ..PartitionOptions::default() };
-    // Whichever read of the compaction it is that old segments go at.
+    // `at` selects the read of the compaction during which the old segments are removed.
     for at in 1..12 {
         let partition = log.create_partition(&name("t", at), Uuid::nil(), options).unwrap();
         put_closed(&partition, 1, Some(10));
@@ -97,7 +97,7 @@ fn what_was_deleted_stays_deleted_though_segments_went_during_its_compaction() {
 }
 
 #[test]
-fn space_reserved_for_appends_to_come_costs_no_old_segment() {
+fn reserved_space_makes_retention_remove_no_segment() {
     let directory = quick_directory();
     let options = LogOptions { open_segments_max: 4, ..LogOptions::default() };
     let (log, _) = LogDir::open(directory.path(), options).unwrap();
@@ -109,7 +109,7 @@ fn space_reserved_for_appends_to_come_costs_no_old_segment() {
     partition.flush().unwrap();
     let bytes = partition.size_bytes().unwrap();
     assert_eq!(bytes, read_all(&partition).len() as u64);
-    // Others need its file handles.
+    // Other partitions need its file handles.
     for index in 0..40 {
         let other = log.create_partition(&name("other", index), Uuid::nil(), options).unwrap();
         other.append(&mut batch(1, 0, 10)).unwrap();
@@ -121,7 +121,7 @@ fn space_reserved_for_appends_to_come_costs_no_old_segment() {
 }
 
 #[test]
-fn what_is_written_after_a_loss_is_compacted_as_if_nothing_had_been_before() {
+fn records_written_after_a_loss_are_compacted_from_the_beginning() {
     let directory = quick_directory();
     let options =
         PartitionOptions { durability: Durability::PageCache, segment_bytes: 900, ..PartitionOptions::default() };
@@ -133,7 +133,7 @@ fn what_is_written_after_a_loss_is_compacted_as_if_nothing_had_been_before() {
     }
     assert_eq!(compact(&partition, DAY_MS, &|| false).clean_upto, Offset(10));
     drop((log, partition));
-    // All of it was lost, and the news that it had been written.
+    // The bytes of the segment were lost, and also the checkpoint that would have told.
     for path in image(&directory.path().join("t-0")).into_keys() {
         if path.extension().is_some_and(|it| it == "log" || it == "index") {
             fs::remove_file(path).unwrap();
@@ -168,7 +168,7 @@ fn scan_misses_no_batch_of_segments_that_are_replaced_meanwhile() {
         .scan_batches(Offset(0), |header| {
             if next == Offset(0) {
                 assert!(compact(&partition, DAY_MS, &|| false).segments_replaced > 10);
-                // Others need the file handles of those that were replaced.
+                // Other partitions need the file handles of the replaced segments.
                 for index in 0..200 {
                     let other = log.create_partition(&name("other", index), Uuid::nil(), PartitionOptions::default());
                     other.unwrap().append(&mut batch(1, 0, 10)).unwrap();
@@ -181,10 +181,10 @@ fn scan_misses_no_batch_of_segments_that_are_replaced_meanwhile() {
     assert_eq!((scanned.next_offset, next), (Offset(40), Offset(40)));
 }
 
-/// Where things are in an index file: see the drawing in `index.rs`.
+/// Positions of fields in an index file: see the layout in `index.rs`.
 const END_POSITION_AT: usize = 24;
 
-/// Makes an index file say that its segment ends somewhere else, checksum and all.
+/// Makes an index file name another end of its segment, with a valid checksum.
 fn move_end(path: &Path, by: i64) {
     let mut bytes = fs::read(path).unwrap();
     bytes.truncate(bytes.len() - 4);
@@ -201,7 +201,7 @@ fn index_at(directory: &Path, base: i64) -> PathBuf {
 }
 
 #[test]
-fn append_believes_no_index_about_where_the_log_ends() {
+fn append_checks_the_end_that_an_index_names() {
     for by in [-1, -61, -20_000, 1, 61] {
         let directory = quick_directory();
         let (log, _) = open(directory.path());
@@ -225,7 +225,7 @@ fn append_believes_no_index_about_where_the_log_ends() {
 }
 
 #[test]
-fn compaction_ends_though_an_index_says_that_there_is_more() {
+fn compaction_ends_even_if_an_index_names_a_later_end() {
     let directory = quick_directory();
     let (log, _) = open(directory.path());
     let partition = create(&log, "t", PartitionOptions::default());
@@ -255,7 +255,7 @@ fn spoil_header(directory: &Path, position: u64) {
 }
 
 #[test]
-fn damage_that_a_header_shows_to_whoever_looks_is_no_end_after_a_crash() {
+fn damage_that_a_lookup_finds_in_a_header_does_not_end_the_log_after_a_crash() {
     let by_offset = |log: &PartitionLog| {
         let read = log.read_batches(Offset(3), 1, log.high_watermark());
         assert!(matches!(read, Err(LocateError::Corrupt { .. })), "{read:?}");
@@ -288,7 +288,7 @@ fn damage_that_a_header_shows_to_whoever_looks_is_no_end_after_a_crash() {
 }
 
 #[test]
-fn damage_found_when_the_active_segment_is_opened_again_is_no_end_after_a_crash() {
+fn damage_found_when_the_active_segment_is_reopened_does_not_end_the_log_after_a_crash() {
     let directory = quick_directory();
     {
         let options = LogOptions { open_segments_max: 1, ..LogOptions::default() };
@@ -296,7 +296,7 @@ fn damage_found_when_the_active_segment_is_opened_again_is_no_end_after_a_crash(
         let partition = create(&log, "t", PartitionOptions::default());
         let places: Vec<_> = (0..10).map(|tag| partition.append(&mut batch(1, tag, 100)).unwrap()).collect();
         partition.flush().unwrap();
-        // Others need its file handle.
+        // Other partitions need its file handle.
         for index in 0..30 {
             let other = log.create_partition(&name("other", index), Uuid::nil(), PartitionOptions::default()).unwrap();
             other.append(&mut batch(1, 0, 10)).unwrap();
@@ -313,14 +313,14 @@ fn damage_found_when_the_active_segment_is_opened_again_is_no_end_after_a_crash(
 }
 
 #[test]
-fn a_search_by_time_finds_what_is_there_while_old_segments_go() {
+fn a_search_by_time_works_while_old_segments_are_removed() {
     let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };
     for _ in 0..40 {
         let directory = quick_directory();
         let (log, _) = open(directory.path());
         let partition = create(&log, "t", options);
         (0..60).for_each(|tag| assert!(partition.append(&mut batch(1, tag, 10)).is_ok()));
-        // Once for the rolls, once for what they left.
+        // The first flush is for the rolls, the second one for the work that the first one left.
         partition.flush().unwrap();
         partition.flush().unwrap();
         let is_over = AtomicBool::new(false);
@@ -351,10 +351,10 @@ fn the_greatest_timestamp_is_that_of_the_records_that_can_be_read() {
     partition.flush().unwrap();
     let upto = partition.high_watermark();
     assert_eq!(partition.max_timestamp(upto).unwrap(), Some((Offset(0), 1_200)));
-    // The greatest one is deleted, the one after it is damaged.
+    // The record with the greatest timestamp is deleted, the one behind it is damaged.
     spoil_header(directory.path(), places[3].position);
     partition.delete_records(Offset(1)).unwrap();
     assert_eq!(partition.max_timestamp(upto).unwrap(), Some((Offset(5), 1_005)));
-    // With the end inside the segment the headers are walked, up to the damage and on behind it.
+    // The end is inside the segment, so the search walks the headers, up to the damage and on behind it.
     assert_eq!(partition.max_timestamp(Offset(5)).unwrap(), Some((Offset(4), 1_004)));
 }

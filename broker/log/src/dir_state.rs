@@ -1,12 +1,14 @@
-//! What all partitions of a log directory share: its health, its clean-shutdown marker, its reserve of disk space.
+//! The state that all partitions of a log directory share: its health, its clean-shutdown marker, its reserve of space.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::commit::CommitQueue;
 use crate::disk::Disk;
@@ -17,31 +19,31 @@ use crate::partition::PartitionLog;
 use crate::state_file::{StateFile, StateWriteError};
 use crate::stats::Counters;
 
-/// A log directory, seen from its partitions.
+/// The state of an open log directory, for its partitions.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct DirState {
     pub(crate) path: PathBuf,
     pub(crate) options: LogOptions,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) commit: Arc<CommitQueue>,
     pub(crate) reserve: Reserve,
     pub(crate) counters: Counters,
-    /// How many segments may be open.
+    /// The budget of open segments.
     pub(crate) handles: Arc<Handles>,
     partitions: RwLock<HashMap<PartitionName, Arc<PartitionLog>>>,
-    /// Why nothing is written any more: set once, for ever.
+    /// Why the directory is offline; set once and never cleared.
     offline: OnceLock<String>,
     offline_listener: Arc<OfflineListener>,
-    /// The thread that tells who waits. Whoever meets a failure may hold what a listener wants to have.
-    teller: OnceLock<mpsc::Sender<Telling>>,
+    /// The thread that calls the listeners. The thread that meets a failure may hold a lock that a listener needs.
+    notifier: OnceLock<mpsc::Sender<Notification>>,
     closed: AtomicBool,
-    /// The marker file is (or may be) there and has to go before the first append.
-    marked: AtomicBool,
-    marking: Mutex<()>,
+    /// The marker file may exist and has to be removed before the first append.
+    has_marker: AtomicBool,
+    marker_lock: Mutex<()>,
 }
 
-impl Shared {
-    pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Arc<dyn Disk>, marked: bool) -> Self {
+impl DirState {
+    pub(crate) fn new(path: PathBuf, options: LogOptions, disk: Arc<dyn Disk>, has_marker: bool) -> Self {
         Self {
             commit: Arc::new(CommitQueue::new(options.flush_threads_max)),
             counters: Counters::default(),
@@ -53,22 +55,22 @@ impl Shared {
             partitions: RwLock::default(),
             offline: OnceLock::new(),
             offline_listener: Arc::default(),
-            teller: OnceLock::new(),
+            notifier: OnceLock::new(),
             closed: AtomicBool::new(false),
-            marked: AtomicBool::new(marked),
-            marking: Mutex::default(),
+            has_marker: AtomicBool::new(has_marker),
+            marker_lock: Mutex::default(),
         }
     }
 
     pub(crate) fn partitions(&self) -> RwLockReadGuard<'_, HashMap<PartitionName, Arc<PartitionLog>>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner)
+        self.partitions.read()
     }
 
     pub(crate) fn partitions_mut(&self) -> RwLockWriteGuard<'_, HashMap<PartitionName, Arc<PartitionLog>>> {
-        self.partitions.write().unwrap_or_else(PoisonError::into_inner)
+        self.partitions.write()
     }
 
-    /// Why the directory is offline, if it is.
+    /// The reason why the directory is offline, if it is.
     pub(crate) fn offline_reason(&self) -> Option<&str> {
         self.offline.get().map(String::as_str)
     }
@@ -81,13 +83,13 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The disk failed: what a sync covered may or may not be on it, and asking again would answer "yes" either way. The
-    /// directory goes offline for ever, and everybody who waits is told.
-    pub(crate) fn poison(&self, what: &str, error: &io::Error) {
+    /// Takes the directory offline because the disk failed: the bytes of a failed sync may be on the disk or not, and
+    /// another sync would report success in both cases. Calls the listeners.
+    pub(crate) fn take_offline_after(&self, what: &str, error: &io::Error) {
         self.take_offline(&format!("{what} failed: {error}"));
     }
 
-    /// Ends all writing in the directory, for ever, and tells everybody who waits.
+    /// Ends all writing in the directory until the process ends, and calls the listeners.
     pub(crate) fn take_offline(&self, reason: &str) {
         if self.offline.set(reason.to_owned()).is_err() {
             return;
@@ -95,100 +97,100 @@ impl Shared {
         tracing::error!(directory = %self.path.display(), %reason, "log directory offline until restart");
         let partitions: Vec<_> = self.partitions().values().cloned().collect();
         let listener = Arc::clone(&self.offline_listener);
-        let tell = move || {
+        let notify = move || {
             for partition in &partitions {
-                partition.tell_listeners();
+                partition.notify_listeners();
             }
-            listener.tell();
+            listener.notify();
         };
-        match self.teller.get() {
-            // It ends only after this.
-            Some(teller) => drop(teller.send(Box::new(tell))),
-            // A stand-in of a directory: nobody listens yet.
-            None => tell(),
+        match self.notifier.get() {
+            // The thread ends only after this.
+            Some(notifier) => drop(notifier.send(Box::new(notify))),
+            // The directory could not be opened, so there are no listeners yet.
+            None => notify(),
         }
     }
 
-    /// Starts the thread that tells who waits, before anything can fail. It ends with the directory.
-    pub(crate) fn start_teller(&self) -> io::Result<()> {
-        let (teller, tellings) = mpsc::channel::<Telling>();
-        let tell = move || tellings.into_iter().for_each(|tell| tell());
-        thread::Builder::new().name("ottla-offline".to_owned()).spawn(tell)?;
-        // A second one would be another start of the same directory.
-        let _ = self.teller.set(teller);
+    /// Starts the thread that calls the listeners, before the first failure can happen. It ends with the directory.
+    pub(crate) fn start_notifier(&self) -> io::Result<()> {
+        let (notifier, notifications) = mpsc::channel::<Notification>();
+        let run = move || notifications.into_iter().for_each(|notify| notify());
+        thread::Builder::new().name("ottla-offline".to_owned()).spawn(run)?;
+        // A second call would come from another start of the same directory.
+        let _ = self.notifier.set(notifier);
         Ok(())
     }
 
-    /// Calls `listener` when the directory goes offline; at once when it is.
+    /// Calls `listener` when the directory goes offline, or at once if it is offline.
     pub(crate) fn on_offline(&self, listener: Box<dyn Fn() + Send + Sync>) {
-        self.offline_listener.listen(listener);
+        self.offline_listener.set(listener);
     }
 
     /// Syncs the names in `directory`; a failure takes the log directory offline.
     pub(crate) fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        self.disk.sync_dir(directory).inspect_err(|error| self.poison("fsync of a directory", error))
+        self.disk.sync_dir(directory).inspect_err(|error| self.take_offline_after("fsync of a directory", error))
     }
 
     /// Removes the clean-shutdown marker, durably, before the first append.
-    pub(crate) fn unmark(&self) -> io::Result<()> {
-        if !self.marked.load(Ordering::Acquire) {
+    pub(crate) fn remove_marker(&self) -> io::Result<()> {
+        if !self.has_marker.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _one = self.marking.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have failed at it meanwhile, and what failed once is not synced again.
+        let _one = self.marker_lock.lock();
+        // Another thread may have failed at it meanwhile, and a failed sync is never repeated.
         if let Some(reason) = self.offline_reason() {
             return Err(io::Error::other(reason.to_owned()));
         }
-        if self.marked.load(Ordering::Acquire) {
+        if self.has_marker.load(Ordering::Acquire) {
             self.disk.remove_file(&self.path.join(MARKER_FILE))?;
             self.sync_dir(&self.path)?;
-            self.marked.store(false, Ordering::Release);
+            self.has_marker.store(false, Ordering::Release);
         }
         Ok(())
     }
 
-    /// The clean-shutdown marker as a file.
-    pub(crate) fn marker(disk: &Arc<dyn Disk>, path: &Path) -> StateFile {
+    /// The file of the clean-shutdown marker.
+    pub(crate) fn marker_file(disk: &Arc<dyn Disk>, path: &Path) -> StateFile {
         StateFile::on(Arc::clone(disk), path.join(MARKER_FILE), MARKER_VERSION)
     }
 
     /// Writes the clean-shutdown marker.
-    pub(crate) fn mark(&self) -> Result<(), StateWriteError> {
-        Self::marker(&self.disk, &self.path).write(&[])
+    pub(crate) fn write_marker(&self) -> Result<(), StateWriteError> {
+        Self::marker_file(&self.disk, &self.path).write(&[])
     }
 }
 
-type Telling = Box<dyn FnOnce() + Send>;
+type Notification = Box<dyn FnOnce() + Send>;
 
-/// Who is told, once, that a directory has gone offline. One lock over both facts: with an atomic for each, the listener and
-/// the failure could miss each other where memory is weakly ordered.
+/// The listener that is called once when the directory goes offline. One lock guards both fields: with two atomics, on
+/// weakly ordered memory, the listener and the failure could miss each other.
 #[derive(Default)]
-struct OfflineListener(Mutex<Listening>);
+struct OfflineListener(Mutex<ListenerState>);
 
 #[derive(Default)]
-struct Listening {
+struct ListenerState {
     listener: Option<Arc<dyn Fn() + Send + Sync>>,
     is_offline: bool,
 }
 
 impl OfflineListener {
-    fn listen(&self, listener: Box<dyn Fn() + Send + Sync>) {
-        let mut listening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if listening.listener.is_none() {
+    fn set(&self, listener: Box<dyn Fn() + Send + Sync>) {
+        let mut state = self.0.lock();
+        if state.listener.is_none() {
             let listener: Arc<dyn Fn() + Send + Sync> = Arc::from(listener);
-            listening.listener = Some(Arc::clone(&listener));
-            if listening.is_offline {
-                drop(listening);
+            state.listener = Some(Arc::clone(&listener));
+            if state.is_offline {
+                drop(state);
                 listener();
             }
         }
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         let listener = {
-            let mut listening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            listening.is_offline = true;
-            listening.listener.clone()
+            let mut state = self.0.lock();
+            state.is_offline = true;
+            state.listener.clone()
         };
         if let Some(listener) = listener {
             listener();
@@ -202,12 +204,12 @@ impl fmt::Debug for OfflineListener {
     }
 }
 
-/// Disk space that partitions have reserved beyond what they use, capped for all of them together.
+/// Disk space that partitions have reserved and do not use, with a limit for all of them together.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     used_bytes: AtomicU64,
     max_bytes: u64,
-    /// The file system cannot reserve at all.
+    /// The file system does not support reservations.
     unsupported: AtomicBool,
 }
 
@@ -216,7 +218,7 @@ impl Reserve {
         Self { used_bytes: AtomicU64::new(0), max_bytes, unsupported: AtomicBool::new(false) }
     }
 
-    /// Gives `returned` bytes back and takes up to `wanted`; says how many it got.
+    /// Returns `returned` bytes to the reserve and takes up to `wanted` from it; returns how many it got.
     pub(crate) fn trade(&self, returned: u64, wanted: u64) -> u64 {
         let wanted = if self.unsupported.load(Ordering::Relaxed) { 0 } else { wanted };
         let mut granted = 0;

@@ -1,4 +1,4 @@
-//! `__consumer_offsets`: what it is like, and which of its partitions a group belongs to.
+//! `__consumer_offsets`: what it is like.
 
 use std::collections::BTreeMap;
 
@@ -31,29 +31,5 @@ pub(super) fn create(config: &Config, topics: &TopicTable) -> Result<(), TopicCh
         // Another request was faster.
         Err(TopicChangeError::Exists(_)) => Ok(()),
         Err(error) => Err(error),
-    }
-}
-
-/// The partition that a group belongs to, of so many: where Kafka's tools look for it.
-pub(super) fn partition_of(group_id: &str, partition_count: usize) -> Option<usize> {
-    // Java's hash of a text, over UTF-16, without its sign.
-    let hash = group_id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    let positive = usize::try_from(hash & i32::MAX).ok()?;
-    positive.checked_rem(partition_count)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As `Utils.abs(groupId.hashCode()) % 50` says in Kafka.
-    #[test]
-    fn groups_lie_where_kafka_puts_them() {
-        for (group_id, partition) in
-            [("", 0), ("a", 47), ("orders", 47), ("console-consumer-12345", 3), ("grüße😀", 38)]
-        {
-            assert_eq!(partition_of(group_id, 50), Some(partition), "{group_id}");
-        }
-        assert_eq!(partition_of("orders", 0), None);
     }
 }

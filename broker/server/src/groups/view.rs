@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use ottla_coordinator::group::{GroupConfig, Topic, Topics};
+use ottla_coordinator::group::{GroupConfig, Topic, Topics, partition_of};
 use ottla_wire::Uuid;
 
 use super::offsets_topic;
@@ -24,7 +24,8 @@ pub(super) struct View {
 impl View {
     /// The number of the shard that a group belongs to; none while there is no `__consumer_offsets`.
     pub(super) fn index_of(&self, group_id: &str) -> Option<usize> {
-        offsets_topic::partition_of(group_id, self.shards.len())
+        let shards = u32::try_from(self.shards.len()).ok().filter(|shards| *shards > 0)?;
+        usize::try_from(partition_of(group_id, shards)).ok()
     }
 
     /// The shard that a group belongs to.

@@ -150,21 +150,23 @@ fn show(contents: &Contents, output: &mut Output) -> Result<(), Failure> {
         let settings = settings.concat();
         let deleting = if topic.deleting { ", being deleted" } else { "" };
         let (name, id, count) = (&topic.name, topic.id, topic.partition_count);
-        output
-            .say(&format!("topic {name}: id {id}, {count} partitions{deleting}{settings}"), &line("topic", topic)?)?;
+        output.say(
+            &format!("topic {name}: id {id}, {count} partitions{deleting}{settings}"),
+            &line("topic", serde_json::to_value(topic))?,
+        )?;
     }
     for plugin in plugins.values() {
         let versions: Vec<_> =
             plugin.versions.iter().map(|version| format!("{} ({})", version.version, version.digest)).collect();
         let (name, active) = (&plugin.name, plugin.active_version);
         let words = format!("plugin {name}: active version {active}, versions {}", versions.join(", "));
-        output.say(&words, &line("plugin", plugin)?)?;
+        output.say(&words, &line("plugin", serde_json::to_value(plugin))?)?;
     }
     Ok(())
 }
 
-fn line(kind: &str, record: &impl serde::Serialize) -> Result<Value, Failure> {
-    let mut value = serde_json::to_value(record).map_err(std::io::Error::from)?;
+fn line(kind: &str, record: serde_json::Result<Value>) -> Result<Value, Failure> {
+    let mut value = record.map_err(std::io::Error::from)?;
     if let Value::Object(fields) = &mut value {
         fields.insert("kind".to_owned(), kind.into());
     }

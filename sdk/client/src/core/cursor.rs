@@ -285,3 +285,25 @@ impl Cursor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seek_starts_the_pauses_of_its_partition_anew() {
+        let backoff = Backoff::new(10, 10_000);
+        let why = || ConsumeError::NotAssigned { topic: "t".into(), partition: 0 };
+        let mut cursor = Cursor::new("t".into(), 0, 100);
+        cursor.back_off(0, backoff, why());
+        let first_ms = cursor.retry_at_ms;
+        for _ in 0..8 {
+            cursor.back_off(0, backoff, why());
+        }
+        assert!(cursor.retry_at_ms > 2 * first_ms, "{} after {first_ms}", cursor.retry_at_ms);
+        cursor.seek(StartFrom::Earliest, 1);
+        assert!(cursor.may_ask(0) && cursor.failures() == 0);
+        cursor.back_off(0, backoff, why());
+        assert_eq!(cursor.retry_at_ms, first_ms);
+    }
+}

@@ -329,13 +329,15 @@ async fn play(seed: u64, tally: &mut Tally) {
     assert_eq!(alive(), alive_before, "seed {seed}: tasks are left");
 }
 
-/// 200 games, or as many as `OTTLA_CLIENT_SEEDS` says: a number, or `=SEED` for one.
+/// 200 games, or those that `OTTLA_CLIENT_SEEDS` says: a number of games, `=SEED` for one, or `FIRST..END`.
 #[test]
 fn whatever_the_cluster_does_every_record_is_settled_and_read_and_nothing_spins_or_leaks() {
     let asked = std::env::var(SEEDS_VARIABLE).unwrap_or_default();
-    let seeds = match asked.strip_prefix('=') {
-        Some(seed) => seed.parse().unwrap()..seed.parse::<u64>().unwrap() + 1,
-        None => 0..asked.parse().unwrap_or(SEEDS),
+    let seed = |text: &str| text.parse::<u64>().unwrap();
+    let seeds = match (asked.strip_prefix('='), asked.split_once("..")) {
+        (Some(one), _) => seed(one)..seed(one) + 1,
+        (None, Some((first, end))) => seed(first)..seed(end),
+        (None, None) => 0..asked.parse().unwrap_or(SEEDS),
     };
     let mut tally = Tally::default();
     for seed in seeds {

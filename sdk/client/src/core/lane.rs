@@ -50,15 +50,23 @@ pub(crate) struct Lane {
     identity: Identity,
     next: Sequence,
     next_ordinal: u64,
-    /// The line of numbers is broken and starts anew once everything in it is resolved.
-    restart: bool,
-    /// A batch of this line was given up in doubt: the hole that it left may still be filled.
-    hole_in_doubt: bool,
+    line: Line,
     /// The present leader has stored a batch of this line. Until then batches leave one by one: a broker that knows nothing
     /// of a producer accepts any first number, so a second batch could overtake a first one that is refused.
     proven: bool,
     retry_at_ms: u64,
     failures: u32,
+}
+
+/// The numbers of a lane, under one identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Line {
+    /// They go on.
+    Whole,
+    /// They start anew, under another identity, once everything in the line is resolved.
+    Broken,
+    /// The same, and a batch that was given up in doubt may still arrive in the hole that it left.
+    BrokenInDoubt,
 }
 
 /// What is known of a lane's partition.
@@ -156,8 +164,7 @@ impl Lane {
             identity: Identity::NONE,
             next: if numbered { Sequence(0) } else { Sequence::NONE },
             next_ordinal: 0,
-            restart: false,
-            hole_in_doubt: false,
+            line: Line::Whole,
             proven: false,
             retry_at_ms: 0,
             failures: 0,
@@ -241,7 +248,7 @@ impl Lane {
     /// Whether new batches have to wait for the fate of those before them.
     fn is_blocked(&self) -> bool {
         let ahead = self.sent.front().map_or(0, |oldest| self.next_ordinal - oldest.ordinal);
-        self.restart || ahead >= BATCHES_AHEAD_MAX
+        self.line != Line::Whole || ahead >= BATCHES_AHEAD_MAX
     }
 
     /// Bytes of the batch that [`dispatch`](Self::dispatch) would send.
@@ -337,20 +344,22 @@ impl Lane {
             }
             Refusal::OutOfOrder if !first => sent.state = State::Waiting,
             // An earlier attempt of it may reach the broker behind one of the batch that left the hole.
-            Refusal::OutOfOrder if sent.in_doubt && self.hole_in_doubt => return self.give_up(at),
+            Refusal::OutOfOrder if sent.in_doubt && self.line == Line::BrokenInDoubt => return self.give_up(at),
             Refusal::OutOfOrder | Refusal::Fenced if numbered => {
                 sent.state = State::Unnumbered;
                 sent.in_doubt = false;
-                self.restart = true;
+                self.line = self.line.max(Line::Broken);
             }
             // Without numbers there is no order to be out of: final, like the rest.
             Refusal::OutOfOrder | Refusal::Fenced => return self.give_up(at),
             Refusal::Final { in_doubt } => {
                 sent.in_doubt |= in_doubt;
                 // What a broker finds before it appends, it finds in an earlier attempt as well: that fills no hole.
-                let hole_in_doubt = self.hole_in_doubt | in_doubt;
+                let before = self.line;
                 let given_up = self.give_up(at);
-                self.hole_in_doubt = hole_in_doubt;
+                if !in_doubt {
+                    self.line = self.line.min(before.max(Line::Broken));
+                }
                 return given_up;
             }
         }
@@ -399,8 +408,7 @@ impl Lane {
                 // Its numbers were never used: they are free for the next batch.
                 self.next = sent.sequence;
             } else {
-                self.restart = true;
-                self.hole_in_doubt |= sent.in_doubt;
+                self.line = self.line.max(if sent.in_doubt { Line::BrokenInDoubt } else { Line::Broken });
                 // What waits, and was refused whenever it was sent, needs no refusal to leave the line.
                 for behind in self.sent.range_mut(at..).filter(|sent| sent.is_nowhere()) {
                     behind.state = State::Unnumbered;
@@ -413,15 +421,14 @@ impl Lane {
     /// The identity whose numbers are broken, once nothing under it is unresolved any more.
     pub(crate) fn broken_identity(&self) -> Option<Identity> {
         let resolved = self.sent.iter().all(|sent| sent.state == State::Unnumbered);
-        (self.restart && resolved).then_some(self.identity)
+        (self.line != Line::Whole && resolved).then_some(self.identity)
     }
 
     /// Starts a new line of numbers under another identity.
     pub(crate) fn renumber(&mut self, identity: Identity) {
         self.identity = identity;
         self.next = Sequence(0);
-        self.restart = false;
-        self.hole_in_doubt = false;
+        self.line = Line::Whole;
         self.proven = false;
         for sent in &mut self.sent {
             sent.ordinal = self.next_ordinal;

@@ -1,5 +1,6 @@
 //! A cluster of three brokers in simulated time: a network of pipes, Kafka's own rules about leaders and sequence numbers,
-//! and a script of what goes wrong. The same seed plays the same script.
+//! and a script of what goes wrong. The same seed plays the same script, but hash maps and `select!` draw their own order: a
+//! seed that fails now and then wants many runs.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;

@@ -16,6 +16,7 @@ use ottla_wire::{ApiKey, ErrorCode, Message};
 use tokio::time::{Instant, sleep};
 
 use super::{Admin, check, unanswered};
+use crate::config::Isolation;
 use crate::consumer::{StartFrom, TopicPartition};
 use crate::error::AdminError;
 use crate::net::{Answer, MAIN_LANE, OffsetAnswer, OffsetQuestion, Topics, timestamp_of};
@@ -224,11 +225,13 @@ impl Admin {
             partition: it.partition,
             timestamp: timestamp_of(start),
         };
-        let answers = self.cluster.list_offsets(partitions.iter().map(question).collect()).await?;
+        let questions = partitions.iter().map(question).collect();
+        let answers = self.cluster.list_offsets(questions, Isolation::ReadUncommitted).await;
         let mut found = BTreeMap::new();
         for ((topic, partition), answer) in answers {
             let offset = match answer {
                 OffsetAnswer::Found(offset) => offset,
+                OffsetAnswer::Unanswered(error) => return Err(error.into()),
                 OffsetAnswer::Refused(code) => {
                     check(&format!("{topic}-{partition}"), code, None)?;
                     None

@@ -231,6 +231,7 @@ impl Admin {
         for ((topic, partition), answer) in answers {
             let offset = match answer {
                 OffsetAnswer::Found(offset) => offset,
+                OffsetAnswer::Unanswered(error) => return Err(error.into()),
                 OffsetAnswer::Refused(code) => {
                     check(&format!("{topic}-{partition}"), code, None)?;
                     None

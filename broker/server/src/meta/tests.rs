@@ -259,7 +259,7 @@ fn a_full_disk_refuses_a_change_and_takes_it_when_there_is_room() {
     let refused = store.put_topic(&long("c")).unwrap_err();
     assert!(matches!(refused, MetaError::Write { .. }), "{refused}");
     assert_eq!(contents(&store), before);
-    disk.heal();
+    disk.clear_faults();
     store.put_topic(&long("c")).unwrap();
     assert_eq!(store.whole_copies(), 2);
     let before = contents(&store);
@@ -274,7 +274,7 @@ fn a_full_disk_refuses_a_change_and_takes_it_when_there_is_room() {
     let (store, report) = place.open_on(&disk).unwrap();
     assert_eq!((contents(&store), report.unwritten.len()), (before, 1));
     store.put_topic(&long("d")).unwrap_err();
-    disk.heal();
+    disk.clear_faults();
     store.put_topic(&long("d")).unwrap();
     assert_eq!(store.whole_copies(), 2);
 }
@@ -341,7 +341,7 @@ fn a_sector_of_a_copy_that_cannot_be_read_costs_nothing() {
     drop(store);
     for path in [place.first(), place.second()] {
         let disk = FaultyDisk::new(8);
-        disk.spoil(&path, 0..512).unwrap();
+        disk.make_unreadable(&path, 0..512).unwrap();
         let (store, report) = place.open_on(&disk).unwrap();
         assert_eq!(contents(&store), before);
         assert!(matches!(report.repaired().next(), Some((_, Verdict::Unreadable(_)))));

@@ -188,7 +188,7 @@ impl Full {
             .start();
         // Where partitions lie is decided while they are made, several at a time.
         let create = |name: &str, create: &dyn Fn(&str)| {
-            let name = (0..).map(|number| format!("{name}-{number}")).find(|name| {
+            let name = (0..1000).map(|number| format!("{name}-{number}")).find(|name| {
                 create(name);
                 let is_here = |at: i32| one.join(format!("{name}-{at}")).exists();
                 is_here(0) && !(is_here(1) && is_here(2) && is_here(3))
@@ -203,10 +203,10 @@ impl Full {
 
     /// Sends batches until one has to wait for space behind its first part; its number.
     fn fill(&self, sender: Sender) -> i32 {
-        expect_taken(&self.broker, &self.topic, 0, &self.batch(sender, 0));
+        expect_taken(&self.broker, &self.topic, 0, &Self::batch(sender, 0));
         fill(self.two.path());
         let waits = (1..100).find(|number| {
-            let batch = self.batch(sender, *number);
+            let batch = Self::batch(sender, *number);
             // A slow machine is not a full disk: sent again the batch is answered from where it went.
             wait::until("a batch to be taken or to wait for space", || {
                 let (code, message) = send(&self.broker, &self.topic, 0, 1000, &batch);
@@ -219,7 +219,7 @@ impl Full {
         waits.expect("a batch that waits")
     }
 
-    fn batch(&self, sender: Sender, number: i32) -> Vec<u8> {
+    fn batch(sender: Sender, number: i32) -> Vec<u8> {
         moved(sender, number * PARTITIONS, PARTITIONS as usize, PART_BYTES)
     }
 }
@@ -236,7 +236,7 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
         // Behind it: of the same producer, of another one, to the same partition and to another one.
         let behind = [(first, 0, waits + 1), (second, 0, 0), (second, 1, 0)];
         for (sender, partition, number) in behind {
-            let code = send(&full.broker, &topic, partition, 300, &full.batch(sender, number)).0;
+            let code = send(&full.broker, &topic, partition, 300, &Full::batch(sender, number)).0;
             assert_eq!(code, ErrorCode::RequestTimedOut);
         }
         // Records of a topic that has nothing to do with it, and of the one whose batch waits: up to its first part.
@@ -252,7 +252,7 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
         make_room(full.two.path());
         full.broker.restart();
         for (sender, partition, number) in [(first, 0, waits)].into_iter().chain(behind) {
-            expect_taken(&full.broker, &topic, partition, &full.batch(sender, number));
+            expect_taken(&full.broker, &topic, partition, &Full::batch(sender, number));
         }
         let once = entered + 4;
         assert_eq!(full.broker.end_offsets(&topic, PARTITIONS), [once; PARTITIONS as usize], "{ending:?}: once each");
@@ -277,12 +277,12 @@ fn records_deleted_while_a_topic_is_held_on_a_full_disk_bring_none_back() {
     // Unless it was carried out in these milliseconds.
     assert!(matches!(code, ErrorCode::KafkaStorageError | ErrorCode::None), "{code:?}");
     wait::until_true("the topic to take batches again", || {
-        send(&full.broker, &topic, 0, 30_000, &full.batch(sender, waits + 1)).0 == ErrorCode::None
+        send(&full.broker, &topic, 0, 30_000, &Full::batch(sender, waits + 1)).0 == ErrorCode::None
     });
     full.broker.kill9();
     full.broker.restart();
     for number in waits - 1..waits + 2 {
-        expect_taken(&full.broker, &topic, 0, &full.batch(sender, number));
+        expect_taken(&full.broker, &topic, 0, &Full::batch(sender, number));
     }
     let once = i64::from(waits) + 2;
     assert_eq!(full.broker.end_offsets(&topic, PARTITIONS), [once; PARTITIONS as usize], "each record once");

@@ -125,7 +125,7 @@ async fn list(admin: &Admin, output: &mut Output) -> Result<(), Failure> {
     }
     let mut rows = vec![["GROUP", "STATE", "TYPE", "PROTOCOL"].map(str::to_owned).to_vec()];
     rows.extend(groups.iter().map(|group| {
-        [&group.id, &group.state, &group.kind, &group.protocol_type].map(|text| text.to_string()).to_vec()
+        [&group.id, &group.state, &group.kind, &group.protocol_type].map(ToString::to_string).to_vec()
     }));
     output.table(&rows)
 }

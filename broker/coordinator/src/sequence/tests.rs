@@ -1,5 +1,7 @@
 //! The conversations of `sequences.txt`, and properties.
 
+#![allow(clippy::disallowed_methods, reason = "a flag of the test rewrites the conversation")]
+
 use std::fmt::Write as _;
 
 use super::*;

@@ -8,7 +8,7 @@ use ottla_coordinator::group::{Shard, Topics};
 use ottla_front::ShutdownWatch;
 use ottla_wire::Offset;
 
-use super::Shared;
+use super::AllGroups;
 use super::load::{LoadError, load};
 use super::shard::LiveShard;
 
@@ -16,18 +16,18 @@ use super::shard::LiveShard;
 const RELOAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// Keeps a shard until the broker stops or its partition is gone.
-pub(super) async fn keep(shared: &Arc<Shared>, live: &LiveShard) {
-    let mut stop = shared.stop.clone();
+pub(super) async fn keep(groups: &Arc<AllGroups>, live: &LiveShard) {
+    let mut stop = groups.stop.clone();
     while !stop.has_begun() {
-        match loaded(shared, live, &mut stop).await {
+        match loaded(groups, live, &mut stop).await {
             Ok((shard, topics)) => {
-                live.open(shared, shard, topics);
-                serve(shared, live, &mut stop).await;
+                live.open(groups, shard, topics);
+                serve(groups, live, &mut stop).await;
             }
             Err(LoadError::Stopping) => break,
             Err(error) => {
                 tracing::error!(partition = ?live.partition, "groups cannot be loaded: {error}");
-                live.fail(shared);
+                live.fail(groups);
             }
         }
         let log = &live.partition.log;
@@ -39,12 +39,12 @@ pub(super) async fn keep(shared: &Arc<Shared>, live: &LiveShard) {
             () = stop.begun() => {}
         }
     }
-    live.fail(shared);
+    live.fail(groups);
 }
 
 /// The shard as its partition says, with the topics of the moment.
 async fn loaded(
-    shared: &Arc<Shared>,
+    groups: &Arc<AllGroups>,
     live: &LiveShard,
     stop: &mut ShutdownWatch,
 ) -> Result<(Shard, Arc<Topics>), LoadError> {
@@ -54,19 +54,19 @@ async fn loaded(
         durable = partition.watermark.wait_for(partition.log.end_offset()) => durable?,
         () = stop.begun() => return Err(LoadError::Stopping),
     }
-    let _one_of_few = shared.loads.acquire().await.map_err(|_| LoadError::Stopping)?;
-    let topics = Arc::clone(&shared.view().topics);
-    let shard = Shard::new(Arc::clone(&shared.config), Arc::clone(&topics));
-    let (stop, unpacked_bytes_max) = (stop.clone(), shared.unpacked_bytes_max);
+    let _one_of_few = groups.loads.acquire().await.map_err(|_| LoadError::Stopping)?;
+    let topics = Arc::clone(&groups.view().topics);
+    let shard = Shard::new(Arc::clone(&groups.config), Arc::clone(&topics));
+    let (stop, unpacked_bytes_max) = (stop.clone(), groups.unpacked_bytes_max);
     let loading = tokio::task::spawn_blocking(move || load(shard, &partition, unpacked_bytes_max, &stop));
     let shard = loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
     Ok((shard, topics))
 }
 
 /// Serves until a write fails, the partition goes offline or the broker stops.
-async fn serve(shared: &Arc<Shared>, live: &LiveShard, stop: &mut ShutdownWatch) {
+async fn serve(groups: &Arc<AllGroups>, live: &LiveShard, stop: &mut ShutdownWatch) {
     loop {
-        live.advance(shared, &shared.view());
+        live.advance(groups, &groups.view());
         let due = live.due();
         if due.failed {
             return;
@@ -74,15 +74,15 @@ async fn serve(shared: &Arc<Shared>, live: &LiveShard, stop: &mut ShutdownWatch)
         tokio::select! {
             () = live.rung() => {}
             reached = reached(live, due.durable_at) => if !reached {
-                live.fail(shared);
+                live.fail(groups);
                 return;
             },
-            () = shared.clock.reaches(due.wake_at_ms) => {}
+            () = groups.clock.reaches(due.wake_at_ms) => {}
             () = stop.begun() => {
                 // What was appended is as good as durable: it is answered with what it came to.
                 let all = reached(live, due.all_durable_at);
-                if due.all_durable_at.is_some() && tokio::time::timeout(shared.stop_patience, all).await.is_ok() {
-                    live.advance(shared, &shared.view());
+                if due.all_durable_at.is_some() && tokio::time::timeout(groups.stop_patience, all).await.is_ok() {
+                    live.advance(groups, &groups.view());
                 }
                 return;
             }

@@ -38,10 +38,10 @@ const LOADS_AT_ONCE: usize = 4;
 const TOPICS_SETTLE: Duration = Duration::from_millis(100);
 
 /// The groups of the broker.
-pub struct Groups(Arc<Shared>);
+pub struct Groups(Arc<AllGroups>);
 
 /// What the tasks of all shards need.
-struct Shared {
+struct AllGroups {
     config: Arc<GroupConfig>,
     /// Most bytes that the records of one batch may unpack to when a shard is loaded.
     unpacked_bytes_max: usize,
@@ -63,7 +63,7 @@ pub struct Stopped;
 impl Groups {
     /// The groups of a broker with these settings and topics. Nothing is read before [`begin`](Self::begin).
     pub fn new(config: &Config, topics: Arc<TopicTable>, stop: ShutdownWatch) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(AllGroups {
             config: Arc::new(config.group_config()),
             unpacked_bytes_max: config.stage_unpacked_bytes_max,
             stop_patience: Duration::from_millis(config.shutdown_grace_ms),
@@ -78,8 +78,8 @@ impl Groups {
 
     /// Loads the groups there are, in the background, and follows the topics. Needs a tokio runtime.
     pub fn begin(&self) {
-        let shared = Arc::clone(&self.0);
-        let following = tokio::spawn(async move { shared.follow_topics().await });
+        let groups = Arc::clone(&self.0);
+        let following = tokio::spawn(async move { groups.follow_topics().await });
         self.0.tasks().push(following);
     }
 
@@ -114,17 +114,18 @@ impl Groups {
     ) -> impl Future<Output = Result<Reply, Stopped>> + Send + use<> {
         let view = self.0.view();
         let (answered, answer) = oneshot::channel();
-        match view.shard_of(group_id) {
-            Some(shard) => shard.request(&self.0, &view, version, client, request, answered),
-            None => {
-                let input = Input::Request { id: RequestId(0), version, client, request };
-                let effects = self.0.nowhere(&view).step(self.0.clock.now_ms(), input);
-                for effect in effects {
-                    if let Effect::Reply { reply, .. } = effect {
-                        let _ = answered.send(reply);
-                        break;
-                    }
-                }
+        if let Some(shard) = view.shard_of(group_id) {
+            shard.request(&self.0, &view, version, client, request, answered);
+        } else {
+            let input = Input::Request { id: RequestId(0), version, client, request };
+            let effects = self.0.nowhere(&view).step(self.0.clock.now_ms(), input);
+            let reply = effects.into_iter().find_map(|effect| match effect {
+                Effect::Reply { reply, .. } => Some(reply),
+                _ => None,
+            });
+            if let Some(reply) = reply {
+                // The connection may be gone.
+                let _ = answered.send(reply);
             }
         }
         async { answer.await.map_err(|_| Stopped) }
@@ -170,7 +171,7 @@ impl Groups {
     }
 }
 
-impl Shared {
+impl AllGroups {
     /// Topics and shards as they are now. Where `__consumer_offsets` is new, its shards begin to load.
     fn view(self: &Arc<Self>) -> Arc<View> {
         let (view, new) = self.views.current(&self.topics, &self.config);
@@ -184,8 +185,8 @@ impl Shared {
         if self.stop.has_begun() {
             return;
         }
-        let (shared, shard) = (Arc::clone(self), Arc::clone(shard));
-        let keeping = tokio::spawn(async move { keep::keep(&shared, &shard).await });
+        let (groups, live) = (Arc::clone(self), Arc::clone(shard));
+        let keeping = tokio::spawn(async move { keep::keep(&groups, &live).await });
         self.tasks().push(keeping);
     }
 
@@ -195,7 +196,7 @@ impl Shared {
         loop {
             self.view().shards.iter().for_each(|shard| shard.ring());
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                told = changes.changed() => if told.is_err() { return },
                 () = stop.begun() => return,
             }
             tokio::select! {

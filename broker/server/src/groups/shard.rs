@@ -10,7 +10,7 @@ use ottla_wire::Offset;
 use ottla_wire::record::{BatchBuilder, BuildError, Codec};
 use tokio::sync::{Notify, oneshot};
 
-use super::Shared;
+use super::AllGroups;
 use super::view::View;
 use crate::partition::{Partition, Refusal};
 
@@ -75,36 +75,36 @@ impl LiveShard {
     /// Takes a request. The answer goes to `answered`, now or later.
     pub(super) fn request(
         &self,
-        shared: &Shared,
+        groups: &AllGroups,
         view: &View,
         version: i16,
         client: Client<'_>,
         request: Request<'_>,
         answered: oneshot::Sender<Reply>,
     ) {
-        let mut state = self.current(shared, view);
+        let mut state = self.current(groups, view);
         state.last_request += 1;
         let id = RequestId(state.last_request);
         state.waiting.insert(id, answered);
-        state.step(self, shared, Input::Request { id, version, client, request });
+        state.step(self, groups, Input::Request { id, version, client, request });
     }
 
     /// The shard, once it knows the topics of `view`.
-    pub(super) fn current(&self, shared: &Shared, view: &View) -> MutexGuard<'_, State> {
+    pub(super) fn current(&self, groups: &AllGroups, view: &View) -> MutexGuard<'_, State> {
         let mut state = self.state();
         if !Arc::ptr_eq(&state.topics, &view.topics) {
             let before = std::mem::replace(&mut state.topics, Arc::clone(&view.topics));
             let gone = before.iter().filter(|topic| view.topics.with_id(topic.id).is_none());
             let deleted = gone.map(|topic| Arc::clone(&topic.name)).collect();
-            state.step(self, shared, Input::Topics { topics: Arc::clone(&view.topics), deleted });
+            state.step(self, groups, Input::Topics { topics: Arc::clone(&view.topics), deleted });
         }
         state
     }
 
     /// Puts a shard in place that was loaded while these were the topics. It serves from now on.
-    pub(super) fn open(&self, shared: &Shared, mut shard: Shard, topics: Arc<Topics>) {
+    pub(super) fn open(&self, groups: &AllGroups, mut shard: Shard, topics: Arc<Topics>) {
         let mut state = self.state();
-        let effects = shard.loaded(shared.clock.now_ms());
+        let effects = shard.loaded(groups.clock.now_ms());
         *state = State {
             shard,
             topics,
@@ -114,32 +114,32 @@ impl LiveShard {
             wake_at_ms: None,
             failed: false,
         };
-        state.carry_out(self, shared, effects);
+        state.carry_out(self, groups, effects);
     }
 
     /// Says what became durable and what is due.
-    pub(super) fn advance(&self, shared: &Shared, view: &View) {
-        let mut state = self.current(shared, view);
+    pub(super) fn advance(&self, groups: &AllGroups, view: &View) {
+        let mut state = self.current(groups, view);
         let high = self.partition.watermark.high();
         let mut durable = None;
         while let Some((write, _)) = state.writes.pop_front_if(|(_, end)| *end <= high) {
             durable = Some(write);
         }
         if let Some(write) = durable {
-            state.step(self, shared, Input::Durable(write));
+            state.step(self, groups, Input::Durable(write));
         }
-        if state.wake_at_ms.is_some_and(|at_ms| at_ms <= shared.clock.now_ms()) {
+        if state.wake_at_ms.is_some_and(|at_ms| at_ms <= groups.clock.now_ms()) {
             state.wake_at_ms = None;
-            state.step(self, shared, Input::Wake);
+            state.step(self, groups, Input::Wake);
         }
     }
 
     /// Ends the shard: all that waits is answered, and all that comes refused.
-    pub(super) fn fail(&self, shared: &Shared) {
+    pub(super) fn fail(&self, groups: &AllGroups) {
         let mut state = self.state();
         if !state.failed {
             state.failed = true;
-            state.give_up(self, shared);
+            state.give_up(self, groups);
         }
     }
 
@@ -181,18 +181,18 @@ impl LiveShard {
 }
 
 impl State {
-    fn step(&mut self, live: &LiveShard, shared: &Shared, input: Input<'_>) {
-        let effects = self.shard.step(shared.clock.now_ms(), input);
-        self.carry_out(live, shared, effects);
+    fn step(&mut self, live: &LiveShard, groups: &AllGroups, input: Input<'_>) {
+        let effects = self.shard.step(groups.clock.now_ms(), input);
+        self.carry_out(live, groups, effects);
     }
 
-    fn carry_out(&mut self, live: &LiveShard, shared: &Shared, effects: Vec<Effect>) {
+    fn carry_out(&mut self, live: &LiveShard, groups: &AllGroups, effects: Vec<Effect>) {
         let (was_failed, waited_for) = (self.failed, (self.writes.is_empty(), self.wake_at_ms));
         for effect in effects {
             match effect {
                 // One that follows a failed one would be read without it.
                 Effect::Append { .. } if self.failed => {}
-                Effect::Append { write, records } => match live.append(shared.clock.now_ms(), &records) {
+                Effect::Append { write, records } => match live.append(groups.clock.now_ms(), &records) {
                     Ok(end) => self.writes.push_back((write, end)),
                     Err(error) => {
                         tracing::error!(partition = ?live.partition, "groups cannot be written down: {error}");
@@ -210,16 +210,16 @@ impl State {
             }
         }
         if self.failed && !was_failed {
-            self.give_up(live, shared);
+            self.give_up(live, groups);
         } else if waited_for != (self.writes.is_empty(), self.wake_at_ms) {
             live.ring();
         }
     }
 
-    fn give_up(&mut self, live: &LiveShard, shared: &Shared) {
+    fn give_up(&mut self, live: &LiveShard, groups: &AllGroups) {
         self.writes.clear();
         self.wake_at_ms = None;
-        self.step(live, shared, Input::Failed);
+        self.step(live, groups, Input::Failed);
         live.ring();
     }
 }

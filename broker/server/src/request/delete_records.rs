@@ -31,6 +31,7 @@ const ENTERED_PATIENCE: Duration = Duration::from_millis(500);
 const ENTERED_POLL: Duration = Duration::from_millis(5);
 
 /// Serves DeleteRecords.
+#[expect(clippy::unnecessary_wraps, reason = "the table's signature")]
 pub(super) fn begin(
     broker: &Arc<Broker>,
     _peer: &Arc<Peer>,

@@ -43,7 +43,7 @@ fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: FindCoordina
     let address = broker.advertised_to(peer);
     let refusal = match request.key_type {
         COORDINATOR_GROUP => without_topic(broker),
-        other => refusal(other),
+        other => Some(refusal(other)),
     };
     let found = match refusal {
         None => Coordinator {
@@ -80,15 +80,13 @@ fn without_topic(broker: &Broker) -> Option<(ErrorCode, &'static str)> {
 }
 
 /// Never COORDINATOR_NOT_AVAILABLE: clients ask again for ever.
-fn refusal(key_type: i8) -> Option<(ErrorCode, &'static str)> {
+fn refusal(key_type: i8) -> (ErrorCode, &'static str) {
     match key_type {
-        COORDINATOR_TRANSACTION => Some((
+        COORDINATOR_TRANSACTION => (
             ErrorCode::TransactionalIdAuthorizationFailed,
             "this broker has no transactions yet: leave transactional.id unset",
-        )),
-        COORDINATOR_SHARE => Some((ErrorCode::GroupAuthorizationFailed, "this broker has no share groups")),
-        _ => {
-            Some((ErrorCode::InvalidRequest, "the key type is none of 0 (group), 1 (transaction) and 2 (share group)"))
-        }
+        ),
+        COORDINATOR_SHARE => (ErrorCode::GroupAuthorizationFailed, "this broker has no share groups"),
+        _ => (ErrorCode::InvalidRequest, "the key type is none of 0 (group), 1 (transaction) and 2 (share group)"),
     }
 }

@@ -22,12 +22,11 @@ pub(super) fn respond(
     let states: Vec<&str> = request.states_filter.iter().map(|state| &**state).collect();
     let types: Vec<&str> = request.types_filter.iter().map(|kind| &**kind).collect();
     Ok(broker.groups.read_all(|shards| {
-        let response = match shards.iter().find_map(|shard| shard.unavailable()) {
-            Some(error_code) => ListGroupsResponse { error_code, ..Default::default() },
-            None => {
-                let groups = shards.iter().flat_map(|shard| shard.list(&states, &types));
-                ListGroupsResponse { groups: groups.collect(), ..Default::default() }
-            }
+        let response = if let Some(error_code) = shards.iter().find_map(|shard| shard.unavailable()) {
+            ListGroupsResponse { error_code, ..Default::default() }
+        } else {
+            let groups = shards.iter().flat_map(|shard| shard.list(&states, &types));
+            ListGroupsResponse { groups: groups.collect(), ..Default::default() }
         };
         Response::of(head, &response)
     }))

@@ -2,7 +2,7 @@
 //!
 //! The way of a batch on a topic with a partitioner plugin:
 //!
-//! 1. [`lane`]: it queues up behind earlier batches for the same partition; [`workers`] take it out, one at a time.
+//! 1. [`lane`](crate::partition): it queues up behind earlier batches for the same partition; [`workers`] take it out, one at a time.
 //! 2. The sequence check, then the plugin ([`ottla_stage`]). If it stays and nothing is before it, it is appended.
 //! 3. [`order`]: otherwise it gets its place in the one order of everything that waits.
 //! 4. [`writer`]: one thread gives the new batches of idempotent producers their sequence on each target, writes the

@@ -52,7 +52,7 @@ async fn a_topic_named_many_times_is_answered_once() {
     let broker = TestBroker::start().await;
     let topic_id = broker.create_topic("t", 3, &[]).await;
     let mut client = broker.client().await;
-    let answer = client.ask(9, &named(&["t"; 5_000], false)).await;
+    let answer = client.ask(9, &named(&vec!["t"; 5_000], false)).await;
     assert_eq!(errors(&answer), [ErrorCode::None]);
     let by_id = MetadataRequestTopic { topic_id, ..Default::default() };
     let request = MetadataRequest { topics: Some(vec![by_id; 5_000]), ..Default::default() };

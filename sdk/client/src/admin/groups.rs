@@ -236,7 +236,6 @@ impl Admin {
                     check(&format!("{topic}-{partition}"), code, None)?;
                     None
                 }
-                OffsetAnswer::Unanswered(error) => return Err(error.into()),
             };
             found.insert(TopicPartition { topic, partition }, offset);
         }

@@ -124,9 +124,11 @@ async fn list(admin: &Admin, output: &mut Output) -> Result<(), Failure> {
         return output.line("no groups yet; the first consumer with a group.id makes one");
     }
     let mut rows = vec![["GROUP", "STATE", "TYPE", "PROTOCOL"].map(str::to_owned).to_vec()];
-    rows.extend(groups.iter().map(|group| {
-        [&group.id, &group.state, &group.kind, &group.protocol_type].map(ToString::to_string).to_vec()
-    }));
+    rows.extend(
+        groups.iter().map(|group| {
+            [&group.id, &group.state, &group.kind, &group.protocol_type].map(ToString::to_string).to_vec()
+        }),
+    );
     output.table(&rows)
 }
 

@@ -73,7 +73,7 @@ fn bit_rot_costs_a_reader_exactly_the_batch_that_it_hit() {
             assert!(!holds(&bytes, HIT), "nothing damaged is delivered");
         }
         assert!(metric(&broker, "ottla_damaged_reads_total") >= 2.0);
-        broker.wait_for_line(0, &["damaged records, answered with an error", TOPIC]);
+        broker.wait_for_line(0, &["damaged records: reads of them answer an error", TOPIC]);
         // What was there once is not given to other records, and what comes goes on behind it.
         assert_eq!(produce(&broker, &value(BATCHES)).0, ErrorCode::None);
         assert_eq!(broker.end_offsets(TOPIC, 1), [BATCHES + 1]);

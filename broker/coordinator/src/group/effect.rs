@@ -31,7 +31,7 @@ pub struct Client<'a> {
 /// A request for one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// JoinGroup, with an id nobody else has, for a member that has none.
+    /// JoinGroup, with an id that no other member has, for a member that has none.
     JoinGroup(JoinGroupRequest<'a>, Uuid),
     /// SyncGroup.
     SyncGroup(SyncGroupRequest<'a>),
@@ -39,7 +39,7 @@ pub enum Request<'a> {
     Heartbeat(HeartbeatRequest<'a>),
     /// LeaveGroup.
     LeaveGroup(LeaveGroupRequest<'a>),
-    /// ConsumerGroupHeartbeat, with an id nobody else has, for a member that has none.
+    /// ConsumerGroupHeartbeat, with an id that no other member has, for a member that has none.
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest<'a>, Uuid),
     /// OffsetCommit.
     OffsetCommit(OffsetCommitRequest<'a>),

@@ -98,7 +98,7 @@ struct Client {
     /// What it was told last that it may own.
     told: BTreeSet<i32>,
     waits: bool,
-    /// Counts its processes: an answer to one that is gone reaches nobody.
+    /// Counts its processes: an answer to one that is gone is dropped.
     life: u32,
     /// The commit that waits for its answer: generation and offset.
     commit: Option<(i32, i64)>,

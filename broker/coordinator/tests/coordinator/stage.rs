@@ -1,4 +1,4 @@
-//! A driver without a disk and a network: the log is a list, the clock a number, and whoever asks has a name.
+//! A driver without a disk and a network: the log is a list, the clock a number, and each client has a name.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

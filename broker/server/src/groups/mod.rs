@@ -34,7 +34,7 @@ use view::{View, Views};
 
 /// Shards that are loaded at the same time: each takes a thread that reads.
 const LOADS_AT_ONCE: usize = 4;
-/// Topics are created in bursts: how long a change waits for others before shards that nobody asks hear of it.
+/// Topics are created in bursts: how long a change waits for others before idle shards hear of it.
 const TOPICS_SETTLE: Duration = Duration::from_millis(100);
 
 /// The groups of the broker.
@@ -190,7 +190,7 @@ impl AllGroups {
         self.tasks().push(keeping);
     }
 
-    /// Tells shards that nobody asks anything of topics that come and go.
+    /// Tells idle shards of topics that come and go.
     async fn follow_topics(self: Arc<Self>) {
         let (mut changes, mut stop) = (self.topics.changes(), self.stop.clone());
         loop {

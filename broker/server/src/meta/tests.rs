@@ -319,7 +319,7 @@ fn a_second_copy_that_fails_moves_to_another_directory_and_comes_back_with_the_n
     drop(store);
     assert!(!place.path("log-1").join(SECOND_COPY).exists(), "one second copy is enough");
     assert_eq!(contents(&place.open().unwrap().0), before);
-    // With a directory out of sight the first copy decides, or nobody.
+    // With a directory out of sight only the first copy can decide.
     std::fs::write(place.first(), image).unwrap();
     let open = |missing: &[PathBuf]| {
         LocalStore::open_on(&sound, &place.path("data"), vec![home("log-0", &sound)], missing)

@@ -14,7 +14,7 @@ pub(crate) struct ProducerBudget {
     producers: AtomicUsize,
     /// Partitions that know a producer.
     partitions: AtomicUsize,
-    /// Producers that were forgotten for others, since somebody asked.
+    /// Producers that were forgotten for others since the last call.
     forgotten: AtomicU64,
 }
 

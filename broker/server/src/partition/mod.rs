@@ -212,7 +212,7 @@ impl Partition {
         self.saved_mark.fetch_max(mark, Ordering::AcqRel);
     }
 
-    /// A picture of the producers. `scan_from` is how far batches were entered before any partition of the topic was
+    /// A snapshot of the producers. `scan_from` is how far batches were entered before any partition of the topic was
     /// pictured. With it the partitions of other topics that have to be durable before it is on the disk.
     pub(crate) fn picture(&self, scan_from: Offset) -> (PartitionSnapshot, Vec<Arc<Partition>>) {
         let mut intake = self.intake();

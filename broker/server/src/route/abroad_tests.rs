@@ -125,7 +125,7 @@ fn what_came_from_another_topic_goes_only_after_that_topics_snapshot_has_it() {
     send(&world, &router, 0, 0, &[1, 3, 3]);
     let receiver = world.topic(1);
     assert_eq!(save(&receiver).unwrap().upto(0), Offset(0));
-    // Whoever wants to remove something has the other one saved first.
+    // A caller that removes records has the other topic saved first.
     assert_eq!(Saved::now(&world.topics, &receiver).unwrap().upto(0), Offset(2));
     receiver.partitions[0].log.delete_records(Offset(2)).unwrap();
     drop((router, receiver, world));

@@ -108,7 +108,7 @@ impl Shared {
                 Err(refusal) => self.leave(item, refusal),
             }
         }
-        // Only now: a picture of an addressed partition that lacks an item is one whose topic is read from the parts on.
+        // Only now: a snapshot of an addressed partition that lacks an item is one whose topic is read from the parts on.
         for load in &appended {
             load.note_entered(&items_left);
         }

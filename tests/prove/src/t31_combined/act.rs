@@ -147,7 +147,7 @@ impl World {
     /// Deletes a topic and makes it again.
     pub(super) fn make_again(&mut self, topic: usize) {
         let name = self.topics[topic].history.name.clone();
-        // From here on nobody begins to send to it.
+        // From here on no sender begins to send to it.
         self.topics[topic].generation.fetch_or(BEING_MADE, Ordering::AcqRel);
         self.topics[topic].deletions.push(Instant::now());
         self.ask(&format!("delete {name}"), |socket| admin::delete(socket, &name));

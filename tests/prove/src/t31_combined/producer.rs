@@ -42,7 +42,7 @@ pub(super) enum Manner {
 /// The bit of a generation that says that the topic is being deleted and made again.
 pub(super) const BEING_MADE: u32 = 1;
 
-/// Tags that nobody has had yet.
+/// Tags that no producer has had yet.
 static TAGS: AtomicU32 = AtomicU32::new(1);
 
 /// What a producer sends.

@@ -21,7 +21,7 @@ pub(crate) struct Join<'a> {
     pub(crate) id: RequestId,
     pub(crate) version: i16,
     pub(crate) client: Client<'a>,
-    /// Nobody else has this id.
+    /// No other member has this id.
     pub(crate) fresh: Uuid,
     pub(crate) request: &'a JoinGroupRequest<'a>,
 }

@@ -146,7 +146,7 @@ impl ClassicGroup {
         self.members.insert(Text::clone(member_id), member);
     }
 
-    /// Takes a member out. Whoever waits for it is the caller's business.
+    /// Takes a member out. The caller answers the requests that wait for it.
     fn remove(&mut self, member_id: &str) -> Option<Member> {
         self.pending_joins.remove(member_id);
         self.pending_syncs.remove(member_id);

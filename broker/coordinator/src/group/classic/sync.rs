@@ -105,7 +105,7 @@ impl ClassicGroup {
         }
     }
 
-    /// The time to sync is over: whoever has not is out.
+    /// The time to sync is over: members that did not sync are out.
     pub(crate) fn sync_timed_out(&mut self, cx: &mut Context) {
         if !matches!(self.state, State::CompletingRebalance | State::Stable) || self.pending_syncs.is_empty() {
             return;

@@ -5,7 +5,7 @@ use super::{ConsumerGroup, ConsumerMember, MemberState, Partitions};
 impl ConsumerGroup {
     /// The member after its next step. `owned` is what it says that it owns; `None`: as before.
     ///
-    /// First it revokes what it is not to own; then it gets what nobody owns any more; what others still own it waits for.
+    /// First it revokes what it is not to own; then it gets the partitions without an owner; it waits for those that others still own.
     pub(super) fn reconciled(
         &self,
         member: &ConsumerMember,

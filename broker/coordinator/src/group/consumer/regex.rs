@@ -28,7 +28,7 @@ pub(super) fn compiled(expression: &str, size_max_bytes: usize) -> Result<Regex,
     };
     // By itself first, so that the frame around it cannot make sense of what makes none.
     build(expression).and_then(|_| build(&format!(r"\A(?:{expression})\z"))).map_err(|error| {
-        // The crate draws a picture of several lines; the last one says it.
+        // The crate draws several lines; the last one has the reason.
         let text = error.to_string();
         let what = text.lines().last().unwrap_or_default();
         let what = what.trim_start_matches("error: ").trim_end_matches('.');

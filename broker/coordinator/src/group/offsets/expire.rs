@@ -1,4 +1,4 @@
-//! Offsets that nobody uses any more.
+//! Offsets that no member uses any more.
 
 use super::super::Text;
 use super::table::{CommittedOffset, OffsetChange, OffsetTable};

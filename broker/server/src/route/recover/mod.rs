@@ -43,7 +43,7 @@ pub struct RouteReport {
     pub entries: usize,
     /// Batches that were appended to their targets now.
     pub batches_appended: usize,
-    /// Entries dropped because the batch before them was lost, which nobody had been told was safe.
+    /// Entries dropped because the batch before them was lost, which was never acknowledged.
     pub entries_dropped: usize,
     /// Topics that take no batches yet, because their entries could not be carried out.
     pub topics_held: usize,
@@ -86,7 +86,7 @@ pub(super) fn recover(
             continue;
         }
         let state = GroupState::read(&topics, !entries.is_empty())?;
-        // A picture of a later journal than there is: this one was moved away, or a power cut ended it earlier. Its mark
+        // A snapshot of a later journal than there is: this one was moved away, or a power cut ended it earlier. Its mark
         // would let a later start pass over entries that are yet to come, so it is corrected on the disk now.
         if entries.is_empty() && !state.is_ahead_of(journal_end) {
             state.install(None);

@@ -12,7 +12,7 @@ use ottla_wire::record::{BatchBuilder, Codec};
 use uuid::Uuid;
 
 use crate::{
-    AppendError, DiskCall, FaultyDisk, JournalError, LeaderEpoch, LogDir, LogOptions, Offset, PartitionLog,
+    AppendError, DiskCall, Durability, FaultyDisk, JournalError, LeaderEpoch, LogDir, LogOptions, Offset, PartitionLog,
     PartitionName, PartitionOptions,
 };
 
@@ -43,6 +43,10 @@ fn a_disk_that_refuses_a_change_takes_the_directory_offline_for_ever() {
         for errno in [EIO, EROFS, ENXIO] {
             let directory = tempfile::tempdir().unwrap();
             let (disk, log, partition) = start(directory.path());
+            // No sync in the background: the counts below are those of this thread.
+            partition
+                .set_options(PartitionOptions { durability: Durability::PageCache, ..partition.options() })
+                .unwrap();
             partition.append(&mut batch(100)).unwrap();
             partition.flush().unwrap();
             let (sender, calls) = mpsc::channel();

@@ -10,6 +10,8 @@ use crate::Offset;
 pub(crate) const SEGMENT_SUFFIX: &str = ".log";
 /// Suffix of a segment's derived index.
 pub(crate) const INDEX_SUFFIX: &str = ".index";
+/// Suffix of an index while it is written; a startup removes it.
+pub(crate) const UNFINISHED_INDEX_SUFFIX: &str = ".index.tmp";
 /// Suffix of a segment under construction that will replace others; a startup removes it.
 pub(crate) const STAGED_SUFFIX: &str = ".staged";
 /// Suffix of a segment that replaces others; its name tells which range it replaces.

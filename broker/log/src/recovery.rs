@@ -19,8 +19,8 @@ use crate::dir_state::DirState;
 use crate::epochs::EpochHistory;
 use crate::error::OpenError;
 use crate::format::{
-    INDEX_SUFFIX, INDEX_WORTH_BYTES, PartitionName, SEGMENT_SUFFIX, STAGED_SUFFIX, parse_segment_file_name,
-    parse_swap_file_name, segment_file_name,
+    INDEX_SUFFIX, INDEX_WORTH_BYTES, PartitionName, SEGMENT_SUFFIX, STAGED_SUFFIX, UNFINISHED_INDEX_SUFFIX,
+    parse_segment_file_name, parse_swap_file_name, segment_file_name,
 };
 use crate::index::Index;
 use crate::options::{Durability, PartitionOptions};
@@ -286,6 +286,8 @@ fn list_segments(
             bases.push(base);
         } else if let Some(base) = parse_segment_file_name(name, INDEX_SUFFIX) {
             indexes.push((base, entry.path()));
+        } else if parse_segment_file_name(name, UNFINISHED_INDEX_SUFFIX).is_some() {
+            ignore_full(dir.disk.remove_file(&entry.path()))?;
         }
     }
     for Replacement { start, replaced, .. } in &leftovers.replacements {

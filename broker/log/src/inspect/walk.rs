@@ -82,13 +82,7 @@ impl SegmentReader {
         let mut reader = self.checker();
         let (mut expected, mut position) = (self.base, 0);
         while self.next_base.is_none_or(|next| expected < next) {
-            let mut content = reader.check(position)?;
-            if expected >= self.durable && matches!(content, Content::Damage) {
-                // The bytes may have been a half-written append; then the batch is complete now.
-                reader = self.checker();
-                content = reader.check(position)?;
-            }
-            match content {
+            match reader.check(position)? {
                 Content::Batch(header) if header.base_offset == expected => {
                     if visit(Found::Batch { position, header }).is_break() {
                         break;
@@ -96,14 +90,19 @@ impl SegmentReader {
                     expected = header.next_offset();
                     position += batch_bytes(&header);
                 }
-                Content::Nothing if expected >= self.durable => {
-                    if holds_bytes(&*self.disk, &self.file, position, self.file_bytes)? {
-                        let _ = visit(self.unfinished(&mut reader, expected, position)?);
+                content if expected >= self.durable => {
+                    let nothing = matches!(content, Content::Nothing);
+                    if nothing && !holds_bytes(&*self.disk, &self.file, position, self.file_bytes)? {
+                        break;
                     }
-                    break;
-                }
-                _ if expected >= self.durable => {
-                    let _ = visit(self.unfinished(&mut reader, expected, position)?);
+                    let unfinished = self.unfinished(&mut reader, expected, position)?;
+                    // The log may be in use. The append that was half written at the first look is complete by now if
+                    // a later batch was found, because a partition appends one batch after the other.
+                    reader = self.checker();
+                    if matches!(reader.check(position)?, Content::Batch(header) if header.base_offset == expected) {
+                        continue;
+                    }
+                    let _ = visit(unfinished);
                     break;
                 }
                 _ => {

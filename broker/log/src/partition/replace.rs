@@ -310,6 +310,7 @@ mod tests {
                 disk.fail(call, after, 1, libc::EIO);
                 let replaced = partition.replace_slots(Offset(2)..Offset(6), &staged);
                 let done = replaced.is_ok();
+                disk.clear_faults();
                 if !partition.is_offline() {
                     assert_eq!(read(&partition, 0), all);
                     partition.append(&mut batch(10)).unwrap();

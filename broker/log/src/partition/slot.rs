@@ -15,7 +15,7 @@ use crate::Offset;
 use crate::canary::{Canary, broken};
 use crate::checked::Checked;
 use crate::disk::Disk;
-use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, segment_file_name};
+use crate::format::{INDEX_SUFFIX, INDEX_WORTH_BYTES, SEGMENT_SUFFIX, UNFINISHED_INDEX_SUFFIX, segment_file_name};
 use crate::handles::CloseResult;
 use crate::index::Index;
 use crate::scan::{Bounds, Ending, HeaderCursor, Survey, extend, survey};
@@ -384,8 +384,11 @@ impl PartitionLog {
 
 /// Writes an index file without a sync: its CRC shows whether it is complete.
 pub(crate) fn write_index(disk: &dyn Disk, path: &Path, index: &Index) -> io::Result<()> {
-    let file = disk.create(path)?;
-    disk.write_at(&file, &mut [IoSlice::new(&index.encode())], 0)
+    // `ottla log verify` may read the directory meanwhile: an index appears with all its bytes.
+    let unfinished = path.with_extension(UNFINISHED_INDEX_SUFFIX.trim_start_matches('.'));
+    let file = disk.create(&unfinished)?;
+    disk.write_at(&file, &mut [IoSlice::new(&index.encode())], 0)?;
+    disk.rename(&unfinished, path)
 }
 
 fn read_index(path: &Path, base: Offset, interval_bytes: u32) -> Option<Index> {

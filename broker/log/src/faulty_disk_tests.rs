@@ -428,8 +428,8 @@ fn recovery_of_many_partitions_syncs_once_and_still_reads_the_disk() {
 fn a_checkpoint_names_the_position_of_its_offset_when_the_log_grew_during_the_sync() {
     let directory = tempfile::tempdir().unwrap();
     let (disk, log, partition) = start(directory.path(), PartitionOptions::default());
-    // More bytes than between two checkpoints.
-    for tag in 0..10 {
+    // Twice the bytes between two checkpoints: the flusher writes one long before the log is dropped.
+    for tag in 0..20 {
         disk.hold_syncs(true);
         let before = disk.count(DiskCall::Sync);
         partition.append(&mut batch(tag, 900 << 10)).unwrap();

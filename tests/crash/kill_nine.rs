@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla_tests::client::Client;
 use ottla_tests::guest::ROUND_ROBIN;
 use ottla_tests::{Broker, Record, wait};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -93,7 +94,7 @@ impl Producer {
                 if line.starts_with("ack ") {
                     count.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    say.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    say.lock().push(line);
                 }
             }
         });
@@ -101,7 +102,7 @@ impl Producer {
     }
 
     fn acknowledged(&self) -> usize {
-        let remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        let remarks = self.remarks.lock();
         assert!(remarks.is_empty(), "{}: {remarks:?}", self.name);
         self.acknowledged.load(Ordering::Relaxed)
     }
@@ -116,9 +117,7 @@ impl Producer {
         self.input.take();
         let status = wait::until("the producer to flush", || self.child.try_wait().expect("its status"));
         assert!(status.success(), "{}: {status}", self.name);
-        let last = wait::until("its last word", || {
-            self.remarks.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
-        });
+        let last = wait::until("its last word", || self.remarks.lock().last().cloned());
         let mut words = last.split(' ');
         let (Some("sent"), Some(sent), Some("left"), Some("0")) =
             (words.next(), words.next(), words.next(), words.next())

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ottla_tests::client::{Client, Sending, run};
 use ottla_tests::{Broker, Record, wait};
+use parking_lot::Mutex;
 use serde_json::json;
 
 const PARTITIONS: i32 = 6;
@@ -165,14 +166,14 @@ impl Member {
         let said = Arc::clone(&lines);
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                said.lock().push(line);
             }
         });
         Member { input: child.stdin.take(), child, lines }
     }
 
     fn lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().clone()
     }
 
     /// The values of the records that it was handed.

@@ -2,9 +2,10 @@
 //!
 //! Ids are reserved durably in blocks before the first of a block leaves; a crash wastes the rest of its block.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ottla_wire::{ProducerEpoch, ProducerId};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::meta::{MetaError, MetadataStore};
 
@@ -56,7 +57,7 @@ impl ProducerIds {
 
     /// A new id. Writes to the disk once per block.
     pub fn next(&self) -> Result<ProducerId, ProducerIdError> {
-        let _reserving = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _reserving = self.reserving.lock();
         // Another thread may have reserved a block while this one waited.
         if let Some(id) = self.next_reserved() {
             return Ok(id);
@@ -79,7 +80,7 @@ impl ProducerIds {
     }
 
     fn block(&self) -> MutexGuard<'_, Block> {
-        self.block.lock().unwrap_or_else(PoisonError::into_inner)
+        self.block.lock()
     }
 }
 

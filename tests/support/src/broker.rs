@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
@@ -175,7 +176,7 @@ impl Broker {
 
     /// Everything it printed so far.
     pub fn log_lines(&self) -> Vec<String> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().clone()
     }
 
     /// Waits for a printed line after the first `after` ones that has all of `parts` in it, in any case.
@@ -264,7 +265,7 @@ fn collect(child: &mut Child) -> Lines {
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
-                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                lines.lock().push(line);
             }
         });
     }
@@ -272,11 +273,11 @@ fn collect(child: &mut Child) -> Lines {
 }
 
 fn text(lines: &Lines) -> String {
-    lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    lines.lock().join("\n")
 }
 
 fn address_in(lines: &Lines) -> Option<SocketAddr> {
-    let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    let lines = lines.lock();
     let rest = lines.iter().find_map(|line| line.split_once(READY))?.1;
     rest.split_whitespace().next()?.trim_end_matches(['.', ',', ';']).parse().ok()
 }

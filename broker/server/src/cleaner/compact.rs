@@ -2,7 +2,7 @@
 //! that are not compacted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ottla_log::{CleanError, CleanOptions, Dirtiness, Offset};
 use ottla_wire::ProducerId;
@@ -27,7 +27,7 @@ struct Due {
 impl Shared {
     /// One look at every compacted partition, and one compaction of each that needs it, the most urgent first.
     pub(super) fn compact_all(&self) {
-        let _round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        let _round = self.round.lock();
         let mut due = self.find_due();
         due.sort_by(|a, b| b.is_late.cmp(&a.is_late).then(b.ratio.total_cmp(&a.ratio)));
         for Due { topic, partition, .. } in due {

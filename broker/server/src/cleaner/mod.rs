@@ -13,10 +13,12 @@ mod compact;
 mod retain;
 mod stats;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
 use crate::topics::TopicTable;
@@ -101,9 +103,9 @@ impl Cleaner {
     /// Ends the thread. A compaction under way is given up.
     pub fn close(&self) {
         self.shared.stop.store(true, Ordering::Release);
-        drop(self.shared.bell.0.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(self.shared.bell.0.lock());
         self.shared.bell.1.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the cleaner panicked");
         }
@@ -134,12 +136,12 @@ impl Shared {
 
     /// False when the broker stops.
     fn sleep_until(&self, until: Instant) -> bool {
-        let mut guard = self.bell.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.bell.0.lock();
         while !self.should_stop() {
             let Some(rest) = until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) else {
                 return true;
             };
-            guard = self.bell.1.wait_timeout(guard, rest).unwrap_or_else(PoisonError::into_inner).0;
+            self.bell.1.wait_for(&mut guard, rest);
         }
         false
     }

@@ -1,7 +1,7 @@
 //! Segments that are too old or too many go, and segments nobody appends to any more are closed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use ottla_log::{Offset, RetainError, Retention};
 
@@ -14,7 +14,7 @@ use crate::topics::{Saved, Topic};
 impl Shared {
     /// One look at every partition.
     pub(super) fn retain_all(&self) {
-        let _round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        let _round = self.round.lock();
         for topic in self.topics.all() {
             if self.should_stop() {
                 return;

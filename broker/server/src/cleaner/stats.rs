@@ -1,9 +1,9 @@
 //! What the cleaner did: plain numbers for metrics and for people.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ottla_log::{CleanReport, Removed};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock;
 use crate::partition::Partition;
@@ -98,7 +98,7 @@ impl Stats {
     }
 
     fn lock(&self) -> MutexGuard<'_, CleanerSnapshot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

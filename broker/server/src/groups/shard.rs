@@ -1,13 +1,14 @@
 //! One shard behind its lock: inputs in, effects carried out.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ottla_coordinator::group::{
     Client, Effect, Event, EventKind, GroupConfig, Input, Record, Reply, Request, RequestId, Shard, Topics, WriteId,
 };
 use ottla_wire::Offset;
 use ottla_wire::record::{BatchBuilder, BuildError, Codec};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use super::AllGroups;
@@ -176,7 +177,7 @@ impl LiveShard {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Topics and shards at one time.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use ottla_coordinator::group::{GroupConfig, Topic, Topics, partition_of};
 use ottla_wire::Uuid;
+use parking_lot::RwLock;
 
 use super::offsets_topic;
 use super::shard::LiveShard;
@@ -43,12 +44,12 @@ impl Views {
     pub(super) fn current(&self, table: &TopicTable, config: &Arc<GroupConfig>) -> (Arc<View>, Vec<Arc<LiveShard>>) {
         let generation = table.generation();
         {
-            let last = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let last = self.0.read();
             if let Some(view) = last.as_ref().filter(|view| view.generation >= generation) {
                 return (Arc::clone(view), Vec::new());
             }
         }
-        let mut last = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.write();
         let (generation, all) = table.snapshot();
         if let Some(view) = last.as_ref().filter(|view| view.generation >= generation) {
             return (Arc::clone(view), Vec::new());

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_log::{Disk, RealDisk};
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::FlockOperation;
 use uuid::Uuid;
 
@@ -112,7 +113,7 @@ impl LocalStore {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -24,14 +24,15 @@ pub mod snapshot;
 pub mod watermark;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use ottla_log::canary::{Canary, broken};
 use ottla_log::{AppendError, Appended, PartitionLog};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerId, Sequence, Uuid};
+use parking_lot::{Mutex, MutexGuard};
 
 pub use place::{Landed, Moved, Outcome, Place, PlacedRun, Target, Ticket, TicketStub};
 pub use refusal::Refusal;
@@ -177,7 +178,7 @@ impl Partition {
     }
 
     pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
-        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+        self.intake.lock()
     }
 
     /// Puts the producers in place that a start has found.

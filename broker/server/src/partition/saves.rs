@@ -1,9 +1,10 @@
 //! One save of a topic's producers at a time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla_log::canary::{Canary, broken};
+use parking_lot::Mutex;
 
 /// The saves of one topic's producers. All callers that ask during a save share the next one.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl<T: Clone, E> Saves<T, E> {
         if broken(Canary::ShareSnapshotFile) {
             return save().map_err(Arc::new);
         }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if let Some(last) = last.as_ref().filter(|last| last.number > asked.0) {
             return last.outcome.clone();
         }

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use ottla_wire::Offset;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// The partition can no longer move its watermark: its log directory went offline or the partition was deleted.
@@ -120,7 +121,7 @@ impl Watermark {
 
 impl Shared {
     fn waiters(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiters.lock()
     }
 
     /// The answer for a waiter, if there is one. Called under the lock of the waiters before adding one, because

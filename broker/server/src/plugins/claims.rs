@@ -1,9 +1,10 @@
 //! Topics that are about to name a plugin, and components that are being pushed: both are in use before any table says so.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ottla_plugin_host::Digest;
+use parking_lot::Mutex;
 
 use super::PluginUser;
 
@@ -27,7 +28,7 @@ pub struct Claim {
 
 impl Claims {
     pub(super) fn enter(self: &Arc<Self>, user: PluginUser) -> Claim {
-        let mut claimed = lock(&self.0);
+        let mut claimed = self.0.lock();
         let number = claimed.next;
         claimed.next += 1;
         claimed.users.insert(number, user);
@@ -36,7 +37,7 @@ impl Claims {
 
     /// The topics that name plugins and those that are about to. No claim ends between the two, so none is missed.
     pub(super) fn and(&self, topics: impl FnOnce() -> Vec<PluginUser>) -> Vec<PluginUser> {
-        let claimed = lock(&self.0);
+        let claimed = self.0.lock();
         let mut users = topics();
         users.extend(claimed.users.values().cloned());
         users
@@ -45,7 +46,7 @@ impl Claims {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        lock(&self.claims.0).users.remove(&self.number);
+        self.claims.0.lock().users.remove(&self.number);
     }
 }
 
@@ -61,13 +62,13 @@ pub(super) struct Push<'a> {
 
 impl Pushing {
     pub(super) fn begin(&self, digest: Digest) -> Push<'_> {
-        *lock(&self.0).entry(digest).or_default() += 1;
+        *self.0.lock().entry(digest).or_default() += 1;
         Push { pushing: self, digest }
     }
 
     /// Does something with a component unless it is being pushed. A push that begins meanwhile waits.
     pub(super) fn unless(&self, digest: Digest, work: impl FnOnce()) {
-        let pushing = lock(&self.0);
+        let pushing = self.0.lock();
         if !pushing.contains_key(&digest) {
             work();
         }
@@ -76,7 +77,7 @@ impl Pushing {
 
 impl Drop for Push<'_> {
     fn drop(&mut self) {
-        let mut pushing = lock(&self.pushing.0);
+        let mut pushing = self.pushing.0.lock();
         if let Some(count) = pushing.get_mut(&self.digest) {
             *count -= 1;
             if *count == 0 {
@@ -84,10 +85,6 @@ impl Drop for Push<'_> {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ mod claims;
 mod host;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use ottla_plugin_host::{Admitted, Digest, Host, Kind, LoadError};
+use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
 pub use bound::{Binding, BoundPlugin};
@@ -160,7 +161,7 @@ impl PluginRegistry {
 
     /// Every plugin that has versions, by name.
     pub fn all(&self) -> Vec<Arc<PluginRecord>> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let names = self.names.read();
         names.values().filter(|record| !record.versions.is_empty()).cloned().collect()
     }
 
@@ -190,7 +191,7 @@ impl PluginRegistry {
     pub fn claim(&self, topic: &str, binding: Binding<'_>) -> Result<Claim, RegistryError> {
         let Binding { kind, plugin, config } = binding;
         let (claim, resolved) = {
-            let _changing = lock(&self.changing);
+            let _changing = self.changing.lock();
             let resolved = self.resolve(kind, plugin)?;
             let (topic, plugin, config) = (topic.to_owned(), plugin.clone(), config.to_owned());
             (self.claims.enter(PluginUser { topic_id: None, topic, kind, plugin, config }), resolved)
@@ -208,7 +209,7 @@ impl PluginRegistry {
         version: i32,
         topics: impl FnOnce() -> Vec<PluginUser>,
     ) -> Result<i32, RegistryError> {
-        let _changing = lock(&self.changing);
+        let _changing = self.changing.lock();
         self.activate_alone(name, version, topics)
     }
 
@@ -240,7 +241,7 @@ impl PluginRegistry {
         };
         self.store(changed)?;
         {
-            let mut bound = self.bound.write().unwrap_or_else(PoisonError::into_inner);
+            let mut bound = self.bound.write();
             let alive: HashSet<Uuid> = users.iter().filter_map(|user| user.topic_id).collect();
             bound.retain(|(topic_id, _), _| alive.contains(topic_id));
             let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
@@ -255,7 +256,7 @@ impl PluginRegistry {
 
     /// Makes the version active again that was so before.
     pub fn roll_back(&self, name: &str, topics: impl FnOnce() -> Vec<PluginUser>) -> Result<i32, RegistryError> {
-        let _changing = lock(&self.changing);
+        let _changing = self.changing.lock();
         let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
         match record.previous_version {
             0 => Err(RegistryError::NoPrevious(name.to_owned())),
@@ -271,7 +272,7 @@ impl PluginRegistry {
         version: Option<i32>,
         topics: impl FnOnce() -> Vec<PluginUser>,
     ) -> Result<(), RegistryError> {
-        let _changing = lock(&self.changing);
+        let _changing = self.changing.lock();
         let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
         let plugin = version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}"));
         if let Some(version) = version {
@@ -310,7 +311,7 @@ impl PluginRegistry {
     pub fn bound(&self, topic_id: Uuid, topic: &str, binding: Binding<'_>) -> Result<Arc<BoundPlugin>, RegistryError> {
         let generation = self.generation.load(Ordering::Acquire);
         let use_of_topic = (topic_id, binding.kind);
-        let known = self.bound.read().unwrap_or_else(PoisonError::into_inner).get(&use_of_topic).cloned();
+        let known = self.bound.read().get(&use_of_topic).cloned();
         if let Some(known) = known.as_ref().filter(|known| known.serves(binding) && known.is_confirmed(generation)) {
             return Ok(Arc::clone(known));
         }
@@ -325,17 +326,17 @@ impl PluginRegistry {
             }
         };
         plugin.confirm(generation);
-        self.bound.write().unwrap_or_else(PoisonError::into_inner).insert(use_of_topic, Arc::clone(&plugin));
+        self.bound.write().insert(use_of_topic, Arc::clone(&plugin));
         Ok(plugin)
     }
 
     /// Lets go of what is loaded for topics that are gone.
     pub(crate) fn forget_topics(&self, is_gone: impl Fn(Uuid) -> bool) {
-        self.bound.write().unwrap_or_else(PoisonError::into_inner).retain(|(topic_id, _), _| !is_gone(*topic_id));
+        self.bound.write().retain(|(topic_id, _), _| !is_gone(*topic_id));
     }
 
     fn register(&self, name: &str, admitted: &Admitted) -> Result<i32, MetaError> {
-        let _changing = lock(&self.changing);
+        let _changing = self.changing.lock();
         if let Some(version) = self.version_of(name, admitted.digest) {
             return Ok(version);
         }
@@ -378,7 +379,7 @@ impl PluginRegistry {
 
     fn store(&self, record: PluginRecord) -> Result<(), MetaError> {
         self.meta.put_plugin(&record)?;
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.names.write();
         names.insert(record.name.clone(), Arc::new(record));
         Ok(())
     }
@@ -430,7 +431,7 @@ impl PluginRegistry {
     }
 
     fn record(&self, name: &str) -> Option<Arc<PluginRecord>> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.names.read().get(name).cloned()
     }
 }
 
@@ -449,8 +450,4 @@ fn digest_of(record: &PluginRecord, version: i32) -> Result<Digest, RegistryErro
     let known = record.versions.iter().find(|known| known.version == version);
     let known = known.ok_or_else(|| RegistryError::UnknownVersion { name: record.name.clone(), version })?;
     known.digest.parse().map_err(|_| RegistryError::BadDigest(known.digest.clone()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

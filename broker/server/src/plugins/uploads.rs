@@ -2,10 +2,11 @@
 //! that a client whose connection broke goes on where it stopped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_plugin_host::{AdmitError, Admitted, Digest, Host, Upload};
+use parking_lot::Mutex;
 
 /// Uploads at the same time. Together they take at most this many times `plugin.max.bytes` on the disk.
 const UPLOADS_MAX: usize = 8;
@@ -74,7 +75,7 @@ impl Uploads {
     pub fn push(&self, host: &Host, chunk: Chunk<'_>) -> Result<Progress, UploadError> {
         let slot = self.slot(host, chunk)?;
         // Whoever holds this lock writes to the file: pieces of one upload come one after the other.
-        let mut held = lock(&slot);
+        let mut held = slot.lock();
         // Another connection may have completed it in the meantime; what it found out is not known here.
         let Some(upload) = &mut *held else { return Ok(Progress::Continue(0)) };
         let received_bytes = upload.received_bytes();
@@ -101,12 +102,12 @@ impl Uploads {
 
     /// Whether pieces of this component have arrived and others are awaited.
     pub fn is_under_way(&self, digest: Digest) -> bool {
-        lock(&self.slots).contains_key(&digest)
+        self.slots.lock().contains_key(&digest)
     }
 
     /// The upload that a piece belongs to; a new one when there is none.
     fn slot(&self, host: &Host, chunk: Chunk<'_>) -> Result<Arc<Mutex<Option<Upload>>>, UploadError> {
-        let mut slots = lock(&self.slots);
+        let mut slots = self.slots.lock();
         if let Some(slot) = slots.get_mut(&chunk.digest).filter(|slot| slot.total_bytes == chunk.total_bytes) {
             slot.used = Instant::now();
             return Ok(Arc::clone(&slot.upload));
@@ -129,10 +130,6 @@ impl Uploads {
     }
 
     fn forget(&self, digest: Digest) {
-        lock(&self.slots).remove(&digest);
+        self.slots.lock().remove(&digest);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 //! finds it. Meanwhile nothing is appended to the topic and no picture of its producers is written, so that trying again
 //! is what a start after a crash does: nothing is carried out twice.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_log::JournalEntry;
@@ -77,7 +77,7 @@ impl Held {
 impl Shared {
     /// How long the keeper rests.
     pub(super) fn keeper_rest(&self) -> Duration {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock();
         let waits_for_space = |held: &Held| matches!(held.waits_for, WaitsFor::Space { .. });
         let interval = self.options.checkpoint_interval;
         if held.iter().any(waits_for_space) { interval.min(RETRY_INTERVAL) } else { interval }
@@ -85,12 +85,12 @@ impl Shared {
 
     /// Tries every held topic once more.
     pub(super) fn retry_held(&self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         held.retain_mut(|held| !held.try_release());
     }
 
     /// Whether the journal has to keep what it has.
     pub(super) fn is_any_held(&self) -> bool {
-        !self.held.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.held.lock().is_empty()
     }
 }

@@ -39,9 +39,9 @@ mod writer;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ use bytes::BytesMut;
 use ottla_log::{JOURNAL_ENTRY_BYTES_MAX, Journal, JournalEntry, JournalOpenError};
 use ottla_stage::{Address, Staged, SubBatch};
 use ottla_wire::record::BatchHeader;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::config::topic::PartitionerMode;
@@ -352,7 +353,7 @@ impl Router {
     fn end(&self) {
         self.shared.order.close();
         self.shared.stop.begin();
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the route panicked");
@@ -580,29 +581,28 @@ struct StopState {
 
 impl Stop {
     fn begin(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).begun = true;
+        self.state.lock().begun = true;
         self.changed.notify_all();
     }
 
     /// Waits; true when the broker stops.
     fn wait(&self, at_most: Duration) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(state, at_most, |state| !state.begun);
-        waited.unwrap_or_else(PoisonError::into_inner).0.begun
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| !state.begun, at_most);
+        state.begun
     }
 
     /// Waits, or for a nudge; true when the broker stops.
     fn wait_or_nudge(&self, at_most: Duration) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(state, at_most, |state| !state.begun && !state.nudged);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |state| !state.begun && !state.nudged, at_most);
         state.nudged = false;
         state.begun
     }
 
     /// Ends one [`wait_or_nudge`](Self::wait_or_nudge) early.
     fn nudge(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).nudged = true;
+        self.state.lock().nudged = true;
         self.changed.notify_all();
     }
 }

@@ -5,11 +5,12 @@
 //! and that of the journal's sequence numbers on each target.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use ottla_stage::Split;
 use ottla_wire::Offset;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::partition::{Claim, Partition, TicketStub};
 use crate::topics::Topic;
@@ -78,7 +79,7 @@ impl Order {
     pub(crate) fn reserve(&self, bytes: usize) -> Result<(), OrderClosed> {
         let mut queue = self.lock();
         while !queue.closed && queue.bytes > 0 && queue.bytes + bytes > self.bytes_max {
-            queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.drained.wait(&mut queue);
         }
         if queue.closed {
             return Err(OrderClosed);
@@ -106,7 +107,7 @@ impl Order {
             if queue.closed {
                 return None;
             }
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait(&mut queue);
         }
         let mut bytes = 0;
         let count = queue.items.iter().take_while(|item| {
@@ -135,7 +136,7 @@ impl Order {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -3,10 +3,10 @@
 //! The bound is per topic so that a plugin that takes all the time it is allowed costs its own topic, not the others.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ottla_wire::Uuid;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::topics::Topic;
 
@@ -71,13 +71,13 @@ impl Workers {
         let mut crews = self.crews();
         while !crews.is_empty() {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
-            crews = self.idle.wait_timeout(crews, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.idle.wait_for(&mut crews, left);
         }
         true
     }
 
     fn crews(&self) -> MutexGuard<'_, HashMap<Uuid, Crew>> {
-        self.crews.lock().unwrap_or_else(PoisonError::into_inner)
+        self.crews.lock()
     }
 }
 

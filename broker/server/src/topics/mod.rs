@@ -8,10 +8,11 @@ pub(crate) mod saved;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ottla_log::{CreateError, Offset, PartitionLog, PartitionName, PartitionOptions};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ pub struct Topic {
 impl Topic {
     /// The settings in force now.
     pub fn settings(&self) -> Arc<TopicSettings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.settings.read())
     }
 
     /// The partition with this index.
@@ -234,7 +235,7 @@ impl TopicTable {
                 Err(error @ TopicChangeError::NoSpace(_)) if table.is_empty_so_far(&record) => {
                     // It was never told to be there, and must not keep the others from being read.
                     tracing::error!("topic {} is left out until the next start: {error}", record.name);
-                    table.unmade.lock().unwrap_or_else(PoisonError::into_inner).insert(record.name);
+                    table.unmade.lock().insert(record.name);
                     continue;
                 }
                 assembled => assembled.map_err(wrong)?,
@@ -316,7 +317,7 @@ impl TopicTable {
         if self.deleting().contains(name) {
             return Err(TopicChangeError::Deleting(name.to_owned()));
         }
-        if self.unmade.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+        if self.unmade.lock().contains(name) {
             return Err(TopicChangeError::Unfinished(name.to_owned()));
         }
         let index = self.read_index();
@@ -374,7 +375,7 @@ impl TopicTable {
     }
 
     fn unfinished(&self) -> MutexGuard<'_, Vec<TopicRecord>> {
-        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unfinished.lock()
     }
 
     /// Replaces the settings of a topic by what `change` makes of them. Blocks on the disk.
@@ -405,7 +406,7 @@ impl TopicTable {
             }
             return Err(error);
         }
-        *topic.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *topic.settings.write() = Arc::new(settings);
         Ok(())
     }
 
@@ -440,7 +441,7 @@ impl TopicTable {
     }
 
     fn deleting(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.deleting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deleting.lock()
     }
 
     /// Deletes the partitions of this very topic. A directory of the same name that belongs to another one, as after the
@@ -521,15 +522,15 @@ impl TopicTable {
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changing.lock()
     }
 
     fn read_index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.read()
     }
 
     fn write_index(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+        self.index.write()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::io::IoSlice;
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use parking_lot::{Condvar, Mutex};
 
 use super::{Frames, StepFile, answer};
 
@@ -33,16 +34,16 @@ impl Log {
     fn flush_for_ever(self: &Arc<Self>) {
         let log = Arc::clone(self);
         std::thread::spawn(move || {
-            let mut state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = log.state.lock();
             loop {
                 while state.file.end == state.durable {
-                    state = log.appended.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    log.appended.wait(&mut state);
                 }
                 let target = state.file.end;
                 let Ok(file) = state.file.file.try_clone() else { return };
                 drop(state);
                 let outcome = rustix::fs::fdatasync(&file);
-                state = log.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state = log.state.lock();
                 state.failed |= outcome.is_err();
                 state.durable = target;
                 log.flushed.notify_all();
@@ -51,12 +52,12 @@ impl Log {
     }
 
     fn append(&self, slices: &[IoSlice<'_>]) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.file.append(slices)?;
         let mine = state.file.end;
         self.appended.notify_one();
         while state.durable < mine && !state.failed {
-            state = self.flushed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.flushed.wait(&mut state);
         }
         if state.failed {
             bail!("fdatasync failed");

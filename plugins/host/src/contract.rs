@@ -1,4 +1,4 @@
-//! The typed picture of `plugins/wit`, one module per version of the contract.
+//! The types of `plugins/wit`, one module per version of the contract.
 
 /// Draft 0.1. Generated from the WIT text, so that the two cannot disagree.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]

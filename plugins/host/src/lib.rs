@@ -10,7 +10,7 @@
 //! 5. [`compile_child_main`] compiles and questions a component in a process of its own, under rlimits
 //! 6. `vault` the files: uploads by digest, compiled code under a key that only this host has
 //! 7. `engine` the wasmtime engine, created with the first plugin, and its clock
-//! 8. `contract` the typed picture of `plugins/wit`
+//! 8. `contract` the types of `plugins/wit`
 //! 9. [`Host`] admits and loads
 //! 10. [`Columns`] records, flattened to what a plugin reads
 //! 11. `instance` one live guest with its memory and time limits

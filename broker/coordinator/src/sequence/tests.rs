@@ -190,7 +190,7 @@ fn nothing_is_taken_behind_a_first_batch_that_was_refused_until_that_comes_again
     held_back(&table, 30, Sequence(20));
     table.refuse(id, span(10), 0);
     held_back(&table, 20, Sequence(10));
-    // It is no batch: it has no place, nothing follows on it, and no picture has it.
+    // It is no batch: it has no place, nothing follows on it, and no snapshot has it.
     assert_eq!(table.check(id, span(10)), Ok(Check::Next(None)));
     assert_eq!((table.tail(id), table.len(), table.iter().count()), (None, 0, 0));
     table.take(id, span(10), "first", 0);

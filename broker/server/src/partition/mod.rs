@@ -80,7 +80,7 @@ pub(crate) struct Intake {
     /// Why a batch that was addressed here failed after the route journal had it. The next start carries it out, and no
     /// batch is taken before: it would be one that follows a failed one.
     pub(crate) left: Option<Refusal>,
-    /// The first batch of the route in the log that is not entered where it was addressed: in no picture yet.
+    /// The first batch of the route in the log that is not entered where it was addressed: in no snapshot yet.
     pub(crate) unentered: Option<Offset>,
     /// The producers of every batch below it are on the disk.
     pub(crate) saved_upto: Offset,
@@ -191,7 +191,7 @@ impl Partition {
         while intake.count_producers() {}
     }
 
-    /// Batches below it are in every picture that is taken from now on.
+    /// Batches below it are in every snapshot that is taken from now on.
     pub(crate) fn entered_upto(&self) -> Offset {
         self.intake().entered_upto(&self.log)
     }
@@ -213,13 +213,13 @@ impl Partition {
         self.saved_mark.fetch_max(mark, Ordering::AcqRel);
     }
 
-    /// A snapshot of the producers. `scan_from` is how far batches were entered before any partition of the topic was
-    /// pictured. With it the partitions of other topics that have to be durable before it is on the disk.
-    pub(crate) fn picture(&self, scan_from: Offset) -> (PartitionSnapshot, Vec<Arc<Partition>>) {
+    /// A snapshot of the producers. `scan_from` is how far batches were entered before the first partition of the topic
+    /// took its snapshot. With it the partitions of other topics that have to be durable before it is on the disk.
+    pub(crate) fn snapshot(&self, scan_from: Offset) -> (PartitionSnapshot, Vec<Arc<Partition>>) {
         let mut intake = self.intake();
         intake.unsaved = Unsaved::default();
         let sent = intake.abroad.take_sent();
-        let picture = PartitionSnapshot {
+        let snapshot = PartitionSnapshot {
             index: self.index,
             scan_from,
             log_end: self.log.end_offset(),
@@ -230,7 +230,7 @@ impl Partition {
                 .filter_map(|(id, producer)| Some((id, landed_part(producer)?)))
                 .collect(),
         };
-        (picture, sent)
+        (snapshot, sent)
     }
 }
 

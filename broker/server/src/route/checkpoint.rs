@@ -1,10 +1,10 @@
 //! From time to time the producers are written down, and what the journal need not hold any more is cut off it.
 //!
-//! An entry may go when its batches are durable in their targets and the picture of the partition it was addressed to is
+//! An entry may go when its batches are durable in their targets and the snapshot of the partition it was addressed to is
 //! on the disk. So the order is: begin a new file of the journal, wait until all before it is carried out, take the
-//! pictures, sync the logs, write the pictures, remove the old files.
+//! snapshots, sync the logs, write the snapshots, remove the old files.
 //!
-//! The pictures are also what lets old records go: [`Saved`](crate::topics::Saved) says up to where.
+//! The snapshots are also what lets old records go: [`Saved`](crate::topics::Saved) says up to where.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

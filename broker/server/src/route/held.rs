@@ -1,7 +1,7 @@
 //! Topics that take no batches, because what the route journal has for them could not be carried out at the start.
 //!
 //! Where the disk was full it is tried again until it works; where a log directory is missing it waits for a start that
-//! finds it. Meanwhile nothing is appended to the topic and no picture of its producers is written, so that trying again
+//! finds it. Meanwhile nothing is appended to the topic and no snapshot of its producers is written, so that trying again
 //! is what a start after a crash does: nothing is carried out twice.
 
 use std::sync::Arc;

@@ -341,7 +341,7 @@ fn check(history: &[Sent], image: &Image, acks: usize, crashes: usize) {
         .collect();
     let told = format!("{history:?} {image:?}");
     for _ in 0..crashes {
-        // It got as far as the logs, and neither the picture nor the cut of the journal survived.
+        // It got as far as the logs, and neither the snapshot nor the cut of the journal survived.
         World::open(dir.path()).recover();
         std::fs::remove_dir_all(&journal).unwrap();
         std::fs::create_dir(&journal).unwrap();
@@ -378,7 +378,7 @@ fn check(history: &[Sent], image: &Image, acks: usize, crashes: usize) {
     assert_eq!(report.entries, image.journal, "{told}");
     world.send_again(history, &written, |index| is_acked(history, &written, image, acks, index));
     world.assert_once(history, &told);
-    // And once more, from the picture.
+    // And once more, from the snapshot.
     drop(world);
     let world = World::open(dir.path());
     assert_eq!(world.recover(), RouteReport::default(), "{told}");

@@ -77,17 +77,17 @@ fn save_known(topic: &Topic) -> Result<Saved, SaveError> {
 }
 
 /// Writes the producers of a topic down as they are known. One call at a time: recovery, and [`save`]. A batch on its way
-/// from the journal into several logs is in none of the pictures until it is entered where it was addressed; so the logs
+/// from the journal into several logs is in none of the snapshots until it is entered where it was addressed; so the logs
 /// are to be read from its first part on.
 pub(crate) fn write_down(topic: &Topic) -> Result<Saved, SaveError> {
     let Some(first) = topic.partitions.first() else { return Ok(Saved(Vec::new())) };
-    // All ends before all pictures: what one picture does not hold yet lies behind the end of every log it went to.
+    // All ends before all snapshots: what one snapshot does not hold yet lies behind the end of every log it went to.
     let saved = Saved(topic.partitions.iter().map(|partition| partition.scan_from()).collect());
-    let (pictures, sent): (Vec<_>, Vec<_>) =
-        topic.partitions.iter().zip(&saved.0).map(|(partition, upto)| partition.picture(*upto)).unzip();
-    let snapshot = TopicSnapshot { topic_id: topic.id, partitions: pictures };
+    let (snapshots, sent): (Vec<_>, Vec<_>) =
+        topic.partitions.iter().zip(&saved.0).map(|(partition, upto)| partition.snapshot(*upto)).unzip();
+    let snapshot = TopicSnapshot { topic_id: topic.id, partitions: snapshots };
     let written = (|| {
-        // A picture must not know more than the logs will after a power cut.
+        // A snapshot must not know more than the logs will after a power cut.
         for partition in topic.partitions.iter().chain(sent.iter().flatten()) {
             match partition.log.flush() {
                 // What was sent to a topic that is gone went with it.
@@ -98,7 +98,7 @@ pub(crate) fn write_down(topic: &Topic) -> Result<Saved, SaveError> {
         snapshot.write(&first.log)?;
         Ok(())
     })();
-    let marks = snapshot.partitions.iter().map(|picture| picture.journal_mark);
+    let marks = snapshot.partitions.iter().map(|partition| partition.journal_mark);
     for (((partition, upto), mark), sent) in topic.partitions.iter().zip(&saved.0).zip(marks).zip(sent) {
         if written.is_ok() {
             partition.note_saved_mark(mark);
@@ -117,7 +117,7 @@ pub(crate) fn write_down(topic: &Topic) -> Result<Saved, SaveError> {
     written.map(|()| saved)
 }
 
-/// A topic that was deleted meanwhile needs no picture.
+/// A topic that was deleted meanwhile needs no snapshot.
 pub(crate) fn is_gone(topic: &Topic) -> bool {
     topic.partitions.first().is_none_or(|partition| partition.log.is_deleted())
 }

@@ -66,11 +66,11 @@ async fn a_batch_that_compaction_emptied_is_still_recognised() {
     assert!(left.len() < 8, "{left:?}");
     assert_eq!(left.last().unwrap().1, "7ab#1");
     assert!(home.broker.cleaner.stats().compaction_records_removed > 0);
-    for without_picture in [false, true] {
+    for without_snapshot in [false, true] {
         let producers = home.snapshot("t");
         home = home.crash().await;
-        if without_picture {
-            // Its last batch is in the log, though empty; what came before can only be known from the picture.
+        if without_snapshot {
+            // Its last batch is in the log, though empty; what came before can only be known from the snapshot.
             std::fs::remove_file(producers).unwrap();
             home = home.crash().await;
         }

@@ -84,7 +84,7 @@ async fn what_a_producer_wrote_is_known_after_a_stop_and_after_a_crash() {
         home = match round % 3 {
             0 => home.restart().await,
             1 => home.crash().await,
-            // A picture in the middle, and more after it.
+            // A snapshot in the middle, and more after it.
             _ => {
                 home.broker.router.checkpoint();
                 let answer = home.client().await.produce("t", 0, &said("abcd").by(id, 0, sequence)).await;

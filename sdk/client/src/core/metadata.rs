@@ -9,7 +9,7 @@ use ottla_wire::{ErrorCode, Uuid};
 
 use super::address::Address;
 
-/// The newest picture of the cluster.
+/// What the answers of brokers so far say about the cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metadata {
     pub(crate) cluster_id: Option<Arc<str>>,

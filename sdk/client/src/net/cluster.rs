@@ -70,7 +70,7 @@ impl Cluster {
         Duration::from_millis(self.config.request_timeout_ms)
     }
 
-    /// The newest picture.
+    /// The newest metadata.
     pub(crate) fn metadata(&self) -> Arc<Metadata> {
         Arc::clone(&self.metadata.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -142,7 +142,7 @@ impl Cluster {
         self.any().await?.ask(message, i16::MAX, self.request_timeout()).await
     }
 
-    /// Asks for metadata, takes it in and returns the new picture.
+    /// Asks for metadata, takes it in and returns the new metadata.
     pub(crate) async fn refresh(&self, topics: Topics<'_>, create: bool) -> Result<Arc<Metadata>, ConnectionError> {
         let named = match topics {
             Topics::All => None,

@@ -1,11 +1,11 @@
-//! What a start does before anybody is served: it finds the producers of every partition, and carries out what the
+//! What a start does before it serves clients: it finds the producers of every partition, and carries out what the
 //! journal holds.
 //!
-//! The producers of a partition are those of the last picture, the batches that its log took since, and the entries of
+//! The producers of a partition are those of the last snapshot, the batches that its log took since, and the entries of
 //! the journal that were addressed to it, in the order of their sequence numbers. An entry is carried out unless the
-//! batch before it was lost: then nobody was told that either of them is safe, the producer sends both again, and the
-//! entry is dropped. That is decided by the numbers alone, so a crash during recovery changes nothing; and the pictures
-//! that say so are written before the topic takes a batch, so what was dropped once does not come back after its number
+//! batch before it was lost: then neither of the two was acknowledged, the producer sends both again, and the entry is
+//! dropped. The numbers alone decide that, so a crash during recovery changes nothing; and the snapshots that say so are
+//! written before the topic takes a batch, so what was dropped once does not come back after its number
 //! was used again. A topic for which that cannot be done now is held: see [`super::held`].
 //!
 //! Topics between which entries move batches are one group: their entries are carried out in the order of the journal, and
@@ -280,7 +280,7 @@ impl GroupState {
         let state = self.at(entry.topic_id, entry.addressed)?;
         state.take_before(entry.producer_id, entry.span);
         if sequence < state.journal_mark {
-            // Its batches were durable before the picture that has it was written.
+            // Its batches were durable before the snapshot that has it was written.
             return Ok(());
         }
         let known = state.knows(entry.producer_id, entry.span);

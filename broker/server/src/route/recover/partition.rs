@@ -21,12 +21,12 @@ pub(super) struct PartitionState {
     pub(super) table: SequenceTable<Landed>,
     /// Entries below it are in the table.
     pub(super) journal_mark: u64,
-    /// Producers that the picture has, with everything up to its end.
-    pictured: HashSet<ProducerId>,
-    /// Batches that the log took since the picture, per producer, not yet in the table. Only where the journal may say
+    /// Producers that the snapshot has, with everything up to its end.
+    in_snapshot: HashSet<ProducerId>,
+    /// Batches that the log took since the snapshot, per producer, not yet in the table. Only where the journal may say
     /// what came between them.
     since: HashMap<ProducerId, VecDeque<(Span, Offset)>>,
-    /// Batches around the picture that may be those of entries that stayed.
+    /// Batches around the snapshot that may be those of entries that stayed.
     around: HashMap<(ProducerId, ProducerEpoch, Sequence), Offset>,
     /// How many producers are remembered at most.
     producers_max: usize,
@@ -48,14 +48,14 @@ impl PartitionState {
             partition: Arc::clone(partition),
             table: SequenceTable::default(),
             journal_mark: saved.as_ref().map_or(0, |saved| saved.journal_mark),
-            pictured: HashSet::new(),
+            in_snapshot: HashSet::new(),
             since: HashMap::new(),
             around: HashMap::new(),
             producers_max: partition.intake().share.producers_max(),
             read_from: log.log_start_offset(),
             parts: HashMap::new(),
         };
-        // A log that ends before its picture was damaged: then all of it is read, and the picture is not contradicted.
+        // A log that ends before its snapshot was damaged: then all of it is read, and the snapshot is not contradicted.
         let (mut from, mut known_end) = (log.log_start_offset(), log.log_start_offset());
         if let Some(saved) = saved {
             if saved.log_end <= end {
@@ -65,7 +65,7 @@ impl PartitionState {
                 known_end = end;
             }
             for (id, producer) in saved.producers {
-                state.pictured.insert(id);
+                state.in_snapshot.insert(id);
                 state.table.restore(id, producer);
             }
         }
@@ -85,7 +85,7 @@ impl PartitionState {
         };
         let Claim { producer_id, span } = claim;
         let offset = header.base_offset;
-        let is_new = offset >= known_end || !self.pictured.contains(&producer_id);
+        let is_new = offset >= known_end || !self.in_snapshot.contains(&producer_id);
         if producer_id == JOURNAL_PRODUCER {
             if journaled {
                 self.parts.insert(span.first, (header.crc, offset));

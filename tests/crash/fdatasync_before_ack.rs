@@ -84,7 +84,7 @@ fn produce(broker: &Broker, topic: &str, partition: i32) -> Vec<Ack> {
         let sender = Sender { producer_id, epoch, sequence: number * 3 };
         let records = batch(&[(b"k", b"one"), (b"k", b"two"), (b"k", b"three")], Some(sender));
         let data = PartitionProduceData { index: partition, records: Some(&records) };
-        let data = TopicProduceData { name: topic.into(), partition_data: vec![data] };
+        let data = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
         let request =
             ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
         let stream_position = connection.bytes_received();

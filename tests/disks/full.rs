@@ -125,7 +125,7 @@ fn produce_together(broker: &Broker, batches: &[Vec<u8>]) -> Vec<(ErrorCode, i64
     let mut bytes = Vec::new();
     for (correlation_id, records) in (1..).zip(batches) {
         let data = PartitionProduceData { index: 0, records: Some(records) };
-        let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data] };
+        let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
         let request =
             ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
         let header = RequestHeader::of::<ProduceRequest<'_>>(9, correlation_id, Some("ottla-tests".into()));

@@ -34,7 +34,7 @@ fn produce(broker: &Broker, partition: i32, value: &str) -> ErrorCode {
 /// The error, and what the broker says about it.
 fn send(broker: &Broker, partition: i32, records: &[u8]) -> (ErrorCode, String) {
     let data = PartitionProduceData { index: partition, records: Some(records) };
-    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data] };
+    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
     let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
     Connection::to(broker).call(9, &request, |response| {
         let partition = &response.responses[0].partition_responses[0];

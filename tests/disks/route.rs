@@ -52,7 +52,7 @@ fn moved(sender: Sender, sequence: i32, records: usize, bytes: usize) -> Vec<u8>
 /// A request that is given up after so many milliseconds, and what it is told.
 fn send(broker: &Broker, topic: &str, partition: i32, timeout_ms: i32, records: &[u8]) -> (ErrorCode, String) {
     let data = PartitionProduceData { index: partition, records: Some(records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data] };
+    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
     let request = ProduceRequest { acks: -1, timeout_ms, topic_data: vec![topic], ..ProduceRequest::default() };
     Connection::to(broker).call(9, &request, |response| {
         let partition = &response.responses[0].partition_responses[0];

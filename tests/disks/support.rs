@@ -27,7 +27,7 @@ pub(crate) fn produce_as(broker: &Broker, sender: Sender, values: &[&[u8]]) -> (
 
 fn send(broker: &Broker, records: &[u8]) -> (ErrorCode, String) {
     let data = PartitionProduceData { index: 0, records: Some(records) };
-    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data] };
+    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
     let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
     Connection::to(broker).call(9, &request, |response| {
         let partition = &response.responses[0].partition_responses[0];

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort, SettingsConflict};
+use crate::fetch::Sessions;
 use crate::groups::Groups;
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
@@ -52,6 +53,8 @@ pub struct Broker {
     pub cleaner: Cleaner,
     /// Says that the broker stops.
     pub shutdown: Shutdown,
+    /// What clients said that they read, so that they need not say it again.
+    pub fetch_sessions: Sessions,
     /// What is counted.
     pub metrics: Metrics,
     /// Reads that may wait for the disk, which have threads of their own: so many at a time.
@@ -164,6 +167,7 @@ impl Broker {
             cluster_id: meta.cluster_id().to_owned(),
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
             shutdown,
+            fetch_sessions: Sessions::new(config.fetch_session_config()),
             metrics: Metrics::default(),
             cold_reads: Semaphore::new(COLD_READS_MAX),
             record_deletions: Semaphore::new(RECORD_DELETIONS_MAX),

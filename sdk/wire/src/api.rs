@@ -156,14 +156,14 @@ macro_rules! apis {
 
 apis! {
     /// Appends record batches to partitions.
-    Produce = 0, versions 3..=12, flexible 9.., Everyone,
-        served 3..=12, advertised 0..=12, not supported: "versions 0 to 2, topic ids (v13), transactions";
+    Produce = 0, versions 3..=13, flexible 9.., Everyone,
+        served 3..=13, advertised 0..=13, not supported: "versions 0 to 2, transactions";
     /// Reads record batches from partitions, waiting for new ones if asked to.
-    Fetch = 1, versions 4..=17, flexible 12.., Everyone,
-        served 4..=17, advertised 4..=17, not supported: "fetch sessions (KIP-227, answered with session id 0), follower fetching, the replica's high watermark (v18)";
+    Fetch = 1, versions 4..=18, flexible 12.., Everyone,
+        served 4..=18, advertised 4..=18, not supported: "follower fetching";
     /// Finds offsets by timestamp.
-    ListOffsets = 2, versions 1..=10, flexible 6.., Everyone,
-        served 1..=10, advertised 1..=10, not supported: "tiered storage (-5 finds nothing)";
+    ListOffsets = 2, versions 1..=11, flexible 6.., Everyone,
+        served 1..=11, advertised 1..=11, not supported: "tiered storage (-5 and -6 find nothing)";
     /// Describes brokers, topics and partitions.
     Metadata = 3, versions 0..=13, flexible 9.., Everyone,
         served 0..=13, advertised 0..=13, not supported: "authorized operations";

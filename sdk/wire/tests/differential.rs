@@ -23,7 +23,6 @@ const OUR_TAG: &str = "20000: ";
 
 /// Plain fields that Kafka has in versions later than ours, at their defaults.
 const LATER_FIELDS: &[(&str, &str)] = &[
-    ("high_watermark", "9223372036854775807"),
     ("enable_2_pc", "false"),
     ("keep_prepared_txn", "false"),
     ("ongoing_txn_producer_id", "-1"),
@@ -31,7 +30,8 @@ const LATER_FIELDS: &[(&str, &str)] = &[
 ];
 
 /// The versions that the other implementation does not have: `vectors/messages_java.hex` stands in for it.
-const BEYOND_THEIRS: &[(ApiKey, i16)] = &[(ApiKey::OffsetCommit, 10), (ApiKey::OffsetFetch, 10)];
+const BEYOND_THEIRS: &[(ApiKey, i16)] =
+    &[(ApiKey::OffsetCommit, 10), (ApiKey::OffsetFetch, 10), (ApiKey::ListOffsets, 11)];
 
 /// Random messages per API, version and direction.
 const MESSAGES: u32 = 200;

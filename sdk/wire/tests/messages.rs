@@ -68,3 +68,28 @@ fn offsets_are_committed_and_fetched_by_topic_id_as_kafka_does() {
     let response = OffsetFetchResponse { throttle_time_ms: 5, groups: vec![group], ..Default::default() };
     check("OffsetFetchResponse", &mut Vec::new(), &response);
 }
+
+#[test]
+fn offsets_are_listed_as_kafka_does() {
+    let partition = ListOffsetsPartition {
+        partition_index: 3,
+        current_leader_epoch: 7,
+        timestamp: TIMESTAMP_EARLIEST_PENDING_UPLOAD,
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        isolation_level: 1,
+        topics: vec![ListOffsetsTopic { name: "orders".into(), partitions: vec![partition] }],
+        timeout_ms: 500,
+    };
+    check("ListOffsetsRequest", &mut Vec::new(), &request);
+
+    let partition = ListOffsetsPartitionResponse {
+        partition_index: 3,
+        offset: 42,
+        leader_epoch: 7,
+        ..ListOffsetsPartitionResponse::default()
+    };
+    let topic = ListOffsetsTopicResponse { name: "orders".into(), partitions: vec![partition] };
+    check("ListOffsetsResponse", &mut Vec::new(), &ListOffsetsResponse { throttle_time_ms: 5, topics: vec![topic] });
+}

@@ -71,7 +71,7 @@ pub(crate) fn produce_to(topic: &str, partition: i32, acks: i16, batch: &[u8]) -
     let request = ProduceRequest {
         acks,
         timeout_ms: 30_000,
-        topic_data: vec![TopicProduceData { name: topic.into(), partition_data }],
+        topic_data: vec![TopicProduceData { name: topic.into(), partition_data, ..Default::default() }],
         ..ProduceRequest::default()
     };
     frame(PRODUCE_VERSION, &request)

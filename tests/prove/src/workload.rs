@@ -175,7 +175,11 @@ impl Producer {
                 }
                 let Some(next) = self.waiting.get(sent) else { break };
                 let data = PartitionProduceData { index: self.partition, records: Some(&next.bytes) };
-                let data = TopicProduceData { name: self.topic.as_str().into(), partition_data: vec![data] };
+                let data = TopicProduceData {
+                    name: self.topic.as_str().into(),
+                    partition_data: vec![data],
+                    ..Default::default()
+                };
                 let request = ProduceRequest {
                     acks: -1,
                     timeout_ms: 30_000,
@@ -235,7 +239,7 @@ pub fn timestamp_of(number: u64) -> i64 {
 /// A produce request of one batch to partition 0, its length in front.
 pub fn produce_frame(topic: &str, batch: &[u8]) -> Vec<u8> {
     let data = PartitionProduceData { index: 0, records: Some(batch) };
-    let data = TopicProduceData { name: topic.into(), partition_data: vec![data] };
+    let data = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
     let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
     let mut bytes = Vec::new();
     encode_request(&RequestHeader::of::<ProduceRequest<'_>>(11, 1, Some("prove".into())), &request, &mut bytes);

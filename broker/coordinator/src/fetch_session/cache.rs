@@ -14,6 +14,7 @@ pub(super) struct Cache {
     /// Sessions by their number of partitions.
     by_size: BTreeSet<(usize, i32)>,
     partitions: usize,
+    evictions: u64,
 }
 
 impl Cache {
@@ -27,6 +28,15 @@ impl Cache {
 
     pub(super) const fn partitions(&self) -> usize {
         self.partitions
+    }
+
+    /// Whether sessions grew beyond the bound.
+    pub(super) const fn is_overfull(&self) -> bool {
+        self.partitions > self.config.partitions_max
+    }
+
+    pub(super) const fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     pub(super) fn get(&mut self, session_id: i32) -> Option<&mut Session> {
@@ -64,6 +74,7 @@ impl Cache {
         while is_full(self) {
             let gives_way = self.unused(now_ms).or_else(|| self.smaller(now_ms, size))?;
             self.remove(gives_way);
+            self.evictions += 1;
         }
         let mut session_id = fresh & i32::MAX;
         while session_id == NO_SESSION || self.sessions.contains_key(&session_id) {

@@ -25,13 +25,15 @@ const NO_SESSION: i32 = 0;
 const INITIAL_EPOCH: i32 = 0;
 /// The epoch of a request that wants none.
 const FINAL_EPOCH: i32 = -1;
+/// No topic has a longer name: a session does not keep one.
+const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// The bounds of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FetchSessionConfig {
     /// The most sessions (`max.incremental.fetch.session.cache.slots`).
     pub slots_max: usize,
-    /// The most partitions in all sessions together.
+    /// The most partitions in all sessions together (`ottla.fetch.session.partitions.max`): about 300 bytes each.
     pub partitions_max: usize,
     /// How long a session is safe from eviction after its creation, and how long it may be unused. Kafka has it fixed.
     pub eviction_ms: i64,
@@ -39,7 +41,7 @@ pub struct FetchSessionConfig {
 
 impl Default for FetchSessionConfig {
     fn default() -> Self {
-        Self { slots_max: 1_000, partitions_max: 1_000_000, eviction_ms: 120_000 }
+        Self { slots_max: 1_000, partitions_max: 200_000, eviction_ms: 120_000 }
     }
 }
 
@@ -107,7 +109,30 @@ pub struct FetchSessions {
     cache: Cache,
 }
 
+impl TopicRef {
+    /// The name, empty where there is none.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Id(_) => "",
+        }
+    }
+
+    /// The id, nil where there is none.
+    pub fn id(&self) -> Uuid {
+        match self {
+            Self::Name(_) => Uuid::nil(),
+            Self::Id(id) => *id,
+        }
+    }
+}
+
 impl Plan {
+    /// What a request without a session means.
+    pub fn sessionless(version: i16, request: &FetchRequest<'_>) -> Self {
+        Self { partitions: wanted(request, version >= TOPIC_IDS_FROM).collect(), kind: Kind::Sessionless }
+    }
+
     /// Whether partitions without news are left out of the answer, and so need not make it wait.
     pub const fn is_incremental(&self) -> bool {
         matches!(self.kind, Kind::Incremental { .. })
@@ -135,18 +160,26 @@ impl FetchSessions {
         self.cache.partitions()
     }
 
+    /// How many sessions gave way to others.
+    pub fn evictions(&self) -> u64 {
+        self.cache.evictions()
+    }
+
     /// Finds out what a request means. The error is one of the whole request: `FETCH_SESSION_ID_NOT_FOUND`,
-    /// `INVALID_FETCH_SESSION_EPOCH` or `FETCH_SESSION_TOPIC_ID_ERROR`.
+    /// `INVALID_FETCH_SESSION_EPOCH`, `FETCH_SESSION_TOPIC_ID_ERROR`, or `INVALID_TOPIC_EXCEPTION` for a name that no topic
+    /// can have.
     pub fn begin(&mut self, now_ms: i64, version: i16, request: &FetchRequest<'_>) -> Result<Plan, ErrorCode> {
         let has_ids = version >= TOPIC_IDS_FROM;
         let (session_id, epoch) = (request.session_id, request.session_epoch);
         if matches!(epoch, INITIAL_EPOCH | FINAL_EPOCH) {
             // A client that starts over, or ends, has no use for its old session.
             self.cache.remove(session_id);
+            if epoch == FINAL_EPOCH || names_no_topic(request) {
+                return Ok(Plan::sessionless(version, request));
+            }
             let mut asked = Session::new(has_ids, now_ms);
             asked.add(wanted(request, has_ids));
-            let kind = if epoch == FINAL_EPOCH { Kind::Sessionless } else { Kind::Full { has_ids } };
-            return Ok(Plan { partitions: asked.into_partitions(), kind });
+            return Ok(Plan { partitions: asked.into_partitions(), kind: Kind::Full { has_ids } });
         }
         let session = self.cache.get(session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
         if session.epoch != epoch {
@@ -155,13 +188,17 @@ impl FetchSessions {
         if session.has_ids != has_ids {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
+        if names_no_topic(request) {
+            return Err(ErrorCode::InvalidTopicException);
+        }
         let (before, next_epoch) = (session.len(), next_epoch(epoch));
         session.add(wanted(request, has_ids));
         session.forget(forgotten(request, has_ids));
         session.epoch = next_epoch;
         let (after, partitions) = (session.len(), session.partitions());
         self.cache.resized(session_id, before, after, now_ms);
-        if after == 0 {
+        if after == 0 || self.cache.is_overfull() {
+            // With the answer the client learns that its session is over.
             self.cache.remove(session_id);
             return Ok(Plan { partitions, kind: Kind::Sessionless });
         }
@@ -199,6 +236,11 @@ impl FetchSessions {
 
 fn next_epoch(epoch: i32) -> i32 {
     epoch.checked_add(1).unwrap_or(1)
+}
+
+/// Whether a name is longer than a topic's can be.
+fn names_no_topic(request: &FetchRequest<'_>) -> bool {
+    request.topics.iter().any(|topic| topic.topic.len() > TOPIC_NAME_BYTES_MAX)
 }
 
 fn topic_ref(has_ids: bool, name: &str, id: Uuid) -> TopicRef {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 pub use group::GroupMigration;
 pub use load::{LoadError, load_file, set_pair};
+use ottla_coordinator::fetch_session::FetchSessionConfig;
 pub use ottla_log::Durability;
 pub use reference::{broker_reference, topic_reference};
 use topic::{CleanupPolicy, TimestampType, TopicCompression};
@@ -145,6 +146,10 @@ settings! {
     "message.max.bytes" message_max_bytes: i32 = 1_048_588, in 0..=i32::MAX;
     /// Largest answer to one fetch, in bytes.
     "fetch.max.bytes" fetch_max_bytes: i32 = 55 << 20, in 1024..=i32::MAX;
+    /// Fetch sessions (KIP-227) that are kept; 0 keeps none. A client without one names all of its partitions in each fetch.
+    "max.incremental.fetch.session.cache.slots" fetch_sessions_max: usize = 1000, in 0..=1_000_000;
+    /// Partitions in all fetch sessions together, about 300 bytes of memory each.
+    "ottla.fetch.session.partitions.max" fetch_session_partitions_max: usize = 200_000, in 0..=1 << 30;
     /// Bytes after which a partition begins a new segment file.
     "log.segment.bytes" segment_bytes: i32 = 1 << 30, in topic::SEGMENT_BYTES_MIN..=i32::MAX;
     /// Age after which a partition begins a new segment file, in milliseconds. Unset: `log.roll.hours`.
@@ -359,6 +364,15 @@ impl Config {
     /// Age after which a partition begins a new segment file.
     pub fn log_roll_ms(&self) -> i64 {
         self.roll_ms.unwrap_or_else(|| i64::from(self.roll_hours).saturating_mul(3_600_000))
+    }
+
+    /// The bounds of the fetch sessions.
+    pub fn fetch_session_config(&self) -> FetchSessionConfig {
+        FetchSessionConfig {
+            slots_max: self.fetch_sessions_max,
+            partitions_max: self.fetch_session_partitions_max,
+            ..FetchSessionConfig::default()
+        }
     }
 
     /// Lanes of one topic that are worked on at the same time.

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
+use ottla_coordinator::fetch_session::{TopicRef, WantedPartition};
 use ottla_log::{FileRange, LocateError, PartitionLog};
 use ottla_wire::message::{EpochEndOffset, FetchPartition, LeaderIdAndEpoch};
 use ottla_wire::{ErrorCode, LeaderEpoch, Offset};
 
-use super::wanted::{TopicRef, Wanted, WantedTopic};
+use super::wanted::{Wanted, unknown};
 use crate::broker::Broker;
 use crate::partition::Partition;
 use crate::partition::watermark::{Bell, Registration};
@@ -18,8 +19,8 @@ use crate::topics::Topic;
 
 /// An answer in the making.
 pub struct Plan {
-    /// One entry per topic of the request, in each one per partition.
-    pub topics: Vec<Vec<Planned>>,
+    /// One entry per partition that is wanted.
+    pub partitions: Vec<Planned>,
     bytes: u32,
     /// Bytes that could be read, also those that a limit or the end of a batch keeps out of this answer: the client
     /// waits for these to come, not for an answer that fits its limits to the byte.
@@ -64,23 +65,26 @@ impl Plan {
     /// Looks at every partition that is wanted. Nothing is decided where it would have to wait and may not.
     pub fn make(broker: &Broker, wanted: &Wanted, patience: Patience) -> Result<Self, WaitsForDisk> {
         let mut plan = Self {
-            topics: Vec::with_capacity(wanted.topics.len()),
+            partitions: Vec::with_capacity(wanted.partitions().len()),
             bytes: 0,
             available: 0,
             bytes_max: wanted.bytes_max.min(broker.config.fetch_max_bytes as u32),
-            urgent: wanted.topics.is_empty(),
+            urgent: wanted.partitions().is_empty(),
         };
-        for WantedTopic { topic, partitions } in &wanted.topics {
+        // Partitions of one topic mostly stand together.
+        for same_topic in wanted.partitions().chunk_by(|one, next| one.topic == next.topic) {
+            let Some(WantedPartition { topic, .. }) = same_topic.first() else { continue };
             let found = match topic {
                 TopicRef::Name(name) => broker.topics.get(name),
                 TopicRef::Id(id) => broker.topics.get_by_id(id),
             };
-            let planned = partitions.iter().map(|partition| match &found {
-                Some(found) => plan.add(broker, found, partition, patience),
-                None => Ok(plan.refuse(topic.unknown())),
-            });
-            let planned = planned.collect::<Result<_, _>>()?;
-            plan.topics.push(planned);
+            for WantedPartition { partition, .. } in same_topic {
+                let planned = match &found {
+                    Some(found) => plan.add(broker, found, partition, patience)?,
+                    None => plan.refuse(unknown(topic)),
+                };
+                plan.partitions.push(planned);
+            }
         }
         Ok(plan)
     }
@@ -92,7 +96,7 @@ impl Plan {
 
     /// Rings `bell` when one of the partitions has something new.
     pub fn watch(&self, bell: &Arc<Bell>) -> Vec<Registration> {
-        let healthy = self.topics.iter().flatten().filter(|planned| planned.error_code == ErrorCode::None);
+        let healthy = self.partitions.iter().filter(|planned| planned.error_code == ErrorCode::None);
         let watched = healthy.filter_map(|planned| Some((planned.partition.as_ref()?, planned.high_watermark)));
         watched.map(|(partition, high)| partition.watermark.ring(bell, Offset(high).advance(1))).collect()
     }

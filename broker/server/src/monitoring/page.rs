@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::broker::Broker;
+use crate::fetch::sessions::SessionCounts;
 use crate::log_dirs::LogDirectory;
 
 /// Everything, in the text format that Prometheus reads. Asks the disks, so it may wait for them.
@@ -50,6 +51,7 @@ impl Collector for State {
         page.partitions(broker)?;
         page.directories(broker)?;
         page.metadata(broker)?;
+        page.fetch_sessions(broker)?;
         page.cleaner(broker)?;
         page.recovery(broker)
     }
@@ -61,6 +63,15 @@ impl Page<'_> {
     fn metadata(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
         let help = "Copies of the metadata that have every change: two, unless a disk refuses one";
         self.gauge("metadata_copies", help, [(Vec::new(), broker.meta.whole_copies() as f64)])
+    }
+
+    fn fetch_sessions(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
+        let SessionCounts { sessions, partitions, evictions } = broker.fetch_sessions.counts();
+        self.gauge("fetch_sessions", "Fetch sessions that are kept", [(Labels::new(), sessions as f64)])?;
+        let help = "Partitions in all fetch sessions together";
+        self.gauge("fetch_session_partitions", help, [(Labels::new(), partitions as f64)])?;
+        let help = "Fetch sessions that gave way to others";
+        self.counter("fetch_session_evictions", help, [(Labels::new(), evictions)])
     }
 
     fn gauge(

@@ -18,6 +18,9 @@ pub enum Refusal {
     /// No such topic, or not so many partitions; also: deleted while the batch waited.
     #[error("there is no such topic or partition")]
     UnknownPartition,
+    /// No topic has this id: it was deleted, maybe created again.
+    #[error("there is no topic with this id")]
+    UnknownTopicId,
     /// Internal topics are written by the broker alone.
     #[error("the topic is internal; only the broker writes to it")]
     InternalTopic,
@@ -153,6 +156,7 @@ impl Refusal {
         match self {
             Self::UnknownAcks(_) => ErrorCode::InvalidRequiredAcks,
             Self::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+            Self::UnknownTopicId => ErrorCode::UnknownTopicId,
             Self::InternalTopic => ErrorCode::InvalidTopicException,
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
             Self::Transactional | Self::TransactionalRoute => ErrorCode::InvalidTxnState,

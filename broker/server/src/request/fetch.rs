@@ -1,26 +1,28 @@
-//! Fetch, versions 4-17.
+//! Fetch, versions 4-18.
 //!
 //! Behaviour: waits until `min_bytes` below the high watermark can be read, `max_wait_ms` is over, something is wrong
 //! with a partition, or the broker stops. Partitions are served in the order of the request, which is the client's to
-//! rotate. Names up to v12, ids from v13. Records leave as ranges of the segment files.
-//! Not supported: fetch sessions (a client that asks for one gets session id 0, "none", and asks in full each time; one
-//! that goes on with a session it was never given gets FETCH_SESSION_ID_NOT_FOUND), follower fetching.
+//! rotate, or of its session, which puts those that had records at the end. Names up to v12, ids from v13. Records leave as
+//! ranges of the segment files. A client that asks for a session (KIP-227) gets one if there is room, otherwise id 0,
+//! "none"; in one it is answered what is new.
+//! Not supported: follower fetching.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ottla_coordinator::fetch_session::{Outcome, TopicRef};
 use ottla_front::Counted;
 use ottla_log::FileRange;
 use ottla_wire::message::{
-    FetchFrame, FetchRecords, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    EpochEndOffset, FetchFrame, FetchRecords, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use ottla_wire::{ErrorCode, Str};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Answer, CloseReason, Peer, Piece, RequestHead, Response, decoded};
 use crate::broker::Broker;
-use crate::fetch::plan::{Patience, WaitsForDisk};
+use crate::fetch::plan::{Patience, Planned, WaitsForDisk};
 use crate::fetch::{Plan, Wanted};
 use crate::partition::watermark::Bell;
 
@@ -34,18 +36,19 @@ pub(super) fn begin(
     frame: &[u8],
 ) -> Result<Answer, CloseReason> {
     let request: FetchRequest<'_> = decoded(head, frame)?;
-    if request.session_epoch > 0 {
-        // No session was ever given out, so whatever this one is, it is not ours.
-        let refusal = FetchResponse { error_code: ErrorCode::FetchSessionIdNotFound, ..Default::default() };
-        let response = Response::of(head, &refusal);
-        return Ok(Box::pin(async { response.into() }));
-    }
+    let plan = match broker.fetch_sessions.begin(head.version, &request) {
+        Ok(plan) => plan,
+        Err(error_code) => {
+            let response = refuse(broker, head, error_code);
+            return Ok(Box::pin(async { response.into() }));
+        }
+    };
     let asked = Asked {
         head,
         deadline: Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
         reads_committed: request.isolation_level == READ_COMMITTED,
         // Nothing of the frame is kept, so that a long poll does not hold the receive buffer.
-        wanted: Arc::new(Wanted::of(head.version, request)),
+        wanted: Arc::new(Wanted::of(&request, plan)),
     };
     let broker = Arc::clone(broker);
     Ok(Box::pin(async move { answer(&broker, &asked).await.into() }))
@@ -94,44 +97,69 @@ async fn plan_patiently(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> Result<Pl
     planning.await.map_err(|error| internal(&error))?
 }
 
+/// An error of the whole request.
+fn refuse(broker: &Broker, head: RequestHead, error_code: ErrorCode) -> Response {
+    broker.metrics.note_error(head.key, error_code);
+    Response::of(head, &FetchResponse { error_code, ..Default::default() })
+}
+
 fn respond(broker: &Broker, asked: &Asked, plan: Plan) -> Response {
     let Asked { head, reads_committed, wanted, .. } = asked;
+    let outcomes: Vec<Outcome> = plan.partitions.iter().map(outcome).collect();
+    let answer = match broker.fetch_sessions.finish(&wanted.plan, &outcomes) {
+        Ok(answer) => answer,
+        Err(error_code) => return refuse(broker, *head, error_code),
+    };
     let aborted_transactions = reads_committed.then(Vec::new);
     let mut ranges = Vec::new();
-    let topics = wanted.topics.iter().zip(plan.topics).map(|(wanted, planned)| {
-        let partitions = wanted.partitions.iter().zip(planned).map(|(wanted, planned)| {
-            let records = match planned.range {
-                Some(range) => {
-                    let bytes = range.bytes;
-                    ranges.push(range);
-                    FetchRecords::Region { bytes }
-                }
-                None => FetchRecords::default(),
-            };
-            if planned.error_code != ErrorCode::None {
-                broker.metrics.note_error(head.key, planned.error_code);
+    let mut responses: Vec<FetchableTopicResponse<'_>> = Vec::new();
+    let mut last: Option<&TopicRef> = None;
+    let pairs = wanted.partitions().iter().zip(plan.partitions);
+    for ((wanted, planned), _) in pairs.zip(answer.included).filter(|(_, included)| *included) {
+        let records = match planned.range {
+            Some(range) => {
+                let bytes = range.bytes;
+                ranges.push(range);
+                FetchRecords::Region { bytes }
             }
-            PartitionData {
-                partition_index: wanted.partition,
-                error_code: planned.error_code,
-                high_watermark: planned.high_watermark,
-                last_stable_offset: planned.high_watermark,
-                log_start_offset: planned.log_start_offset,
-                diverging_epoch: planned.diverging,
-                current_leader: planned.current_leader,
-                aborted_transactions: aborted_transactions.clone(),
-                records,
-                ..Default::default()
-            }
-        });
-        FetchableTopicResponse {
-            topic: Str::Borrowed(wanted.topic.name()),
-            topic_id: wanted.topic.id(),
-            partitions: partitions.collect(),
+            None => FetchRecords::default(),
+        };
+        if planned.error_code != ErrorCode::None {
+            broker.metrics.note_error(head.key, planned.error_code);
         }
-    });
-    let response = FetchResponse { responses: topics.collect(), ..Default::default() };
+        if last != Some(&wanted.topic) {
+            last = Some(&wanted.topic);
+            let (topic, topic_id) = (Str::Borrowed(wanted.topic.name()), wanted.topic.id());
+            responses.push(FetchableTopicResponse { topic, topic_id, partitions: Vec::new() });
+        }
+        let data = PartitionData {
+            partition_index: wanted.partition.partition,
+            error_code: planned.error_code,
+            high_watermark: planned.high_watermark,
+            last_stable_offset: planned.high_watermark,
+            log_start_offset: planned.log_start_offset,
+            diverging_epoch: planned.diverging,
+            current_leader: planned.current_leader,
+            aborted_transactions: aborted_transactions.clone(),
+            records,
+            ..Default::default()
+        };
+        if let Some(topic) = responses.last_mut() {
+            topic.partitions.push(data);
+        }
+    }
+    let response = FetchResponse { session_id: answer.session_id, responses, ..Default::default() };
     assemble(FetchFrame::encode(head.correlation_id, head.version, &response), ranges)
+}
+
+/// What a session remembers of a partition's answer.
+fn outcome(planned: &Planned) -> Outcome {
+    Outcome {
+        error: planned.error_code,
+        high_watermark: planned.high_watermark,
+        log_start_offset: planned.log_start_offset,
+        has_news: planned.range.is_some() || planned.diverging != EpochEndOffset::default(),
+    }
 }
 
 /// Puts the ranges into the holes of the frame.

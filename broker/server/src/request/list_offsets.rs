@@ -1,7 +1,7 @@
-//! ListOffsets, versions 1-10.
+//! ListOffsets, versions 1-11.
 //!
 //! Behaviour: latest (-1) is the high watermark, earliest (-2) the log start, -3 (v7) the record with the largest
-//! timestamp, -4 (v8) the local log start, -5 (v9) nothing. A time finds the first *record* at or after it, also inside
+//! timestamp, -4 (v8) the local log start, -5 (v9) and -6 (v11) nothing. A time finds the first *record* at or after it, also inside
 //! compressed batches, below the high watermark. The leader epoch of the answer is the one the record was written in.
 //! Not supported: tiered storage.
 
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use ottla_wire::message::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListOffsetsTopicResponse, TIMESTAMP_EARLIEST, TIMESTAMP_EARLIEST_LOCAL, TIMESTAMP_LATEST, TIMESTAMP_LATEST_TIERED,
-    TIMESTAMP_MAX,
+    ListOffsetsTopicResponse, TIMESTAMP_EARLIEST, TIMESTAMP_EARLIEST_LOCAL, TIMESTAMP_EARLIEST_PENDING_UPLOAD,
+    TIMESTAMP_LATEST, TIMESTAMP_LATEST_TIERED, TIMESTAMP_MAX,
 };
 use ottla_wire::{ErrorCode, LeaderEpoch, Offset};
 
@@ -108,6 +108,7 @@ fn look_up(partition: &Partition, wanted: &ListOffsetsPartition, version: i16) -
         }
         TIMESTAMP_EARLIEST_LOCAL if version >= 8 => Ok(at(log.log_start_offset(), -1)),
         TIMESTAMP_LATEST_TIERED if version >= 9 => Ok(NOTHING),
+        TIMESTAMP_EARLIEST_PENDING_UPLOAD if version >= 11 => Ok(NOTHING),
         timestamp if timestamp >= 0 => {
             let found = log.find_by_timestamp(timestamp, high).map_err(search_failed)?;
             Ok(found.map_or(NOTHING, |(offset, timestamp)| at(offset, timestamp)))

@@ -1,8 +1,9 @@
-//! Produce, versions 3-12 (advertised from 0; 0-2 close the connection).
+//! Produce, versions 3-13 (advertised from 0; 0-2 close the connection).
 //!
 //! Behaviour: one record batch per partition, checked and appended in the order of arrival; on a topic with a
 //! partitioner plugin its records go where the plugin says. acks=1 is answered after the append, acks=all once the
-//! records survive what the topic's durability promises, acks=0 never: a failure then ends the connection.
+//! records survive what the topic's durability promises, acks=0 never: a failure then ends the connection. Topics come by
+//! name, from v13 on by id.
 //! Where records left the partition that the client chose, it gets no offset that could be mistaken for one: see
 //! [`base_offset_of_moved`].
 //! Not supported: transactions (INVALID_TXN_STATE), recompression (batches stay as they were sent).
@@ -17,7 +18,7 @@ use ottla_wire::message::{
     TopicProduceResponse,
 };
 use ottla_wire::record::BatchHeader;
-use ottla_wire::{ErrorCode, Offset, Str};
+use ottla_wire::{ErrorCode, Offset, Str, Uuid};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout_at};
@@ -33,6 +34,8 @@ use crate::topics::{Topic, TopicTable};
 
 /// Clients that report an offset below zero as "unknown" only if it is this one.
 const CLIENTS_OF_MINUS_ONE: [&str; 2] = ["apache-kafka-java", "kafka-python"];
+/// The first version that names topics by id (KIP-516).
+const TOPIC_IDS_VERSION_MIN: i16 = 13;
 /// The first version whose answers have tagged fields, and with them room for placements.
 const TAGS_VERSION_MIN: i16 = 9;
 
@@ -94,6 +97,7 @@ struct Produced {
 
 struct ProducedTopic {
     name: String,
+    id: Uuid,
     /// As it was found when the request came.
     topic: Option<Arc<Topic>>,
     partitions: Vec<ProducedPartition>,
@@ -155,6 +159,7 @@ fn accept(
                         Err(refusal) => State::refused(refusal),
                     }
                 }
+                _ if head.version >= TOPIC_IDS_VERSION_MIN => State::refused(Refusal::UnknownTopicId),
                 _ => State::refused(Refusal::UnknownPartition),
             };
         }
@@ -174,9 +179,11 @@ fn survey(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<(Produced,
     let refusal = refusal.or(request.transactional_id.is_some().then_some(Refusal::Transactional));
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let start = frame.as_ptr() as usize;
+    let by_id = head.version >= TOPIC_IDS_VERSION_MIN;
     let topics = request.topic_data.into_iter().map(|topic| ProducedTopic {
-        topic: broker.topics.get(&topic.name),
+        topic: if by_id { broker.topics.get_by_id(&topic.topic_id) } else { broker.topics.get(&topic.name) },
         name: topic.name.into_owned(),
+        id: topic.topic_id,
         partitions: topic
             .partition_data
             .into_iter()
@@ -320,12 +327,14 @@ impl Produced {
         if self.acks == Acks::Never {
             let failed = self.topics.iter().find_map(|topic| {
                 let refusal = topic.partitions.iter().find_map(ProducedPartition::refusal)?;
-                Some(CloseReason::UnacknowledgedFailure(format!("topic {}: {refusal}", topic.name)))
+                let name = topic.topic.as_ref().map_or(topic.name.as_str(), |found| &found.name);
+                Some(CloseReason::UnacknowledgedFailure(format!("topic {name}: {refusal}")))
             });
             return failed.map_or(Reply::Silent, Reply::Close);
         }
         let responses = self.topics.iter().map(|topic| TopicProduceResponse {
             name: Str::Borrowed(&topic.name),
+            topic_id: topic.id,
             partition_responses: topic
                 .partitions
                 .iter()

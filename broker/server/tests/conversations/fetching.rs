@@ -34,7 +34,7 @@ async fn every_version_brings_the_records_whole_and_unchanged() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         broker.append("t", 0, batch(codec, 1, &[b"a", b"b"])).await;
     }
-    for version in 4..=17 {
+    for version in 4..=18 {
         let mut request = fetch("t", &[(0, 0), (1, 0)]);
         request.topics[0].topic_id = topic_id;
         let answer = broker.client().await.ask(version, &request).await;
@@ -280,25 +280,6 @@ async fn only_the_first_batch_of_an_answer_may_exceed_its_limits() {
     request.max_bytes = (3 * one + one / 2) as i32;
     let answer = broker.client().await.ask(12, &request).await;
     assert_eq!(lengths(&answer), [0, 3 * one, 0]);
-}
-
-#[tokio::test]
-async fn sessions_are_declined_and_unknown_ones_refused() {
-    let broker = TestBroker::start().await;
-    broker.create_topic("t", 1, &[]).await;
-    broker.append("t", 0, batch(Codec::None, 1, &[b"a"])).await;
-    let mut client = broker.client().await;
-    let mut ask = async |session_id, session_epoch| {
-        let request = FetchRequest { session_id, session_epoch, ..fetch("t", &[(0, 0)]) };
-        let answer = client.ask(12, &request).await;
-        let response: FetchResponse<'_> = answer.read();
-        (response.error_code, response.session_id, response.responses.len())
-    };
-    assert_eq!(ask(0, -1).await, (ErrorCode::None, 0, 1));
-    assert_eq!(ask(0, 0).await, (ErrorCode::None, 0, 1));
-    assert_eq!(ask(77, -1).await, (ErrorCode::None, 0, 1));
-    assert_eq!(ask(77, 3).await, (ErrorCode::FetchSessionIdNotFound, 0, 0));
-    assert_eq!(ask(0, 3).await, (ErrorCode::FetchSessionIdNotFound, 0, 0));
 }
 
 #[tokio::test]

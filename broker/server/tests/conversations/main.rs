@@ -1,6 +1,7 @@
 //! Conversations with a real broker in this process: what it answers, in which order, and what it says no to.
 
 mod configs;
+mod fetch_sessions;
 mod fetching;
 mod groups;
 mod harness;

@@ -63,12 +63,30 @@ async fn every_version_answers() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 1, &[]).await;
     broker.append("t", 0, batch(Codec::None, 7, &[b"x"])).await;
-    for version in 1..=10 {
+    for version in 1..=11 {
         let answer = ask(&broker, version, "t", vec![asking(0, -1)]).await;
         assert_eq!((answer[0].offset, answer[0].error_code), (1, ErrorCode::None));
         if version >= 4 {
             assert_eq!(answer[0].leader_epoch, 0);
         }
+    }
+}
+
+#[tokio::test]
+async fn tiered_storage_has_nothing_and_wants_nothing() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    broker.append("t", 0, batch(Codec::None, 7, &[b"x"])).await;
+    for (version, timestamp, error_code) in [
+        (9, -5, ErrorCode::None),
+        (8, -5, ErrorCode::UnsupportedVersion),
+        (11, -6, ErrorCode::None),
+        (10, -6, ErrorCode::UnsupportedVersion),
+        (11, -7, ErrorCode::UnsupportedVersion),
+    ] {
+        let answer = ask(&broker, version, "t", vec![asking(0, timestamp)]).await;
+        let told = (answer[0].error_code, answer[0].offset, answer[0].timestamp, answer[0].leader_epoch);
+        assert_eq!(told, (error_code, -1, -1, -1), "version {version}, {timestamp}");
     }
 }
 

@@ -2,14 +2,14 @@
 
 use ottla_broker::broker::Broker;
 use ottla_broker::config::Config;
-use ottla_wire::ErrorCode;
 use ottla_wire::message::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic, InitProducerIdRequest,
-    InitProducerIdResponse, PartitionProduceData, ProduceRequest,
+    InitProducerIdResponse, PartitionProduceData, ProduceRequest, ProduceResponse,
 };
 use ottla_wire::record::{Codec, TimestampType, batches, check_crc, set_create_time, set_log_append_time};
+use ottla_wire::{ErrorCode, Uuid};
 
-use crate::home::{Answered, Home, NEWEST, produce_request, said};
+use crate::home::{Answered, Client, Home, NEWEST, produce_request, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_version_and_codec_is_taken_and_kept_as_sent() {
@@ -30,6 +30,34 @@ async fn every_version_and_codec_is_taken_and_kept_as_sent() {
             offset += 3;
         }
     }
+}
+
+/// From version 13 on topics are named by id: a topic that was deleted and created again is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_is_produced_to_by_its_id() {
+    let home = Home::new().await;
+    home.create_topic("t", 1, &[]).await;
+    let topic_id = home.broker.topics.get("t").unwrap().id;
+    let mut client = home.client().await;
+    let batch = said("abc").bytes();
+    let ask = async |client: &mut Client, topic_id: Uuid, partition: i32| {
+        let mut request = produce_request(-1, "", &[(partition, &batch)]);
+        request.topic_data[0].topic_id = topic_id;
+        let answer = client.ask(13, &request).await;
+        let response: ProduceResponse<'_> = answer.read();
+        assert_eq!(response.responses[0].topic_id, topic_id);
+        let partition = &response.responses[0].partition_responses[0];
+        (partition.error_code, partition.base_offset)
+    };
+    assert_eq!(ask(&mut client, topic_id, 0).await, (ErrorCode::None, 0));
+    assert_eq!(ask(&mut client, topic_id, 0).await, (ErrorCode::None, 3));
+    assert_eq!(ask(&mut client, topic_id, 1).await, (ErrorCode::UnknownTopicOrPartition, -1));
+    assert_eq!(ask(&mut client, Uuid::from_u128(7), 0).await, (ErrorCode::UnknownTopicId, -1));
+    assert_eq!(ask(&mut client, Uuid::nil(), 0).await, (ErrorCode::UnknownTopicId, -1));
+    let topic = home.broker.topics.get("t").unwrap();
+    home.broker.topics.delete(&topic).unwrap();
+    home.create_topic("t", 1, &[]).await;
+    assert_eq!(ask(&mut client, topic_id, 0).await, (ErrorCode::UnknownTopicId, -1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -426,7 +426,11 @@ pub(crate) fn produce_request<'a>(acks: i16, topic: &'a str, batches: &[(i32, &'
     ProduceRequest {
         acks,
         timeout_ms: 30_000,
-        topic_data: vec![TopicProduceData { name: topic.into(), partition_data: partition_data.collect() }],
+        topic_data: vec![TopicProduceData {
+            name: topic.into(),
+            partition_data: partition_data.collect(),
+            ..Default::default()
+        }],
         ..Default::default()
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn send(shared: &Arc<Shared>, connection: &Connection, parcels: Vec<P
             .iter()
             .map(|(sent, bytes)| PartitionProduceData { index: sent.partition, records: Some(bytes) })
             .collect(),
+        ..TopicProduceData::default()
     });
     let acks = shared.config.acks;
     let request = ProduceRequest {

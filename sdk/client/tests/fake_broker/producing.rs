@@ -31,6 +31,7 @@ pub(crate) fn responses<'a>(
 ) -> Vec<TopicProduceResponse<'a>> {
     let topics = produce.topic_data.iter().map(|topic| TopicProduceResponse {
         name: topic.name.clone(),
+        topic_id: topic.topic_id,
         partition_responses: topic
             .partition_data
             .iter()

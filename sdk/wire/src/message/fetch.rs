@@ -1,7 +1,8 @@
-//! Fetch, key 1, versions 4-17, flexible from 12.
+//! Fetch, key 1, versions 4-18, flexible from 12.
 //!
 //! v5 log start offset, v7 sessions (KIP-227), v9 leader epochs (KIP-320), v10 zstd, v11 racks (KIP-392), v12 diverging
-//! epochs (KIP-595), v13 topic ids (KIP-516), v15 replica state (KIP-903), v16 leader endpoints (KIP-951), v17 directory ids.
+//! epochs (KIP-595), v13 topic ids (KIP-516), v15 replica state (KIP-903), v16 leader endpoints (KIP-951), v17 directory ids, v18 the
+//! high watermark that a follower knows (KIP-1166).
 //!
 //! Records in a response are [`FetchRecords`]: a slice of the frame where it is read, bytes or a region of a file where
 //! it is written. A broker writes responses as a [`FetchFrame`](super::FetchFrame), with holes for such regions.
@@ -11,7 +12,7 @@ use crate::{ErrorCode, Str, Uuid, Wire};
 
 /// Reads batches from partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 1, versions = 4..=17, flexible = 12.., response = FetchResponse<'a>)]
+#[wire(key = 1, versions = 4..=18, flexible = 12.., response = FetchResponse<'a>)]
 pub struct FetchRequest<'a> {
     /// The cluster the follower believes to be in.
     #[wire(versions = 12.., tag = 0)]
@@ -92,6 +93,9 @@ pub struct FetchPartition {
     /// The directory of the follower.
     #[wire(versions = 17.., tag = 0)]
     pub replica_directory_id: Uuid,
+    /// The high watermark that a follower knows, the largest number for a consumer.
+    #[wire(versions = 18.., tag = 1, default = i64::MAX)]
+    pub high_watermark: i64,
 }
 
 /// Partitions to take out of a session.
@@ -109,7 +113,7 @@ pub struct ForgottenTopic<'a> {
 
 /// Batches from partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 1, versions = 4..=17, flexible = 12..)]
+#[wire(key = 1, versions = 4..=18, flexible = 12..)]
 pub struct FetchResponse<'a> {
     /// How long the request was held back by a quota.
     pub throttle_time_ms: i32,

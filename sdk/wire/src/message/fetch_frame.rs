@@ -153,7 +153,7 @@ mod tests {
             FetchRecords::default(),
             FetchRecords::Region { bytes: 7 },
         ]);
-        for version in 4..=17_i16 {
+        for version in 4..=18_i16 {
             let mut expected = Vec::new();
             encode_response(5, version, &in_memory, &mut expected);
 

@@ -1,7 +1,7 @@
-//! ListOffsets, key 2, versions 1-10, flexible from 6.
+//! ListOffsets, key 2, versions 1-11, flexible from 6.
 //!
 //! v2 isolation level, v4 leader epochs (KIP-320), v7 the record with the largest timestamp (KIP-734), v8 and v9 tiered
-//! storage (KIP-405, KIP-1005), v10 a timeout for it.
+//! storage (KIP-405, KIP-1005), v10 a timeout for it, v11 what it still lacks (KIP-1023).
 
 use crate::{ErrorCode, Str, Wire};
 
@@ -16,9 +16,12 @@ pub const TIMESTAMP_EARLIEST_LOCAL: i64 = -4;
 /// In place of a timestamp: the last offset in tiered storage.
 pub const TIMESTAMP_LATEST_TIERED: i64 = -5;
 
+/// In place of a timestamp: the first offset that tiered storage is still to get.
+pub const TIMESTAMP_EARLIEST_PENDING_UPLOAD: i64 = -6;
+
 /// Finds offsets by timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 2, versions = 1..=10, flexible = 6.., response = ListOffsetsResponse<'a>)]
+#[wire(key = 2, versions = 1..=11, flexible = 6.., response = ListOffsetsResponse<'a>)]
 pub struct ListOffsetsRequest<'a> {
     /// The broker id of a follower, −1 for a consumer.
     pub replica_id: i32,
@@ -55,7 +58,7 @@ pub struct ListOffsetsPartition {
 
 /// The offsets found.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 2, versions = 1..=10, flexible = 6..)]
+#[wire(key = 2, versions = 1..=11, flexible = 6..)]
 pub struct ListOffsetsResponse<'a> {
     /// How long the request was held back by a quota.
     #[wire(versions = 2..)]

@@ -1,14 +1,14 @@
-//! Produce, key 0, versions 3-12 (advertised from 0, see [`crate::api`]), flexible from 9.
+//! Produce, key 0, versions 3-13 (advertised from 0, see [`crate::api`]), flexible from 9.
 //!
 //! v3 record batches (KIP-98), v5 log start offset, v7 zstd (KIP-110), v8 errors per record (KIP-467), v10 current leader
-//! (KIP-951), v11 and v12 transactions (KIP-890). Records are slices of the frame: nothing is copied.
+//! (KIP-951), v11 and v12 transactions (KIP-890), v13 topic ids (KIP-516). Records are slices of the frame: nothing is copied.
 
 use super::{LeaderIdAndEpoch, NodeEndpoint};
-use crate::{ErrorCode, Str, Wire};
+use crate::{ErrorCode, Str, Uuid, Wire};
 
 /// Appends batches to partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 0, versions = 3..=12, flexible = 9.., response = ProduceResponse<'a>)]
+#[wire(key = 0, versions = 3..=13, flexible = 9.., response = ProduceResponse<'a>)]
 pub struct ProduceRequest<'a> {
     /// The transaction the batches belong to, if any.
     pub transactional_id: Option<Str<'a>>,
@@ -24,7 +24,11 @@ pub struct ProduceRequest<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
 pub struct TopicProduceData<'a> {
     /// The name of the topic.
+    #[wire(versions = 0..=12)]
     pub name: Str<'a>,
+    /// The id of the topic.
+    #[wire(versions = 13..)]
+    pub topic_id: Uuid,
     /// Its partitions.
     pub partition_data: Vec<PartitionProduceData<'a>>,
 }
@@ -40,7 +44,7 @@ pub struct PartitionProduceData<'a> {
 
 /// Where the batches went.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 0, versions = 3..=12, flexible = 9..)]
+#[wire(key = 0, versions = 3..=13, flexible = 9..)]
 pub struct ProduceResponse<'a> {
     /// The topics.
     pub responses: Vec<TopicProduceResponse<'a>>,
@@ -55,7 +59,11 @@ pub struct ProduceResponse<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
 pub struct TopicProduceResponse<'a> {
     /// The name of the topic.
+    #[wire(versions = 0..=12)]
     pub name: Str<'a>,
+    /// The id of the topic.
+    #[wire(versions = 13..)]
+    pub topic_id: Uuid,
     /// Its partitions.
     pub partition_responses: Vec<PartitionProduceResponse<'a>>,
 }

@@ -66,7 +66,7 @@ pub(super) fn send_routed(socket: &mut Socket, (producer_id, epoch): (i64, i16),
     let first = Identity { tag: ROUTED_TAG, number };
     let bytes = batch(first, ROUTED_RECORDS, 600, 1_700_000_000_000 + number as i64, Some(sender));
     let data = PartitionProduceData { index: 0, records: Some(&bytes) };
-    let data = TopicProduceData { name: ROUTED.into(), partition_data: vec![data] };
+    let data = TopicProduceData { name: ROUTED.into(), partition_data: vec![data], ..Default::default() };
     let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
     socket.call(9, &request, |response| response.responses[0].partition_responses[0].error_code)
 }

@@ -292,7 +292,8 @@ impl Producer {
         let key = |it: Identity| has_keys.then(|| format!("{}-{}", it.tag, it.number % KEYS));
         let bytes = keyed_batch(identity, count, self.shape.filler_max, timestamp_of(first), sender, key);
         let data = PartitionProduceData { index: self.addressed, records: Some(&bytes) };
-        let data = TopicProduceData { name: self.name.as_str().into(), partition_data: vec![data] };
+        let data =
+            TopicProduceData { name: self.name.as_str().into(), partition_data: vec![data], ..Default::default() };
         let request = ProduceRequest { acks: -1, timeout_ms, topic_data: vec![data], ..ProduceRequest::default() };
         socket.send(PRODUCE_VERSION, &request)
     }

@@ -1,7 +1,9 @@
 //! One connection: socket bytes to frames, frames to replies, replies to the socket in the order of their requests.
 //!
 //! One task does all of it. Requests are handled as they arrive, while the replies of earlier ones are still awaited;
-//! a bounded queue keeps their order. Once the queue is full nothing more is read, and the client feels it through TCP.
+//! a bounded queue keeps their order. Once the queue is full, or the memory of all connections is, nothing more is read, and
+//! the client feels it through TCP. A turn gives way after a millisecond, and no answers are made behind others that have
+//! not left.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,12 +12,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ottla_log::canary::{Canary, broken};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::front::Front;
 use crate::inbox::{BufferPool, Inbox};
+use crate::memory::{Charge, Use};
 use crate::peer::Peer;
 use crate::pending::PendingReplies;
 use crate::reply::{CloseReason, Piece, Reply};
@@ -23,6 +27,14 @@ use crate::service::{Service, Turn};
 
 /// Bytes of requests that have arrived together after which no more are waited for.
 const TURN_BYTES: usize = 256 << 10;
+/// Time after which a turn gives way to other connections, with whatever else has arrived.
+const TURN_TIME: Duration = Duration::from_millis(1);
+/// Bytes that a connection may hold without being charged for them, so that small requests cost no more than they did.
+const UNCHARGED_BYTES: usize = 4 << 10;
+/// Room for which memory is asked before a read; a large request may bring more at once.
+const READ_BYTES: usize = 256 << 10;
+/// Bytes of requests that a connection may hold although there is no memory left.
+const FLOOR_BYTES: usize = 16 << 10;
 
 /// Why a connection ended.
 enum End {
@@ -41,16 +53,23 @@ enum End {
 /// Serves a connection until it ends.
 pub(crate) async fn run<S: Service>(stream: TcpStream, peer: Arc<Peer>, front: Arc<Front<S>>) {
     let addr = peer.addr;
-    match Connection::new(stream, peer, front).serve().await {
+    let ended = Connection::new(stream, peer, Arc::clone(&front)).serve().await;
+    let allow = |kind| front.complaints.allow(kind, addr.ip().to_canonical());
+    match ended {
         Ok(End::ByPeer) => tracing::debug!("{addr} closed its connection"),
-        Ok(End::HalfSent(bytes)) => {
+        Ok(End::HalfSent(bytes)) if allow("half-sent requests") => {
             tracing::info!("closed the connection of {addr}: it ended {bytes} bytes into a request");
         }
         Ok(End::Stopped) => tracing::debug!("closed the connection of {addr}: the broker stops"),
-        Ok(End::Idle) => tracing::info!("closed the connection of {addr}: nothing came for too long"),
-        Ok(End::Closed(reason)) => tracing::warn!("closed the connection of {addr}: {reason}"),
+        Ok(End::Idle) if allow("idle connections") => {
+            tracing::info!("closed the connection of {addr}: nothing came for too long");
+        }
+        Ok(End::Closed(reason)) if allow(reason.kind()) => {
+            tracing::warn!("closed the connection of {addr}: {reason}");
+        }
         Err(error) if is_departure(&error) => tracing::debug!("{addr} went away: {error}"),
-        Err(error) => tracing::warn!("lost the connection of {addr}: {error}"),
+        Err(error) if allow("lost connections") => tracing::warn!("lost the connection of {addr}: {error}"),
+        Ok(End::HalfSent(_) | End::Idle | End::Closed(_)) | Err(_) => {}
     }
 }
 
@@ -65,7 +84,13 @@ struct Connection<S: Service> {
     front: Arc<Front<S>>,
     inbox: Inbox,
     pending: PendingReplies,
+    /// What its requests hold of the memory of all.
+    requests: Charge,
+    /// What its answers hold.
+    answers: Charge,
     idle: IdleTimer,
+    /// When it is closed unless memory comes free.
+    memory_deadline: Option<Instant>,
     /// No request after this point is read: the peer broke the protocol, or the server stops.
     reading_stopped: bool,
 }
@@ -76,7 +101,10 @@ impl<S: Service> Connection<S> {
         Self {
             inbox: Inbox::new(settings.frame_bytes_max),
             pending: PendingReplies::new(settings.pending_requests_max, settings.pending_bytes_max),
+            requests: front.memory.charge(Use::Requests),
+            answers: front.memory.charge(Use::Answers),
             idle: IdleTimer::new(settings.idle),
+            memory_deadline: None,
             reading_stopped: false,
             stream,
             peer,
@@ -94,17 +122,35 @@ impl<S: Service> Connection<S> {
             if stopping && self.pending.is_empty() {
                 return Ok(End::Stopped);
             }
-            let may_read = !self.reading_stopped && self.pending.has_room();
-            let Self { stream, inbox, pending, idle, front, .. } = self;
+            let may_take = !self.reading_stopped && self.pending.has_room();
+            if may_take && self.inbox.has_frame() {
+                // The turn gave way, or more requests had arrived than may be pending.
+                tokio::task::yield_now().await;
+                self.take_requests(false);
+                continue;
+            }
+            self.account(0);
+            let read_bytes_max = if may_take { self.read_bytes_max() } else { 0 };
+            let may_read = read_bytes_max > 0;
+            let memory_deadline = self.memory_deadline;
+            let Self { stream, inbox, pending, idle, front, requests, .. } = self;
             let read = tokio::select! {
                 biased;
-                () = pending.settle_first() => continue,
+                () = pending.settle(), if !pending.is_empty() => continue,
                 () = stop.begun(), if !stopping => {
                     stopping = true;
                     self.reading_stopped = true;
                     continue;
                 }
-                read = poll_fn(|context| poll_read(stream, inbox, &front.buffers, context)), if may_read => read?,
+                read = poll_fn(|context| poll_read(stream, inbox, &front.buffers, read_bytes_max, context)), if may_read => read?,
+                () = front.memory.room(requests.bytes(), READ_BYTES), if may_take && !may_read => continue,
+                () = reached(memory_deadline), if may_take && !may_read && pending.is_empty() => {
+                    return Ok(End::Closed(CloseReason::OutOfMemory {
+                        bytes: requests.bytes(),
+                        bytes_max: front.memory.bytes_max(),
+                        patience: front.settings.memory_patience,
+                    }));
+                }
                 () = idle.expired(), if pending.is_empty() => return Ok(End::Idle),
             };
             if read == 0 {
@@ -117,15 +163,36 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    /// Gives the service every request that has arrived whole and for which the queue has room. When they were just read, what
-    /// else is there is read and taken with them.
+    /// Charges what the connection holds, `sending` bytes of answers among it.
+    fn account(&mut self, sending: usize) {
+        let charged = |bytes: usize| if bytes > UNCHARGED_BYTES { bytes } else { 0 };
+        self.requests.set(charged(self.inbox.waiting_bytes() + self.pending.request_bytes()));
+        self.answers.set(charged(self.pending.ready_bytes() + sending));
+    }
+
+    /// How many bytes the next read may bring: any number, what every connection may hold, or none for now.
+    fn read_bytes_max(&mut self) -> usize {
+        let own = self.requests.bytes();
+        if self.front.memory.has_room(own, READ_BYTES) || broken(Canary::NoMemoryBound) {
+            self.memory_deadline = None;
+            return usize::MAX;
+        }
+        let left = FLOOR_BYTES.saturating_sub(own);
+        let patience = self.front.settings.memory_patience;
+        self.memory_deadline = (left == 0).then(|| self.memory_deadline.unwrap_or_else(|| Instant::now() + patience));
+        left
+    }
+
+    /// Gives the service the requests that have arrived whole and for which the queue has room, until the turn gives way.
+    /// When they were just read, what else is there is read and taken with them.
     fn take_requests(&mut self, just_read: bool) {
         let Self { stream, front, peer, inbox, pending, reading_stopped, .. } = self;
         let service = &front.service;
+        let begun = std::time::Instant::now();
         let mut turn = Turn::default();
         loop {
-            let mut all_taken = false;
-            while !*reading_stopped && pending.has_room_beside(turn.waiting(), turn.waiting_bytes()) {
+            let (mut all_taken, mut gives_way) = (false, false);
+            while !*reading_stopped && !gives_way && pending.has_room_beside(turn.waiting(), turn.waiting_bytes()) {
                 match inbox.next_frame() {
                     Ok(None) => {
                         all_taken = true;
@@ -135,6 +202,7 @@ impl<S: Service> Connection<S> {
                     Err(reason) => turn.close(service, peer, reason),
                 }
                 *reading_stopped |= pending.add(turn.replies());
+                gives_way = begun.elapsed() >= TURN_TIME && !broken(Canary::TurnWithoutEnd);
             }
             let joinable = all_taken && (1..TURN_BYTES).contains(&turn.waiting_bytes());
             if !(just_read && joinable && read_on(stream, inbox)) {
@@ -147,35 +215,35 @@ impl<S: Service> Connection<S> {
 
     /// Sends the replies that are ready and first in line. A reason comes back when the connection must end.
     async fn send_ready(&mut self) -> io::Result<Option<CloseReason>> {
-        loop {
-            let mut pieces = Vec::new();
-            let mut close = None;
-            while let Some(reply) = self.pending.pop_settled() {
-                match reply {
-                    Reply::Ready(response) => {
-                        pieces.push(Piece::Bytes(response.head));
-                        pieces.extend(response.rest);
-                    }
-                    Reply::Silent | Reply::Later(_) | Reply::Exclusive(_) => {}
-                    Reply::Close(reason) => {
-                        close = Some(reason);
-                        break;
-                    }
+        let mut pieces = Vec::new();
+        let mut close = None;
+        while let Some(reply) = self.pending.pop_settled() {
+            match reply {
+                Reply::Ready(response) => {
+                    pieces.push(Piece::Bytes(response.head));
+                    pieces.extend(response.rest);
+                }
+                Reply::Silent | Reply::Later(_) | Reply::Exclusive(_) => {}
+                Reply::Close(reason) => {
+                    close = Some(reason);
+                    break;
                 }
             }
-            if !pieces.is_empty() {
-                self.front.delivery.send(&self.stream, pieces).await?;
-                self.idle.touch();
-            }
-            if close.is_some() {
-                return Ok(close);
-            }
-            // The queue was full when more requests had arrived than it takes: they come now.
-            self.take_requests(false);
-            if !self.pending.first_is_settled() {
-                return Ok(None);
-            }
         }
+        if !pieces.is_empty() {
+            self.account(pieces.iter().map(Piece::memory_bytes).sum());
+            self.front.delivery.send(&self.stream, pieces).await?;
+            self.idle.touch();
+        }
+        Ok(close)
+    }
+}
+
+/// Waits for a moment; for ever where there is none.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -184,10 +252,13 @@ fn poll_read(
     stream: &mut TcpStream,
     inbox: &mut Inbox,
     pool: &BufferPool,
+    bytes_max: usize,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     ready!(stream.poll_read_ready(context))?;
-    let polled = pin!(stream.read_buf(&mut inbox.room(pool))).poll(context);
+    let mut room = inbox.room(pool);
+    room.set_limit(room.limit().min(bytes_max));
+    let polled = pin!(stream.read_buf(&mut room)).poll(context);
     if polled.is_pending() {
         inbox.rest(pool);
     }

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +24,15 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::front::Bounds;
+use crate::memory::Memory;
 use crate::metrics::FrontMetrics;
+use crate::pool::Pool;
 use crate::reply::Piece;
 use crate::settings::FrontSettings;
 
+/// How long a client may take nothing of its answers while memory is short.
+const SHORT_STALL: Duration = Duration::from_secs(10);
 /// Most pieces that one `sendmsg` takes.
 const PIECES_MAX: usize = 1024;
 
@@ -39,15 +45,20 @@ pub(crate) struct Delivery {
     step_bytes: usize,
     /// How long the client may take nothing before it is given up.
     stall: Duration,
+    /// Threads for pieces that are not in memory.
+    reads: Arc<Pool>,
+    memory: Arc<Memory>,
     metrics: FrontMetrics,
 }
 
 impl Delivery {
-    pub(crate) fn new(settings: &FrontSettings, metrics: &FrontMetrics) -> Self {
+    pub(crate) fn new(settings: &FrontSettings, bounds: &Bounds, metrics: &FrontMetrics) -> Self {
         Self {
             sendfile_min_bytes: settings.sendfile_min_bytes,
             step_bytes: settings.sendfile_step_bytes,
             stall: settings.idle,
+            reads: Arc::clone(&bounds.reads),
+            memory: Arc::clone(&bounds.memory),
             metrics: metrics.clone(),
         }
     }
@@ -169,7 +180,7 @@ impl Delivery {
                 let mut from = position;
                 rustix::fs::sendfile(&socket, &*segment, Some(&mut from), step)
             };
-            match tokio::task::spawn_blocking(send).await.map_err(io::Error::other)? {
+            match self.reads.run(send).await.map_err(io::Error::other)? {
                 Ok(bytes) => return Ok(bytes),
                 // Somebody filled the socket between the probe and the call, or a signal came.
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -180,9 +191,17 @@ impl Delivery {
 
     /// Waits for a step of sending, but not for a client that stopped reading.
     async fn progress<T>(&self, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        match tokio::time::timeout(self.stall, step).await {
-            Ok(done) => done,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading its answers")),
+        let mut step = pin!(step);
+        let mut waited = Duration::ZERO;
+        loop {
+            let patience = SHORT_STALL.min(self.stall.saturating_sub(waited));
+            if let Ok(done) = tokio::time::timeout(patience, &mut step).await {
+                return done;
+            }
+            waited += patience;
+            if waited >= self.stall || self.memory.is_short() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading its answers"));
+            }
         }
     }
 }

@@ -2,12 +2,24 @@
 
 use std::sync::Arc;
 
+use crate::complaints::Complaints;
 use crate::delivery::Delivery;
 use crate::inbox::BufferPool;
+use crate::memory::Memory;
 use crate::metrics::FrontMetrics;
+use crate::pool::Pool;
 use crate::service::Service;
 use crate::settings::FrontSettings;
 use crate::shutdown::ShutdownWatch;
+
+/// The memory and the threads that the front takes part in; the server behind it charges the same.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// The owner of memory.
+    pub memory: Arc<Memory>,
+    /// Threads for reads that wait for the disk. What waits for them is bounded by the number of connections.
+    pub reads: Arc<Pool>,
+}
 
 /// What all connections share.
 pub struct Front<S> {
@@ -17,13 +29,22 @@ pub struct Front<S> {
     pub(crate) delivery: Delivery,
     /// Receive buffers between two uses.
     pub(crate) buffers: BufferPool,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) complaints: Complaints,
     pub(crate) metrics: FrontMetrics,
 }
 
 impl<S: Service> Front<S> {
     /// A front that gives frames to `service` until `stop`.
-    pub fn new(service: Arc<S>, settings: FrontSettings, metrics: FrontMetrics, stop: ShutdownWatch) -> Self {
-        let delivery = Delivery::new(&settings, &metrics);
-        Self { service, settings, stop, delivery, buffers: BufferPool::default(), metrics }
+    pub fn new(
+        service: Arc<S>,
+        settings: FrontSettings,
+        bounds: Bounds,
+        metrics: FrontMetrics,
+        stop: ShutdownWatch,
+    ) -> Self {
+        let delivery = Delivery::new(&settings, &bounds, &metrics);
+        let (buffers, complaints) = (BufferPool::default(), Complaints::default());
+        Self { service, settings, stop, delivery, buffers, memory: bounds.memory, complaints, metrics }
     }
 }

@@ -149,6 +149,13 @@ impl Inbox {
         Ok(Some(self.buffer.split_to(length as usize)))
     }
 
+    /// Whether [`next_frame`](Self::next_frame) has something to say.
+    pub(crate) fn has_frame(&self) -> bool {
+        self.length().is_some_and(|length| {
+            !(0..=self.frame_bytes_max).contains(&length) || self.buffer.len() >= LENGTH_BYTES + length as usize
+        })
+    }
+
     /// Bytes that wait for the rest of their frame.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.buffer.len()

@@ -13,25 +13,31 @@
 //! 7. [`reply`]: what the service hands back: an answer now, later, never, or the end of the connection.
 //! 8. `pending`: replies that are not sent yet, first asked first.
 //! 9. `delivery`: record data by `sendmsg` and `sendfile`.
-//! 10. [`shutdown`], [`settings`], [`metrics`]: the stop, the limits, what is counted.
+//! 10. [`memory`], [`pool`]: the memory and the threads that requests may take, shared with the server behind the front.
+//! 11. [`shutdown`], [`settings`], [`metrics`], `complaints`: the stop, the limits, what is counted, what is logged.
 
+mod complaints;
 mod connection;
 mod delivery;
 mod front;
 mod inbox;
 pub mod listener;
+pub mod memory;
 pub mod metrics;
 pub mod peer;
 mod pending;
+pub mod pool;
 pub mod reply;
 pub mod service;
 pub mod settings;
 pub mod shutdown;
 
-pub use front::Front;
+pub use front::{Bounds, Front};
 pub use listener::{BindError, bind, listen_address};
+pub use memory::{Charge, Memory, Use};
 pub use metrics::{Counted, FrontMetrics};
 pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
+pub use pool::{Pool, PoolError, PoolOptions};
 pub use reply::{CloseReason, Piece, Reply, RequestHead, Response};
 pub use service::{Service, Turn};
 pub use settings::FrontSettings;

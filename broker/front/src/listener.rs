@@ -12,6 +12,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::complaints;
 use crate::connection;
 use crate::front::Front;
 use crate::metrics::Counted;
@@ -86,8 +87,10 @@ impl<S: Service> Front<S> {
         let places = Arc::new(Places::new(&front.settings));
         let mut connections = JoinSet::new();
         let mut stop = front.stop.clone();
+        let mut complaints = tokio::time::interval(complaints::INTERVAL);
         loop {
             tokio::select! {
+                _ = complaints.tick() => front.complaints.report(),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, addr)) => admit(stream, addr, &front, &places, &mut connections),
                     Err(error) => {
@@ -126,7 +129,9 @@ fn admit<S: Service>(
         Err(full) => {
             // Dropping the stream closes it: there is no way to say more before a request was read.
             metrics.connections_refused.inc();
-            tracing::warn!("refused a connection from {addr}: {full}");
+            if front.complaints.allow("refused connections", addr.ip().to_canonical()) {
+                tracing::warn!("refused a connection from {addr}: {full}");
+            }
             return;
         }
     };

@@ -1,21 +1,30 @@
 //! Replies that are not sent yet, in the order of their requests.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
 
 use crate::reply::Reply;
+
+/// Bytes of answers that are made before those in front of them have left. A client that does not read its answers is not
+/// worth making more.
+const READY_BYTES_MAX: usize = 64 << 10;
 
 /// The replies that one connection waits for or has not sent, first asked first. Bounded: see
 /// [`has_room`](Self::has_room).
 pub(crate) struct PendingReplies {
     queue: VecDeque<(Reply, usize)>,
+    /// Of the requests that wait.
     bytes: usize,
+    /// Of the answers that are there.
+    ready_bytes: usize,
     requests_max: usize,
     bytes_max: usize,
 }
 
 impl PendingReplies {
     pub(crate) fn new(requests_max: usize, bytes_max: usize) -> Self {
-        Self { queue: VecDeque::new(), bytes: 0, requests_max, bytes_max }
+        Self { queue: VecDeque::new(), bytes: 0, ready_bytes: 0, requests_max, bytes_max }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -31,18 +40,24 @@ impl PendingReplies {
     pub(crate) fn has_room_beside(&self, requests: usize, bytes: usize) -> bool {
         self.queue.len() + requests < self.requests_max
             && self.bytes + bytes < self.bytes_max
+            && self.ready_bytes < READY_BYTES_MAX
             && !matches!(self.queue.back(), Some((Reply::Exclusive(_), _)))
     }
 
-    /// Adds a reply. It counts with the bytes of its request and, if it is there already, its own.
+    /// Bytes of the requests that wait for their answers.
+    pub(crate) fn request_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of the answers that wait for those before them.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
     fn push(&mut self, reply: Reply, request_bytes: usize) {
-        let bytes = request_bytes
-            + match &reply {
-                Reply::Ready(response) => response.head.len(),
-                _ => 0,
-            };
-        self.queue.push_back((reply, bytes));
-        self.bytes += bytes;
+        self.ready_bytes += reply.ready_bytes();
+        self.bytes += request_bytes;
+        self.queue.push_back((reply, request_bytes));
     }
 
     /// Adds replies. True: one of them ends the connection.
@@ -65,19 +80,35 @@ impl PendingReplies {
         }
         let (reply, bytes) = self.queue.pop_front()?;
         self.bytes -= bytes;
+        self.ready_bytes -= reply.ready_bytes();
         Some(reply)
     }
 
-    /// Waits until the first reply is no longer to come; for ever when there is none.
-    pub(crate) async fn settle_first(&mut self) {
-        match self.queue.front_mut() {
-            Some((reply, _)) => {
-                while let Reply::Later(future) | Reply::Exclusive(future) = reply {
-                    let settled = future.await;
+    /// Waits until the first reply, or one that holds back further requests, is there or waits for something else; for
+    /// ever when there is none.
+    pub(crate) async fn settle(&mut self) {
+        poll_fn(|context| self.poll_settle(context)).await;
+    }
+
+    fn poll_settle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Self { queue, ready_bytes, .. } = self;
+        let mut settle = |reply: &mut Reply| match reply {
+            Reply::Later(future) | Reply::Exclusive(future) => match future.as_mut().poll(context) {
+                Poll::Ready(settled) => {
+                    *ready_bytes += settled.ready_bytes();
                     *reply = settled;
+                    true
                 }
-            }
-            None => std::future::pending().await,
+                Poll::Pending => false,
+            },
+            Reply::Ready(_) | Reply::Silent | Reply::Close(_) => false,
+        };
+        let mut changed = queue.front_mut().is_some_and(|(reply, _)| settle(reply));
+        if queue.len() > 1
+            && let Some((reply @ Reply::Exclusive(_), _)) = queue.back_mut()
+        {
+            changed |= settle(reply);
         }
+        if changed { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_log::FileRange;
 use ottla_wire::{ApiKey, ApiVersion, DecodeError, Message};
+
+use crate::pool::{Pool, PoolError};
 
 /// What becomes of one request. Replies leave in the order of their requests, whatever their kind.
 pub enum Reply {
@@ -15,8 +19,9 @@ pub enum Reply {
     /// The answer comes later. The future is first polled when the replies of all earlier requests have left, so work
     /// that must not wait for those (an append, a plugin call) is done or spawned before this is returned.
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
-    /// Like `Later`, and no further request of this connection is handled before the answer is there, because the
-    /// request changes what they would see: topics, settings, plugins.
+    /// Like `Later`, and no further request of this connection is handled before the future has given its reply, because
+    /// the request changes what they would see: topics, settings, plugins, or the end of a partition. It is polled at
+    /// once, and may give another reply that comes later.
     Exclusive(Pin<Box<dyn Future<Output = Reply> + Send>>),
     /// No answer: a produce with acks=0.
     Silent,
@@ -30,12 +35,15 @@ impl Reply {
         Self::Later(Box::pin(async move { future.await.into() }))
     }
 
-    /// A reply that `work` gives, which may block: it begins at once on a thread of its own.
-    pub fn blocking<R: Into<Self>>(work: impl FnOnce() -> R + Send + 'static) -> Self {
-        let working = tokio::task::spawn_blocking(move || work().into());
-        Self::Later(Box::pin(async move {
-            working.await.unwrap_or_else(|error| CloseReason::Internal(error.to_string()).into())
-        }))
+    /// A reply that `work` gives, which may block or take long: it is done on a thread of `pool`, when the reply is first
+    /// in turn. What the pool refuses is answered by `refused`.
+    pub fn pooled<R: Into<Self> + Send + 'static>(
+        pool: &Arc<Pool>,
+        work: impl FnOnce() -> R + Send + 'static,
+        refused: impl FnOnce(PoolError) -> Self + Send + 'static,
+    ) -> Self {
+        let pool = Arc::clone(pool);
+        Self::Later(Box::pin(async move { pool.run(work).await.map_or_else(refused, Into::into) }))
     }
 
     /// The same reply; where it comes later, no further request of its connection is handled before it is there.
@@ -44,6 +52,14 @@ impl Reply {
         match self {
             Self::Later(future) => Self::Exclusive(future),
             other => other,
+        }
+    }
+
+    /// Bytes of an answer that is there, those in files not counted.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        match self {
+            Self::Ready(response) => response.memory_bytes(),
+            Self::Later(_) | Self::Exclusive(_) | Self::Silent | Self::Close(_) => 0,
         }
     }
 
@@ -124,6 +140,14 @@ impl Piece {
         }
     }
 
+    /// How many of them are in memory.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(_) => 0,
+        }
+    }
+
     /// Whether it puts none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -141,6 +165,11 @@ impl Response {
         let mut frame = Vec::with_capacity(128);
         ottla_wire::encode_response(head.correlation_id, ApiVersion(version), message, &mut frame);
         Self { head: Bytes::from(frame), rest: Vec::new() }
+    }
+
+    /// How many bytes of it are in memory, and not in files.
+    pub fn memory_bytes(&self) -> usize {
+        self.head.len() + self.rest.iter().map(Piece::memory_bytes).sum::<usize>()
     }
 
     /// How many bytes the response puts on the wire.
@@ -180,7 +209,35 @@ pub enum CloseReason {
     /// A produce with acks=0 failed, and closing is the only way to say so.
     #[error("a produce request with acks=0 failed: {0}")]
     UnacknowledgedFailure(String),
+    /// All memory that requests may take is taken, and none came free in time.
+    #[error("no memory for {bytes} bytes and more within {} s, ottla.memory.max.bytes is {bytes_max}", .patience.as_secs())]
+    OutOfMemory {
+        /// What the connection holds.
+        bytes: usize,
+        /// The limit for all connections.
+        bytes_max: usize,
+        /// How long it waited.
+        patience: Duration,
+    },
+    /// The work that a request asks for was refused, and its answer has no place to say so.
+    #[error("{0}")]
+    Busy(PoolError),
     /// The service failed on a request, for example because it panicked.
     #[error("the broker failed on a request: {0}")]
     Internal(String),
+}
+
+impl CloseReason {
+    /// What kind it is: log lines of one kind about one peer are counted instead of written when they become many.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::NegativeFrame(_) | Self::FrameTooLarge { .. } => "impossible frames",
+            Self::UnknownApi(_) | Self::UnsupportedVersion { .. } => "requests that are not served",
+            Self::Undecodable(_) => "requests that do not decode",
+            Self::UnacknowledgedFailure(_) => "failures with acks=0",
+            Self::OutOfMemory { .. } => "want of memory",
+            Self::Busy(_) => "work that was refused",
+            Self::Internal(_) => "failures of the broker",
+        }
+    }
 }

@@ -17,6 +17,8 @@ pub struct FrontSettings {
     pub pending_bytes_max: usize,
     /// How long a connection may send nothing, and how long a client may take nothing of its answers.
     pub idle: Duration,
+    /// How long a connection waits for memory before it is closed, so that two that wait for each other do not wait for ever.
+    pub memory_patience: Duration,
     /// How long a stop waits for replies that are pending.
     pub shutdown_grace: Duration,
     /// From how many bytes on record data leaves by `sendfile`.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ottla_front::{
-    CloseReason, Front, FrontMetrics, FrontSettings, Peer, Piece, Reply, Response, Service, Shutdown, Turn, bind,
+    Bounds, CloseReason, Front, FrontMetrics, FrontSettings, Memory, Peer, Piece, Pool, PoolOptions, Reply, Response,
+    Service, Shutdown, Turn, Use, bind,
 };
 use ottla_log::{FileRange, LogDir, LogOptions, Offset, PartitionName, PartitionOptions};
 use ottla_wire::Uuid;
@@ -75,6 +76,13 @@ impl Service for Echo {
                 });
                 return turn.push(if bytes > 8 { reply.exclusive() } else { reply }, bytes);
             }
+            other if other.starts_with(b"ordered") => Reply::Exclusive(Box::pin(async move {
+                service.note("sent on its way", &frame);
+                Reply::later(async move {
+                    service.released.acquire().await.expect("open").forget();
+                    response(&frame)
+                })
+            })),
             other => response(other).into(),
         };
         turn.push(reply, bytes);
@@ -97,15 +105,24 @@ fn settings() -> FrontSettings {
         pending_requests_max: 64,
         pending_bytes_max: 1 << 20,
         idle: PATIENCE,
+        memory_patience: PATIENCE,
         shutdown_grace: PATIENCE,
         sendfile_min_bytes: 256 << 10,
         sendfile_step_bytes: 1 << 20,
     }
 }
 
+const MEMORY_BYTES: usize = 64 << 20;
+
+fn bounds(memory: &Arc<Memory>) -> Bounds {
+    let reads = PoolOptions { name: "reads", threads_max: 2, queue_max: usize::MAX, yields: false };
+    Bounds { memory: Arc::clone(memory), reads: Arc::new(Pool::new(reads)) }
+}
+
 struct Running {
     service: Arc<Echo>,
     metrics: FrontMetrics,
+    memory: Arc<Memory>,
     stop: Shutdown,
     addr: std::net::SocketAddr,
     serving: JoinHandle<()>,
@@ -113,10 +130,11 @@ struct Running {
 
 fn start(service: Echo, settings: FrontSettings) -> Running {
     let (service, stop, metrics) = (Arc::new(service), Shutdown::default(), FrontMetrics::default());
+    let memory = Memory::new(MEMORY_BYTES);
     let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
     let addr = listener.local_addr().unwrap();
-    let front = Front::new(Arc::clone(&service), settings, metrics.clone(), stop.watch());
-    Running { service, metrics, stop, addr, serving: tokio::spawn(front.serve(listener)) }
+    let front = Front::new(Arc::clone(&service), settings, bounds(&memory), metrics.clone(), stop.watch());
+    Running { service, metrics, memory, stop, addr, serving: tokio::spawn(front.serve(listener)) }
 }
 
 impl Running {
@@ -186,6 +204,74 @@ async fn a_request_behind_an_exclusive_one_is_taken_when_that_is_answered() {
     assert_eq!(client.receive().await.as_deref(), Some("exclusive 1"));
     assert_eq!(client.receive().await.as_deref(), Some("now 2"));
     assert_eq!(*front.service.events.lock(), ["took exclusive 1", "answered exclusive 1", "took now 2"]);
+}
+
+/// Waits until the service has seen something.
+async fn seen(front: &Running, event: &str) {
+    let wait = async {
+        while !front.service.events.lock().iter().any(|it| it == event) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {event}"));
+}
+
+#[tokio::test]
+async fn an_exclusive_request_that_is_on_its_way_holds_no_later_one_back() {
+    let front = start(Echo::default(), settings());
+    let mut client = front.client().await;
+    client.send(&["later 1", "ordered 2", "now 3"]).await;
+    seen(&front, "took now 3").await;
+    assert_eq!(
+        *front.service.events.lock(),
+        ["took later 1", "took ordered 2", "sent on its way ordered 2", "took now 3"]
+    );
+    front.service.released.add_permits(2);
+    for expected in ["later 1", "ordered 2", "now 3"] {
+        assert_eq!(client.receive().await.as_deref(), Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn no_answers_are_made_behind_many_bytes_that_have_not_left() {
+    let front = start(Echo::default(), settings());
+    let mut client = front.client().await;
+    let large = "x".repeat(100_000);
+    client.send(&["later 1", &large, "now 2", "now 3"]).await;
+    seen(&front, &format!("took {large}")).await;
+    front.service.released.add_permits(1);
+    for expected in ["later 1", &large, "now 2", "now 3"] {
+        assert_eq!(client.receive().await.as_deref(), Some(expected));
+    }
+    let events = front.service.events.lock();
+    let at = |event: &str| events.iter().position(|it| it == event).unwrap();
+    assert!(at("took now 2") > at("answered later 1"), "{} events", events.len());
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_memory_goes_on_when_there_is_some() {
+    let front = start(Echo::default(), settings());
+    let mut held = front.memory.charge(Use::Lanes);
+    held.set(MEMORY_BYTES);
+    let (mut large, mut small) = (front.client().await, front.client().await);
+    large.send(&[&"x".repeat(1 << 20)]).await;
+    small.send(&["now 1"]).await;
+    assert_eq!(small.receive().await.as_deref(), Some("now 1"), "small requests need no memory");
+    drop(held);
+    assert_eq!(large.receive().await, Some("x".repeat(1 << 20)));
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_memory_too_long_is_closed() {
+    let front = start(Echo::default(), FrontSettings { memory_patience: Duration::from_millis(10), ..settings() });
+    let mut held = front.memory.charge(Use::Lanes);
+    held.set(MEMORY_BYTES);
+    let mut large = front.client().await;
+    let _ = large.0.write_all(&(1_u32 << 20).to_be_bytes()).await;
+    let _ = large.0.write_all(&vec![7; 1 << 19]).await;
+    assert_eq!(large.receive().await, None);
+    drop(held);
+    assert_eq!(front.memory.free(), MEMORY_BYTES, "it gave back what it held");
 }
 
 #[tokio::test]

@@ -53,6 +53,14 @@ pub enum Canary {
     AcceptBehindFailedJournal,
     /// Frames of the metadata are believed without their checksums.
     TrustMetadata,
+    /// Requests are read and answers made whether there is memory left or not.
+    NoMemoryBound,
+    /// Pools start a thread for each piece of work.
+    NoThreadBound,
+    /// A turn of requests ends when there are none left, however long that takes.
+    TurnWithoutEnd,
+    /// One topic may fill all lanes.
+    NoLaneShare,
 }
 
 /// Whether this process has to break `promise`. In a release the answer is the constant `false`.
@@ -99,7 +107,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 22] = [
+    const ALL: [Canary; 26] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -122,5 +130,9 @@ impl Canary {
         Canary::ApplyBehindStopped,
         Canary::AcceptBehindFailedJournal,
         Canary::TrustMetadata,
+        Canary::NoMemoryBound,
+        Canary::NoThreadBound,
+        Canary::TurnWithoutEnd,
+        Canary::NoLaneShare,
     ];
 }

@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ottla_front::{Peer, Shutdown};
+use ottla_front::{Memory, Peer, Shutdown};
 use ottla_log::RecoveryReport;
-use tokio::sync::Semaphore;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort, SettingsConflict};
@@ -18,14 +17,10 @@ use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
 use crate::plugins::{PluginRegistry, plugin_host};
+use crate::pools::Pools;
 use crate::producer_ids::ProducerIds;
-use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router};
+use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router, Way};
 use crate::topics::{TopicTable, TopicsOpenError};
-
-/// Threads that may wait for the disk on behalf of fetches: as many as a disk can use, far below what tokio allows.
-const COLD_READS_MAX: usize = 32;
-/// Requests that delete records at the same time; further ones wait without a thread.
-const RECORD_DELETIONS_MAX: usize = 16;
 
 /// One running broker.
 pub struct Broker {
@@ -57,10 +52,10 @@ pub struct Broker {
     pub fetch_sessions: Sessions,
     /// What is counted.
     pub metrics: Metrics,
-    /// Reads that may wait for the disk, which have threads of their own: so many at a time.
-    pub cold_reads: Semaphore,
-    /// Deletions of records, each of which waits for the disk on a thread of the pool that plugins run on.
-    pub record_deletions: Semaphore,
+    /// The memory that requests may take.
+    pub memory: Arc<Memory>,
+    /// Threads for what waits or computes.
+    pub pools: Pools,
     /// What the start found, for each directory that could be opened.
     pub recovery: Vec<RecoveryReport>,
     /// Where the broker listens, the port filled in.
@@ -157,11 +152,14 @@ impl Broker {
         let meta: Arc<dyn MetadataStore> = Arc::new(meta);
         let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
-        let (router, route) = Router::open(RouteOptions::of(&config), Arc::clone(&topics), &log, Arc::clone(&plugins))?;
+        let (memory, pools) = (Memory::new(config.memory_max_bytes()), Pools::new());
+        let way = Way { lanes: Arc::clone(&pools.lanes), memory: Arc::clone(&memory) };
+        let (router, route) =
+            Router::open(RouteOptions::of(&config), Arc::clone(&topics), &log, Arc::clone(&plugins), way)?;
         let missing = log.offline();
         let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let shutdown = Shutdown::default();
-        let groups = Groups::new(&config, Arc::clone(&topics), shutdown.watch());
+        let groups = Groups::new(&config, Arc::clone(&topics), Arc::clone(&pools.loads), shutdown.watch());
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
@@ -169,8 +167,8 @@ impl Broker {
             shutdown,
             fetch_sessions: Sessions::new(config.fetch_session_config()),
             metrics: Metrics::default(),
-            cold_reads: Semaphore::new(COLD_READS_MAX),
-            record_deletions: Semaphore::new(RECORD_DELETIONS_MAX),
+            memory,
+            pools,
             meta,
             log,
             topics,

@@ -16,7 +16,7 @@
 //! 12. [`metrics`], [`monitoring`]: what is counted, and the listener that shows it.
 //! 13. [`meta`]: topics, settings, ids and plugins as they are stored.
 //! 14. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
-//! 15. [`clock`]: the time.
+//! 15. [`pools`]: the threads for work that waits or computes. [`clock`]: the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod monitoring;
 pub mod partition;
 pub mod plugins;
+pub mod pools;
 pub mod producer_ids;
 pub mod request;
 pub mod route;

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_front::{BindError, Front, FrontSettings, bind, listen_address};
+use ottla_front::{BindError, Bounds, Front, FrontSettings, bind, listen_address};
 use tokio::net::TcpListener;
 
 use crate::broker::Broker;
 use crate::config::{Config, HostPort};
 use crate::monitoring;
+
+/// How long a connection may wait for memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The addresses on which a broker will serve. They are taken before the data directory is opened, so that an address in
 /// use is known before recovery takes its time.
@@ -51,7 +54,8 @@ pub async fn serve(broker: Arc<Broker>, listeners: Listeners) {
     let (settings, metrics) = (front_settings(&broker.config), broker.metrics.front.clone());
     let stop = broker.shutdown.watch();
     broker.groups.begin();
-    Front::new(Arc::clone(&broker), settings, metrics, stop).serve(listeners.clients.0).await;
+    let bounds = Bounds { memory: Arc::clone(&broker.memory), reads: Arc::clone(&broker.pools.reads) };
+    Front::new(Arc::clone(&broker), settings, bounds, metrics, stop).serve(listeners.clients.0).await;
     broker.groups.ended().await;
 }
 
@@ -63,6 +67,7 @@ fn front_settings(config: &Config) -> FrontSettings {
         pending_requests_max: config.connection_requests_max,
         pending_bytes_max: config.connection_request_bytes_max,
         idle: Duration::from_millis(config.connection_idle_ms),
+        memory_patience: MEMORY_PATIENCE,
         shutdown_grace: Duration::from_millis(config.shutdown_grace_ms),
         sendfile_min_bytes: config.sendfile_min_bytes,
         sendfile_step_bytes: config.deliver_step_bytes,

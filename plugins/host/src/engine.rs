@@ -141,7 +141,6 @@ impl MemoryBudget {
         self.max
     }
 
-    #[cfg(test)]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire)
     }

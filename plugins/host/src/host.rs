@@ -300,6 +300,11 @@ impl Host {
         loaded
     }
 
+    /// Linear memory that all instances have now.
+    pub fn memory_bytes(&self) -> u64 {
+        self.inner.runtime.lock().as_ref().map_or(0, |runtime| runtime.memory.used())
+    }
+
     fn runtime(&self) -> Result<Arc<Runtime>, wasmtime::Error> {
         let mut runtime = self.inner.runtime.lock();
         if let Some(runtime) = &*runtime {

@@ -17,7 +17,7 @@
 //! | [`mount`] | small file systems that lose power |
 //! | [`trace`] | a broker under strace: faults on order, and what its system calls prove |
 //! | [`image`] | log directories in memory, put back in an instant |
-//! | `t01_…` to `t31_…` | one test each |
+//! | `t01_…` to `t32_…` | one test each |
 
 #![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports, everywhere")]
 
@@ -44,6 +44,7 @@ mod t10_broker_points;
 mod t10_crash_points;
 mod t29_old_formats;
 mod t31_combined;
+mod t32_bounds;
 pub mod tests;
 pub mod trace;
 pub mod workload;

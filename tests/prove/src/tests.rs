@@ -4,7 +4,7 @@ use crate::report::Outcome;
 use crate::run::Setting;
 use crate::{
     t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t05_metadata, t06_failed_sync, t07_disk_full,
-    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats, t31_combined,
+    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats, t31_combined, t32_bounds,
 };
 
 /// How much is run.
@@ -170,5 +170,13 @@ pub const ALL: &[Test] = &[
         ],
         in_process: false,
         run: t31_combined::run,
+    },
+    Test {
+        name: "t32_bounds",
+        shows: "one client that asks for everything: others are served in time, memory and threads stay within their bounds",
+        cases: [8, 8, 24],
+        canaries: &[("NoMemoryBound", 1), ("NoThreadBound", 1), ("TurnWithoutEnd", 1), ("NoLaneShare", 1)],
+        in_process: false,
+        run: t32_bounds::run,
     },
 ];

@@ -3,6 +3,7 @@
 
 mod group;
 mod load;
+mod machine;
 mod reference;
 pub mod topic;
 pub mod value;
@@ -35,6 +36,11 @@ impl SettingValue for Durability {
         }
     }
 }
+
+/// The part of the machine's memory that requests take at most, as a divisor.
+const MEMORY_SHARE: u64 = 4;
+/// What they may take on the smallest machine.
+const MEMORY_BYTES_MIN: u64 = 128 << 20;
 
 /// One line of the table of settings.
 pub struct Setting {
@@ -140,6 +146,9 @@ settings! {
     "ottla.connection.requests.max" connection_requests_max: usize = 64, in 1..=10_000;
     /// Bytes of requests of one connection that may wait for their answer.
     "ottla.connection.request.bytes.max" connection_request_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
+    /// Most memory that requests, their answers and the work on them take together, in bytes. Beyond it requests wait, or
+    /// get an error that clients retry. Unset: a quarter of the memory of the machine, or of the control group.
+    "ottla.memory.max.bytes" memory_max: Option<i64> = None, in 128 << 20..=i64::MAX;
     /// Threads that serve connections; 0 takes one per processor.
     "num.network.threads" network_threads: usize = 0, in 0..=1024;
     /// Largest record batch, in bytes as sent (after compression).
@@ -373,6 +382,12 @@ impl Config {
             partitions_max: self.fetch_session_partitions_max,
             ..FetchSessionConfig::default()
         }
+    }
+
+    /// Most memory that requests take.
+    pub fn memory_max_bytes(&self) -> usize {
+        let share = || (machine::memory_bytes() / MEMORY_SHARE).max(MEMORY_BYTES_MIN);
+        usize::try_from(self.memory_max.unwrap_or_else(|| share() as i64)).unwrap_or(usize::MAX)
     }
 
     /// Lanes of one topic that are worked on at the same time.

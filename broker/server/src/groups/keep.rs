@@ -54,11 +54,10 @@ async fn loaded(
         durable = partition.watermark.wait_for(partition.log.end_offset()) => durable?,
         () = stop.begun() => return Err(LoadError::Stopping),
     }
-    let _one_of_few = groups.loads.acquire().await.map_err(|_| LoadError::Stopping)?;
     let topics = Arc::clone(&groups.view().topics);
     let shard = Shard::new(Arc::clone(&groups.config), Arc::clone(&topics));
     let (stop, unpacked_bytes_max) = (stop.clone(), groups.unpacked_bytes_max);
-    let loading = tokio::task::spawn_blocking(move || load(shard, &partition, unpacked_bytes_max, &stop));
+    let loading = groups.loads.run(move || load(shard, &partition, unpacked_bytes_max, &stop));
     let shard = loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;
     Ok((shard, topics))
 }

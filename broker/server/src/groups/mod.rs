@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_coordinator::group::{Client, Effect, GroupConfig, Input, Reply, Request, RequestId, Shard};
-use ottla_front::ShutdownWatch;
+use ottla_front::{Pool, ShutdownWatch};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock;
@@ -33,8 +33,6 @@ use crate::topics::{TopicChangeError, TopicTable};
 use shard::{LiveShard, State};
 use view::{View, Views};
 
-/// Shards that are loaded at the same time: each takes a thread that reads.
-const LOADS_AT_ONCE: usize = 4;
 /// Topics are created in bursts: how long a change waits for others before idle shards hear of it.
 const TOPICS_SETTLE: Duration = Duration::from_millis(100);
 
@@ -52,7 +50,7 @@ struct AllGroups {
     views: Views,
     clock: Clock,
     stop: ShutdownWatch,
-    loads: Semaphore,
+    loads: Arc<Pool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -63,7 +61,7 @@ pub struct Stopped;
 
 impl Groups {
     /// The groups of a broker with these settings and topics. Nothing is read before [`begin`](Self::begin).
-    pub fn new(config: &Config, topics: Arc<TopicTable>, stop: ShutdownWatch) -> Self {
+    pub fn new(config: &Config, topics: Arc<TopicTable>, loads: Arc<Pool>, stop: ShutdownWatch) -> Self {
         Self(Arc::new(AllGroups {
             config: Arc::new(config.group_config()),
             unpacked_bytes_max: config.stage_unpacked_bytes_max,
@@ -72,7 +70,7 @@ impl Groups {
             views: Views::default(),
             clock: Clock::start(),
             stop,
-            loads: Semaphore::new(LOADS_AT_ONCE),
+            loads,
             tasks: Mutex::default(),
         }))
     }

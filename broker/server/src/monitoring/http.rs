@@ -112,9 +112,9 @@ fn wanted(received: &[u8]) -> Result<Option<String>, Page> {
 async fn answer(path: &str, broker: &Arc<Broker>) -> Page {
     match path {
         "/metrics" => {
-            let broker = Arc::clone(broker);
+            let (metrics, broker) = (Arc::clone(&broker.pools.metrics), Arc::clone(broker));
             // It asks the disks how much is left.
-            match tokio::task::spawn_blocking(move || page::text(&broker)).await {
+            match metrics.run(move || page::text(&broker)).await {
                 Ok(Ok(text)) => Page { status: "200 OK", kind: METRICS_TYPE, text },
                 _ => Page::text("500 Internal Server Error", "the metrics cannot be shown\n"),
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use ottla_front::{Pool, Use};
 use ottla_log::Distribution;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -52,6 +53,7 @@ impl Collector for State {
         page.directories(broker)?;
         page.metadata(broker)?;
         page.fetch_sessions(broker)?;
+        page.bounds(broker)?;
         page.cleaner(broker)?;
         page.recovery(broker)
     }
@@ -72,6 +74,24 @@ impl Page<'_> {
         self.gauge("fetch_session_partitions", help, [(Labels::new(), partitions as f64)])?;
         let help = "Fetch sessions that gave way to others";
         self.counter("fetch_session_evictions", help, [(Labels::new(), evictions)])
+    }
+
+    fn bounds(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
+        let memory = &broker.memory;
+        let used = Use::ALL.map(|held_for| (vec![("use", held_for.name().to_owned())], memory.used(held_for) as f64));
+        self.gauge("memory_bytes", "Memory that requests take, by what it is held for", used)?;
+        let help = "What they may take: ottla.memory.max.bytes";
+        self.gauge("memory_max_bytes", help, [(Labels::new(), memory.bytes_max() as f64)])?;
+        let label = |pool: &Pool| vec![("pool", pool.name().to_owned())];
+        let pools = &broker.pools;
+        let busy = pools.all().map(|pool| (label(pool), pool.busy() as f64));
+        self.gauge("pool_busy_threads", "Threads of a pool that do work", busy)?;
+        let max = pools.all().map(|pool| (label(pool), pool.threads_max() as f64));
+        self.gauge("pool_threads_max", "Threads that a pool may have", max)?;
+        let waiting = pools.all().map(|pool| (label(pool), pool.waiting() as f64));
+        self.gauge("pool_waiting", "Pieces of work that wait for a thread of a pool", waiting)?;
+        let refused = pools.all().map(|pool| (label(pool), pool.refused()));
+        self.counter("pool_refused", "Pieces of work that a pool refused because its queue was full", refused)
     }
 
     fn gauge(

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
+use ottla_front::Charge;
 use ottla_wire::record::BatchHeader;
 use tokio::sync::oneshot;
 
@@ -19,6 +20,8 @@ pub(crate) struct Job {
     pub(crate) batch: BytesMut,
     /// Its header.
     pub(crate) header: BatchHeader,
+    /// Its memory.
+    pub(crate) charge: Charge,
     /// Who wants to know where it went. Nobody, when its connection is gone; it goes its way all the same.
     pub(crate) reply: oneshot::Sender<Result<Place, Refusal>>,
 }

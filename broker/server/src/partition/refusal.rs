@@ -142,6 +142,9 @@ pub enum Refusal {
     /// More batches wait for a plugin than the broker keeps in memory.
     #[error("too many batches wait for a partitioner plugin (ottla.route.lane.max.bytes); try again")]
     LanesFull,
+    /// There is no memory to look at the batch.
+    #[error("the broker has no memory to unpack the batch (ottla.memory.max.bytes); try again")]
+    OutOfMemory,
     /// The batch is stored, but not durable within the request's timeout.
     #[error("the batch was not durable within the timeout of the request")]
     TimedOut,
@@ -169,7 +172,7 @@ impl Refusal {
             Self::PluginUnavailable { .. } | Self::Storage(_) | Self::DiskFull => ErrorCode::KafkaStorageError,
             Self::TimedOut => ErrorCode::RequestTimedOut,
             // Retriable, and no client drops the batch for it.
-            Self::Stopping | Self::LanesFull => ErrorCode::NotLeaderOrFollower,
+            Self::Stopping | Self::LanesFull | Self::OutOfMemory => ErrorCode::NotLeaderOrFollower,
             Self::NoBatch
             | Self::SeveralBatches(_)
             | Self::OldMagic(_)

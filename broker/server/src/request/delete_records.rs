@@ -20,7 +20,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Offset};
 
-use super::{Answer, CloseReason, Peer, RequestHead, Response, decoded};
+use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::partition::Partition;
 use crate::topics::{Saved, Topic};
@@ -31,23 +31,12 @@ const ENTERED_PATIENCE: Duration = Duration::from_millis(500);
 const ENTERED_POLL: Duration = Duration::from_millis(5);
 
 /// Serves DeleteRecords.
-#[expect(clippy::unnecessary_wraps, reason = "the table's signature")]
-pub(super) fn begin(
+pub(super) fn respond(
     broker: &Arc<Broker>,
     _peer: &Arc<Peer>,
     head: RequestHead,
     frame: &[u8],
-) -> Result<Answer, CloseReason> {
-    let (broker, frame) = (Arc::clone(broker), Vec::from(frame));
-    Ok(Box::pin(async move {
-        let _permit = broker.record_deletions.acquire().await;
-        let deleting = Arc::clone(&broker);
-        let responded = tokio::task::spawn_blocking(move || respond(&deleting, head, &frame));
-        responded.await.unwrap_or_else(|error| Err(CloseReason::Internal(error.to_string()))).into()
-    }))
-}
-
-fn respond(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<Response, CloseReason> {
+) -> Result<Response, CloseReason> {
     let request: DeleteRecordsRequest<'_> = decoded(head, frame)?;
     let topics = request.topics.iter().map(|wanted| {
         let topic = broker.topics.get(&wanted.name);

@@ -1,7 +1,7 @@
 //! Fetch, versions 4-18.
 //!
 //! Behaviour: waits until `min_bytes` below the high watermark can be read, `max_wait_ms` is over, something is wrong
-//! with a partition, or the broker stops. Partitions are served in the order of the request, which is the client's to
+//! with a partition, `connections.max.idle.ms` is over, or the broker stops. Partitions are served in the order of the request, which is the client's to
 //! rotate, or of its session, which puts those that had records at the end. Names up to v12, ids from v13. Records leave as
 //! ranges of the segment files. A client that asks for a session (KIP-227) gets one if there is room, otherwise id 0,
 //! "none"; in one it is answered what is new.
@@ -45,7 +45,9 @@ pub(super) fn begin(
     };
     let asked = Asked {
         head,
-        deadline: Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64),
+        // No longer than a silent connection may be: behind a peer that vanished nothing would ever end the wait.
+        deadline: Instant::now()
+            + Duration::from_millis((request.max_wait_ms.max(0) as u64).min(broker.config.connection_idle_ms)),
         reads_committed: request.isolation_level == READ_COMMITTED,
         // Nothing of the frame is kept, so that a long poll does not hold the receive buffer.
         wanted: Arc::new(Wanted::of(&request, plan)),
@@ -87,14 +89,12 @@ async fn answer(broker: &Arc<Broker>, asked: &Asked) -> Result<Response, CloseRe
 
 /// Looks where batches are on a thread that may wait for the disk.
 async fn plan_patiently(broker: &Arc<Broker>, wanted: &Arc<Wanted>) -> Result<Plan, CloseReason> {
-    let internal = |what: &dyn std::fmt::Display| CloseReason::Internal(what.to_string());
-    let _one_of_few = broker.cold_reads.acquire().await.map_err(|closed| internal(&closed))?;
-    let (broker, wanted) = (Arc::clone(broker), Arc::clone(wanted));
-    let planning = tokio::task::spawn_blocking(move || {
+    let (reads, broker, wanted) = (Arc::clone(&broker.pools.reads), Arc::clone(broker), Arc::clone(wanted));
+    let planning = reads.run(move || {
         Plan::make(&broker, &wanted, Patience::Any)
             .map_err(|WaitsForDisk| CloseReason::Internal("a read waits for a disk it has waited for".to_owned()))
     });
-    planning.await.map_err(|error| internal(&error))?
+    planning.await.map_err(|error| CloseReason::Internal(error.to_string()))?
 }
 
 /// An error of the whole request.

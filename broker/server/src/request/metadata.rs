@@ -25,6 +25,8 @@ use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name, is_inte
 
 /// The leader of a partition whose log directory is offline.
 const NO_LEADER: i32 = -1;
+/// Partitions from which on an answer is made on a thread of its own.
+const LARGE_PARTITIONS: usize = 1_000;
 /// What a client may do to a topic, where there is no authoriser.
 const TOPIC_OPERATIONS: i32 = Operation::bits(&[
     Operation::Read,
@@ -56,6 +58,21 @@ pub(super) fn respond_now(
 ) -> Result<Option<Response>, CloseReason> {
     let request: MetadataRequest<'_> = decoded(head, frame)?;
     Ok((!wants_creation(broker, &request)).then(|| answer(broker, peer, head, &request)))
+}
+
+/// Whether an answer names so many partitions that it is not made on the thread of a connection.
+pub(super) fn is_large(broker: &Broker, head: RequestHead, frame: &[u8]) -> bool {
+    let Ok(request) = decoded::<MetadataRequest<'_>>(head, frame) else { return false };
+    let count = |topic: Arc<Topic>| topic.partitions.len();
+    let partitions: usize = match &request.topics {
+        Some(named) if head.version > 0 || !named.is_empty() => {
+            let by_name = named.iter().filter_map(|topic| broker.topics.get(topic.name.as_deref()?)).map(count);
+            let by_id = named.iter().filter_map(|topic| broker.topics.get_by_id(&topic.topic_id)).map(count);
+            by_name.chain(by_id).sum()
+        }
+        _ => broker.topics.all().into_iter().map(count).sum(),
+    };
+    partitions >= LARGE_PARTITIONS
 }
 
 /// Serves any Metadata.

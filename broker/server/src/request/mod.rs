@@ -4,6 +4,7 @@
 mod activate_plugin;
 mod api_error;
 mod api_versions;
+mod busy;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod coordinated;
@@ -39,14 +40,26 @@ mod topic_settings;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use ottla_front::{CloseReason, Peer, Piece, Reply, RequestHead, Response, Service, Turn};
+use ottla_front::{CloseReason, Peer, Piece, Pool, PoolError, Reply, RequestHead, Response, Service, Turn, Use};
+use ottla_log::canary::{Canary, broken};
 use ottla_wire::api::Audience;
 use ottla_wire::{ApiKey, ApiVersion, Message, decode_request, split_request};
 
 use self::operation::Operation;
 use crate::broker::Broker;
+use crate::pools::Pools;
+
+/// From this size on the answer to a request is made on a thread of its own.
+const LARGE_REQUEST_BYTES: usize = 32 << 10;
+/// Memory that a large answer takes in the making, about.
+const LARGE_ANSWER_BYTES: usize = 8 << 20;
+/// Memory that a search by time takes: what the log unpacks of one batch.
+const SEARCH_BYTES: usize = 64 << 20;
+/// How long work waits for its memory on the thread that will do it.
+const WORK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The body of a request, without its header. Handlers own it: produce assigns offsets in place.
 pub type Frame = BytesMut;
@@ -55,6 +68,8 @@ pub type Frame = BytesMut;
 type Respond = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Response, CloseReason>;
 /// The same where it can be made without waiting; none where it cannot.
 type RespondNow = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Option<Response>, CloseReason>;
+/// Whether the answer to a request is a large one.
+type IsLarge = fn(&Broker, RequestHead, &[u8]) -> bool;
 /// A future that makes the answer, first polled when the answers to all earlier requests have left.
 type Begin = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Answer, CloseReason>;
 type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -64,6 +79,12 @@ struct Row {
     /// What the client must be allowed to do; none for what every client may.
     operation: Option<Operation>,
     answers: Answers,
+    /// Which pool does what is not done on the thread of the connection.
+    pool: fn(&Pools) -> &Arc<Pool>,
+    /// Memory that the work takes while it is done.
+    work_bytes: usize,
+    /// Whether the answer is so large that a thread of its own makes it.
+    is_large: Option<IsLarge>,
     /// No further request of the connection is handled before the answer is there, because the request changes what they
     /// would see: topics, settings, plugins.
     exclusive: bool,
@@ -73,7 +94,7 @@ struct Row {
 enum Answers {
     /// On the thread that serves the connection, without waiting for a disk or a plugin.
     Now(Respond),
-    /// On a thread of its own, which may wait.
+    /// On a thread of a pool, which may wait.
     Blocking(Respond),
     /// Like `Now` where that can be, otherwise like `Blocking`.
     NowOrBlocking(RespondNow, Respond),
@@ -93,8 +114,12 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::ApiVersions => Row::everyone(Now(api_versions::respond)),
         ApiKey::Produce => Row::of(Write, Joined),
         ApiKey::Fetch => Row::of(Read, Later(fetch::begin)),
-        ApiKey::ListOffsets => Row::of(Describe, NowOrBlocking(list_offsets::respond_now, list_offsets::respond)),
-        ApiKey::Metadata => Row::of(Describe, NowOrBlocking(metadata::respond_now, metadata::respond)).exclusive(),
+        ApiKey::ListOffsets => Row::of(Describe, NowOrBlocking(list_offsets::respond_now, list_offsets::respond))
+            .pool(|pools| &pools.searches)
+            .work_bytes(SEARCH_BYTES),
+        ApiKey::Metadata => Row::of(Describe, NowOrBlocking(metadata::respond_now, metadata::respond))
+            .large_if(metadata::is_large)
+            .exclusive(),
         ApiKey::OffsetCommit => Row::of(Read, Later(offset_commit::begin)),
         ApiKey::OffsetFetch => Row::of(Describe, Now(offset_fetch::respond)),
         ApiKey::FindCoordinator => {
@@ -108,13 +133,16 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::ListGroups => Row::of(Describe, Now(list_groups::respond)),
         ApiKey::CreateTopics => Row::of(Create, Blocking(create_topics::respond)).exclusive(),
         ApiKey::DeleteTopics => Row::of(Delete, Blocking(delete_topics::respond)).exclusive(),
-        ApiKey::DeleteRecords => Row::of(Delete, Later(delete_records::begin)).exclusive(),
+        ApiKey::DeleteRecords => {
+            Row::of(Delete, Blocking(delete_records::respond)).pool(|pools| &pools.deletions).exclusive()
+        }
         ApiKey::InitProducerId => {
             Row::of(IdempotentWrite, NowOrBlocking(init_producer_id::respond_now, init_producer_id::respond))
+                .pool(|pools| &pools.ids)
         }
         ApiKey::OffsetForLeaderEpoch => Row::of(Describe, Now(offset_for_leader_epoch::respond)),
         ApiKey::DescribeConfigs => Row::of(DescribeConfigs, Now(describe_configs::respond)),
-        ApiKey::DescribeLogDirs => Row::of(Describe, Blocking(describe_log_dirs::respond)),
+        ApiKey::DescribeLogDirs => Row::of(Describe, Blocking(describe_log_dirs::respond)).pool(|pools| &pools.answers),
         ApiKey::DeleteGroups => Row::of(Delete, Later(delete_groups::begin)),
         ApiKey::OffsetDelete => Row::of(Delete, Later(offset_delete::begin)),
         ApiKey::ConsumerGroupHeartbeat => Row::of(Read, Later(consumer_group_heartbeat::begin)),
@@ -122,7 +150,7 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::IncrementalAlterConfigs => {
             Row::of(AlterConfigs, Blocking(incremental_alter_configs::respond)).exclusive()
         }
-        ApiKey::PushPlugin => Row::of(Alter, Blocking(push_plugin::respond)).exclusive(),
+        ApiKey::PushPlugin => Row::of(Alter, Blocking(push_plugin::respond)).pool(|pools| &pools.uploads).exclusive(),
         ApiKey::DescribePlugins => Row::of(Describe, Now(describe_plugins::respond)),
         ApiKey::ActivatePlugin => Row::of(Alter, Blocking(activate_plugin::respond)).exclusive(),
         ApiKey::DeletePlugin => Row::of(Alter, Blocking(delete_plugin::respond)).exclusive(),
@@ -141,11 +169,23 @@ const fn row(key: ApiKey) -> Option<Row> {
 
 impl Row {
     const fn everyone(answers: Answers) -> Self {
-        Self { operation: None, answers, exclusive: false }
+        Self { operation: None, answers, pool: |pools| &pools.admin, work_bytes: 0, is_large: None, exclusive: false }
     }
 
     const fn of(operation: Operation, answers: Answers) -> Self {
-        Self { operation: Some(operation), answers, exclusive: false }
+        Self { operation: Some(operation), ..Self::everyone(answers) }
+    }
+
+    const fn pool(self, pool: fn(&Pools) -> &Arc<Pool>) -> Self {
+        Self { pool, ..self }
+    }
+
+    const fn work_bytes(self, work_bytes: usize) -> Self {
+        Self { work_bytes, ..self }
+    }
+
+    const fn large_if(self, is_large: IsLarge) -> Self {
+        Self { is_large: Some(is_large), ..self }
     }
 
     const fn exclusive(self) -> Self {
@@ -159,7 +199,7 @@ impl Service for Broker {
 
     fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<produce::Joined>) {
         let bytes = frame.len();
-        let (head, Row { answers, exclusive, operation }, body) = match open(peer, frame) {
+        let (head, row, body) = match open(peer, frame) {
             Ok(opened) => opened,
             Err(refused) => {
                 self.finish(peer, turn);
@@ -167,14 +207,17 @@ impl Service for Broker {
             }
         };
         self.metrics.note_request(head.key);
+        let Row { answers, pool, work_bytes, is_large, exclusive, operation } = row;
         tracing::trace!(peer = %peer.addr, api = head.key.name(), ?operation, head.version, bytes, "request");
         if !matches!(answers, Answers::Joined) {
             self.finish(peer, turn);
         }
-        let blocking = |respond: Respond, body: Frame| {
-            let (broker, peer) = (Arc::clone(self), Arc::clone(peer));
-            Reply::blocking(move || respond(&broker, &peer, head, &body))
+        let blocking = |pool: fn(&Pools) -> &Arc<Pool>, work_bytes, respond: Respond, body: Frame| {
+            self.work(pool(&self.pools), work_bytes, peer, head, respond, body)
         };
+        let large =
+            || body.len() >= LARGE_REQUEST_BYTES || is_large.is_some_and(|is_large| is_large(self, head, &body));
+        let large = large() && !broken(Canary::TurnWithoutEnd);
         let reply = match answers {
             Answers::Joined => {
                 if !turn.join(body.len()).add(self, head, body) {
@@ -182,11 +225,14 @@ impl Service for Broker {
                 }
                 return;
             }
+            Answers::Now(respond) | Answers::NowOrBlocking(_, respond) if large => {
+                blocking(|pools| &pools.answers, LARGE_ANSWER_BYTES, respond, body)
+            }
             Answers::Now(respond) => respond(self, peer, head, &body).into(),
-            Answers::Blocking(respond) => blocking(respond, body),
+            Answers::Blocking(respond) => blocking(pool, work_bytes, respond, body),
             Answers::NowOrBlocking(now, respond) => match now(self, peer, head, &body) {
                 Ok(Some(response)) => response.into(),
-                Ok(None) => blocking(respond, body),
+                Ok(None) => blocking(pool, work_bytes, respond, body),
                 Err(reason) => reason.into(),
             },
             Answers::Later(begin) => match begin(self, peer, head, &body) {
@@ -203,6 +249,30 @@ impl Service for Broker {
                 turn.push(reply, bytes);
             }
         }
+    }
+}
+
+impl Broker {
+    /// Makes an answer on a thread of `pool`, when its turn has come and there is memory for the work.
+    fn work(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        work_bytes: usize,
+        peer: &Arc<Peer>,
+        head: RequestHead,
+        respond: Respond,
+        body: Frame,
+    ) -> Reply {
+        let (broker, peer, body) = (Arc::clone(self), Arc::clone(peer), body.freeze());
+        let (refusing, refused_body, name) = (Arc::clone(self), body.clone(), pool.name());
+        let work = move || {
+            let charge = broker.memory.take_patiently(Use::Work, work_bytes, WORK_PATIENCE);
+            match charge {
+                Some(_held) => respond(&broker, &peer, head, &body).into(),
+                None => busy::busy(&broker, head, &body, PoolError::OutOfMemory { name, bytes: work_bytes }),
+            }
+        };
+        Reply::pooled(pool, work, move |error| busy::busy(&refusing, head, &refused_body, error))
     }
 }
 

@@ -19,11 +19,9 @@ use ottla_wire::message::{
 };
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{ErrorCode, Offset, Str, Uuid};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
 use tokio::time::{Instant, timeout_at};
 
-use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, decoded};
+use super::{CloseReason, Frame, Peer, Reply, RequestHead, Response, Use, WORK_PATIENCE, decoded};
 use crate::broker::Broker;
 use crate::clock;
 use crate::config::TopicSettings;
@@ -50,30 +48,44 @@ pub struct Joined {
 struct JoinedRequest {
     head: RequestHead,
     bytes: usize,
-    /// Its batches, or why the connection ends with it.
-    produced: Result<Produced, CloseReason>,
+    accepted: Accepted,
+}
+
+/// What became of a request when it was read.
+enum Accepted {
+    /// Its batches are checked.
+    Checked(Produced),
+    /// Its batches have to be unpacked, which is not done on the thread of a connection.
+    Unpacks(Box<Surveyed>),
+    /// The connection ends with it.
+    Ends(CloseReason),
 }
 
 impl Joined {
-    /// Reads and checks a request. False when the connection ends with it.
+    /// Reads and checks a request. False when it is the last one that is joined.
     pub(super) fn add(&mut self, broker: &Broker, head: RequestHead, frame: Frame) -> bool {
         let bytes = frame.len();
-        let produced = accept(broker, head, frame, &mut self.batches);
-        let goes_on = produced.is_ok();
-        self.requests.push(JoinedRequest { head, bytes, produced });
+        let accepted = match survey(broker, head, frame) {
+            Ok(surveyed) if surveyed.unpacks(broker, head) => Accepted::Unpacks(Box::new(surveyed)),
+            Ok(surveyed) => Accepted::Checked(surveyed.check(broker, head, &mut self.batches)),
+            Err(reason) => Accepted::Ends(reason),
+        };
+        let goes_on = matches!(accepted, Accepted::Checked(_));
+        self.requests.push(JoinedRequest { head, bytes, accepted });
         goes_on
     }
 
     /// Sends the batches on their way. The reply to each request comes back in turn, with the bytes of the request.
     pub(super) fn send(self, broker: &Arc<Broker>, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, usize)> {
         let mut submitted = broker.router.submit_all(self.batches).into_iter();
-        self.requests.into_iter().map(move |JoinedRequest { head, bytes, produced }| {
-            let reply = match produced {
-                Ok(mut produced) => {
+        self.requests.into_iter().map(move |JoinedRequest { head, bytes, accepted }| {
+            let reply = match accepted {
+                Accepted::Checked(mut produced) => {
                     produced.take_submitted(&mut submitted);
                     produced.reply(broker, peer, head)
                 }
-                Err(reason) => reason.into(),
+                Accepted::Unpacks(surveyed) => surveyed.reply(broker, peer, head),
+                Accepted::Ends(reason) => reason.into(),
             };
             (reply, bytes)
         })
@@ -126,50 +138,93 @@ impl State {
     }
 }
 
-/// Reads a request and checks its batches: those that pass are added to `batches`.
-fn accept(
-    broker: &Broker,
-    head: RequestHead,
-    mut frame: Frame,
-    batches: &mut Vec<Submission>,
-) -> Result<Produced, CloseReason> {
-    let (mut produced, refusal) = survey(broker, head, &frame)?;
-    let now_ms = clock::now_ms();
-    let mut taken = 0;
-    for ProducedTopic { topic, partitions, .. } in &mut produced.topics {
-        let settings = topic.as_ref().map(|topic| topic.settings());
-        for produced in partitions {
-            // The pieces come in the order of the frame: each is cut off its front.
-            let batch = produced.records.take().map(|range| {
-                frame.advance(range.start - taken);
-                taken = range.end;
-                frame.split_to(range.len())
-            });
-            produced.state = match (&refusal, topic.as_ref(), &settings) {
-                (Some(refusal), ..) => State::refused(refusal.clone()),
-                (None, Some(topic), Some(settings)) => {
-                    let unpacked_bytes_max = broker.config.stage_unpacked_bytes_max;
-                    let rules = Rules::new(head.version, settings, unpacked_bytes_max, now_ms);
-                    produced.append_time_ms = rules.append_time_ms.unwrap_or(-1);
-                    match check(topic, settings, &rules, produced, batch) {
-                        Ok(submission) => {
-                            batches.push(submission);
-                            State::Checked
-                        }
-                        Err(refusal) => State::refused(refusal),
-                    }
-                }
-                _ if head.version >= TOPIC_IDS_VERSION_MIN => State::refused(Refusal::UnknownTopicId),
-                _ => State::refused(Refusal::UnknownPartition),
-            };
-        }
-    }
-    Ok(produced)
+/// A request that was read, its batches untouched.
+struct Surveyed {
+    produced: Produced,
+    /// What concerns all of its batches.
+    refusal: Option<Refusal>,
+    frame: Frame,
+    arrived_ms: i64,
 }
 
-/// Reads a request without touching its batches. A refusal concerns all of them.
-fn survey(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<(Produced, Option<Refusal>), CloseReason> {
-    let request: ProduceRequest<'_> = decoded(head, frame)?;
+impl Surveyed {
+    /// Whether a batch has to be unpacked to be checked.
+    fn unpacks(&self, broker: &Broker, head: RequestHead) -> bool {
+        let unpacks = |ProducedTopic { topic, partitions, .. }: &ProducedTopic| {
+            let Some(topic) = topic else { return false };
+            let rules = self.rules(broker, head, &topic.settings());
+            let mut batches = partitions.iter().filter_map(|produced| self.frame.get(produced.records.clone()?));
+            batches.any(|batch| unpacks(batch, &rules))
+        };
+        self.refusal.is_none() && self.produced.topics.iter().any(unpacks)
+    }
+
+    fn rules(&self, broker: &Broker, head: RequestHead, settings: &TopicSettings) -> Rules {
+        Rules::new(head.version, settings, broker.config.stage_unpacked_bytes_max, self.arrived_ms)
+    }
+
+    /// Checks the batches: those that pass are added to `batches`.
+    fn check(mut self, broker: &Broker, head: RequestHead, batches: &mut Vec<Submission>) -> Produced {
+        let mut topics = std::mem::take(&mut self.produced.topics);
+        let mut taken = 0;
+        for ProducedTopic { topic, partitions, .. } in &mut topics {
+            let settings = topic.as_ref().map(|topic| topic.settings());
+            for produced in partitions {
+                // The pieces come in the order of the frame: each is cut off its front.
+                let batch = produced.records.take().map(|range| {
+                    self.frame.advance(range.start - taken);
+                    taken = range.end;
+                    self.frame.split_to(range.len())
+                });
+                produced.state = match (&self.refusal, topic.as_ref(), &settings) {
+                    (Some(refusal), ..) => State::refused(refusal.clone()),
+                    (None, Some(topic), Some(settings)) => {
+                        let rules = self.rules(broker, head, settings);
+                        produced.append_time_ms = rules.append_time_ms.unwrap_or(-1);
+                        match check(topic, settings, &rules, produced, batch) {
+                            Ok(submission) => {
+                                batches.push(submission);
+                                State::Checked
+                            }
+                            Err(refusal) => State::refused(refusal),
+                        }
+                    }
+                    _ if head.version >= TOPIC_IDS_VERSION_MIN => State::refused(Refusal::UnknownTopicId),
+                    _ => State::refused(Refusal::UnknownPartition),
+                };
+            }
+        }
+        Produced { topics, ..self.produced }
+    }
+
+    /// Checks the batches on a thread for that and sends them on their way. No further request of the connection is
+    /// handled before that, so that the order of batches holds; their answers may still be waited for then.
+    fn reply(self, broker: &Arc<Broker>, peer: &Arc<Peer>, head: RequestHead) -> Reply {
+        let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
+        Reply::Exclusive(Box::pin(async move {
+            let checking = Arc::clone(&broker);
+            let check = move || {
+                let bytes = checking.config.stage_unpacked_bytes_max;
+                let charge = checking.memory.take_patiently(Use::Work, bytes, WORK_PATIENCE);
+                let refusal = charge.is_none().then_some(Refusal::OutOfMemory);
+                let mut batches = Vec::new();
+                let surveyed = Self { refusal: self.refusal.or(refusal), ..self };
+                (surveyed.check(&checking, head, &mut batches), batches)
+            };
+            match broker.pools.unpacking.run(check).await {
+                Ok((mut produced, batches)) => {
+                    produced.take_submitted(&mut broker.router.submit_all(batches).into_iter());
+                    produced.reply(&broker, &peer, head)
+                }
+                Err(error) => CloseReason::Internal(error.to_string()).into(),
+            }
+        }))
+    }
+}
+
+/// Reads a request without touching its batches.
+fn survey(broker: &Broker, head: RequestHead, frame: Frame) -> Result<Surveyed, CloseReason> {
+    let request: ProduceRequest<'_> = decoded(head, &frame)?;
     let (acks, refusal) = match request.acks {
         0 => (Acks::Never, None),
         1 => (Acks::Appended, None),
@@ -180,26 +235,31 @@ fn survey(broker: &Broker, head: RequestHead, frame: &[u8]) -> Result<(Produced,
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let start = frame.as_ptr() as usize;
     let by_id = head.version >= TOPIC_IDS_VERSION_MIN;
-    let topics = request.topic_data.into_iter().map(|topic| ProducedTopic {
-        topic: if by_id { broker.topics.get_by_id(&topic.topic_id) } else { broker.topics.get(&topic.name) },
-        name: topic.name.into_owned(),
-        id: topic.topic_id,
-        partitions: topic
-            .partition_data
-            .into_iter()
-            .map(|partition| ProducedPartition {
-                index: partition.index,
-                records: partition.records.map(|records| {
-                    let from = records.as_ptr() as usize - start;
-                    from..from + records.len()
-                }),
-                record_count: 0,
-                append_time_ms: -1,
-                state: State::refused(Refusal::NoBatch),
-            })
-            .collect(),
-    });
-    Ok((Produced { acks, deadline: Instant::now() + timeout, topics: topics.collect() }, refusal))
+    let topics: Vec<ProducedTopic> = request
+        .topic_data
+        .into_iter()
+        .map(|topic| ProducedTopic {
+            topic: if by_id { broker.topics.get_by_id(&topic.topic_id) } else { broker.topics.get(&topic.name) },
+            name: topic.name.into_owned(),
+            id: topic.topic_id,
+            partitions: topic
+                .partition_data
+                .into_iter()
+                .map(|partition| ProducedPartition {
+                    index: partition.index,
+                    records: partition.records.map(|records| {
+                        let from = records.as_ptr() as usize - start;
+                        from..from + records.len()
+                    }),
+                    record_count: 0,
+                    append_time_ms: -1,
+                    state: State::refused(Refusal::NoBatch),
+                })
+                .collect(),
+        })
+        .collect();
+    let produced = Produced { acks, deadline: Instant::now() + timeout, topics };
+    Ok(Surveyed { produced, refusal, frame, arrived_ms: clock::now_ms() })
 }
 
 /// How long a batch that nobody waits for may take to be stored.
@@ -218,11 +278,7 @@ fn check(
         return Err(Refusal::InternalTopic);
     }
     let mut batch = batch.ok_or(Refusal::NoBatch)?;
-    let header: BatchHeader = if unpacks(&batch, rules) {
-        run_blocking(|| check_batch(&mut batch, rules))?
-    } else {
-        check_batch(&mut batch, rules)?
-    };
+    let header: BatchHeader = check_batch(&mut batch, rules)?;
     produced.record_count = header.record_count;
     Ok(Submission {
         topic: Arc::clone(topic),
@@ -231,14 +287,6 @@ fn check(
         batch,
         header,
     })
-}
-
-/// Does something that can take a while without holding up the other connections of this thread.
-fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
-        _ => work(),
-    }
 }
 
 impl Produced {

@@ -4,17 +4,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ottla_front::Memory;
 use ottla_stage::split::split;
 use ottla_wire::record::{Batch, BatchBuilder, Codec};
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
 use super::images::{World, place};
 use super::order::{Item, ItemRecords};
-use super::{RouteOptions, Router};
+use super::{RouteOptions, Router, Way};
 use crate::config::Config;
 use crate::partition::place::ticket;
 use crate::partition::{Admission, Claim, Landed, Place};
 use crate::plugins::{PluginRegistry, plugin_host};
+use crate::pools::Pools;
 use crate::topics::Saved;
 use crate::topics::saved::save;
 
@@ -26,7 +28,9 @@ fn open(dir: &Path) -> (World, Router) {
     let world = World::open(dir);
     world.topic_ids();
     let plugins = Arc::new(PluginRegistry::open(Arc::clone(&world.meta), plugin_host(&config)).unwrap());
-    let (router, _) = Router::open(RouteOptions::of(&config), Arc::clone(&world.topics), &world.log, plugins).unwrap();
+    let way = Way { lanes: Pools::new().lanes, memory: Memory::new(1 << 30) };
+    let (router, _) =
+        Router::open(RouteOptions::of(&config), Arc::clone(&world.topics), &world.log, plugins, way).unwrap();
     (world, router)
 }
 

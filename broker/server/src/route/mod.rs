@@ -43,12 +43,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use ottla_front::{Charge, Memory, Pool, Use};
+use ottla_log::canary::{Canary, broken};
 use ottla_log::{JOURNAL_ENTRY_BYTES_MAX, Journal, JournalEntry, JournalOpenError};
 use ottla_stage::{Address, Staged, SubBatch};
-use ottla_wire::record::BatchHeader;
+use ottla_wire::record::{BatchHeader, Codec};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -69,8 +71,10 @@ use workers::Workers;
 
 /// The folder of the journal in the first log directory.
 pub const JOURNAL_NAME: &str = "route";
-/// Batches that one worker takes from a lane before it looks after another lane of the topic.
+/// Batches that one worker takes from a lane before others get their turn.
 const BATCHES_PER_TURN: usize = 16;
+/// Time after which it takes no further one.
+const LANE_TURN: Duration = Duration::from_millis(20);
 /// From how many bytes on a batch waits in the receive buffer it came in: half of such a buffer.
 const OWN_BUFFER_BYTES_MIN: usize = 128 << 10;
 /// Most bytes of batches that are appended to one partition together.
@@ -134,6 +138,9 @@ pub(crate) struct Shared {
     held: Mutex<Vec<Held>>,
     order: Order,
     workers: Workers,
+    way: Way,
+    /// The memory of the plugins' instances, as of their last call.
+    instances: Mutex<Charge>,
     /// Bytes of the batches that wait in lanes, over all topics.
     lane_bytes: AtomicUsize,
     /// Entries of the journal below it are carried out.
@@ -143,6 +150,15 @@ pub(crate) struct Shared {
     /// Bytes put into the journal since it was last cut.
     journal_bytes: AtomicU64,
     stop: Stop,
+}
+
+/// The threads and the memory of batches on their way.
+#[derive(Debug)]
+pub struct Way {
+    /// The threads that plugins run on.
+    pub lanes: Arc<Pool>,
+    /// The owner of memory.
+    pub memory: Arc<Memory>,
 }
 
 /// What becomes of a batch that was submitted.
@@ -191,6 +207,7 @@ impl Router {
         topics: Arc<TopicTable>,
         log: &LogDirs,
         plugins: Arc<PluginRegistry>,
+        way: Way,
     ) -> Result<(Self, RouteReport), RouteOpenError> {
         let (journal, recovered) = match log.journal_home() {
             Some(home) => match home.open_journal(JOURNAL_NAME) {
@@ -210,8 +227,10 @@ impl Router {
         };
         let recover::Recovered { report, held, kept } = recovered;
         let shared = Arc::new(Shared {
-            order: Order::new(options.order_bytes_max),
+            order: Order::new(options.order_bytes_max, &way.memory),
             workers: Workers::new(options.workers_per_topic_max),
+            instances: Mutex::new(way.memory.charge(Use::Plugins)),
+            way,
             lane_bytes: AtomicUsize::new(0),
             applied: AtomicU64::new(journal.as_ref().map_or(0, |journal| journal.end().sequence)),
             held: Mutex::new(held),
@@ -319,22 +338,19 @@ impl Router {
             return Submitted::Placed(placed);
         }
         // Its request may be answered, at its timeout, while it still waits: what bounds requests does not bound this.
-        let waiting = self.shared.lane_bytes.fetch_add(batch.len(), Ordering::Relaxed) + batch.len();
-        if waiting > self.shared.options.lane_bytes_max {
-            self.shared.lane_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
+        let Some(charge) = self.shared.enter_lane(&topic, batch.len()) else {
             intake.refuse(Claim::of(&header));
             return Submitted::Placed(Err(Refusal::LanesFull));
-        }
+        };
         if batch.len() < OWN_BUFFER_BYTES_MIN {
             // It lies in a large receive buffer, which would otherwise wait with it.
             batch = BytesMut::from(&*batch);
         }
         let (reply, staged) = oneshot::channel();
-        let needs_worker = intake.lane.push(Job { batch, header, reply });
+        let needs_worker = intake.lane.push(Job { batch, header, charge, reply });
         drop(intake);
         if needs_worker && self.shared.workers.add(&topic, partition.index) {
-            let shared = Arc::clone(&self.shared);
-            workers::start(move || shared.work(&topic));
+            self.shared.start_worker(topic);
         }
         Submitted::Staged(staged)
     }
@@ -374,21 +390,56 @@ impl Drop for Router {
 }
 
 impl Shared {
-    /// One worker of a topic: takes lanes and batches until there are none.
-    fn work(&self, topic: &Arc<Topic>) {
-        while let Some(lane) = self.workers.next(topic) {
-            let Some(partition) = topic.partition(lane) else { continue };
-            if self.work_on_lane(topic, partition) {
-                self.workers.put_back(topic, lane);
-            }
+    /// Room for a batch in the lanes of its topic. A topic may fill as much as it leaves free, so that one topic never
+    /// fills all; one that has nothing there always gets a batch in, as long as there is memory.
+    fn enter_lane(&self, topic: &Topic, bytes: usize) -> Option<Charge> {
+        let own = topic.lane_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let all = self.lane_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let free = self.options.lane_bytes_max.saturating_sub(all);
+        let shares = own + bytes <= free || (broken(Canary::NoLaneShare) && bytes <= free);
+        let charge = (shares || own == 0).then(|| self.way.memory.take(Use::Lanes, 0, bytes)).flatten();
+        if charge.is_none() {
+            self.leave_lane(topic, bytes);
+        }
+        charge
+    }
+
+    fn leave_lane(&self, topic: &Topic, bytes: usize) {
+        topic.lane_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.lane_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Lets a worker of the topic queue up for a thread.
+    fn start_worker(self: &Arc<Self>, topic: Arc<Topic>) {
+        let shared = Arc::clone(self);
+        if let Err(error) = self.way.lanes.submit(move || shared.work(topic)) {
+            tracing::error!("a lane has no worker: {error}");
+        }
+    }
+
+    /// One turn of a worker of a topic. Then it queues up again, behind the workers of other topics.
+    fn work(self: Arc<Self>, topic: Arc<Topic>) {
+        let Some(lane) = self.workers.next(&topic) else { return };
+        if let Some(partition) = topic.partition(lane)
+            && self.work_on_lane(&topic, partition)
+        {
+            self.workers.put_back(&topic, lane);
+        }
+        if self.workers.goes_on(&topic) {
+            self.start_worker(topic);
         }
     }
 
     /// Takes a few batches of a lane. True: there may be more.
     fn work_on_lane(&self, topic: &Arc<Topic>, partition: &Arc<Partition>) -> bool {
+        let begun = Instant::now();
         for _ in 0..BATCHES_PER_TURN {
-            let Some(Job { batch, header, reply }) = partition.intake().lane.pop() else { return false };
-            self.lane_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
+            if begun.elapsed() >= LANE_TURN {
+                break;
+            }
+            let Some(Job { batch, header, charge, reply }) = partition.intake().lane.pop() else { return false };
+            self.leave_lane(topic, batch.len());
+            let _held_meanwhile = charge;
             if reply.is_closed() {
                 // Its producer was told that it took too long, or is gone. Its number is still free for a retry.
                 partition.intake().refuse(Claim::of(&header));
@@ -423,7 +474,13 @@ impl Shared {
                 let partition_count = topic.partitions.len() as i32;
                 let address =
                     Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
-                let staged = staging::stage(&plugin, address, &batch, self.options.unpacked_bytes_max)?;
+                let unpacked_bytes_max = self.options.unpacked_bytes_max;
+                let mut unpacked = self.way.memory.charge(Use::Work);
+                // Bounded by the threads of the lanes.
+                unpacked.set(if header.codec() == Ok(Codec::None) { batch.len() } else { unpacked_bytes_max });
+                let staged = staging::stage(&plugin, address, &batch, unpacked_bytes_max);
+                self.instances.lock().set(self.plugins.host().memory_bytes() as usize);
+                let staged = staged?;
                 (staged, *plugin.partitioner().digest().as_bytes())
             }
             None => (Staged::Stays, [0; 32]),

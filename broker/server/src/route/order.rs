@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use ottla_front::{Charge, Memory, Use};
 use ottla_stage::Split;
 use ottla_wire::Offset;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -58,11 +59,13 @@ pub(crate) struct Order {
     bytes_max: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     items: VecDeque<Item>,
     /// Bytes of items that are promised a place, in the queue, or not applied yet.
     bytes: usize,
+    /// Their memory.
+    charge: Charge,
     closed: bool,
 }
 
@@ -70,9 +73,18 @@ struct Queue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OrderClosed;
 
+impl Queue {
+    /// Nothing in the order is dropped, so that its memory is taken even where there is none left.
+    fn change(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.charge.set(bytes);
+    }
+}
+
 impl Order {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), filled: Condvar::new(), drained: Condvar::new(), bytes_max }
+    pub(crate) fn new(bytes_max: usize, memory: &Arc<Memory>) -> Self {
+        let queue = Queue { items: VecDeque::new(), bytes: 0, charge: memory.charge(Use::Order), closed: false };
+        Self { state: Mutex::new(queue), filled: Condvar::new(), drained: Condvar::new(), bytes_max }
     }
 
     /// Waits until there is room for so many bytes, and takes it. A batch larger than all of it gets in alone.
@@ -84,13 +96,17 @@ impl Order {
         if queue.closed {
             return Err(OrderClosed);
         }
-        queue.bytes += bytes;
+        let taken = queue.bytes + bytes;
+        queue.change(taken);
         Ok(())
     }
 
     /// Gives back what was reserved.
     pub(crate) fn release(&self, bytes: usize) {
-        self.lock().bytes -= bytes;
+        let mut queue = self.lock();
+        let left = queue.bytes - bytes;
+        queue.change(left);
+        drop(queue);
         self.drained.notify_all();
     }
 
@@ -146,7 +162,7 @@ mod tests {
 
     #[test]
     fn room_is_waited_for_and_given_back() {
-        let order = Arc::new(Order::new(100));
+        let order = Arc::new(Order::new(100, &Memory::new(1 << 20)));
         order.reserve(80).unwrap();
         let waiting = std::thread::spawn({
             let order = Arc::clone(&order);
@@ -159,14 +175,14 @@ mod tests {
 
     #[test]
     fn a_batch_larger_than_the_room_gets_in_alone() {
-        let order = Order::new(100);
+        let order = Order::new(100, &Memory::new(1 << 20));
         order.reserve(1000).unwrap();
         assert_eq!(order.lock().bytes, 1000);
     }
 
     #[test]
     fn a_stop_ends_the_waiting() {
-        let order = Arc::new(Order::new(100));
+        let order = Arc::new(Order::new(100, &Memory::new(1 << 20)));
         order.reserve(100).unwrap();
         let waiting = std::thread::spawn({
             let order = Arc::clone(&order);

@@ -1,6 +1,7 @@
-//! Who works on the lanes: blocking threads, a bounded number per topic, each lane by one at a time.
+//! Who works on the lanes: workers in a pool of threads, a bounded number per topic, each lane by one at a time.
 //!
-//! The bound is per topic so that a plugin that takes all the time it is allowed costs its own topic, not the others.
+//! Workers of all topics take turns on the threads. The bound per topic makes these turns fair, so that a plugin that takes
+//! all the time it is allowed costs its own topic more than the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -30,8 +31,7 @@ impl Workers {
         Self { crews: Mutex::default(), idle: Condvar::new(), per_topic_max: per_topic_max.max(1) }
     }
 
-    /// A lane has batches. True: the caller has to start another worker for the topic, which calls
-    /// [`next`](Self::next) until there is none.
+    /// A lane has batches. True: the caller has to start another worker for the topic.
     pub(crate) fn add(&self, topic: &Topic, lane: i32) -> bool {
         let mut crews = self.crews();
         let crew = crews.entry(topic.id).or_default();
@@ -44,18 +44,32 @@ impl Workers {
     /// The next lane for a worker of the topic. None: the worker is done.
     pub(crate) fn next(&self, topic: &Topic) -> Option<i32> {
         let mut crews = self.crews();
-        let crew = crews.get_mut(&topic.id)?;
-        let lane = crew.lanes.pop_front();
+        let lane = crews.get_mut(&topic.id)?.lanes.pop_front();
         if lane.is_none() {
-            crew.working -= 1;
-            if crew.working == 0 {
-                crews.remove(&topic.id);
-                if crews.is_empty() {
-                    self.idle.notify_all();
-                }
-            }
+            self.end(&mut crews, topic);
         }
         lane
+    }
+
+    /// Whether the worker has another lane to see to. If not it is done.
+    pub(crate) fn goes_on(&self, topic: &Topic) -> bool {
+        let mut crews = self.crews();
+        let goes_on = crews.get(&topic.id).is_some_and(|crew| !crew.lanes.is_empty());
+        if !goes_on {
+            self.end(&mut crews, topic);
+        }
+        goes_on
+    }
+
+    fn end(&self, crews: &mut HashMap<Uuid, Crew>, topic: &Topic) {
+        let Some(crew) = crews.get_mut(&topic.id) else { return };
+        crew.working -= 1;
+        if crew.working == 0 {
+            crews.remove(&topic.id);
+            if crews.is_empty() {
+                self.idle.notify_all();
+            }
+        }
     }
 
     /// Puts a lane back that has more batches, behind the others of its topic.
@@ -79,9 +93,4 @@ impl Workers {
     fn crews(&self) -> MutexGuard<'_, HashMap<Uuid, Crew>> {
         self.crews.lock()
     }
-}
-
-/// How a worker is started.
-pub(crate) fn start(work: impl FnOnce() + Send + 'static) {
-    drop(tokio::task::spawn_blocking(work));
 }

@@ -9,7 +9,7 @@ pub(crate) mod saved;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use ottla_log::{CreateError, Offset, PartitionLog, PartitionName, PartitionOptions};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -42,6 +42,8 @@ pub struct Topic {
     pub partitions: Box<[Arc<Partition>]>,
     /// The saves of its producers.
     pub(crate) saves: Saves<Saved, SaveError>,
+    /// Bytes of its batches that wait for a plugin.
+    pub(crate) lane_bytes: AtomicUsize,
     settings: RwLock<Arc<TopicSettings>>,
 }
 
@@ -487,6 +489,7 @@ impl TopicTable {
             internal: is_internal(&name),
             partitions: partitions.into(),
             saves: Saves::default(),
+            lane_bytes: AtomicUsize::new(0),
             settings: RwLock::new(Arc::new(settings)),
             name,
         }))

@@ -156,6 +156,17 @@ async fn a_poll_ends_with_its_connection() {
 }
 
 #[tokio::test]
+async fn a_poll_ends_with_the_time_that_a_connection_may_be_silent() {
+    let broker = TestBroker::start_with(&["connections.max.idle.ms=200"]).await;
+    broker.create_topic("t", 1, &[]).await;
+    let mut request = fetch("t", &[(0, 0)]);
+    request.max_wait_ms = i32::MAX;
+    let answer = broker.client().await.ask(12, &request).await;
+    let partition = &partitions(&answer)[0];
+    assert_eq!((partition.error_code, partition.records.bytes()), (ErrorCode::None, &[][..]));
+}
+
+#[tokio::test]
 async fn a_poll_waits_for_the_bytes_it_wants_and_wakes_when_they_come() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 2, &[]).await;

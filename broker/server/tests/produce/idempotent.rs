@@ -149,3 +149,19 @@ async fn a_crowd_of_producers_is_bounded_and_costs_another_partition_none_of_its
     let forgotten = home.client().await.produce("t", 0, &said("a").by(1000, 0, 5)).await;
     assert_eq!(forgotten.offset(), CROWD);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_are_unpacked_on_arrival_keep_their_order_among_others() {
+    let home = Home::new().await;
+    home.create_topic("c", 1, &[("cleanup.policy", "compact")]).await;
+    let mut client = home.client().await;
+    let id = client.producer_id().await;
+    let packed = |at: i32| if at % 2 == 0 { said("0").codec(Codec::Zstd) } else { said("0") };
+    let sent: Vec<_> = (0..6).map(|at| packed(at).by(id, 0, at).bytes()).collect();
+    let requests: Vec<_> = sent.iter().map(|batch| produce_request(-1, "c", &[(0, batch)])).collect();
+    client.send_together(NEWEST, &requests).await;
+    for offset in 0..6 {
+        let answered = client.receive_produced(NEWEST).await.remove(0);
+        assert_eq!((answered.error_code, answered.base_offset), (ErrorCode::None, offset));
+    }
+}

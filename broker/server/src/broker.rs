@@ -13,6 +13,7 @@ use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort, SettingsConflict};
 use crate::fetch::Sessions;
 use crate::groups::Groups;
+use crate::keeper::{Keeper, KeeperOptions};
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
@@ -20,6 +21,7 @@ use crate::plugins::{PluginRegistry, plugin_host};
 use crate::pools::Pools;
 use crate::producer_ids::ProducerIds;
 use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router, Way};
+use crate::stop::Stop;
 use crate::topics::{TopicTable, TopicsOpenError};
 
 /// One running broker.
@@ -41,7 +43,9 @@ pub struct Broker {
     /// The plugins by name and version.
     pub plugins: Arc<PluginRegistry>,
     /// The way of batches into the log, around plugins where topics have them.
-    pub router: Router,
+    pub router: Arc<Router>,
+    /// Saves the producers of the topics.
+    pub keeper: Keeper,
     /// Consumer groups and committed offsets.
     pub groups: Groups,
     /// Lets old data go.
@@ -128,6 +132,9 @@ pub enum StartError {
     /// What was on its way when the last process ended cannot be finished.
     #[error(transparent)]
     Route(#[from] RouteOpenError),
+    /// There is no thread that saves producers.
+    #[error("no thread for ottla-keeper: {0}")]
+    Keeper(io::Error),
 }
 
 /// Why the broker did not stop cleanly. The next start recovers.
@@ -154,8 +161,24 @@ impl Broker {
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
         let (memory, pools) = (Memory::new(config.memory_max_bytes()), Pools::new());
         let way = Way { lanes: Arc::clone(&pools.lanes), memory: Arc::clone(&memory) };
-        let (router, route) =
-            Router::open(RouteOptions::of(&config), Arc::clone(&topics), &log, Arc::clone(&plugins), way)?;
+        let stop = Arc::new(Stop::default());
+        let (router, route) = Router::open(
+            RouteOptions::of(&config),
+            Arc::clone(&topics),
+            &log,
+            Arc::clone(&plugins),
+            way,
+            Arc::clone(&stop),
+        )?;
+        let router = Arc::new(router);
+        let keeper = Keeper::start(
+            KeeperOptions::of(&config),
+            Arc::clone(&topics),
+            Arc::clone(&plugins),
+            Arc::clone(&router),
+            stop,
+        );
+        let keeper = keeper.map_err(StartError::Keeper)?;
         let missing = log.offline();
         let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let shutdown = Shutdown::default();
@@ -174,6 +197,7 @@ impl Broker {
             topics,
             plugins,
             router,
+            keeper,
             groups,
             cleaner,
             recovery: recovery.clone(),
@@ -202,6 +226,7 @@ impl Broker {
     pub fn close(&self) -> Result<(), StopError> {
         self.cleaner.close();
         self.router.close();
+        self.keeper.close();
         self.log.close()?;
         Ok(())
     }

@@ -8,15 +8,16 @@
 //! 4. [`route`]: the way of batches into the log, journal and replay included where plugins move records.
 //! 5. [`fetch`]: from an offset to ranges of segment files.
 //! 6. [`groups`]: consumer groups and committed offsets, driven over `__consumer_offsets`.
-//! 7. [`cleaner`]: old data goes, by age, by size and by key.
-//! 8. [`topics`]: which topics there are and what they are set to.
-//! 9. [`log_dirs`]: the directories that hold the logs, each failing alone.
-//! 10. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
-//! 11. [`producer_ids`]: ids for idempotent producers.
-//! 12. [`metrics`], [`monitoring`]: what is counted, and the listener that shows it.
-//! 13. [`meta`]: topics, settings, ids and plugins as they are stored.
-//! 14. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
-//! 15. [`pools`]: the threads for work that waits or computes. [`clock`]: the time.
+//! 7. [`keeper`]: the producers are saved from time to time, and the journal of the route is cut.
+//! 8. [`cleaner`]: old data goes, by age, by size and by key.
+//! 9. [`topics`]: which topics there are and what they are set to.
+//! 10. [`log_dirs`]: the directories that hold the logs, each failing alone.
+//! 11. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
+//! 12. [`producer_ids`]: ids for idempotent producers.
+//! 13. [`metrics`], [`monitoring`]: what is counted, and the listener that shows it.
+//! 14. [`meta`]: topics, settings, ids and plugins as they are stored.
+//! 15. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
+//! 16. [`pools`]: the threads for work that waits or computes. [`stop`], [`clock`]: what threads wait for, and the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod config;
 pub mod fetch;
 pub mod groups;
+pub mod keeper;
 pub mod log_dirs;
 pub mod meta;
 pub mod metrics;
@@ -36,4 +38,5 @@ pub mod producer_ids;
 pub mod request;
 pub mod route;
 pub mod serve;
+pub mod stop;
 pub mod topics;

@@ -37,6 +37,16 @@ impl Span {
     pub fn new(epoch: ProducerEpoch, first: Sequence, count: i32) -> Self {
         Self { epoch, first, last: first.advance(count - 1) }
     }
+
+    /// How many records the batch has.
+    pub fn records(self) -> i64 {
+        records(self.first, self.last)
+    }
+}
+
+/// How many numbers there are from `first` to `last`.
+fn records(first: Sequence, last: Sequence) -> i64 {
+    i64::from(last.get().wrapping_sub(first.get()) & i32::MAX) + 1
 }
 
 /// Whether `one` comes before `other`. Numbers wrap, so "before" means less than half way round.
@@ -321,7 +331,7 @@ impl<P: Clone> SequenceTable<P> {
 impl<P> Remembered<P> {
     /// How many records it has.
     pub fn records(&self) -> i64 {
-        i64::from(self.last.get().wrapping_sub(self.first.get()) & i32::MAX) + 1
+        records(self.first, self.last)
     }
 
     /// The same batch in another place.

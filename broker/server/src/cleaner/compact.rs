@@ -13,7 +13,7 @@ use super::{CleanerOptions, Shared};
 use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
-use crate::topics::{Saved, Topic};
+use crate::topics::Topic;
 use ottla_coordinator::sequence::Tail;
 
 /// A partition to compact.
@@ -77,7 +77,7 @@ impl Shared {
         let settings = topic.settings();
         loop {
             let visible = partition.log.high_watermark();
-            let upto = match Saved::now(&self.topics, topic) {
+            let upto = match self.topics.save(topic) {
                 Ok(saved) => visible.min(saved.upto(partition.index)),
                 Err(error) => {
                     self.stats.failed(partition, error.to_string());

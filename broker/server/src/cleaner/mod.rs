@@ -6,7 +6,7 @@
 //!
 //! Promises: no lock that a produce or a fetch waits for is held while the disk works; reads and writes of compaction
 //! are bounded by `log.cleaner.io.max.bytes.per.second`; a partition that fails is remembered and does not stop the
-//! others; nothing goes before the producers of its topic are written down ([`crate::topics::Saved`]), so that a batch that
+//! others; nothing goes before the producers of its topic are written down ([`crate::partition::Saved`]), so that a batch that
 //! comes again is still recognised when the log does not have it any more.
 
 mod compact;

@@ -9,7 +9,7 @@ use super::Shared;
 use crate::clock;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
-use crate::topics::{Saved, Topic};
+use crate::topics::Topic;
 
 impl Shared {
     /// One look at every partition.
@@ -45,10 +45,10 @@ impl Shared {
         if due.is_empty() {
             return;
         }
-        let saved = Saved::now(&self.topics, topic).unwrap_or_else(|error| {
+        let saved = self.topics.save(topic).unwrap_or_else(|error| {
             // A full disk, for one: space has to come from somewhere, and some of it can.
             tracing::warn!(topic = %topic.name, %error, "only segments go whose producers were written down before");
-            Saved::last(topic)
+            topic.partitions.last_saved()
         });
         for (partition, visible) in due {
             self.remove(partition, &settings, visible.min(saved.upto(partition.index)), now_ms);

@@ -173,7 +173,7 @@ impl LiveShard {
         }
         let mut batch = Vec::new();
         builder.finish(&mut batch)?;
-        Ok(self.partition.append_own(&mut batch)?.end_offset)
+        Ok(self.partition.append_own(&mut batch)?)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

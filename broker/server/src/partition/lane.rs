@@ -1,19 +1,21 @@
-//! The way of batches from the check to the append, for one addressed partition: first in, first out.
+//! The batches of one partition that cannot be appended at once: first in, first out.
 //!
 //! A partition whose batches no plugin looks at has an empty lane and appends under its lock at once. As soon as a batch
 //! has to go through a plugin, or an earlier one has left for another partition and is not there yet, later ones queue
-//! up behind it, those that stay as well as those that leave.
+//! up behind it, those that stay as well as those that leave. The workers of the route take them out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
-use ottla_front::Charge;
+use ottla_front::{Charge, Memory, Use};
+use ottla_log::canary::{Canary, broken};
 use ottla_wire::record::BatchHeader;
-use tokio::sync::oneshot;
 
-use super::{Place, Refusal};
+use super::{Claim, Partition, TicketStub};
 
-/// A batch that waits for the stage.
+/// A batch that waits for the plugin.
 #[derive(Debug)]
 pub(crate) struct Job {
     /// The batch, checked.
@@ -22,18 +24,29 @@ pub(crate) struct Job {
     pub(crate) header: BatchHeader,
     /// Its memory.
     pub(crate) charge: Charge,
-    /// Who wants to know where it went. Nobody, when its connection is gone; it goes its way all the same.
-    pub(crate) reply: oneshot::Sender<Result<Place, Refusal>>,
+    /// Tells its producer where it went. With the connection gone the batch goes its way all the same.
+    pub(crate) stub: TicketStub,
+}
+
+/// What a worker finds in a lane.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A batch that is the next of its producer.
+    Next(Job),
+    /// A batch that needed no plugin: it was taken before, or is refused.
+    Answered,
+    /// Nothing: the lane is given back.
+    Empty,
 }
 
 /// The batches addressed to one partition that are not appended yet.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
-    /// Those that wait for the stage.
-    pub(crate) waiting: VecDeque<Job>,
-    /// A worker has the lane, or will get it: nobody else takes from `waiting` or goes past it.
-    pub(crate) busy: bool,
-    /// Those behind the stage that wait for their turn in the order of the route journal.
+    /// Those that wait for the plugin.
+    waiting: VecDeque<Job>,
+    /// A worker has the lane, or will get it: no other one takes from `waiting` or goes past it.
+    busy: bool,
+    /// Those behind the plugin that wait for their turn in the order of the route journal.
     pub(crate) routed: usize,
 }
 
@@ -50,9 +63,81 @@ impl Lane {
     }
 
     /// The next batch for the worker that has the lane; with none left the lane is given back.
-    pub(crate) fn pop(&mut self) -> Option<Job> {
+    fn pop(&mut self) -> Option<Job> {
         let job = self.waiting.pop_front();
         self.busy = job.is_some();
         job
+    }
+}
+
+impl Partition {
+    /// Takes the next batch out of the lane, for the worker that has it, and checks its sequence.
+    pub(crate) fn next_in_lane(&self) -> Found {
+        let mut intake = self.intake();
+        let Some(job) = intake.lane.pop() else { return Found::Empty };
+        self.lanes.give_back(job.batch.len());
+        let claim = Claim::of(&job.header);
+        if job.stub.is_abandoned() {
+            // Its producer was told that it took too long, or is gone. Its number is still free for a retry.
+            intake.refuse(claim);
+            return Found::Answered;
+        }
+        match intake.admit(claim) {
+            Ok(_) => Found::Next(job),
+            Err(known) => {
+                if known.is_err() {
+                    intake.refuse(claim);
+                }
+                drop(intake);
+                job.stub.settle(known);
+                Found::Answered
+            }
+        }
+    }
+}
+
+/// Bytes of the batches that wait in lanes, over all topics. A request may be answered, at its timeout, while its batch
+/// still waits: what bounds requests does not bound this.
+#[derive(Debug)]
+pub(crate) struct LaneBudget {
+    bytes_max: usize,
+    bytes: AtomicUsize,
+}
+
+impl LaneBudget {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, bytes: AtomicUsize::new(0) }
+    }
+}
+
+/// What the lanes of one topic take of the budget.
+#[derive(Debug)]
+pub(crate) struct LaneShare {
+    budget: Arc<LaneBudget>,
+    bytes: AtomicUsize,
+}
+
+impl LaneShare {
+    pub(crate) fn of(budget: &Arc<LaneBudget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: AtomicUsize::new(0) }
+    }
+
+    /// Takes room for a batch. A topic may fill as much as it leaves free, so that one topic never fills all; one that has
+    /// nothing there always gets a batch in, as long as there is memory.
+    pub(super) fn take(&self, memory: &Arc<Memory>, bytes: usize) -> Option<Charge> {
+        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let all = self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let free = self.budget.bytes_max.saturating_sub(all);
+        let shares = own + bytes <= free || (broken(Canary::NoLaneShare) && bytes <= free);
+        let charge = (shares || own == 0).then(|| memory.take(Use::Lanes, 0, bytes)).flatten();
+        if charge.is_none() {
+            self.give_back(bytes);
+        }
+        charge
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -23,7 +23,7 @@ use ottla_wire::{ErrorCode, Offset};
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::partition::Partition;
-use crate::topics::{Saved, Topic};
+use crate::topics::Topic;
 
 /// How long records wait that belong to a batch which is not entered where it was addressed. It takes milliseconds, or
 /// until a disk has room.
@@ -73,8 +73,8 @@ fn delete(broker: &Broker, topic: Option<&Topic>, wanted: &DeleteRecordsPartitio
     if before > partition.log.log_start_offset() && before <= high_watermark {
         wait_until_entered(partition, before);
         // Their producers have to be recognised when the log has forgotten them.
-        let saved = Saved::now(&broker.topics, topic).or_else(|error| {
-            let last = Saved::last(topic);
+        let saved = broker.topics.save(topic).or_else(|error| {
+            let last = topic.partitions.last_saved();
             if before <= last.upto(partition.index) { Ok(last) } else { Err(refused(&error)) }
         })?;
         let upto = saved.upto(partition.index);

@@ -13,12 +13,10 @@ use super::images::{World, place};
 use super::order::{Item, ItemRecords};
 use super::{RouteOptions, Router, Way};
 use crate::config::Config;
-use crate::partition::place::ticket;
-use crate::partition::{Admission, Claim, Landed, Place};
+use crate::partition::{Claim, Landing, Place, ticket};
 use crate::plugins::{PluginRegistry, plugin_host};
 use crate::pools::Pools;
-use crate::topics::Saved;
-use crate::topics::saved::save;
+use crate::stop::Stop;
 
 const PRODUCER: ProducerId = ProducerId(7);
 
@@ -29,8 +27,8 @@ fn open(dir: &Path) -> (World, Router) {
     world.topic_ids();
     let plugins = Arc::new(PluginRegistry::open(Arc::clone(&world.meta), plugin_host(&config)).unwrap());
     let way = Way { lanes: Pools::new().lanes, memory: Memory::new(1 << 30) };
-    let (router, _) =
-        Router::open(RouteOptions::of(&config), Arc::clone(&world.topics), &world.log, plugins, way).unwrap();
+    let (topics, stop) = (Arc::clone(&world.topics), Arc::new(Stop::default()));
+    let (router, _) = Router::open(RouteOptions::of(&config), topics, &world.log, plugins, way, stop).unwrap();
     (world, router)
 }
 
@@ -46,7 +44,7 @@ fn batch(addressed: i32, first: i32, count: usize) -> Vec<u8> {
 }
 
 /// Sends a batch whose records go where `answer` says; where they are then.
-fn send(world: &World, router: &Router, addressed: i32, first: i32, answer: &[u32]) -> Landed {
+fn send(world: &World, router: &Router, addressed: i32, first: i32, answer: &[u32]) -> Landing {
     let bytes = batch(addressed, first, answer.len());
     let batch = Batch::parse(&bytes).unwrap();
     let claim = Claim::of(&batch.header).unwrap();
@@ -58,10 +56,10 @@ fn send(world: &World, router: &Router, addressed: i32, first: i32, answer: &[u3
     let partition = world.partition(addressed);
     let (stub, ticket) = ticket();
     let mut intake = partition.intake();
-    let (follows, after) = match intake.admit(Some(claim)).unwrap() {
-        Admission::Next { follows, after } => (follows, after),
-        Admission::Duplicate(Place::Landed(landed)) => return landed,
-        Admission::Duplicate(Place::Waiting(_)) => panic!("nothing waits"),
+    let next = match intake.admit(Some(claim)) {
+        Ok(next) => next,
+        Err(Ok(Place::Landed(landing))) => return landing,
+        Err(known) => panic!("{known:?}"),
     };
     intake.take(claim, Place::Waiting(ticket.clone()));
     intake.lane.routed += 1;
@@ -72,15 +70,15 @@ fn send(world: &World, router: &Router, addressed: i32, first: i32, answer: &[u3
         topic: world.topic(place(addressed).0),
         addressed: partition,
         claim: Some(claim),
-        follows,
-        after,
+        follows: next.follows,
+        after: next.after,
         plugin: [0; 32],
         records: ItemRecords::Moves(split),
         stub,
         bytes: bytes.len(),
         mark: None,
     });
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(ticket.outcome()).unwrap()
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(Place::Waiting(ticket).landing()).unwrap()
 }
 
 fn assert_once(world: &World, expected: usize, told: &str) {
@@ -106,7 +104,7 @@ fn a_batch_for_two_topics_is_there_once_whichever_snapshots_a_crash_finds() {
                 landed.push((0, first, send(&world, &router, 0, first, &[1, 3, 3])));
                 landed.push((3, first, send(&world, &router, 3, first, &[0, 3, 1])));
                 for topic in saves {
-                    save(&world.topic(*topic)).unwrap();
+                    world.topic(*topic).partitions.save().unwrap();
                 }
             }
             assert_once(&world, 12, &told);
@@ -128,9 +126,9 @@ fn what_came_from_another_topic_goes_only_after_that_topics_snapshot_has_it() {
     let (world, router) = open(dir.path());
     send(&world, &router, 0, 0, &[1, 3, 3]);
     let receiver = world.topic(1);
-    assert_eq!(save(&receiver).unwrap().upto(0), Offset(0));
+    assert_eq!(receiver.partitions.save().unwrap().upto(0), Offset(0));
     // A caller that removes records has the other topic saved first.
-    assert_eq!(Saved::now(&world.topics, &receiver).unwrap().upto(0), Offset(2));
+    assert_eq!(world.topics.save(&receiver).unwrap().upto(0), Offset(2));
     receiver.partitions[0].log.delete_records(Offset(2)).unwrap();
     drop((router, receiver, world));
     let (world, router) = open(dir.path());
@@ -144,7 +142,7 @@ fn what_was_sent_to_a_topic_that_is_deleted_goes_with_it() {
     let (world, router) = open(dir.path());
     send(&world, &router, 0, 0, &[1, 3, 3]);
     world.topics.delete(&world.topic(1)).unwrap();
-    save(&world.topic(0)).unwrap();
+    world.topic(0).partitions.save().unwrap();
     drop((router, world));
     let (world, router) = open(dir.path());
     assert_once(&world, 1, "after its snapshot");
@@ -153,6 +151,6 @@ fn what_was_sent_to_a_topic_that_is_deleted_goes_with_it() {
     drop((router, world));
     let (world, router) = open(dir.path());
     assert_once(&world, 2, "and from the journal");
-    assert!(matches!(send(&world, &router, 0, 3, &[1, 3, 3]), Landed::Moved(_)));
+    assert!(matches!(send(&world, &router, 0, 3, &[1, 3, 3]), Landing::Moved(_)));
     assert_once(&world, 2, "a retry is recognised");
 }

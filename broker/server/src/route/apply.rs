@@ -12,9 +12,10 @@ use ottla_stage::Run;
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, Uuid};
 
+use super::obstacle::Obstacle;
 use super::order::{Item, ItemRecords};
-use super::{Obstacle, Shared, target};
-use crate::partition::{Claim, Landed, Moved, Partition, Place, Refusal, Target, append_refusal};
+use super::{Shared, target};
+use crate::partition::{Claim, Landing, Moved, Partition, Place, Refusal, Target, append_refusal};
 
 /// A batch on its way into one log.
 struct Piece {
@@ -46,7 +47,7 @@ impl AsMut<[u8]> for Buffer {
 
 /// What an item was, once its bytes are on their way.
 enum Shape {
-    Stays,
+    Stays { records: i64 },
     Moves { targets: Vec<Target>, runs: Vec<Run> },
 }
 
@@ -57,7 +58,7 @@ struct Load {
 }
 
 /// Where an item was addressed: topic and partition.
-type Lane = (Uuid, i32);
+type Addressed = (Uuid, i32);
 
 /// What was not applied, which keeps from being applied what is behind it: all that was addressed to the same partition,
 /// since a start would skip what comes before an item that is entered; and everything once the broker stops, so that what
@@ -65,11 +66,11 @@ type Lane = (Uuid, i32);
 #[derive(Debug, Clone, Default)]
 struct Left {
     is_stopped: bool,
-    lanes: HashMap<Lane, Refusal>,
+    addressed: HashMap<Addressed, Refusal>,
 }
 
 /// Offsets of the batches that an item became, one for each of its parts; or why it is not applied.
-type Outcome = Result<Vec<Offset>, Refusal>;
+type Applied = Result<Vec<Offset>, Refusal>;
 
 impl Shared {
     /// Applies groups in their order until no more come.
@@ -81,30 +82,30 @@ impl Shared {
     }
 
     fn apply(&self, mut group: Vec<Item>, left: &mut Left) {
-        let lanes: Vec<Lane> = group.iter().map(|item| (item.topic.id, item.addressed.index)).collect();
-        let mut outcomes: Vec<Outcome> = group.iter().map(await_predecessor).collect();
+        let addressed: Vec<Addressed> = group.iter().map(|item| (item.topic.id, item.addressed.index)).collect();
+        let mut outcomes: Vec<Applied> = group.iter().map(await_predecessor).collect();
         let mut shapes = Vec::with_capacity(group.len());
         let mut loads: BTreeMap<(Uuid, i32), Load> = BTreeMap::new();
         for (index, (item, outcome)) in group.iter_mut().zip(&mut outcomes).enumerate() {
             shapes.push(self.unload(index, item, outcome, &mut loads));
         }
-        left.fail_behind(&lanes, &mut outcomes);
+        left.fail_behind(&addressed, &mut outcomes);
         let mut appended = Vec::with_capacity(loads.len());
         for mut load in loads.into_values() {
             self.append_load(&mut load, &mut outcomes);
-            left.fail_behind(&lanes, &mut outcomes);
+            left.fail_behind(&addressed, &mut outcomes);
             appended.push(load);
         }
-        left.note(&lanes, &outcomes);
+        left.note(&addressed, &outcomes);
         for load in &appended {
             load.note_abroad(&group);
         }
         let mark = group.iter().filter_map(|item| item.mark).max();
-        let is_left = |(item, outcome): (&Item, &Outcome)| item.mark.is_some() && outcome.is_err();
+        let is_left = |(item, outcome): (&Item, &Applied)| item.mark.is_some() && outcome.is_err();
         let items_left: Vec<bool> = group.iter().zip(&outcomes).map(is_left).collect();
         for ((item, outcome), shape) in group.into_iter().zip(outcomes).zip(shapes) {
             match outcome {
-                Ok(offsets) => self.finish(item, Ok(landed(shape, &offsets))),
+                Ok(offsets) => self.finish(item, Ok(landing(shape, &offsets))),
                 Err(refusal) => self.leave(item, refusal),
             }
         }
@@ -122,7 +123,7 @@ impl Shared {
         &self,
         index: usize,
         item: &mut Item,
-        outcome: &mut Outcome,
+        outcome: &mut Applied,
         loads: &mut BTreeMap<(Uuid, i32), Load>,
     ) -> Shape {
         let topic = Arc::clone(&item.topic);
@@ -133,9 +134,9 @@ impl Shared {
             load.pieces.push(Piece { bytes, item: index, part, claim, is_abroad, base_offset: Offset::NONE });
         };
         match &mut item.records {
-            ItemRecords::Stays(batch) => {
+            ItemRecords::Stays { batch, records } => {
                 add(&item.addressed, 0, Buffer::Whole(std::mem::take(batch)), None);
-                Shape::Stays
+                Shape::Stays { records: *records }
             }
             ItemRecords::Moves(split) => {
                 for (at, part) in split.parts.iter_mut().enumerate() {
@@ -160,7 +161,7 @@ impl Shared {
     }
 
     /// Appends everything that one partition gets of a group, with one write.
-    fn append_load(&self, load: &mut Load, outcomes: &mut [Outcome]) {
+    fn append_load(&self, load: &mut Load, outcomes: &mut [Applied]) {
         let Load { partition, pieces } = load;
         // Those of items that have failed already stay away.
         pieces.retain(|piece| outcomes.get(piece.item).is_some_and(Result::is_ok));
@@ -186,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// Tells everybody that an item is not applied. What the journal has of it the next start carries out; until then
+    /// Tells all that wait for it that an item is not applied. What the journal has of it the next start carries out; until then
     /// nothing that is addressed to the same partition may follow on it.
     pub(super) fn leave(&self, item: Item, refusal: Refusal) {
         // A topic that is gone leaves nothing to do.
@@ -197,13 +198,13 @@ impl Shared {
         self.finish(item, Err(refusal));
     }
 
-    /// Tells everybody what became of an item.
-    pub(super) fn finish(&self, item: Item, outcome: Result<Landed, Refusal>) {
-        let outcome = outcome.map_err(Arc::new);
+    /// Tells all that wait for it what became of an item.
+    pub(super) fn finish(&self, item: Item, outcome: Result<Landing, Refusal>) {
         {
             let mut intake = item.addressed.intake();
-            if let (Some(claim), Ok(landed)) = (item.claim, &outcome) {
-                intake.sequences.settle(claim.producer_id, claim.span, Place::Landed(landed.clone().remembered()));
+            if let (Some(claim), Ok(landing)) = (item.claim, &outcome) {
+                let place = Place::Landed(landing.clone().remembered());
+                intake.sequences.settle(claim.producer_id, claim.span, place);
             }
             if let Some(mark) = item.mark.filter(|_| outcome.is_ok()) {
                 intake.journal_mark = intake.journal_mark.max(mark);
@@ -211,7 +212,7 @@ impl Shared {
             }
             intake.lane.routed -= 1;
         }
-        item.stub.settle(outcome);
+        item.stub.settle(outcome.map(Place::Landed));
         self.order.release(item.bytes);
     }
 }
@@ -241,55 +242,48 @@ impl Load {
 
 impl Left {
     /// Lets items fail that may not be applied because one before them was not.
-    fn fail_behind(&self, lanes: &[Lane], outcomes: &mut [Outcome]) {
+    fn fail_behind(&self, addressed: &[Addressed], outcomes: &mut [Applied]) {
         if broken(Canary::ApplyBehindStopped) {
             return;
         }
         let mut left = self.clone();
-        for (lane, outcome) in lanes.iter().zip(outcomes) {
-            if let (Ok(_), Some(refusal)) = (&outcome, left.refusal(lane)) {
+        for (partition, outcome) in addressed.iter().zip(outcomes) {
+            if let (Ok(_), Some(refusal)) = (&outcome, left.refusal(partition)) {
                 *outcome = Err(refusal);
             }
-            left.add(lane, outcome);
+            left.add(partition, outcome);
         }
     }
 
     /// Remembers what became of a group, for those behind it.
-    fn note(&mut self, lanes: &[Lane], outcomes: &[Outcome]) {
-        lanes.iter().zip(outcomes).for_each(|(lane, outcome)| self.add(lane, outcome));
+    fn note(&mut self, addressed: &[Addressed], outcomes: &[Applied]) {
+        addressed.iter().zip(outcomes).for_each(|(partition, outcome)| self.add(partition, outcome));
     }
 
-    fn add(&mut self, lane: &Lane, outcome: &Outcome) {
+    fn add(&mut self, partition: &Addressed, outcome: &Applied) {
         match outcome {
             Ok(_) | Err(Refusal::UnknownPartition) => {}
             Err(refusal) => {
                 self.is_stopped |= *refusal == Refusal::Stopping;
-                self.lanes.entry(*lane).or_insert_with(|| refusal.clone());
+                self.addressed.entry(*partition).or_insert_with(|| refusal.clone());
             }
         }
     }
 
-    fn refusal(&self, lane: &Lane) -> Option<Refusal> {
-        if self.is_stopped { Some(Refusal::Stopping) } else { self.lanes.get(lane).cloned() }
+    fn refusal(&self, partition: &Addressed) -> Option<Refusal> {
+        if self.is_stopped { Some(Refusal::Stopping) } else { self.addressed.get(partition).cloned() }
     }
 }
 
 /// Waits until the batch before an item cannot be lost any more. Without that a power cut could keep this one and lose
-/// the one before it, which nobody has been told is safe, and its retry would find its number taken.
+/// the one before it, which was not acknowledged, and its retry would find its number taken.
 fn await_predecessor(item: &Item) -> Result<Vec<Offset>, Refusal> {
     let parts = match &item.records {
-        ItemRecords::Stays(_) => 1,
+        ItemRecords::Stays { .. } => 1,
         ItemRecords::Moves(split) => split.parts.len(),
     };
     let durable = item.addressed.watermark.block_until(item.after);
-    durable.map(|()| vec![Offset::NONE; parts]).map_err(|_| offline(&item.addressed))
-}
-
-fn offline(partition: &Partition) -> Refusal {
-    match partition.log.offline_reason() {
-        Some(reason) => Refusal::Storage(reason),
-        None => Refusal::UnknownPartition,
-    }
+    durable.map(|()| vec![Offset::NONE; parts]).map_err(|_| item.addressed.offline_refusal())
 }
 
 fn append_pieces(partition: &Partition, pieces: &mut [Piece]) -> Result<(), Obstacle> {
@@ -308,7 +302,7 @@ fn append_pieces(partition: &Partition, pieces: &mut [Piece]) -> Result<(), Obst
         let base = piece.bytes.as_mut().first_chunk().map_or(-1, |offset| i64::from_be_bytes(*offset));
         piece.base_offset = Offset(base);
         if let Some(claim) = piece.claim {
-            intake.take(claim, Place::Landed(Landed::Here(piece.base_offset)));
+            intake.take(claim, Place::Landed(Landing::here(piece.base_offset, claim.records())));
             intake.unsaved.journaled = true;
         }
     }
@@ -325,13 +319,13 @@ fn obstacle(error: AppendError) -> Obstacle {
     }
 }
 
-fn landed(shape: Shape, offsets: &[Offset]) -> Landed {
+fn landing(shape: Shape, offsets: &[Offset]) -> Landing {
     match shape {
-        Shape::Stays => Landed::Here(offsets.first().copied().unwrap_or_default()),
+        Shape::Stays { records } => Landing::here(offsets.first().copied().unwrap_or_default(), records),
         Shape::Moves { targets, runs } => {
             let targets = targets.into_iter().zip(offsets);
             let targets = targets.map(|(target, base_offset)| Target { base_offset: *base_offset, ..target });
-            Landed::Moved(Arc::new(Moved { targets: targets.collect(), runs: runs.into() }))
+            Landing::Moved(Arc::new(Moved { targets: targets.collect(), runs: runs.into() }))
         }
     }
 }
@@ -346,16 +340,16 @@ mod tests {
     /// that is offline, `s` the stop of the broker, `d` a topic that was deleted. A failed item that is left for the next
     /// start is a `-`, one that needs nothing a `d`.
     fn fate(left: &mut Left, group: &[(i32, char)]) -> String {
-        let lanes: Vec<Lane> = group.iter().map(|(partition, _)| (Uuid::nil(), *partition)).collect();
+        let addressed: Vec<Addressed> = group.iter().map(|(partition, _)| (Uuid::nil(), *partition)).collect();
         let outcome = |(_, met): &(i32, char)| match met {
             '+' => Ok(Vec::new()),
             'o' => Err(Refusal::Storage(OFFLINE.to_owned())),
             's' => Err(Refusal::Stopping),
             _ => Err(Refusal::UnknownPartition),
         };
-        let mut outcomes: Vec<Outcome> = group.iter().map(outcome).collect();
-        left.fail_behind(&lanes, &mut outcomes);
-        left.note(&lanes, &outcomes);
+        let mut outcomes: Vec<Applied> = group.iter().map(outcome).collect();
+        left.fail_behind(&addressed, &mut outcomes);
+        left.note(&addressed, &outcomes);
         let told = outcomes.iter().map(|outcome| match outcome {
             Ok(_) => '+',
             Err(Refusal::UnknownPartition) => 'd',

@@ -24,7 +24,7 @@ use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
 use crate::meta::{LocalStore, MetadataStore};
 use crate::partition::snapshot::TopicSnapshot;
-use crate::partition::{Admission, Claim, Landed, Partition, Place};
+use crate::partition::{Claim, Landing, Partition, Place};
 use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::{NewTopic, Topic, TopicTable};
 use ottla_coordinator::sequence::{Span, Tail};
@@ -279,18 +279,22 @@ impl World {
             let partition = self.partition(sent.addressed);
             let mut intake = partition.intake();
             let claim = claim_of(&written.sent[index]);
-            match intake.admit(Some(claim)).unwrap_or_else(|error| panic!("batch {index}: {error}")) {
-                Admission::Next { .. } => {
+            let known = match intake.admit(Some(claim)) {
+                Ok(_) => {
                     intake.append(&partition.log, &mut written.sent[index].clone(), Some(claim)).unwrap();
+                    continue;
                 }
+                Err(known) => known.unwrap_or_else(|error| panic!("batch {index}: {error}")),
+            };
+            match known {
                 // What it is told is where its records are.
-                Admission::Duplicate(Place::Landed(Landed::Here(base))) => {
+                Place::Landed(Landing::Here { base_offset: base, .. }) => {
                     for at in 0..sent.answer.len() {
                         let place = (sent.addressed, base.get() + at as i64);
                         assert_eq!(values.get(&format!("{index}/{at}")), Some(&vec![place]));
                     }
                 }
-                Admission::Duplicate(Place::Landed(Landed::Moved(moved))) => {
+                Place::Landed(Landing::Moved(moved)) => {
                     for run in moved.placed_runs() {
                         let abroad = if run.topic_id == self.topic(0).id { 0 } else { PARTITIONS[0] };
                         for at in 0..run.records {
@@ -300,10 +304,10 @@ impl World {
                         }
                     }
                 }
-                Admission::Duplicate(Place::Landed(Landed::Scattered { .. })) => {
+                Place::Landed(Landing::Scattered { .. }) => {
                     panic!("so few targets are remembered")
                 }
-                Admission::Duplicate(Place::Waiting(_)) => panic!("nothing waits after recovery"),
+                Place::Waiting(_) => panic!("nothing waits after recovery"),
             }
         }
     }

@@ -45,7 +45,7 @@ pub(crate) struct Item {
 #[derive(Debug)]
 pub(crate) enum ItemRecords {
     /// The batch as it was sent, for the addressed partition.
-    Stays(BytesMut),
+    Stays { batch: BytesMut, records: i64 },
     /// One batch per target.
     Moves(Split),
 }

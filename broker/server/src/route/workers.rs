@@ -4,17 +4,18 @@
 //! all the time it is allowed costs its own topic more than the others.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_wire::Uuid;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::topics::Topic;
+use crate::partition::Partition;
 
 /// Lanes of a topic that wait for a worker, and how many workers the topic has.
 #[derive(Debug, Default)]
 struct Crew {
-    lanes: VecDeque<i32>,
+    lanes: VecDeque<Arc<Partition>>,
     working: usize,
 }
 
@@ -32,40 +33,40 @@ impl Workers {
     }
 
     /// A lane has batches. True: the caller has to start another worker for the topic.
-    pub(crate) fn add(&self, topic: &Topic, lane: i32) -> bool {
+    pub(crate) fn add(&self, lane: &Arc<Partition>) -> bool {
         let mut crews = self.crews();
-        let crew = crews.entry(topic.id).or_default();
-        crew.lanes.push_back(lane);
+        let crew = crews.entry(lane.topic_id).or_default();
+        crew.lanes.push_back(Arc::clone(lane));
         let more = crew.working < self.per_topic_max;
         crew.working += usize::from(more);
         more
     }
 
     /// The next lane for a worker of the topic. None: the worker is done.
-    pub(crate) fn next(&self, topic: &Topic) -> Option<i32> {
+    pub(crate) fn next(&self, topic_id: Uuid) -> Option<Arc<Partition>> {
         let mut crews = self.crews();
-        let lane = crews.get_mut(&topic.id)?.lanes.pop_front();
+        let lane = crews.get_mut(&topic_id)?.lanes.pop_front();
         if lane.is_none() {
-            self.end(&mut crews, topic);
+            self.end(&mut crews, topic_id);
         }
         lane
     }
 
     /// Whether the worker has another lane to see to. If not it is done.
-    pub(crate) fn goes_on(&self, topic: &Topic) -> bool {
+    pub(crate) fn goes_on(&self, topic_id: Uuid) -> bool {
         let mut crews = self.crews();
-        let goes_on = crews.get(&topic.id).is_some_and(|crew| !crew.lanes.is_empty());
+        let goes_on = crews.get(&topic_id).is_some_and(|crew| !crew.lanes.is_empty());
         if !goes_on {
-            self.end(&mut crews, topic);
+            self.end(&mut crews, topic_id);
         }
         goes_on
     }
 
-    fn end(&self, crews: &mut HashMap<Uuid, Crew>, topic: &Topic) {
-        let Some(crew) = crews.get_mut(&topic.id) else { return };
+    fn end(&self, crews: &mut HashMap<Uuid, Crew>, topic_id: Uuid) {
+        let Some(crew) = crews.get_mut(&topic_id) else { return };
         crew.working -= 1;
         if crew.working == 0 {
-            crews.remove(&topic.id);
+            crews.remove(&topic_id);
             if crews.is_empty() {
                 self.idle.notify_all();
             }
@@ -73,8 +74,8 @@ impl Workers {
     }
 
     /// Puts a lane back that has more batches, behind the others of its topic.
-    pub(crate) fn put_back(&self, topic: &Topic, lane: i32) {
-        if let Some(crew) = self.crews().get_mut(&topic.id) {
+    pub(crate) fn put_back(&self, lane: Arc<Partition>) {
+        if let Some(crew) = self.crews().get_mut(&lane.topic_id) {
             crew.lanes.push_back(lane);
         }
     }

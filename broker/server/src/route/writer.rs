@@ -11,8 +11,9 @@ use ottla_wire::record::set_producer;
 use ottla_wire::{ProducerEpoch, Sequence};
 
 use super::entry::{Entry, EntryRecords, Part};
+use super::obstacle::Obstacle;
 use super::order::{Item, ItemRecords};
-use super::{Obstacle, Shared, target};
+use super::{Shared, target};
 use crate::partition::{Claim, Partition, Refusal};
 use crate::producer_ids::JOURNAL_PRODUCER;
 
@@ -131,7 +132,7 @@ fn next_sequence(target: Option<&Arc<Partition>>, records: i32) -> Sequence {
 
 fn entry_of<'a>(item: &'a Item, claim: &Claim) -> Entry<'a> {
     let records = match &item.records {
-        ItemRecords::Stays(batch) => EntryRecords::Stayed(batch),
+        ItemRecords::Stays { batch, .. } => EntryRecords::Stayed(batch),
         ItemRecords::Moves(split) => EntryRecords::Moved {
             runs: split.runs.clone(),
             parts: split

@@ -86,7 +86,7 @@ async fn what_a_producer_wrote_is_known_after_a_stop_and_after_a_crash() {
             1 => home.crash().await,
             // A snapshot in the middle, and more after it.
             _ => {
-                home.broker.router.checkpoint();
+                home.broker.keeper.checkpoint();
                 let answer = home.client().await.produce("t", 0, &said("abcd").by(id, 0, sequence)).await;
                 assert_eq!(answer.offset(), i64::from(sequence));
                 sequence += 4;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use ottla_broker::config::TopicSettings;
-use ottla_broker::route::{Submission, Submitted};
+use ottla_broker::partition::door::{Submission, submit_all};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::ProduceRequest;
 use ottla_wire::record::BatchHeader;
@@ -158,20 +157,16 @@ async fn a_batch_for_the_plugin_is_not_joined_with_one_that_came_before_the_plug
     let home = Home::new().await;
     home.routed_topic(2).await;
     let topic = home.broker.topics.get("t").unwrap();
-    let routed = topic.settings();
-    let direct = Arc::new(TopicSettings { partitioner: None, ..TopicSettings::clone(&routed) });
-    let submission = |settings: &Arc<TopicSettings>, said: &Said| Submission {
-        topic: Arc::clone(&topic),
+    let submission = |routed: bool, said: &Said| Submission {
         partition: Arc::clone(topic.partition(0).unwrap()),
-        settings: Arc::clone(settings),
+        routed,
+        segment_bytes: topic.settings().segment_bytes_in_force(),
         batch: BytesMut::from(&*said.bytes()),
         header: BatchHeader::parse(&said.bytes()).unwrap(),
     };
-    let batches = vec![submission(&direct, &said("1")), submission(&routed, &said("1"))];
-    for submitted in home.broker.router.submit_all(batches) {
-        if let Submitted::Staged(staged) = submitted {
-            staged.await.unwrap().unwrap();
-        }
+    let batches = vec![submission(false, &said("1")), submission(true, &said("1"))];
+    for outcome in submit_all(batches, &home.broker.memory, |lane| home.broker.router.work_on(lane)) {
+        outcome.unwrap().landing().await.unwrap();
     }
     while home.records("t", 1).await.is_empty() {
         tokio::task::yield_now().await;

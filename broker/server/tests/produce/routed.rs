@@ -139,7 +139,7 @@ async fn a_batch_in_very_many_runs_is_recognised_and_costs_the_snapshot_little()
     };
     check(&home).await;
     let broker = std::sync::Arc::clone(&home.broker);
-    tokio::task::spawn_blocking(move || broker.router.checkpoint()).await.unwrap();
+    tokio::task::spawn_blocking(move || broker.keeper.checkpoint()).await.unwrap();
     assert!(std::fs::metadata(home.snapshot("t")).unwrap().len() <= 4096);
     let home = home.crash().await;
     check(&home).await;

@@ -21,7 +21,7 @@ use ottla_stage::Run;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
 
 use super::{PartitionSnapshot, TopicSnapshot};
-use crate::partition::place::{Landed, Moved, Target};
+use crate::partition::landing::{Landing, Moved, Target};
 use ottla_coordinator::sequence::{Producer, Remembered, Tail};
 
 const HERE: u8 = 0;
@@ -82,7 +82,7 @@ pub(super) fn decode(mut payload: &[u8], version: SnapshotVersion) -> Result<Top
     if rest.is_empty() { Ok(TopicSnapshot { topic_id, partitions }) } else { Err(SnapshotDamaged) }
 }
 
-fn encode_producer(producer: &Producer<Landed>, out: &mut Vec<u8>) {
+fn encode_producer(producer: &Producer<Landing>, out: &mut Vec<u8>) {
     out.put_i16(producer.tail.epoch.get());
     out.put_i32(producer.tail.last.get());
     out.put_i64(producer.used_ms);
@@ -94,13 +94,13 @@ fn encode_producer(producer: &Producer<Landed>, out: &mut Vec<u8>) {
     }
 }
 
-fn encode_place(place: &Landed, out: &mut Vec<u8>) {
+fn encode_place(place: &Landing, out: &mut Vec<u8>) {
     match place {
-        Landed::Here(offset) => {
+        Landing::Here { base_offset, .. } => {
             out.put_u8(HERE);
-            out.put_i64(offset.get());
+            out.put_i64(base_offset.get());
         }
-        Landed::Moved(moved) => {
+        Landing::Moved(moved) => {
             out.put_u8(MOVED);
             out.put_u32(moved.targets.len() as u32);
             for target in &moved.targets {
@@ -115,7 +115,7 @@ fn encode_place(place: &Landed, out: &mut Vec<u8>) {
                 out.put_u32(run.target);
             }
         }
-        Landed::Scattered { topics } => {
+        Landing::Scattered { topics } => {
             out.put_u8(SCATTERED);
             out.put_u32(topics.len() as u32);
             for topic in topics.iter() {
@@ -132,21 +132,24 @@ struct Reader {
 }
 
 impl Reader {
-    fn producer(&self, rest: &mut &[u8]) -> Result<Producer<Landed>, SnapshotDamaged> {
+    fn producer(&self, rest: &mut &[u8]) -> Result<Producer<Landing>, SnapshotDamaged> {
         let tail = Tail { epoch: ProducerEpoch(rest.try_get_i16()?), last: Sequence(rest.try_get_i32()?) };
         let used_ms = rest.try_get_i64()?;
         let count = rest.try_get_u8()?;
         let mut batches = VecDeque::new();
         for _ in 0..count {
             let (first, last) = (Sequence(rest.try_get_i32()?), Sequence(rest.try_get_i32()?));
-            batches.push_back(Remembered { first, last, place: self.place(rest)? });
+            let batch = Remembered { first, last, place: () };
+            let place = self.place(batch.records(), rest)?;
+            batches.push_back(batch.with_place(place));
         }
         Ok(Producer { tail, used_ms, batches, before: None })
     }
 
-    fn place(&self, rest: &mut &[u8]) -> Result<Landed, SnapshotDamaged> {
+    /// Where a batch of so many records is.
+    fn place(&self, records: i64, rest: &mut &[u8]) -> Result<Landing, SnapshotDamaged> {
         match rest.try_get_u8()? {
-            HERE => Ok(Landed::Here(Offset(rest.try_get_i64()?))),
+            HERE => Ok(Landing::here(Offset(rest.try_get_i64()?), records)),
             MOVED => {
                 let targets = take_list(rest, 16, |rest| {
                     Ok(Target {
@@ -163,11 +166,11 @@ impl Reader {
                     take_list(rest, 8, |rest| Ok(Run { records: rest.try_get_u32()?, target: rest.try_get_u32()? }))?;
                 let moved = Moved { targets: targets.into(), runs: runs.into() };
                 // Version 1 had no bound.
-                Ok(Landed::Moved(Arc::new(moved)).remembered())
+                Ok(Landing::Moved(Arc::new(moved)).remembered())
             }
             SCATTERED if self.version == SnapshotVersion::V2 => {
                 let topics = take_list(rest, 16, |rest| Ok(Uuid::from_u128(rest.try_get_u128()?)))?;
-                Ok(Landed::Scattered { topics: topics.into() })
+                Ok(Landing::Scattered { topics: topics.into() })
             }
             _ => Err(SnapshotDamaged),
         }
@@ -195,7 +198,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn place() -> impl Strategy<Value = Landed> {
+    /// Where a batch of so many records is.
+    fn place(records: i64) -> impl Strategy<Value = Landing> {
         let target = (any::<u128>(), any::<i32>(), any::<i32>(), any::<i64>()).prop_map(
             |(topic, partition, records, offset)| Target {
                 topic_id: Uuid::from_u128(topic),
@@ -206,21 +210,20 @@ pub(super) mod tests {
         );
         let run = (any::<u32>(), any::<u32>()).prop_map(|(records, target)| Run { records, target });
         prop_oneof![
-            any::<i64>().prop_map(|offset| Landed::Here(Offset(offset))),
-            (vec(target, 0..4), vec(run, 0..4)).prop_map(|(targets, runs)| Landed::Moved(Arc::new(Moved {
+            any::<i64>().prop_map(move |offset| Landing::here(Offset(offset), records)),
+            (vec(target, 0..4), vec(run, 0..4)).prop_map(|(targets, runs)| Landing::Moved(Arc::new(Moved {
                 targets: targets.into(),
                 runs: runs.into(),
             }))),
             vec(any::<u128>(), 0..3)
-                .prop_map(|topics| Landed::Scattered { topics: topics.into_iter().map(Uuid::from_u128).collect() }),
+                .prop_map(|topics| Landing::Scattered { topics: topics.into_iter().map(Uuid::from_u128).collect() }),
         ]
     }
 
-    fn producer() -> impl Strategy<Value = (ProducerId, Producer<Landed>)> {
-        let batch = (any::<i32>(), any::<i32>(), place()).prop_map(|(first, last, place)| Remembered {
-            first: Sequence(first),
-            last: Sequence(last),
-            place,
+    fn producer() -> impl Strategy<Value = (ProducerId, Producer<Landing>)> {
+        let batch = (any::<i32>(), any::<i32>()).prop_flat_map(|(first, last)| {
+            let batch = Remembered { first: Sequence(first), last: Sequence(last), place: () };
+            place(batch.records()).prop_map(move |place| batch.with_place(place))
         });
         (any::<i64>(), any::<i16>(), any::<i32>(), any::<i64>(), vec(batch, 0..5)).prop_map(
             |(id, epoch, last, used_ms, batches)| {
@@ -291,7 +294,7 @@ pub(super) mod tests {
         let topic_id = Uuid::from_u128(7);
         let target = Target { topic_id, partition: 1, records: 5, base_offset: Offset(100) };
         let moved = Moved { targets: [target].into(), runs: [Run { records: 5, target: 0 }].into() };
-        let place = Landed::Moved(Arc::new(moved));
+        let place = Landing::Moved(Arc::new(moved));
         let batch = Remembered { first: Sequence(0), last: Sequence(4), place };
         let tail = Tail { epoch: ProducerEpoch(0), last: Sequence(4) };
         let producer = Producer { tail, used_ms: 1000, batches: [batch].into(), before: None };

@@ -12,6 +12,7 @@
 //! A generation is in force as a whole or not at all.
 
 mod format;
+mod saves;
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,11 @@ use ottla_log::canary::{Canary, broken};
 use ottla_log::{PartitionLog, StateFile, StateReadError, StateWriteError};
 use ottla_wire::{Offset, ProducerId, Uuid};
 
-use super::place::Landed;
+use super::landing::Landing;
 pub use format::SnapshotDamaged;
 use format::SnapshotVersion;
 use ottla_coordinator::sequence::Producer;
+pub(crate) use saves::Saves;
 
 /// The file that release 0.1 wrote. It is read where there is no other, and goes with the next save.
 const FILE_OF_V1: &str = "producers";
@@ -54,7 +56,7 @@ pub struct PartitionSnapshot {
     /// Entries of the route journal up to this mark are in the snapshot.
     pub journal_mark: u64,
     /// The producers.
-    pub producers: Vec<(ProducerId, Producer<Landed>)>,
+    pub producers: Vec<(ProducerId, Producer<Landing>)>,
 }
 
 /// Why a snapshot was not read. The producers are then found by reading the logs.
@@ -70,7 +72,7 @@ pub enum SnapshotReadError {
 
 impl TopicSnapshot {
     /// Keeps it with `first`, the first partition, in place of the one before. When this returns it survives a power cut,
-    /// or the topic was deleted. One call at a time per topic: see [`Saves`](super::saves::Saves).
+    /// or the topic was deleted. One call at a time per topic: see [`Saves`].
     pub fn write(&self, first: &PartitionLog) -> Result<(), StateWriteError> {
         let write = || Files::of(self.topic_id, |name, version| first.state_file(name, version)).write(self);
         if broken(Canary::ShareSnapshotFile) {

@@ -25,15 +25,14 @@ use ottla_stage::Run;
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, Uuid};
 
+use super::RouteOpenError;
 use super::entry::{Entry, EntryRecords, Part};
 use super::held::{Held, WaitsFor};
-use super::{RouteOpenError, routes};
 use crate::clock;
 use crate::partition::snapshot::{PartitionSnapshot, TopicSnapshot};
-use crate::partition::{Claim, Landed, Moved, Partition, Target};
+use crate::partition::{Claim, Landing, Moved, Partition, Target};
 use crate::producer_ids::JOURNAL_PRODUCER;
 use crate::topics::Topic;
-use crate::topics::saved::write_down;
 use partition::PartitionState;
 
 /// What a start found in the journal.
@@ -79,7 +78,7 @@ pub(super) fn recover(
     let mut held = Vec::new();
     for Group { topics, mut entries } in groups(topics, entries)? {
         let waits = |topic: &Arc<Topic>| {
-            is_missing_a_partition(topic) && (!entries.is_empty() || routes(topic, &topic.settings()))
+            is_missing_a_partition(topic) && (!entries.is_empty() || topic.is_routed(&topic.settings()))
         };
         if topics.iter().any(waits) {
             held.push(Held::new(topics, WaitsFor::Directory));
@@ -123,7 +122,7 @@ pub(super) fn recover(
 pub(super) fn without_journal(topics: &[Arc<Topic>]) -> Result<Recovered, RouteOpenError> {
     let mut held = Vec::new();
     for topic in topics {
-        if routes(topic, &topic.settings()) {
+        if topic.is_routed(&topic.settings()) {
             held.push(Held::new(vec![Arc::clone(topic)], WaitsFor::Directory));
         } else {
             let state = GroupState::read(std::slice::from_ref(topic), false)?;
@@ -248,7 +247,7 @@ impl GroupState {
             partition.partition.intake().unentered = Some(partition.read_from).filter(|_| !is_alone);
         }
         self.install(Some(journal_end));
-        let write_all = || topics.iter().try_for_each(|topic| write_down(topic).map(|_| ()));
+        let write_all = || topics.iter().try_for_each(|topic| topic.partitions.write_down().map(|_| ()));
         let written = write_all().and_then(|()| {
             if is_alone {
                 return Ok(());
@@ -288,11 +287,11 @@ impl GroupState {
         match &entry.records {
             EntryRecords::Stayed(batch) => match state.found(entry.producer_id, entry.span) {
                 _ if known => {}
-                Some(offset) => state.take(entry, Landed::Here(offset)),
+                Some(landing) => state.take(entry, landing),
                 None if fits => {
-                    let offset = state.append(batch)?;
+                    let appended = state.append(batch)?;
                     report.batches_appended += 1;
-                    state.take(entry, Landed::Here(offset));
+                    state.take(entry, appended.into());
                 }
                 None => dropped(entry, report),
             },
@@ -302,8 +301,8 @@ impl GroupState {
                     dropped(entry, report);
                     return Ok(());
                 }
-                let landed = self.complete(runs, parts, &found, report)?;
-                self.at(entry.topic_id, entry.addressed)?.take(entry, landed);
+                let landing = self.complete(runs, parts, &found, report)?;
+                self.at(entry.topic_id, entry.addressed)?.take(entry, landing);
             }
         }
         Ok(())
@@ -331,7 +330,7 @@ impl GroupState {
         parts: &[Part<'_>],
         found: &[Found],
         report: &mut RouteReport,
-    ) -> Result<Landed, RouteOpenError> {
+    ) -> Result<Landing, RouteOpenError> {
         let mut targets = Vec::with_capacity(parts.len());
         for (part, found) in parts.iter().zip(found) {
             let base_offset = match found {
@@ -340,15 +339,15 @@ impl GroupState {
                 Found::Missing(claim) => {
                     let target = self.at(part.topic_id, part.partition)?;
                     report.batches_appended += 1;
-                    let offset = target.append(part.batch)?;
-                    target.table.take(JOURNAL_PRODUCER, claim.span, Landed::Here(offset), clock::now_ms());
-                    offset
+                    let appended = target.append(part.batch)?;
+                    target.table.take(JOURNAL_PRODUCER, claim.span, appended.into(), clock::now_ms());
+                    appended.base_offset
                 }
             };
             let records = BatchHeader::parse(part.batch).map_or(0, |header| header.record_count);
             targets.push(Target { topic_id: part.topic_id, partition: part.partition, records, base_offset });
         }
-        Ok(Landed::Moved(Arc::new(Moved { targets: targets.into(), runs: runs.into() })).remembered())
+        Ok(Landing::Moved(Arc::new(Moved { targets: targets.into(), runs: runs.into() })).remembered())
     }
 
     fn install(self, journal_end: Option<u64>) {

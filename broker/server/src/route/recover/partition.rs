@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use ottla_log::AppendError;
+use ottla_log::{AppendError, Appended};
 use ottla_wire::record::BatchHeader;
 use ottla_wire::{Offset, ProducerEpoch, ProducerId, Sequence};
 
@@ -11,14 +11,14 @@ use super::super::RouteOpenError;
 use super::super::entry::Entry;
 use crate::clock;
 use crate::partition::snapshot::PartitionSnapshot;
-use crate::partition::{Claim, Landed, Partition};
+use crate::partition::{Claim, Landing, Partition};
 use crate::producer_ids::JOURNAL_PRODUCER;
 use ottla_coordinator::sequence::{Producer, SequenceTable, Span, Tail, is_before};
 
 /// A partition as far as its producers are known.
 pub(super) struct PartitionState {
     pub(super) partition: Arc<Partition>,
-    pub(super) table: SequenceTable<Landed>,
+    pub(super) table: SequenceTable<Landing>,
     /// Entries below it are in the table.
     pub(super) journal_mark: u64,
     /// Producers that the snapshot has, with everything up to its end.
@@ -113,13 +113,13 @@ impl PartitionState {
                 break;
             }
             since.pop_front();
-            self.table.take(id, found, Landed::Here(offset), clock::now_ms());
+            self.table.take(id, found, Landing::here(offset, found.records()), clock::now_ms());
         }
     }
 
     /// Moves a batch of the log into the table, in which there are never more producers than are remembered.
     fn take_found(&mut self, id: ProducerId, span: Span, offset: Offset) {
-        self.table.take(id, span, Landed::Here(offset), clock::now_ms());
+        self.table.take(id, span, Landing::here(offset, span.records()), clock::now_ms());
         if self.table.len() > self.producers_max {
             self.table.forget_idlest(|id, _| id != JOURNAL_PRODUCER);
         }
@@ -135,7 +135,7 @@ impl PartitionState {
 
     /// Whether the table has this very batch.
     pub(super) fn knows(&self, id: ProducerId, span: Span) -> bool {
-        let same = |producer: &Producer<Landed>| {
+        let same = |producer: &Producer<Landing>| {
             producer.tail.epoch == span.epoch
                 && producer.batches.iter().any(|batch| batch.first == span.first && batch.last == span.last)
         };
@@ -149,28 +149,29 @@ impl PartitionState {
     }
 
     /// Finds a client's batch in the log.
-    pub(super) fn found(&mut self, id: ProducerId, span: Span) -> Option<Offset> {
+    pub(super) fn found(&mut self, id: ProducerId, span: Span) -> Option<Landing> {
         let since = self.since.get_mut(&id);
         if let Some(since) = since
             && let Some((_, offset)) = since.front().copied().filter(|(found, _)| *found == span)
         {
             since.pop_front();
-            return Some(offset);
+            return Some(Landing::here(offset, span.records()));
         }
-        self.around.get(&(id, span.epoch, span.first)).copied()
+        let offset = self.around.get(&(id, span.epoch, span.first));
+        offset.map(|offset| Landing::here(*offset, span.records()))
     }
 
-    pub(super) fn take(&mut self, entry: &Entry<'_>, landed: Landed) {
+    pub(super) fn take(&mut self, entry: &Entry<'_>, landing: Landing) {
         if self.knows(entry.producer_id, entry.span) {
-            self.table.settle(entry.producer_id, entry.span, landed);
+            self.table.settle(entry.producer_id, entry.span, landing);
         } else {
-            self.table.take(entry.producer_id, entry.span, landed, clock::now_ms());
+            self.table.take(entry.producer_id, entry.span, landing, clock::now_ms());
         }
     }
 
-    pub(super) fn append(&mut self, batch: &[u8]) -> Result<Offset, RouteOpenError> {
+    pub(super) fn append(&mut self, batch: &[u8]) -> Result<Appended, RouteOpenError> {
         let appended = self.partition.log.append(&mut batch.to_vec());
-        let appended = appended.map_err(|error| {
+        appended.map_err(|error| {
             let told = format!("{:?}: {error}", self.partition);
             match error {
                 AppendError::NoSpace | AppendError::Io { .. } | AppendError::Offline { .. } => {
@@ -178,7 +179,6 @@ impl PartitionState {
                 }
                 _ => RouteOpenError::Replay(told),
             }
-        })?;
-        Ok(appended.base_offset)
+        })
     }
 }

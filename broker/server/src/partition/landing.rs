@@ -1,28 +1,28 @@
-//! Where the records of a batch went: as a whole to the partition it was addressed to, or split over several.
+//! Where the records of a batch are: as a whole in the partition it was addressed to, or spread over several.
+//!
+//! The append makes the [`Landing`]. It goes unchanged through the sequence table and the producer snapshots to the reply.
+//! A [`Place`] is a landing, or the [`Ticket`] of a batch that waits for a plugin or for the route journal.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ottla_log::Appended;
 use ottla_stage::Run;
 use ottla_wire::{Offset, Uuid};
 use tokio::sync::watch;
 
 use super::Refusal;
 
-/// Where a batch that was taken went, or will go.
-#[derive(Debug, Clone)]
-pub enum Place {
-    /// It is in the log.
-    Landed(Landed),
-    /// It waits for its turn behind the route journal; the ticket will say.
-    Waiting(Ticket),
-}
-
 /// Where the records of a batch are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Landed {
-    /// In one piece on the addressed partition, from this offset on.
-    Here(Offset),
+pub enum Landing {
+    /// In one piece on the addressed partition.
+    Here {
+        /// Offset of the first record.
+        base_offset: Offset,
+        /// Offset after the last record.
+        end_offset: Offset,
+    },
     /// Moved by a plugin.
     Moved(Arc<Moved>),
     /// Moved by a plugin, to more partitions than are [remembered](Self::remembered).
@@ -33,24 +33,35 @@ pub enum Landed {
 }
 
 /// Most bytes that are remembered of where one batch went.
-pub const PLACE_BYTES_MAX: usize = 1024;
+pub const LANDING_BYTES_MAX: usize = 1024;
 
-impl Landed {
-    /// As much of it as is remembered for a batch that comes again: at most [`PLACE_BYTES_MAX`]. Of a batch in too many
+impl Landing {
+    /// So many records in one piece on the addressed partition.
+    pub(crate) fn here(base_offset: Offset, records: i64) -> Self {
+        Self::Here { base_offset, end_offset: base_offset.advance(records) }
+    }
+
+    /// As much of it as is remembered for a batch that comes again: at most [`LANDING_BYTES_MAX`]. Of a batch in too many
     /// runs the targets are left, so that its producer hears that it was taken, once that is durable, but not where each
     /// record is; of one with too many targets their topics.
     #[must_use]
     pub fn remembered(self) -> Self {
         let Self::Moved(moved) = &self else { return self };
         let (targets_bytes, runs_bytes) = (size_of_val(&*moved.targets), size_of_val(&*moved.runs));
-        if targets_bytes + runs_bytes <= PLACE_BYTES_MAX {
+        if targets_bytes + runs_bytes <= LANDING_BYTES_MAX {
             return self;
         }
-        if targets_bytes <= PLACE_BYTES_MAX {
+        if targets_bytes <= LANDING_BYTES_MAX {
             return Self::Moved(Arc::new(Moved { targets: moved.targets.clone(), runs: Box::default() }));
         }
         let topics: BTreeSet<Uuid> = moved.targets.iter().map(|target| target.topic_id).collect();
         Self::Scattered { topics: topics.into_iter().collect() }
+    }
+}
+
+impl From<Appended> for Landing {
+    fn from(Appended { base_offset, end_offset, .. }: Appended) -> Self {
+        Self::Here { base_offset, end_offset }
     }
 }
 
@@ -74,6 +85,13 @@ pub struct Target {
     pub records: i32,
     /// Offset of the first of them; the others follow without a gap.
     pub base_offset: Offset,
+}
+
+impl Target {
+    /// Offset after the last record.
+    pub fn end_offset(&self) -> Offset {
+        self.base_offset.advance(i64::from(self.records))
+    }
 }
 
 /// Records of a batch that are consecutive in a partition, too.
@@ -112,10 +130,32 @@ impl Moved {
     }
 }
 
-/// What became of a batch that had to wait: where it is, or why it is nowhere.
-pub type Outcome = Result<Landed, Arc<Refusal>>;
+/// Where a batch that was taken is, as far as that is known.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// It is in the log.
+    Landed(Landing),
+    /// It waits for a plugin, or for its turn behind the route journal; the ticket will say.
+    Waiting(Ticket),
+}
 
-/// Tells what becomes of a batch that waits, to its producer and to those who ask for it again.
+impl Place {
+    /// Waits until the batch is in the log.
+    pub async fn landing(self) -> Result<Landing, Refusal> {
+        let mut place = self;
+        loop {
+            match place {
+                Self::Landed(landing) => return Ok(landing),
+                Self::Waiting(ticket) => place = ticket.outcome().await?,
+            }
+        }
+    }
+}
+
+/// What became of a batch: where it is, or why it was not taken.
+pub type Outcome = Result<Place, Refusal>;
+
+/// Tells what becomes of a batch that waits, to its producer and to later requests that send it again.
 #[derive(Debug, Clone)]
 pub struct Ticket(watch::Receiver<Option<Outcome>>);
 
@@ -134,14 +174,19 @@ impl TicketStub {
     pub fn settle(self, outcome: Outcome) {
         self.0.send_replace(Some(outcome));
     }
+
+    /// Whether every ticket is gone: the producer does not wait any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 impl Ticket {
     /// Waits for what becomes of the batch. A stub that was dropped means that the broker stops.
-    pub async fn outcome(mut self) -> Outcome {
+    async fn outcome(mut self) -> Outcome {
         match self.0.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Arc::new(Refusal::Stopping))),
-            Err(_) => Err(Arc::new(Refusal::Stopping)),
+            Ok(outcome) => outcome.clone().unwrap_or(Err(Refusal::Stopping)),
+            Err(_) => Err(Refusal::Stopping),
         }
     }
 }
@@ -176,7 +221,7 @@ mod tests {
                 records: 1,
                 base_offset: Offset(0),
             };
-            Landed::Moved(Arc::new(Moved {
+            Landing::Moved(Arc::new(Moved {
                 targets: (0..targets).map(target).collect(),
                 runs: (0..runs).map(|run| Run { records: 1, target: run % targets as u32 }).collect(),
             }))
@@ -184,23 +229,34 @@ mod tests {
         assert_eq!(moved(16, 64).remembered(), moved(16, 64));
         assert_eq!(moved(16, 1_000_000).remembered(), moved(16, 0));
         let topics = Arc::new([Uuid::from_u128(0), Uuid::from_u128(1)]);
-        assert_eq!(moved(1000, 1000).remembered(), Landed::Scattered { topics });
-        assert_eq!(Landed::Here(Offset(7)).remembered(), Landed::Here(Offset(7)));
+        assert_eq!(moved(1000, 1000).remembered(), Landing::Scattered { topics });
+        assert_eq!(Landing::here(Offset(7), 2).remembered(), Landing::here(Offset(7), 2));
     }
 
     #[tokio::test]
     async fn everybody_with_the_ticket_hears_the_outcome() {
         let (stub, ticket) = ticket();
         let asked_again = ticket.clone();
-        stub.settle(Ok(Landed::Here(Offset(5))));
-        assert_eq!(ticket.outcome().await.unwrap(), Landed::Here(Offset(5)));
-        assert_eq!(asked_again.outcome().await.unwrap(), Landed::Here(Offset(5)));
+        let landing = Landing::here(Offset(5), 1);
+        stub.settle(Ok(Place::Landed(landing.clone())));
+        assert_eq!(Place::Waiting(ticket).landing().await, Ok(landing.clone()));
+        assert_eq!(Place::Waiting(asked_again).landing().await, Ok(landing));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_waits_for_the_plugin_and_then_for_the_journal_is_waited_for_to_the_end() {
+        let (in_lane, for_lane) = ticket();
+        let (in_order, for_order) = ticket();
+        in_lane.settle(Ok(Place::Waiting(for_order)));
+        let landing = Landing::here(Offset(5), 1);
+        in_order.settle(Ok(Place::Landed(landing.clone())));
+        assert_eq!(Place::Waiting(for_lane).landing().await, Ok(landing));
     }
 
     #[tokio::test]
     async fn a_stop_answers_those_who_wait() {
         let (stub, ticket) = ticket();
         drop(stub);
-        assert!(matches!(*ticket.outcome().await.unwrap_err(), Refusal::Stopping));
+        assert_eq!(Place::Waiting(ticket).landing().await, Err(Refusal::Stopping));
     }
 }

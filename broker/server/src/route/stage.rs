@@ -1,0 +1,277 @@
+//! The workers' part: one batch after the other is taken out of a lane, the plugin is asked, and the batch is appended or
+//! gets its place in the order.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use ottla_front::Use;
+use ottla_log::JOURNAL_ENTRY_BYTES_MAX;
+use ottla_plugin_host::CallError;
+use ottla_stage::{Address, StageError, Staged};
+use ottla_wire::Uuid;
+use ottla_wire::record::{BatchHeader, Codec};
+
+use super::order::{Item, ItemRecords, OrderClosed};
+use super::{Router, Shared, target};
+use crate::config::SettingValue;
+use crate::partition::lane::{Found, Job};
+use crate::partition::{Claim, Outcome, Partition, Place, Refusal, ticket};
+use crate::plugins::{Binding, BoundPlugin, RegistryError};
+use crate::topics::Topic;
+
+/// Batches that one worker takes from a lane before others get their turn.
+const BATCHES_PER_TURN: usize = 16;
+/// Time after which it takes no further one.
+const LANE_TURN: Duration = Duration::from_millis(20);
+
+impl Router {
+    /// Sees to it that a worker takes the batches out of the lane of a partition.
+    pub fn work_on(&self, lane: &Arc<Partition>) {
+        if self.shared.workers.add(lane) {
+            self.shared.start_worker(lane.topic_id);
+        }
+    }
+}
+
+impl Shared {
+    /// Lets a worker of the topic queue up for a thread.
+    fn start_worker(self: &Arc<Self>, topic_id: Uuid) {
+        let shared = Arc::clone(self);
+        if let Err(error) = self.way.lanes.submit(move || shared.work(topic_id)) {
+            tracing::error!("a lane has no worker: {error}");
+        }
+    }
+
+    /// One turn of a worker of a topic. Then it queues up again, behind the workers of other topics.
+    fn work(self: Arc<Self>, topic_id: Uuid) {
+        let Some(lane) = self.workers.next(topic_id) else { return };
+        let topic = self.topics.get_by_id(&topic_id);
+        if self.work_on_lane(topic.as_ref(), &lane) {
+            self.workers.put_back(lane);
+        }
+        if self.workers.goes_on(topic_id) {
+            self.start_worker(topic_id);
+        }
+    }
+
+    /// Takes a few batches of a lane. True: there may be more. They are refused where the topic is gone.
+    fn work_on_lane(&self, topic: Option<&Arc<Topic>>, lane: &Arc<Partition>) -> bool {
+        let begun = Instant::now();
+        for _ in 0..BATCHES_PER_TURN {
+            if begun.elapsed() >= LANE_TURN {
+                break;
+            }
+            let Job { batch, header, charge, stub } = match lane.next_in_lane() {
+                Found::Next(job) => job,
+                Found::Answered => continue,
+                Found::Empty => return false,
+            };
+            let _held_meanwhile = charge;
+            let outcome = match topic {
+                // A panic must not leave the lane without a worker for ever.
+                Some(topic) => catch_unwind(AssertUnwindSafe(|| self.stage(topic, lane, batch, &header)))
+                    .unwrap_or_else(|_| Err(Refusal::Storage("the broker failed on it".to_owned()))),
+                None => Err(Refusal::UnknownPartition),
+            };
+            if outcome.is_err() {
+                lane.intake().refuse(Claim::of(&header));
+            }
+            stub.settle(outcome);
+        }
+        true
+    }
+
+    /// The plugin, and the way on, for one batch. No other worker takes batches of this partition meanwhile.
+    fn stage(
+        &self,
+        topic: &Arc<Topic>,
+        partition: &Arc<Partition>,
+        mut batch: BytesMut,
+        header: &BatchHeader,
+    ) -> Outcome {
+        let claim = Claim::of(header);
+        let (staged, plugin) = match self.plugin_for(topic)? {
+            Some(plugin) => {
+                let partition_count = topic.partitions.len() as i32;
+                let address =
+                    Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
+                let unpacked_bytes_max = self.options.unpacked_bytes_max;
+                let mut unpacked = self.way.memory.charge(Use::Work);
+                // Bounded by the threads of the lanes.
+                unpacked.set(if header.codec() == Ok(Codec::None) { batch.len() } else { unpacked_bytes_max });
+                let staged = ask(&plugin, address, &batch, unpacked_bytes_max);
+                self.instances.lock().set(self.plugins.host().memory_bytes() as usize);
+                let staged = staged?;
+                (staged, *plugin.partitioner().digest().as_bytes())
+            }
+            None => (Staged::Stays, [0; 32]),
+        };
+        if staged == Staged::Stays
+            && let Some(outcome) = append_if_first(partition, &mut batch, claim)
+        {
+            return outcome;
+        }
+        self.check_targets(topic, &staged)?;
+        check_entry_bytes(&staged, claim)?;
+        let (records, bytes) = match staged {
+            Staged::Stays => {
+                let bytes = batch.len();
+                (ItemRecords::Stays { batch, records: i64::from(header.last_offset_delta) + 1 }, bytes)
+            }
+            Staged::Moves(split) => {
+                let bytes = split.bytes();
+                (ItemRecords::Moves(split), bytes)
+            }
+        };
+        self.order.reserve(bytes).map_err(|OrderClosed| Refusal::Stopping)?;
+        let mut intake = partition.intake();
+        // Checked once more: the batch it follows may have failed since.
+        let next = match intake.admit(claim) {
+            Ok(next) => next,
+            Err(known) => {
+                self.order.release(bytes);
+                return known;
+            }
+        };
+        let (stub, ticket) = ticket();
+        let place = Place::Waiting(ticket);
+        if let Some(claim) = claim {
+            intake.take(claim, place.clone());
+        }
+        intake.lane.routed += 1;
+        self.order.push(Item {
+            topic: Arc::clone(topic),
+            addressed: Arc::clone(partition),
+            claim,
+            follows: next.follows,
+            after: next.after,
+            plugin,
+            records,
+            stub,
+            bytes,
+            mark: None,
+        });
+        Ok(place)
+    }
+
+    /// A target that takes no batches refuses this one while its numbers are still free: one whose log directory is
+    /// offline, one in another topic that is gone or held.
+    fn check_targets(&self, topic: &Arc<Topic>, staged: &Staged) -> Result<(), Refusal> {
+        let Staged::Moves(split) = staged else { return Ok(()) };
+        for part in &split.parts {
+            let target = target(&self.topics, topic, part).ok_or(Refusal::UnknownPartition)?;
+            if let Some(reason) = target.log.offline_reason() {
+                return Err(Refusal::Storage(reason));
+            }
+            if part.topic_id != topic.id && target.intake().held.is_some() {
+                return Err(Refusal::Storage(format!(
+                    "{target:?} takes no batches before the route journal is carried out"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn plugin_for(&self, topic: &Topic) -> Result<Option<Arc<BoundPlugin>>, Refusal> {
+        let settings = topic.settings();
+        let routed = topic.is_routed(&settings);
+        let Some(plugin) = settings.partitioner.as_ref().filter(|_| routed) else { return Ok(None) };
+        let binding = Binding::partitioner(plugin, &settings.partitioner_config);
+        match self.plugins.bound(topic.id, &topic.name, binding) {
+            Ok(bound) => Ok(Some(bound)),
+            Err(error) => {
+                tracing::error!(topic = %topic.name, %error, "the partitioner of a topic cannot be run");
+                let plugin = SettingValue::show(plugin);
+                let reason = match error {
+                    RegistryError::Load { source, .. } => source.to_string(),
+                    other => other.to_string(),
+                };
+                Err(Refusal::PluginUnavailable { plugin, reason })
+            }
+        }
+    }
+}
+
+/// Appends a batch that stays, unless earlier ones of its partition still wait. Its sequence is checked once more: the batch
+/// it follows may have failed since.
+fn append_if_first(partition: &Partition, batch: &mut BytesMut, claim: Option<Claim>) -> Option<Outcome> {
+    let mut intake = partition.intake();
+    (intake.lane.routed == 0).then(|| intake.append(&partition.log, batch, claim))
+}
+
+/// Asks the plugin. A failure is a refusal of this batch and a line in the log.
+fn ask(plugin: &BoundPlugin, address: Address<'_>, batch: &[u8], unpacked_bytes_max: usize) -> Result<Staged, Refusal> {
+    ottla_stage::run(plugin.partitioner(), address, batch, unpacked_bytes_max).map_err(|error| match error {
+        StageError::Corrupt(error) => Refusal::Corrupt(error.to_string()),
+        StageError::Transactional => Refusal::TransactionalRoute,
+        StageError::UnpackedTooLarge { bytes_max } => Refusal::UnpackedTooLarge { bytes_max },
+        StageError::Undecodable(reason) => Refusal::Undecodable(reason),
+        StageError::Plugin { source, records } => {
+            let reason = source.to_string();
+            plugin.complain(address.topic, address.partition, &reason);
+            refusal(plugin.label(), &source, reason, records)
+        }
+    })
+}
+
+fn refusal(plugin: String, error: &CallError, reason: String, records: i32) -> Refusal {
+    match error {
+        CallError::OutOfRange { record, .. } => {
+            Refusal::Plugin { plugin, reason, index: Some(*record as i32), records }
+        }
+        CallError::Trap { .. }
+        | CallError::Deadline { .. }
+        | CallError::Memory { .. }
+        | CallError::Refused { .. }
+        | CallError::WrongCount { .. }
+        | CallError::ConfigRefused { .. } => Refusal::Plugin { plugin, reason, index: None, records },
+        // The plugin was not at fault, and neither is the batch: the producer may try again.
+        CallError::MemoryTotal { .. }
+        | CallError::Busy { .. }
+        | CallError::TooManyInstances { .. }
+        | CallError::NoPartitions
+        | CallError::WrongColumns => Refusal::PluginUnavailable { plugin, reason },
+    }
+}
+
+/// Bytes of a journal entry besides those of its parts and runs: more than there are.
+const ENTRY_HEAD_BYTES: usize = 256;
+/// Bytes of an entry for each part and for each run, besides the part itself.
+const ENTRY_ITEM_BYTES: usize = 24;
+
+/// A batch that one entry of the journal cannot hold is refused while its numbers are still free.
+fn check_entry_bytes(staged: &Staged, claim: Option<Claim>) -> Result<(), Refusal> {
+    let Staged::Moves(split) = staged else { return Ok(()) };
+    let items = split.parts.len() + split.runs.len();
+    let bytes = split.bytes() + items * ENTRY_ITEM_BYTES + ENTRY_HEAD_BYTES;
+    if claim.is_some() && bytes > JOURNAL_ENTRY_BYTES_MAX {
+        return Err(Refusal::PartsTooLarge { bytes, bytes_max: JOURNAL_ENTRY_BYTES_MAX });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_coordinator::sequence::Span;
+    use ottla_stage::{Split, SubBatch};
+    use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_that_no_journal_entry_can_hold_is_refused_as_too_large() {
+        let part =
+            |partition, length| SubBatch { topic_id: Uuid::nil(), partition, records: 1, bytes: vec![0; length] };
+        let half = JOURNAL_ENTRY_BYTES_MAX / 2;
+        let moves = |length| Staged::Moves(Split { parts: vec![part(0, half), part(1, length)], runs: Vec::new() });
+        let span = Span::new(ProducerEpoch(0), Sequence(0), 2);
+        let claim = Some(Claim { producer_id: ProducerId(1), span });
+        let refused = check_entry_bytes(&moves(half), claim).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::MessageTooLarge);
+        assert_eq!(check_entry_bytes(&moves(half - 4096), claim), Ok(()));
+        // What is not idempotent has no entry.
+        assert_eq!(check_entry_bytes(&moves(half), None), Ok(()));
+    }
+}

@@ -1,11 +1,15 @@
 //! What may depend on what: crates by `cargo tree`, the modules inside a crate by the paths in their code.
+//!
+//! A table in ARCHITECTURE.md has the modules of each crate in an order in which they import only what is behind them.
+//! In the folders below there is no circle of imports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::imports::{Imports, Modules};
 use crate::shell::cargo;
 
 /// Crates that a package must not pull in, however far down.
@@ -18,11 +22,10 @@ const WITHOUT: &[(&str, &[&str])] = &[
     ("ottla-broker", &["clap", "ottla-client"]),
 ];
 
-/// Sources whose modules, files or folders at the top, must not import each other in a circle.
-const SOURCES: &[&str] = &["broker/front/src", "broker/ottla/src", "broker/server/src", "plugins/stage/src"];
-
-/// Imports between the modules of one crate.
-type Imports = BTreeMap<String, BTreeSet<String>>;
+/// The document with the table that says which modules of a crate may import which.
+const DOCUMENT: &str = "ARCHITECTURE.md";
+/// The heading above the table.
+const HEADING: &str = "## The order of modules";
 
 /// Fails with every rule that is broken.
 pub(crate) fn check(root: &Path) -> Result<()> {
@@ -34,10 +37,21 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         broken
             .extend(without.iter().filter(|name| crates.contains(**name)).map(|name| format!("{package} uses {name}")));
     }
-    for source in SOURCES {
-        let imports = imports(&root.join(source))?;
-        let circle = circle(&imports);
-        broken.extend(circle.map(|modules| format!("{source}: a circle of imports: {}", modules.join(" -> "))));
+    let document = fs::read_to_string(root.join(DOCUMENT)).context(DOCUMENT)?;
+    let orders = orders(&document);
+    if orders.is_empty() {
+        bail!("{DOCUMENT} has no table below {HEADING:?}");
+    }
+    for (source, order) in &orders {
+        for (folder, imports) in Modules::read(&root.join(source))?.folders() {
+            if folder.is_empty() {
+                let wrong = out_of_order(&imports, order);
+                broken.extend(wrong.into_iter().map(|wrong| format!("{source}: {wrong}")));
+            } else if let Some(modules) = circle(&imports) {
+                let folder = folder.join("/");
+                broken.push(format!("{source}/{folder}: a circle of imports: {}", modules.join(" -> ")));
+            }
+        }
     }
     if !broken.is_empty() {
         bail!("{}", broken.join("\n"));
@@ -45,38 +59,32 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn imports(source: &Path) -> Result<Imports> {
-    let mut imports = Imports::new();
-    for entry in fs::read_dir(source)? {
-        let path = entry?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() || !matches!(name.as_str(), "lib" | "main") {
-            collect(&path, imports.entry(name).or_default())?;
-        }
-    }
-    let modules: BTreeSet<String> = imports.keys().cloned().collect();
-    for (module, imported) in &mut imports {
-        imported.retain(|other| other != module && modules.contains(other));
-    }
-    Ok(imports)
+/// The rows of the table: sources, and their modules in order.
+fn orders(document: &str) -> Vec<(&str, Vec<&str>)> {
+    let section = document.split_once(HEADING).map_or("", |(_, section)| section);
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| {
+        let (source, modules) = line.strip_prefix("| `")?.split_once("` | ")?;
+        Some((source, modules.trim_end_matches([' ', '|']).split(", ").map(|name| name.trim_matches('`')).collect()))
+    });
+    rows.collect()
 }
 
-/// The names that follow `crate::` in a file or in all files of a folder.
-fn collect(path: &Path, names: &mut BTreeSet<String>) -> Result<()> {
-    if path.is_dir() {
-        for entry in fs::read_dir(path)? {
-            collect(&entry?.path(), names)?;
-        }
-        return Ok(());
+/// What contradicts an order in which each module imports only modules behind it.
+fn out_of_order(imports: &Imports, order: &[&str]) -> Vec<String> {
+    let at = |module: &str| order.iter().position(|known| *known == module);
+    let mut wrong = Vec::new();
+    for (module, imported) in imports {
+        let Some(place) = at(module) else {
+            wrong.push(format!("module {module} is not in the table of {DOCUMENT}: put it before all that it imports"));
+            continue;
+        };
+        let before = imported.iter().filter(|other| at(other).is_some_and(|other| other <= place));
+        wrong.extend(before.map(|other| format!("{module} imports {other}, which is before it in {DOCUMENT}")));
     }
-    let code = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
-        for after in line.split("crate::").skip(1) {
-            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-            names.insert(after[..end].to_owned());
-        }
-    }
-    Ok(())
+    let gone = order.iter().filter(|module| !imports.contains_key(**module));
+    wrong.extend(gone.map(|module| format!("{DOCUMENT} has a module {module} that is not there")));
+    wrong
 }
 
 /// One circle, its first module repeated at the end.
@@ -120,5 +128,23 @@ mod tests {
         };
         assert_eq!(of(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]), None);
         assert_eq!(of(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")]).as_deref(), Some("b c d b"));
+    }
+
+    #[test]
+    fn an_import_against_the_order_and_a_module_outside_it_are_found() {
+        let document = "## The order of modules\n\n| sources | modules |\n|---|---|\n| `a/src` | `x`, `y`, `z` |\n\n## Next\n| `b` | `c` |\n";
+        let orders = orders(document);
+        assert_eq!(orders, [("a/src", vec!["x", "y", "z"])]);
+        let of = |edges: &[(&str, &str)]| {
+            let mut imports: Imports = ["x", "y", "z"].map(|name| (name.to_owned(), BTreeSet::new())).into();
+            for (from, to) in edges {
+                imports.entry((*to).to_owned()).or_default();
+                imports.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+            }
+            out_of_order(&imports, &orders[0].1)
+        };
+        assert_eq!(of(&[("x", "z"), ("y", "z")]), [""; 0]);
+        assert_eq!(of(&[("z", "x")]), ["z imports x, which is before it in ARCHITECTURE.md"]);
+        assert_eq!(of(&[("x", "new")]).len(), 1);
     }
 }

@@ -8,11 +8,12 @@
 //! | `wheel` | the Python wheel, and the clean environment it is tested in |
 //! | `suite` | running one suite and counting what it says |
 //! | `prove` | the fault tests and their canaries |
-//! | `layers` | what may depend on what |
+//! | `layers`, `imports` | what may depend on what |
 //! | `check` | every suite in order, and the summary |
 
 mod check;
 mod guests;
+mod imports;
 mod layers;
 mod prove;
 mod setup;

@@ -10,13 +10,8 @@ mod draft_0_1 {
     });
 }
 
-use wasmtime::component::{Component, InstancePre, Linker};
-
-pub(crate) use draft_0_1::PartitionerPlugin;
-use draft_0_1::PartitionerPluginIndices;
 pub(crate) use draft_0_1::exports::ottla::plugin::partitioner::Column;
-
-use crate::instance::Guest;
+pub(crate) use draft_0_1::{PartitionerPlugin, PartitionerPluginIndices};
 
 /// What a partitioner exports.
 pub(crate) const PARTITIONER: &str = "ottla:plugin/partitioner@0.1.0-draft";
@@ -24,18 +19,3 @@ pub(crate) const PARTITIONER: &str = "ottla:plugin/partitioner@0.1.0-draft";
 pub(crate) const PARTITIONER_FUNCTIONS: [&str; 3] = ["manifest", "init", "partition"];
 /// The name without its version, to recognise plugins built against another version of the contract.
 pub(crate) const PACKAGE: &str = "ottla:plugin/";
-
-/// A component ready to be instantiated, its exports looked up once.
-pub(crate) struct Prepared {
-    pub(crate) instance: InstancePre<Guest>,
-    pub(crate) exports: PartitionerPluginIndices,
-}
-
-impl Prepared {
-    /// Links the component to nothing: no import is granted.
-    pub(crate) fn new(component: &Component) -> wasmtime::Result<Self> {
-        let instance = Linker::new(component.engine()).instantiate_pre(component)?;
-        let exports = PartitionerPluginIndices::new(&instance)?;
-        Ok(Self { instance, exports })
-    }
-}

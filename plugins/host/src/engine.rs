@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::limits::Limits;
-use crate::pool::Pool;
 
 /// One tick of the clock that ends runaway guests.
 const EPOCH_TICK: Duration = Duration::from_millis(1);
@@ -30,8 +29,14 @@ pub(crate) struct Runtime {
     pub(crate) clock: Arc<Clock>,
     pub(crate) memory: MemoryBudget,
     instances: AtomicUsize,
-    pools: Mutex<Vec<Weak<Pool>>>,
+    pools: Mutex<Vec<Weak<dyn Idle>>>,
     fingerprint: String,
+}
+
+/// Holds instances that wait for a call, and can do without them.
+pub(crate) trait Idle: Send + Sync {
+    /// Drops the instances that wait for a call.
+    fn drop_idle(&self);
 }
 
 /// Moves the engine's epoch while calls run.
@@ -79,10 +84,10 @@ impl Runtime {
     }
 
     /// Lets idle instances of this pool make room for those of others.
-    pub(crate) fn register(&self, pool: &Arc<Pool>) {
+    pub(crate) fn register(&self, pool: Weak<dyn Idle>) {
         let mut pools = self.pools.lock();
         pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(Arc::downgrade(pool));
+        pools.push(pool);
     }
 
     /// Takes the right to one more instance, at the cost of idle ones where all are taken.

@@ -9,15 +9,13 @@ use parking_lot::Mutex;
 use wasmtime::component::Component;
 
 use crate::compile::{CompileError, Compiler, Output};
-use crate::contract::Prepared;
 use crate::digest::Digest;
 use crate::engine::Runtime;
 use crate::header::NotAComponent;
-use crate::instance::reason;
+use crate::instance::{Prepared, reason};
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest, ManifestError};
 use crate::partitioner::{CallError, Loaded, Partitioner};
-use crate::upload::Upload;
 use crate::vault::{ComponentFault, Vault, VaultError, WorkDir};
 
 /// Where plugins are kept, who compiles them, and what they may cost.
@@ -135,19 +133,6 @@ impl Host {
     /// The bounds for every plugin.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
-    }
-
-    /// Begins an upload of so many bytes, which is refused at once if they are too many.
-    pub fn upload(&self, declared_bytes: u64) -> Result<Upload, AdmitError> {
-        Upload::begin(self.clone(), declared_bytes)
-    }
-
-    /// Checks, compiles and keeps a component that is in memory.
-    pub fn admit(&self, component: &[u8]) -> Result<Admitted, AdmitError> {
-        crate::header::check(component)?;
-        let mut upload = self.upload(component.len() as u64)?;
-        upload.push(component)?;
-        upload.finish(None)
     }
 
     /// A partitioner for one topic, with a first instance that has accepted the configuration.

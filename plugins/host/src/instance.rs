@@ -3,9 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
-use crate::contract::{PartitionerPlugin, Prepared};
+use crate::contract::{PartitionerPlugin, PartitionerPluginIndices};
 use crate::cpu_time::thread_cpu_time;
 use crate::engine::{Clock, InstanceSlot, TABLE_ELEMENTS_MAX};
 use crate::manifest::shorten;
@@ -14,6 +15,21 @@ use crate::manifest::shorten;
 const WALL_FACTOR_MAX: u64 = 20;
 /// Data that a guest may hand over besides its answer: error texts and the pairs of a manifest.
 pub(crate) const TEXT_BYTES_MAX: usize = 128 << 10;
+
+/// A component ready to be instantiated, its exports looked up once.
+pub(crate) struct Prepared {
+    instance: InstancePre<Guest>,
+    exports: PartitionerPluginIndices,
+}
+
+impl Prepared {
+    /// Links the component to nothing: no import is granted.
+    pub(crate) fn new(component: &Component) -> wasmtime::Result<Self> {
+        let instance = Linker::new(component.engine()).instantiate_pre(component)?;
+        let exports = PartitionerPluginIndices::new(&instance)?;
+        Ok(Self { instance, exports })
+    }
+}
 
 /// A guest and everything it holds. Dropped whole after any failure: nothing in it can be trusted then.
 pub(crate) struct Instance {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::columns::{Chunk, Columns};
-use crate::contract::Prepared;
 use crate::digest::Digest;
 use crate::engine::Runtime;
-use crate::instance::{Instance, Stop, TEXT_BYTES_MAX};
+use crate::instance::{Instance, Prepared, Stop, TEXT_BYTES_MAX};
 use crate::manifest::{Manifest, Reads, shorten};
 use crate::pool::{Pool, Turn};
 
@@ -74,7 +73,8 @@ impl Partitioner {
     pub(crate) fn new(plugin: Arc<Loaded>, config: &str) -> Result<Self, CallError> {
         let limits = &plugin.runtime.limits;
         let pool = Arc::new(Pool::new(limits.concurrent_calls_max));
-        plugin.runtime.register(&pool);
+        let idle = Arc::downgrade(&pool);
+        plugin.runtime.register(idle);
         let partitioner = Self {
             call_deadline_ms: plugin.manifest.call_ms.unwrap_or(limits.call_deadline_ms),
             memory_bytes: plugin.manifest.memory_bytes.unwrap_or(limits.memory_bytes),

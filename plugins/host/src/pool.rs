@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::engine::Idle;
 use crate::instance::Instance;
 
 /// Instances waiting for a call, and the number of calls that run.
@@ -47,9 +48,10 @@ impl Pool {
         let warm = state.idle.pop();
         Some(Turn { pool: self, warm })
     }
+}
 
-    /// Drops the instances that wait for a call.
-    pub(crate) fn drop_idle(&self) {
+impl Idle for Pool {
+    fn drop_idle(&self) {
         let idle = std::mem::take(&mut self.state.lock().idle);
         drop(idle); // outside the lock
     }

@@ -27,8 +27,23 @@ pub struct Upload {
     received_bytes: u64,
 }
 
+impl Host {
+    /// Begins an upload of so many bytes, which is refused at once if they are too many.
+    pub fn upload(&self, declared_bytes: u64) -> Result<Upload, AdmitError> {
+        Upload::begin(self.clone(), declared_bytes)
+    }
+
+    /// Checks, compiles and keeps a component that is in memory.
+    pub fn admit(&self, component: &[u8]) -> Result<Admitted, AdmitError> {
+        header::check(component)?;
+        let mut upload = self.upload(component.len() as u64)?;
+        upload.push(component)?;
+        upload.finish(None)
+    }
+}
+
 impl Upload {
-    pub(crate) fn begin(host: Host, declared_bytes: u64) -> Result<Self, AdmitError> {
+    fn begin(host: Host, declared_bytes: u64) -> Result<Self, AdmitError> {
         let max_bytes = host.limits().plugin_bytes_max;
         if declared_bytes > max_bytes {
             return Err(AdmitError::TooLarge { declared_bytes, max_bytes });

@@ -65,7 +65,7 @@ async fn loaded(
 /// Serves until a write fails, the partition goes offline or the broker stops.
 async fn serve(groups: &Arc<AllGroups>, live: &LiveShard, stop: &mut ShutdownWatch) {
     loop {
-        live.advance(groups, &groups.view());
+        live.advance(groups, &groups.view().topics);
         let due = live.due();
         if due.failed {
             return;
@@ -81,7 +81,7 @@ async fn serve(groups: &Arc<AllGroups>, live: &LiveShard, stop: &mut ShutdownWat
                 // What was appended is as good as durable: it is answered with what it came to.
                 let all = reached(live, due.all_durable_at);
                 if due.all_durable_at.is_some() && tokio::time::timeout(groups.stop_patience, all).await.is_ok() {
-                    live.advance(groups, &groups.view());
+                    live.advance(groups, &groups.view().topics);
                 }
                 return;
             }

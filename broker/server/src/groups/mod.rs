@@ -114,7 +114,7 @@ impl Groups {
         let view = self.0.view();
         let (answered, answer) = oneshot::channel();
         if let Some(shard) = view.shard_of(group_id) {
-            shard.request(&self.0, &view, version, client, request, answered);
+            shard.request(&self.0, &view.topics, version, client, request, answered);
         } else {
             let input = Input::Request { id: RequestId(0), version, client, request };
             let effects = self.0.nowhere(&view).step(self.0.clock.now_ms(), input);
@@ -154,7 +154,7 @@ impl Groups {
         wanted.sort_unstable();
         wanted.dedup();
         for index in wanted {
-            locked.extend(view.shards.get(index).map(|shard| (index, shard.current(&self.0, &view))));
+            locked.extend(view.shards.get(index).map(|shard| (index, shard.current(&self.0, &view.topics))));
         }
         let shard = |index: &usize| locked.iter().find(|(at, _)| at == index).map(|(_, state)| &state.shard);
         let shards: Vec<&Shard> = indexes.iter().filter_map(shard).collect();
@@ -164,7 +164,7 @@ impl Groups {
     /// Reads all shards, which hold still meanwhile.
     pub fn read_all<R>(&self, read: impl FnOnce(&[&Shard]) -> R) -> R {
         let view = self.0.view();
-        let locked: Vec<_> = view.shards.iter().map(|shard| shard.current(&self.0, &view)).collect();
+        let locked: Vec<_> = view.shards.iter().map(|shard| shard.current(&self.0, &view.topics)).collect();
         let shards: Vec<&Shard> = locked.iter().map(|state| &state.shard).collect();
         read(&shards)
     }

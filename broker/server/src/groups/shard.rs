@@ -12,7 +12,6 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use super::AllGroups;
-use super::view::View;
 use crate::partition::{Partition, Refusal};
 
 /// A shard that takes requests. Its task, [`keep`](super::keep), does what comes with time.
@@ -77,27 +76,27 @@ impl LiveShard {
     pub(super) fn request(
         &self,
         groups: &AllGroups,
-        view: &View,
+        topics: &Arc<Topics>,
         version: i16,
         client: Client<'_>,
         request: Request<'_>,
         answered: oneshot::Sender<Reply>,
     ) {
-        let mut state = self.current(groups, view);
+        let mut state = self.current(groups, topics);
         state.last_request += 1;
         let id = RequestId(state.last_request);
         state.waiting.insert(id, answered);
         state.step(self, groups, Input::Request { id, version, client, request });
     }
 
-    /// The shard, once it knows the topics of `view`.
-    pub(super) fn current(&self, groups: &AllGroups, view: &View) -> MutexGuard<'_, State> {
+    /// The shard, once it knows these topics.
+    pub(super) fn current(&self, groups: &AllGroups, topics: &Arc<Topics>) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        if !Arc::ptr_eq(&state.topics, &view.topics) {
-            let before = std::mem::replace(&mut state.topics, Arc::clone(&view.topics));
-            let gone = before.iter().filter(|topic| view.topics.with_id(topic.id).is_none());
+        if !Arc::ptr_eq(&state.topics, topics) {
+            let before = std::mem::replace(&mut state.topics, Arc::clone(topics));
+            let gone = before.iter().filter(|topic| topics.with_id(topic.id).is_none());
             let deleted = gone.map(|topic| Arc::clone(&topic.name)).collect();
-            state.step(self, groups, Input::Topics { topics: Arc::clone(&view.topics), deleted });
+            state.step(self, groups, Input::Topics { topics: Arc::clone(topics), deleted });
         }
         state
     }
@@ -119,8 +118,8 @@ impl LiveShard {
     }
 
     /// Says what became durable and what is due.
-    pub(super) fn advance(&self, groups: &AllGroups, view: &View) {
-        let mut state = self.current(groups, view);
+    pub(super) fn advance(&self, groups: &AllGroups, topics: &Arc<Topics>) {
+        let mut state = self.current(groups, topics);
         let high = self.partition.watermark.high();
         let mut durable = None;
         while let Some((write, _)) = state.writes.pop_front_if(|(_, end)| *end <= high) {

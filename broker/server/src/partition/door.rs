@@ -2,7 +2,7 @@
 //!
 //! Where no plugin is concerned a batch is appended before the call returns, those of one partition with one write. Where a
 //! plugin may move its records, or an earlier batch of the partition still waits, it queues up in the
-//! [lane](super::lane), and the route takes it from there.
+//! [lane](super::lane), and a worker of the route takes it [out](Partition::next_in_lane).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -140,6 +140,43 @@ fn submit(submission: Submission, memory: &Arc<Memory>, start: &impl Fn(&Arc<Par
         start(&partition);
     }
     Ok(Place::Waiting(ticket))
+}
+
+/// What a worker finds in a lane.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A batch that is the next of its producer.
+    Next(Job),
+    /// A batch that needed no plugin: it was taken before, or is refused.
+    Answered,
+    /// Nothing: the lane is given back.
+    Empty,
+}
+
+impl Partition {
+    /// Takes the next batch out of the lane, for the worker that has it, and checks its sequence.
+    pub(crate) fn next_in_lane(&self) -> Found {
+        let mut intake = self.intake();
+        let Some(job) = intake.lane.pop() else { return Found::Empty };
+        self.lanes.give_back(job.batch.len());
+        let claim = Claim::of(&job.header);
+        if job.stub.is_abandoned() {
+            // Its producer was told that it took too long, or is gone. Its number is still free for a retry.
+            intake.refuse(claim);
+            return Found::Answered;
+        }
+        match intake.admit(claim) {
+            Ok(_) => Found::Next(job),
+            Err(known) => {
+                if known.is_err() {
+                    intake.refuse(claim);
+                }
+                drop(intake);
+                job.stub.settle(known);
+                Found::Answered
+            }
+        }
+    }
 }
 
 /// A batch that may be appended together with others.

@@ -13,7 +13,7 @@ use ottla_front::{Charge, Memory, Use};
 use ottla_log::canary::{Canary, broken};
 use ottla_wire::record::BatchHeader;
 
-use super::{Claim, Partition, TicketStub};
+use super::TicketStub;
 
 /// A batch that waits for the plugin.
 #[derive(Debug)]
@@ -26,17 +26,6 @@ pub(crate) struct Job {
     pub(crate) charge: Charge,
     /// Tells its producer where it went. With the connection gone the batch goes its way all the same.
     pub(crate) stub: TicketStub,
-}
-
-/// What a worker finds in a lane.
-#[derive(Debug)]
-pub(crate) enum Found {
-    /// A batch that is the next of its producer.
-    Next(Job),
-    /// A batch that needed no plugin: it was taken before, or is refused.
-    Answered,
-    /// Nothing: the lane is given back.
-    Empty,
 }
 
 /// The batches addressed to one partition that are not appended yet.
@@ -63,36 +52,10 @@ impl Lane {
     }
 
     /// The next batch for the worker that has the lane; with none left the lane is given back.
-    fn pop(&mut self) -> Option<Job> {
+    pub(super) fn pop(&mut self) -> Option<Job> {
         let job = self.waiting.pop_front();
         self.busy = job.is_some();
         job
-    }
-}
-
-impl Partition {
-    /// Takes the next batch out of the lane, for the worker that has it, and checks its sequence.
-    pub(crate) fn next_in_lane(&self) -> Found {
-        let mut intake = self.intake();
-        let Some(job) = intake.lane.pop() else { return Found::Empty };
-        self.lanes.give_back(job.batch.len());
-        let claim = Claim::of(&job.header);
-        if job.stub.is_abandoned() {
-            // Its producer was told that it took too long, or is gone. Its number is still free for a retry.
-            intake.refuse(claim);
-            return Found::Answered;
-        }
-        match intake.admit(claim) {
-            Ok(_) => Found::Next(job),
-            Err(known) => {
-                if known.is_err() {
-                    intake.refuse(claim);
-                }
-                drop(intake);
-                job.stub.settle(known);
-                Found::Answered
-            }
-        }
     }
 }
 

@@ -10,9 +10,9 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::report::{CODE, JOB, Job, REPORT, Refusal, Report};
-use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS, Prepared};
+use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS};
 use crate::engine::Runtime;
-use crate::instance::{Instance, Stop, TEXT_BYTES_MAX, reason};
+use crate::instance::{Instance, Prepared, Stop, TEXT_BYTES_MAX, reason};
 use crate::limits::Limits;
 use crate::manifest::{Kind, MANIFEST_BYTES_MAX, Manifest, shorten};
 

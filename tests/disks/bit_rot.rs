@@ -1,4 +1,4 @@
-//! A bit that turned over while nobody looked: the reader that comes by first is told so, of that batch alone.
+//! A bit flips in a file at rest: the first reader gets an error, for that batch alone.
 
 #[path = "support.rs"]
 #[allow(dead_code, reason = "shared by several tests")]

@@ -149,7 +149,7 @@ fn a_directory_that_fails_takes_only_its_own_partitions_offline() {
         if there.contains(&partition) { (ErrorCode::LeaderNotAvailable, -1) } else { (ErrorCode::None, 1) }
     });
     assert_eq!(leaders(&broker), wanted.collect::<Vec<_>>());
-    // Whatever is created now goes to the directory that is left.
+    // A topic that is created now goes to the directory that is left.
     broker.create_topic("later", 3, &[]);
     assert!(!two.join("later-0").exists());
 }

@@ -1,4 +1,4 @@
-//! Whatever arrives, it gets a clear error or a closed connection with a log line, costs little memory, and the next client
+//! Bad input gets a clear error or a closed connection with a log line, costs little memory, and the next client
 //! is served.
 
 use std::io::Write;
@@ -80,7 +80,7 @@ fn a_declared_array_of_two_to_the_31_is_closed() {
 #[test]
 fn unknown_keys_and_versions_are_closed() {
     costs_only_its_sender(|broker| {
-        // Keys nobody has, keys of later releases, keys of ours for a client that is not ours, versions nobody has.
+        // Unknown keys, keys of later releases, keys of ours for a client that is not ours, unknown versions.
         for (key, version) in
             [(9_999, 0), (-1, 0), (i16::MAX, 3), (75, 0), (20_000, 0), (20_002, 0), (3, 99), (0, 2), (1, -1)]
         {
@@ -225,7 +225,7 @@ fn a_wasm_file_that_is_no_component_is_refused() {
 fn an_import_that_is_not_granted_is_refused_by_its_name() {
     costs_only_its_sender(|broker| {
         let greedy = Guest { wants_clock: true, ..ROUND_ROBIN }.component();
-        let refused = broker.push_plugin("greedy", &greedy).expect_err("nobody grants it");
+        let refused = broker.push_plugin("greedy", &greedy).expect_err("the broker does not grant it");
         assert!(refused.message.contains("test:greedy/clock"), "{refused:?}");
     });
 }

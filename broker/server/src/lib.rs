@@ -4,7 +4,7 @@
 //!
 //! 1. [`config`]: what the operator may set, one table for values, help and DescribeConfigs.
 //! 2. [`request`]: the service behind the front: one table from API key to handler, one file per API.
-//! 3. [`partition`]: what a partition is to clients: sequences, appends, the watermark and who waits for it.
+//! 3. [`partition`]: what a partition is to clients: sequences, appends, the watermark and its waiters.
 //! 4. [`route`]: the way of batches into the log, journal and replay included where plugins move records.
 //! 5. [`fetch`]: from an offset to ranges of segment files.
 //! 6. [`groups`]: consumer groups and committed offsets, driven over `__consumer_offsets`.

@@ -21,7 +21,7 @@ pub const JOURNAL_PRODUCER: ProducerId = ProducerId(i64::MAX);
 pub struct ProducerIds {
     meta: Arc<dyn MetadataStore>,
     block: Mutex<Block>,
-    /// Held across the write that reserves a block, for which whoever takes an id from the block does not wait.
+    /// Held across the write that reserves a block, for which a thread that takes an id from the block does not wait.
     reserving: Mutex<()>,
 }
 

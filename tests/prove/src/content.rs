@@ -1,4 +1,4 @@
-//! Records whose every byte follows from who sent them, and batches of them written by hand: what the codec under test
+//! Records whose every byte follows from their sender, and batches of them written by hand: what the codec under test
 //! says is not what its test believes.
 
 use crate::seed::Seed;
@@ -8,7 +8,7 @@ pub const HEADER_BYTES: usize = 61;
 const CRC_AT: usize = 17;
 const CRC_COVERS_FROM: usize = 21;
 
-/// Which record it is: who sent it, and its number there.
+/// Which record it is: its sender, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// The sender.

@@ -64,7 +64,7 @@ fn round(setting: &Setting, seed: u64, cases: u64, outcome: &mut Outcome, ready:
         });
         let begun = Instant::now();
         broker.restart();
-        // Ready is who serves what was there long before.
+        // Ready means: it serves the records from long before.
         let last = last_of_ballast(&broker, ballast_end);
         ready.push(begun.elapsed());
         outcome.cases += 1;

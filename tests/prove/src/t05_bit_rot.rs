@@ -1,4 +1,4 @@
-//! T5: one bit flips in a file at rest. The broker starts, whatever is damaged answers an error and is never delivered,
+//! T5: one bit flips in a file at rest. The broker starts, damaged batches answer an error and are never delivered,
 //! and everything else is there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

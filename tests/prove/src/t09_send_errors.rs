@@ -1,4 +1,4 @@
-//! T9: the disk fails under `sendfile`. Whoever fetches is not left to guess: where the header of the answer has left the
+//! T9: the disk fails under `sendfile`. The consumer is not left to guess: where the header of the answer has left the
 //! connection ends, and the next fetch of the range answers an error code within a second.
 
 use std::fs::File;

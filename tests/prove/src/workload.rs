@@ -1,5 +1,5 @@
 //! Producers that remember what was acknowledged, and a consumer that remembers what it saw. What they remember is in
-//! this process, out of reach of whatever happens to the broker and its disk.
+//! this process, out of reach of all that happens to the broker and its disk.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;

@@ -5,7 +5,7 @@ pub const CRC_POSITION: usize = 17;
 const CRC_COVERS_FROM: usize = 21;
 const HEADER_BYTES: usize = 61;
 
-/// Who sends a batch, when the sender is idempotent.
+/// The sender of a batch, when it is idempotent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sender {
     /// As `InitProducerId` answered.
@@ -52,7 +52,7 @@ pub fn batch(records: &[(&[u8], &[u8])], sender: Option<Sender>) -> Vec<u8> {
     batch
 }
 
-/// A batch of `count` records whose records are `compressed` bytes, whatever those are.
+/// A batch of `count` records whose records are `compressed` bytes, valid or not.
 pub fn with_codec(codec: i16, count: i32, compressed: &[u8]) -> Vec<u8> {
     let mut batch = batch(&[(b"", b"")], None);
     batch.truncate(HEADER_BYTES);
@@ -82,7 +82,7 @@ fn varint(number: i64, out: &mut Vec<u8>) {
     out.push(rest as u8);
 }
 
-/// Bit by bit, as its definition says; nobody waits for it here.
+/// Bit by bit, as its definition says; speed does not matter here.
 fn crc32c(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     !bytes.iter().fold(u32::MAX, |crc, &byte| {

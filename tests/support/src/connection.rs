@@ -97,7 +97,7 @@ impl Connection {
         read(response)
     }
 
-    /// Waits until the broker has closed this connection; whatever it sent before that is dropped.
+    /// Waits until the broker has closed this connection; what it sent before that is dropped.
     ///
     /// # Panics
     /// When it stays open for [`wait::LONG`].

@@ -14,7 +14,7 @@ pub struct Guest<'a> {
     pub answer: &'a str,
     /// Instructions that leave the number of answers.
     pub count: &'a str,
-    /// Whether it wants a clock, which nobody grants.
+    /// Whether it wants a clock, which the broker does not grant.
     pub wants_clock: bool,
 }
 

@@ -30,7 +30,7 @@ pub struct Plan {
     urgent: bool,
 }
 
-/// Whether whoever makes a plan may wait for the disk.
+/// Whether the thread that makes a plan may wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// It is on a thread that serves connections.
@@ -39,7 +39,7 @@ pub enum Patience {
     Any,
 }
 
-/// The plan needs somebody who may wait for the disk.
+/// The plan needs a thread that may wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitsForDisk;
 
@@ -55,7 +55,7 @@ pub struct Planned {
     pub log_start_offset: i64,
     /// Where the client's history and ours part ways (KIP-595).
     pub diverging: EpochEndOffset,
-    /// Who leads, for a client that believes in an earlier leader (KIP-951).
+    /// The leader, for a client that believes in an earlier one (KIP-951).
     pub current_leader: LeaderIdAndEpoch,
     /// The batches.
     pub range: Option<FileRange>,
@@ -196,7 +196,7 @@ impl Plan {
 /// Attempts to find sound batches, each of which finds other damage.
 const ATTEMPTS_MAX: usize = 100;
 
-/// Finds batches whose bytes were seen to be sound. Those that nobody has looked at in this process are looked at first;
+/// Finds batches whose bytes were seen to be sound. Those that this process has not checked yet are checked first;
 /// damage is kept out of what is found then, so that exactly the offsets that are lost answer an error.
 fn find(
     log: &PartitionLog,

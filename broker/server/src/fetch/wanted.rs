@@ -4,7 +4,7 @@ use ottla_coordinator::fetch_session::{Plan, TopicRef, WantedPartition};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::FetchRequest;
 
-/// What is wanted of the log, whatever asked for it.
+/// What is wanted of the log, for every kind of fetch.
 #[derive(Debug)]
 pub struct Wanted {
     /// The partitions, in the order in which they take their share of the bytes, as a session or the request has them.

@@ -88,7 +88,7 @@ pub enum LogDirsError {
     /// A directory is named twice.
     #[error("log.dirs names {} twice", .0.display())]
     NamedTwice(PathBuf),
-    /// One that has to be whole is not, or somebody else uses it.
+    /// One that has to be whole is not, or another process uses it.
     #[error("cannot open the log: {0}")]
     Open(#[from] OpenError),
     /// None can be opened.
@@ -342,7 +342,7 @@ struct Opened {
 
 /// Why a directory was not opened.
 enum Failure {
-    /// The broker cannot go on without somebody looking.
+    /// The broker cannot go on before an operator has looked.
     Refuse(OpenError),
     /// The broker goes on without it.
     Missing(String),
@@ -370,7 +370,7 @@ fn open_one(path: &Path, known: &KnownDirs) -> Result<Opened, Failure> {
     Ok(Opened { log, report, id })
 }
 
-/// Errors of the disk cost the directory; whatever asks for a decision costs the start.
+/// Errors of the disk cost the directory; errors that need a decision of the operator cost the start.
 fn classify(error: OpenError) -> Failure {
     let source = match &error {
         OpenError::State(StateReadError::Io { source, .. })

@@ -4,7 +4,7 @@
 //! 2. [`ottla_coordinator::sequence`]: idempotent producers, checked on the batch as it was sent
 //! 3. `lane`: the batches that cannot be appended at once, first in, first out
 //! 4. [`place`]: where a batch went
-//! 5. [`watermark`]: how far the partition may be read, and who waits for it to move
+//! 5. [`watermark`]: how far the partition may be read, and the waiters for it to move
 //! 6. [`snapshot`]: the producers on the disk, one of [`saves`] at a time
 //! 7. [`abroad`]: what snapshots of different topics have to know of each other
 //! 8. [`budget`]: how many producers are remembered
@@ -141,7 +141,8 @@ pub(crate) enum Admission {
 }
 
 impl Partition {
-    /// A partition over its log. Its producers are not known yet: [`crate::route`] finds them before anybody is served.
+    /// A partition over its log. Its producers are not known yet: [`crate::route`] finds them before the broker serves
+    /// clients.
     pub(crate) fn open(
         topic_id: Uuid,
         topic: Arc<str>,
@@ -167,7 +168,7 @@ impl Partition {
         Self { topic_id, topic, index, log, watermark, saved_mark, intake: Mutex::new(intake) }
     }
 
-    /// Tells everybody who waits that nothing more comes: the topic is being deleted.
+    /// Tells all waiters that nothing more comes: the topic is being deleted.
     pub fn close(&self) {
         self.watermark.close();
     }

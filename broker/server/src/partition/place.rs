@@ -115,7 +115,7 @@ impl Moved {
 /// What became of a batch that had to wait: where it is, or why it is nowhere.
 pub type Outcome = Result<Landed, Arc<Refusal>>;
 
-/// Tells what becomes of a batch that waits, to its producer and to those who ask for it again.
+/// Tells what becomes of a batch that waits, to its producer and to later requests that send it again.
 #[derive(Debug, Clone)]
 pub struct Ticket(watch::Receiver<Option<Outcome>>);
 

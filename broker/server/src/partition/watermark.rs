@@ -1,4 +1,4 @@
-//! How far a partition may be read, and who waits for it to move.
+//! How far a partition may be read, and the waiters for it to move.
 //!
 //! Owns the high watermark as the server sees it and the list of waiters; the log moves it. Promises that a waiter
 //! registered before a move is woken by it, exactly once. Never decides how far the watermark is: that is the log's

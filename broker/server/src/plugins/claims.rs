@@ -50,7 +50,7 @@ impl Drop for Claim {
     }
 }
 
-/// Components that are being pushed: they are not removed from the store, whatever name is deleted meanwhile.
+/// Components that are being pushed: they are not removed from the store, even if a name is deleted meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Pushing(Mutex<HashMap<Digest, usize>>);
 

@@ -424,7 +424,7 @@ impl PluginRegistry {
         record.versions.iter().find(|known| known.digest == digest).map(|known| known.version)
     }
 
-    /// The same where the store has the bytes as they were. While they are being pushed again nobody asks it.
+    /// The same where the store has the bytes as they were. While they are being pushed again it is not asked.
     fn whole_version_of(&self, name: &str, digest: Digest) -> Option<i32> {
         let version = self.version_of(name, digest)?;
         (!self.uploads.is_under_way(digest) && self.host.check(&digest).is_ok()).then_some(version)

@@ -74,7 +74,7 @@ impl Uploads {
     /// A piece that arrived before is passed over, so a retry does no harm; an empty one asks where to go on.
     pub fn push(&self, host: &Host, chunk: Chunk<'_>) -> Result<Progress, UploadError> {
         let slot = self.slot(host, chunk)?;
-        // Whoever holds this lock writes to the file: pieces of one upload come one after the other.
+        // The holder of this lock writes to the file: pieces of one upload come one after the other.
         let mut held = slot.lock();
         // Another connection may have completed it in the meantime; what it found out is not known here.
         let Some(upload) = &mut *held else { return Ok(Progress::Continue(0)) };

@@ -262,7 +262,7 @@ fn survey(broker: &Broker, head: RequestHead, frame: Frame) -> Result<Surveyed, 
     Ok(Surveyed { produced, refusal, frame, arrived_ms: clock::now_ms() })
 }
 
-/// How long a batch that nobody waits for may take to be stored.
+/// How long a batch without a waiting client may take to be stored.
 const UNACKNOWLEDGED_PATIENCE: Duration = Duration::from_hours(1);
 
 /// Checks one batch.
@@ -306,7 +306,7 @@ impl Produced {
         }
         let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
         if self.acks == Acks::Never {
-            // Nobody sends it again: it goes its way although its timeout passes or its connection ends.
+            // The client does not send it again: it goes its way although its timeout passes or its connection ends.
             self.deadline = Instant::now() + UNACKNOWLEDGED_PATIENCE;
             let settled = tokio::spawn(async move {
                 self.settle(&broker.topics).await;
@@ -427,7 +427,7 @@ fn ends(
             });
             ends.collect()
         }
-        // All of it was appended before anybody could ask for it again.
+        // All of it was appended before the client could send it again.
         Landed::Scattered { topics: scattered } => {
             let topics = scattered.iter().filter_map(|id| topics.get_by_id(id));
             let ends = topics.flat_map(|topic| {

@@ -13,7 +13,7 @@ use crate::plugins::{Binding, Claim};
 use crate::topics::is_internal;
 
 /// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
-/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it. The
+/// nothing about the plugin changes it is not looked at, so that other settings can be changed even if it is gone. The
 /// claim is to be kept until the topic has the settings.
 pub(super) fn check_settings(
     broker: &Broker,

@@ -275,7 +275,7 @@ impl Left {
 }
 
 /// Waits until the batch before an item cannot be lost any more. Without that a power cut could keep this one and lose
-/// the one before it, which nobody has been told is safe, and its retry would find its number taken.
+/// the one before it, which was not acknowledged, and its retry would find its number taken.
 fn await_predecessor(item: &Item) -> Result<Vec<Offset>, Refusal> {
     let parts = match &item.records {
         ItemRecords::Stays(_) => 1,

@@ -9,11 +9,12 @@
 //!    [`entry`] into the journal and syncs it, for as many batches as have come together.
 //! 5. [`apply`]: one thread appends them to their targets in that order and tells where they went.
 //! 6. [`checkpoint`]: from time to time the producers are written down and the journal is cut.
-//! 7. [`recover`]: a start finds the producers again and finishes what the journal holds, before anybody is served.
+//! 7. [`recover`]: a start finds the producers again and finishes what the journal holds, before the broker serves
+//! clients.
 //!
-//! Promises, for idempotent producers: whatever happens between, each record of an acknowledged batch is in exactly one
-//! partition, once; a batch that comes again is answered from what is known, and no plugin sees it twice. For others:
-//! the order per addressed partition, and nothing across a crash.
+//! Promises, for idempotent producers: after any failure in between, each record of an acknowledged batch is in exactly
+//! one partition, once; a batch that comes again is answered from what is known, and no plugin sees it twice. For
+//! others: the order per addressed partition, and nothing across a crash.
 //!
 //! Once a batch is in the order it does not fail, except with its topic, a log directory or the broker: a full disk
 //! makes everything behind it wait. Failing it would be a lie, since the next start would carry it out.
@@ -201,7 +202,7 @@ pub enum RouteOpenError {
 
 impl Router {
     /// Finds the producers of all partitions, carries out what the journal holds, and begins to work. Blocks on the
-    /// disk; nobody may be served before it returns.
+    /// disk; the broker serves no client before it returns.
     pub fn open(
         options: RouteOptions,
         topics: Arc<TopicTable>,
@@ -365,7 +366,7 @@ impl Router {
         self.shared.checkpoint(checkpoint::Extent::Everything);
     }
 
-    /// Ends the threads. They hold the log and the metadata, which somebody may want to open again.
+    /// Ends the threads. They hold the log and the metadata, which another broker of this process may open again.
     fn end(&self) {
         self.shared.order.close();
         self.shared.stop.begin();
@@ -451,13 +452,13 @@ impl Shared {
             if staged.is_err() {
                 partition.intake().refuse(Claim::of(&header));
             }
-            // Whoever asked may have gone; the batch went its way all the same.
+            // The client may be gone; the batch went its way all the same.
             let _ = reply.send(staged);
         }
         true
     }
 
-    /// The check, the plugin, and the way on, for one batch. Nobody else takes batches of this partition meanwhile.
+    /// The check, the plugin, and the way on, for one batch. No other thread takes batches of this partition meanwhile.
     fn stage(
         &self,
         topic: &Arc<Topic>,

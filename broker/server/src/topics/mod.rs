@@ -219,7 +219,7 @@ impl TopicTable {
             if record.deleting {
                 table.remove_partitions(&record).map_err(wrong)?;
                 if table.log.is_any_missing() {
-                    // Part of it may lie where nobody can look.
+                    // Part of it may lie in a directory that cannot be read.
                     table.deleting().insert(record.name);
                 } else {
                     table.meta.delete_topic(&record.name)?;
@@ -412,7 +412,7 @@ impl TopicTable {
         Ok(())
     }
 
-    /// Deletes a topic: nobody finds it any more, waiting requests are told, its files go. Blocks on the disk.
+    /// Deletes a topic: requests find it no more, waiting requests are told, its files go. Blocks on the disk.
     pub fn delete(&self, topic: &Topic) -> Result<(), TopicChangeError> {
         let _changing = self.change();
         if self.get_by_id(&topic.id).is_none() {

@@ -108,7 +108,7 @@ pub(crate) fn write_down(topic: &Topic) -> Result<Saved, SaveError> {
             intake.saved_upto = intake.saved_upto.max(*upto);
             continue;
         }
-        // Whatever it was for still has to be done.
+        // The reason for the snapshot still stands.
         intake.unsaved.journaled = true;
         for target in &sent {
             intake.abroad.note_sent(target);

@@ -67,7 +67,7 @@ impl TestBroker {
         serving.await.unwrap();
         tokio::task::spawn_blocking(move || {
             broker.close().unwrap();
-            assert_eq!(Arc::strong_count(&broker), 1, "somebody still holds the broker");
+            assert_eq!(Arc::strong_count(&broker), 1, "something still holds the broker");
         })
         .await
         .unwrap();
@@ -80,7 +80,7 @@ impl TestBroker {
         let Self { broker, serving, dir, settings } = self;
         broker.shutdown.begin();
         serving.await.unwrap();
-        assert_eq!(Arc::strong_count(&broker), 1, "somebody still holds the broker");
+        assert_eq!(Arc::strong_count(&broker), 1, "something still holds the broker");
         tokio::task::spawn_blocking(move || drop(broker)).await.unwrap();
         Self::start_in(dir, settings).await
     }

@@ -91,7 +91,7 @@ async fn sequences_are_checked_batch_by_batch_in_requests_that_arrive_together()
         (said("gh").by(one, 0, 8), Err(ErrorCode::OutOfOrderSequenceNumber)),
         (said("ij").by(one, 0, 10), Err(ErrorCode::OutOfOrderSequenceNumber)),
         (said("kl").by(one, 0, 6), Ok(8)),
-        // A batch of nobody in particular.
+        // A batch without a producer.
         (said("mn"), Ok(10)),
         // A new incarnation begins at zero and fences the old one.
         (said("op").by(one, 1, 0), Ok(12)),

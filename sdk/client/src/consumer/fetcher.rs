@@ -145,7 +145,7 @@ async fn fetch(
         partitions,
         ..FetchTopic::default()
     };
-    // A batch that did not fit is asked for in full, whatever the usual bound is.
+    // A batch that did not fit is asked for in full, beyond the usual bound.
     let usual = config.fetch_bytes_max.min(i32::try_from(free_bytes).unwrap_or(i32::MAX));
     let grown = asked.iter().map(|part| part.bytes_max).filter(|bytes| *bytes > config.partition_bytes_max).max();
     let request = FetchRequest {

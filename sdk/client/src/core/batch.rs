@@ -259,7 +259,7 @@ pub(crate) enum Payload {
     Open(BatchBuilder),
     /// As it travels, under the numbers of its first attempt.
     Sealed(Bytes),
-    /// With the sender, who is sealing it, or freed.
+    /// With the sender, which is sealing it, or freed.
     Away,
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What it promises for a numbered (idempotent) producer:
-//! * Batches are settled as stored only once and keep their order, whatever is retried.
+//! * Batches are settled as stored only once and keep their order, through all retries.
 //! * A batch keeps its number within an epoch: a request of a connection that was given up may still reach the broker, and
 //!   would be stored beside the batch if that had been sent under another number.
 //! * A batch that was refused for good leaves a hole, and a batch given up in doubt (it may be stored or not) may leave one.
@@ -137,7 +137,7 @@ pub(crate) enum Refusal {
 pub(crate) struct Terms {
     pub(crate) now_ms: u64,
     pub(crate) linger_ms: u64,
-    /// Somebody flushes, or memory is short: nothing lingers.
+    /// The program flushes, or memory is short: nothing lingers.
     pub(crate) hurry: bool,
 }
 

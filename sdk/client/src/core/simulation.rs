@@ -1,5 +1,5 @@
 //! Thousands of random lives of an outbox against a model of a broker that loses requests and answers, moves leaders and
-//! refuses batches. Whatever happens: every record is settled once, what is called stored is stored once and in order,
+//! refuses batches. In every run: each record is settled once, what is called stored is stored once and in order,
 //! what is called not stored is not.
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -1,4 +1,4 @@
-//! Records whose topic is not known yet: kept whole, since nobody can say which partition they belong to.
+//! Records whose topic is not known yet: kept whole, since their partition cannot be chosen yet.
 
 use super::batch::Claim;
 use super::record::{Header, ProducerRecord};

@@ -125,7 +125,7 @@ impl Cluster {
         }
     }
 
-    /// A connection to the controller, or, where the cluster names none, to anyone: `KRaft` brokers forward.
+    /// A connection to the controller, or, where the cluster names none, to any broker: `KRaft` brokers forward.
     pub(crate) async fn controller(&self) -> Result<Connection, ConnectionError> {
         if self.metadata().brokers.is_empty() {
             self.refresh(Topics::Named(&[]), false).await?;

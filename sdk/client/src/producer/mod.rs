@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     outbox: Mutex<Outbox>,
     /// Rings for the sender task: there is something to do.
     wake: Notify,
-    /// Rings when records were settled: whoever flushes or waits for space looks again.
+    /// Rings when records were settled: a caller that flushes or waits for space looks again.
     progress: Notify,
     started: Instant,
     closed: AtomicBool,
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     unseen: Mutex<Option<UnseenFailures>>,
 }
 
-/// Records that failed although nobody was left to look: their deliveries had been dropped.
+/// Records that failed unseen: their deliveries had been dropped.
 #[derive(Clone, Debug)]
 pub struct UnseenFailures {
     /// How many.
@@ -141,7 +141,7 @@ impl Producer {
         self.shared.accept(record, Claim::Ticket(token)).map(drop)
     }
 
-    /// Like [`try_send`](Self::try_send) for senders who do not want to know what becomes of the record.
+    /// Like [`try_send`](Self::try_send) for senders that do not want to know what becomes of the record.
     pub fn try_send_unheard(&self, record: &ProducerRecord<'_>) -> Result<(), SendError> {
         self.shared.accept(record, Claim::Nothing).map(drop)
     }
@@ -194,7 +194,7 @@ impl Producer {
         self.runtime().block_on(self.close(timeout))
     }
 
-    /// Failures since the last call that nobody has seen or will see, so that a flush can speak of them.
+    /// Failures since the last call that the program has not seen and cannot see, so that a flush can report them.
     pub fn take_unseen_failures(&self) -> Option<UnseenFailures> {
         self.shared.unseen.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -2,8 +2,8 @@
 //! come again, and a storm of acts: disks that fill up and fail, records and topics that are deleted, retention,
 //! compaction, settings, plugins; and it is stopped, killed, and loses its power. Afterwards every acknowledged record
 //! is where its answer said, once, unless it was deleted, retained or compacted away, no record is there twice, and
-//! each partition has the records of a producer in their order; whoever was refused can go on; and an end takes bounded
-//! time.
+//! each partition has the records of a producer in their order; a producer that was refused can go on; and an end takes
+//! bounded time.
 //!
 //! 1. [`mod@world`]: the disks, the broker, the topics
 //! 2. [`producer`]: the producers, and what they were answered

@@ -50,7 +50,7 @@ impl Beat<'_> {
         matches!(self.request.member_epoch, MEMBER_EPOCH_LEAVE | MEMBER_EPOCH_LEAVE_STATIC)
     }
 
-    /// What is wrong with the request whatever the group is like.
+    /// Errors of the request that do not depend on the group.
     pub(crate) fn check(&self, cx: &Context) -> Result<(), Refusal> {
         let request = self.request;
         let invalid = |message: &str| Err((ErrorCode::InvalidRequest, message.to_owned()));

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ottla_log::{
     CreateError, DeleteError, LogDir, LogOptions, OpenError, PartitionLog, PartitionName, PartitionOptions,
-    RecoveryReport, ShutdownError, StateReadError, StateWriteError,
+    RecoveryReport, ShutdownError, StateReadError, StateWriteError, in_parallel,
 };
 use ottla_wire::Uuid;
 use parking_lot::Mutex;
@@ -125,11 +125,7 @@ impl LogDirs {
             }
         }
         let known = KnownDirs::read(&config.data_dir);
-        let opened: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = paths.iter().map(|path| scope.spawn(|| open_one(path, &known))).collect();
-            let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-            joined.map(|thread| thread.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        });
+        let opened = in_parallel(&paths, paths.len(), |path| open_one(path, &known));
         let (mut all, mut reports, mut ids, mut failures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (path, opened) in paths.into_iter().zip(opened) {
             match opened {

@@ -7,7 +7,7 @@ use std::thread;
 
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_tests::syscalls::{self, Ack, Violation};
 use ottla_tests::{Broker, artifact, skip};
 use ottla_wire::ErrorCode;
@@ -51,7 +51,7 @@ fn traced(program: PathBuf, canary: Option<&str>) -> (usize, Vec<Violation>) {
     let builder = Broker::builder().program(program).under(&words);
     let builder = canary.into_iter().fold(builder, |builder, promise| builder.env("OTTLA_CANARY", promise));
     let mut broker = builder.start();
-    broker.push_plugin("round-robin", &ROUND_ROBIN.component()).expect("a good plugin");
+    broker.push_plugin("round-robin", &Guest::round_robin().component()).expect("a good plugin");
     broker.create_topic("plain", PARTITIONS, &[]);
     broker.create_topic("routed", PARTITIONS, &[("ottla.partitioner", "round-robin")]);
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_tests::mount::Mount;
 use ottla_tests::{Broker, skip, wait};
 use ottla_wire::message::{
@@ -157,7 +157,7 @@ fn a_start_on_a_full_disk_keeps_the_route_journal_and_carries_it_out_when_there_
     let Some(disk) = disk(name) else { return };
     let log = disk.path().join("log");
     let mut broker = Broker::builder().set("log.dirs", &log.display().to_string()).start();
-    broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
+    broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
     broker.create_topic(TOPIC, 3, &[("ottla.partitioner", "spread")]);
     let sender = new_producer(&broker);
     for batch in 0..5 {

@@ -11,7 +11,7 @@ use std::process::Command;
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::client::{Finished, run};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_tests::{Broker, artifact, skip};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
@@ -302,7 +302,7 @@ fn batches_that_a_plugin_moved_wait_for_the_directory_that_is_missing_and_arrive
         let home = tempfile::tempdir().expect("a temporary directory");
         let (one, two) = (home.path().join("one"), home.path().join("two"));
         let mut broker = broker_on(&one, &two).start();
-        broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
+        broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
         broker.create_topic(TOPIC, PARTITIONS, &[("ottla.partitioner", "spread")]);
         broker.create_topic("plain", PARTITIONS, &[]);
         let sender = Connection::to(&broker).call(4, &InitProducerIdRequest::default(), |response| {

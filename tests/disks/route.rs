@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::broker::Builder;
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_tests::mount::Mount;
 use ottla_tests::{Broker, skip, wait};
 use ottla_wire::ErrorCode;
@@ -32,7 +32,7 @@ fn broker_on(directories: &[&Path]) -> Builder {
 }
 
 fn spread_topic(broker: &Broker, name: &str) {
-    broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
+    broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
     broker.create_topic(name, PARTITIONS, &[("ottla.partitioner", "spread")]);
 }
 

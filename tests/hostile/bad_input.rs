@@ -10,7 +10,7 @@ use ottla_tests::admin::push_chunk;
 use ottla_tests::batch::{CRC_POSITION, batch, with_codec};
 use ottla_tests::client::{Client, Sending, run};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::{Guest, INTERFACE};
 use ottla_tests::{Broker, Record, artifact};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{ApiVersionsRequest, PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -204,8 +204,8 @@ fn a_compression_bomb_does_not_unpack() {
 #[test]
 fn a_wasm_file_that_is_no_component_is_refused() {
     costs_only_its_sender(|broker| {
-        let core_module = wat::parse_str(ROUND_ROBIN.module()).expect("a core module");
-        let component = ROUND_ROBIN.component();
+        let core_module = Guest::round_robin().module(INTERFACE);
+        let component = Guest::round_robin().component();
         for (what, bytes) in [
             ("text", b"this is a text\n".to_vec()),
             ("nothing but the magic number", b"\0asm".to_vec()),
@@ -224,7 +224,7 @@ fn a_wasm_file_that_is_no_component_is_refused() {
 #[test]
 fn an_import_that_is_not_granted_is_refused_by_its_name() {
     costs_only_its_sender(|broker| {
-        let greedy = Guest { wants_clock: true, ..ROUND_ROBIN }.component();
+        let greedy = Guest { wants_clock: true, ..Guest::round_robin() }.component();
         let refused = broker.push_plugin("greedy", &greedy).expect_err("the broker does not grant it");
         assert!(refused.message.contains("test:greedy/clock"), "{refused:?}");
     });
@@ -249,7 +249,7 @@ fn a_plugin_declared_as_100_mb_is_refused_at_its_first_chunk() {
 #[test]
 fn uploads_that_contradict_themselves_are_refused() {
     costs_only_its_sender(|broker| {
-        let component = ROUND_ROBIN.component();
+        let component = Guest::round_robin().component();
         let total = component.len() as i64;
         let wrong_digest = "ab".repeat(32);
         for (what, digest, declared, offset) in [

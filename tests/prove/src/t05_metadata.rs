@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ottla_tests::Broker;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, InitProducerIdRequest, MetadataRequest,
@@ -115,7 +115,7 @@ impl Rest {
         let data = directory.path().join("data");
         // Made by a sound broker: the canary has to show itself when it reads.
         let mut broker = Setting::sound().broker().data_dir(&data).start();
-        let version = broker.push_plugin(PLUGIN, &ROUND_ROBIN.component()).expect("a right plugin");
+        let version = broker.push_plugin(PLUGIN, &Guest::round_robin().component()).expect("a right plugin");
         broker.activate_plugin(PLUGIN, version);
         let change = |broker: &Broker, random: &mut Seed| {
             for number in 0..TOPICS {

@@ -8,7 +8,7 @@ use ottla_wire::message::{
 use ottla_wire::record::{Codec, batches};
 use ottla_wire::{ErrorCode, Uuid};
 
-use crate::harness::{Answer, TestBroker, batch, fetch};
+use ottla_test_broker::{Answer, TestBroker, batch, fetch};
 
 fn partitions(answer: &Answer) -> Vec<PartitionData<'_>> {
     answer.read::<FetchResponse<'_>>().responses.remove(0).partitions

@@ -3,7 +3,7 @@
 use ottla_wire::message::MetadataRequest;
 use tokio::io::AsyncReadExt;
 
-use crate::harness::TestBroker;
+use ottla_test_broker::TestBroker;
 
 async fn is_served(broker: &TestBroker) {
     broker.client().await.ask(9, &MetadataRequest::default()).await;

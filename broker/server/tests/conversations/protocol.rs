@@ -6,7 +6,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::{Api, ApiKey, ErrorCode};
 
-use crate::harness::{TestBroker, fetch, frame};
+use ottla_test_broker::{TestBroker, fetch, frame};
 
 fn introduction(name: &str) -> ApiVersionsRequest<'_> {
     ApiVersionsRequest { client_software_name: name.into(), client_software_version: "1.0".into() }

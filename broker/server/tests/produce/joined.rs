@@ -9,10 +9,10 @@ use ottla_wire::ErrorCode;
 use ottla_wire::message::ProduceRequest;
 use ottla_wire::record::BatchHeader;
 
-use crate::home::{Answered, Home, NEWEST, Said, produce_request, said};
+use ottla_test_broker::{Answered, NEWEST, Said, TestBroker, produce_request, said};
 
 /// Sends one batch per request to partitions of topic `t`, all in one write; the answers in their order.
-async fn together(home: &Home, acks: i16, batches: &[(i32, Vec<u8>)]) -> Vec<Answered> {
+async fn together(home: &TestBroker, acks: i16, batches: &[(i32, Vec<u8>)]) -> Vec<Answered> {
     let mut client = home.client().await;
     let requests: Vec<ProduceRequest<'_>> =
         batches.iter().map(|(partition, batch)| produce_request(acks, "t", &[(*partition, batch)])).collect();
@@ -31,7 +31,7 @@ fn values(batches: &[&Said]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_arrive_together_are_answered_one_by_one_in_order() {
     for acks in [1, -1] {
-        let home = Home::new().await;
+        let home = TestBroker::start().await;
         home.create_topic("t", 3, &[]).await;
         let said: Vec<_> = (0..60).map(|at| said("ab").tagged(&format!("{at}:"))).collect();
         let batches: Vec<_> = (0..).zip(&said).map(|(at, batch)| (at % 3, batch.bytes())).collect();
@@ -51,7 +51,7 @@ async fn requests_that_arrive_together_are_answered_one_by_one_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_one_request_is_not_that_of_its_neighbours() {
-    let home = Home::with(&["message.max.bytes=2000"]).await;
+    let home = TestBroker::start_with(&["message.max.bytes=2000"]).await;
     home.create_topic("t", 2, &[]).await;
     let mut damaged = said("damaged").bytes();
     *damaged.last_mut().unwrap() ^= 1;
@@ -76,7 +76,7 @@ async fn a_fault_of_one_request_is_not_that_of_its_neighbours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences_are_checked_batch_by_batch_in_requests_that_arrive_together() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let [one, other] = [home.client().await.producer_id().await, home.client().await.producer_id().await];
     let first = said("ab").by(one, 0, 0);
@@ -113,7 +113,7 @@ async fn sequences_are_checked_batch_by_batch_in_requests_that_arrive_together()
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_arrive_together_fill_small_segments_as_they_would_alone() {
     const SEGMENT_BYTES: u64 = 600;
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[("internal.segment.bytes", &SEGMENT_BYTES.to_string())]).await;
     // Some fit together, some not, and one is larger than a segment is to be.
     let said: Vec<_> =
@@ -140,7 +140,7 @@ async fn requests_that_arrive_together_fill_small_segments_as_they_would_alone()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_after_a_request_that_ends_the_connection_is_not_taken() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let mut client = home.client().await;
     let batch = said("a").bytes();
@@ -155,7 +155,7 @@ async fn what_is_sent_after_a_request_that_ends_the_connection_is_not_taken() {
 /// The settings of a topic may change between two requests of one turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_for_the_plugin_is_not_joined_with_one_that_came_before_the_plugin_did() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(2).await;
     let topic = home.broker.topics.get("t").unwrap();
     let routed = topic.settings();

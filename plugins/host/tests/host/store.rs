@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use ottla_tests::guest::Guest;
 use ottla_plugin_host::{AdmitError, CompileError, Compiler, LoadError};
 
-use crate::guest::Guest;
 use crate::home::{Home, ask, compiler, no_compiler};
 
 fn compiled_file(home: &Home) -> PathBuf {

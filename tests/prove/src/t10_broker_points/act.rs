@@ -17,13 +17,15 @@ use crate::admin;
 use crate::content::{Identity, Sender, batch};
 use crate::image::Image;
 use crate::workload::Socket;
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::Guest;
 
 const ROUTED_TAG: u32 = 77;
 /// How long the journal has to be cut once everything is answered.
 const CUT_PATIENCE: Duration = Duration::from_secs(1);
 /// What is installed: everything to partition 1.
-const TO_ONE: Guest<'_> = Guest { answer: "(i32.const 1)", ..ROUND_ROBIN };
+fn to_one() -> Guest {
+    Guest::answers("(i32.const 1)")
+}
 
 pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mut Said) -> io::Result<()> {
     let mut socket = Socket::open(address)?;
@@ -84,7 +86,7 @@ pub(super) struct Installed {
 
 pub(super) fn install(socket: &mut Socket) -> io::Result<Installed> {
     socket.name_as_ottla()?;
-    let bytes = TO_ONE.component();
+    let bytes = to_one().component();
     let digest = hex(&Sha256::digest(&bytes));
     let request = PushPluginRequest {
         name: PLUGIN.into(),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_wire::message::InitProducerIdRequest;
 
 use self::act::perform;
@@ -149,7 +149,7 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 fn before() -> (Image, (i64, i16)) {
     let directory = quick_directory();
     let mut broker = Setting::sound().broker().data_dir(directory.path()).start();
-    let version = broker.push_plugin(PLUGIN_BEFORE, &ROUND_ROBIN.component()).expect("a right plugin");
+    let version = broker.push_plugin(PLUGIN_BEFORE, &Guest::round_robin().component()).expect("a right plugin");
     broker.activate_plugin(PLUGIN_BEFORE, version);
     broker.create_topic(ROUTED, ROUTED_PARTITIONS as i32, &[("ottla.partitioner", PLUGIN_BEFORE)]);
     broker.create_topic(OLD, OLD_PARTITIONS, &[(SETTING, SETTING_BEFORE)]);

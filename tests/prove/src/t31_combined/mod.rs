@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::Guest;
 
 use self::model::{Batch, Fate, Sender, Topic, judge};
 use self::producer::{Incarnation, Producer, Sent, Shape};
@@ -84,7 +84,7 @@ fn image() -> Image {
     let directory = quick_directory();
     let mut broker = Setting::sound().broker().data_dir(directory.path()).start();
     for answer in VERSIONS {
-        let version = broker.push_plugin(PLUGIN, &Guest { answer, ..ROUND_ROBIN }.component()).expect("a right plugin");
+        let version = broker.push_plugin(PLUGIN, &Guest::answers(answer).component()).expect("a right plugin");
         broker.activate_plugin(PLUGIN, version);
     }
     broker.activate_plugin(PLUGIN, 1);

@@ -1,14 +1,10 @@
 //! A bit flips in a file at rest: the first reader gets an error, for that batch alone.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::path::PathBuf;
 
 use ottla_tests::Broker;
 use ottla_wire::ErrorCode;
-use support::{TOPIC, fetch, metric, produce};
+use ottla_tests::one_topic::{TOPIC, fetch, metric, produce};
 
 /// In the middle of a segment that takes no appends.
 const HIT: i64 = 6;

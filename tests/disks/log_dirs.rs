@@ -1,9 +1,5 @@
 //! Several log directories: each fails alone, a missing one is never taken for an empty one.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -33,13 +29,8 @@ fn produce(broker: &Broker, partition: i32, value: &str) -> ErrorCode {
 
 /// The error, and what the broker says about it.
 fn send(broker: &Broker, partition: i32, records: &[u8]) -> (ErrorCode, String) {
-    let data = PartitionProduceData { index: partition, records: Some(records) };
-    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    Connection::to(broker).call(9, &request, |response| {
-        let partition = &response.responses[0].partition_responses[0];
-        (partition.error_code, partition.error_message.clone().unwrap_or_default().into_owned())
-    })
+    let Answer { code, message } = Connection::to(broker).produce(TOPIC, partition, records).expect("the broker answers");
+    (code, message)
 }
 
 /// The error, or how many bytes of records there are from the beginning on.
@@ -179,7 +170,7 @@ fn a_directory_whose_disk_refuses_a_write_goes_offline_alone_and_the_metrics_say
             assert_eq!(produce(&broker, partition, "after"), ErrorCode::None);
             assert_eq!(end_offset(&broker, partition), Ok(2));
         }
-        assert!((support::metric(&broker, "ottla_log_directory_online") - 1.0).abs() < f64::EPSILON, "one of two");
+        assert!((ottla_tests::one_topic::metric(&broker, "ottla_log_directory_online") - 1.0).abs() < f64::EPSILON, "one of two");
         // Another start finds what was acknowledged, and nothing else.
         broker.terminate();
         broker.restart_with(|builder| builder.under(&[]));
@@ -305,10 +296,7 @@ fn batches_that_a_plugin_moved_wait_for_the_directory_that_is_missing_and_arrive
         broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
         broker.create_topic(TOPIC, PARTITIONS, &[("ottla.partitioner", "spread")]);
         broker.create_topic("plain", PARTITIONS, &[]);
-        let sender = Connection::to(&broker).call(4, &InitProducerIdRequest::default(), |response| {
-            assert_eq!(response.error_code, ErrorCode::None);
-            Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
-        });
+        let sender = Connection::to(&broker).new_producer().expect("an answer").expect("a producer id");
         let records: Vec<(&[u8], &[u8])> = VALUES.iter().map(|value| (&b"k"[..], *value)).collect();
         let moved = |number: i32| batch(&records, Some(Sender { sequence: number * 4, ..sender }));
         let there = partitions_in(&home.path().join(missing));

@@ -1,9 +1,5 @@
 //! Damaged metadata: one copy is mended and told, what both copies lost is named and put together again.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -12,7 +8,7 @@ use ottla_tests::guest::Guest;
 use ottla_tests::{Broker, artifact};
 use ottla_wire::ErrorCode;
 use serde_json::Value;
-use support::{TOPIC, fetch, produce};
+use ottla_tests::one_topic::{TOPIC, fetch, produce};
 
 fn ottla(words: &[&str], data_dir: &Path) -> Output {
     let mut command = Command::new(artifact::ottla());

@@ -1,10 +1,6 @@
 //! Records that a plugin moves, while something else goes wrong as well: a disk is full, a directory is missing or fails,
 //! and at the same time old records are to go, or the broker is to stop. Each record of a batch is there once in the end.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::path::{Path, PathBuf};
 
 use ottla_tests::batch::{Sender, batch};
@@ -36,13 +32,6 @@ fn spread_topic(broker: &Broker, name: &str) {
     broker.create_topic(name, PARTITIONS, &[("ottla.partitioner", "spread")]);
 }
 
-fn new_producer(broker: &Broker) -> Sender {
-    Connection::to(broker).call(4, &InitProducerIdRequest::default(), |response| {
-        assert_eq!(response.error_code, ErrorCode::None);
-        Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
-    })
-}
-
 /// A batch of `records` records of so many bytes each; it goes to as many partitions.
 fn moved(sender: Sender, sequence: i32, records: usize, bytes: usize) -> Vec<u8> {
     let value = vec![b'v'; bytes];
@@ -51,9 +40,7 @@ fn moved(sender: Sender, sequence: i32, records: usize, bytes: usize) -> Vec<u8>
 
 /// A request that is given up after so many milliseconds, and what it is told.
 fn send(broker: &Broker, topic: &str, partition: i32, timeout_ms: i32, records: &[u8]) -> (ErrorCode, String) {
-    let data = PartitionProduceData { index: partition, records: Some(records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms, topic_data: vec![topic], ..ProduceRequest::default() };
+    let request = ProduceRequest { timeout_ms, ..produce_request(topic, partition, records) };
     Connection::to(broker).call(9, &request, |response| {
         let partition = &response.responses[0].partition_responses[0];
         (partition.error_code, partition.error_message.clone().unwrap_or_default().into_owned())
@@ -120,7 +107,7 @@ fn nothing_goes_from_a_topic_whose_journal_is_not_carried_out_and_nothing_is_car
         // Looked at after the other one, by its name.
         broker.create_topic("later", 1, &[("retention.ms", "1")]);
         broker.set_topic("held", "retention.ms", "-1");
-        let sender = new_producer(&broker);
+        let sender = Connection::to(&broker).new_producer().expect("an answer").expect("a producer id");
         let here = (0..PARTITIONS).find(|at| one.join(format!("held-{at}")).exists()).expect("a partition");
         for number in 0..5 {
             expect_taken(&broker, "held", here, &moved(sender, number * PARTITIONS, PARTITIONS as usize, 10));
@@ -299,7 +286,7 @@ fn healthy_beside_the_journal(one: &Path, two: &Path) -> (Broker, Sender) {
     let mut broker = broker_on(&[two]).start();
     spread_topic(&broker, "healthy");
     broker.create_topic("plain", 1, &[]);
-    let sender = new_producer(&broker);
+    let sender = Connection::to(&broker).new_producer().expect("an answer").expect("a producer id");
     broker.terminate();
     let both = format!("{},{}", one.display(), two.display());
     broker.restart_with(|builder| builder.set("log.dirs", &both));

@@ -307,10 +307,7 @@ fn expect_log_line(broker: &Broker, after: usize, connection: &Connection) {
 }
 
 fn produce(connection: &mut Connection, topic: &str, records: &[u8]) -> ErrorCode {
-    let partition = PartitionProduceData { index: 0, records: Some(records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![partition], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    connection.call(8, &request, |response| response.responses[0].partition_responses[0].error_code)
+    connection.call(8, &produce_request(topic, 0, records), |response| response.responses[0].partition_responses[0].error_code)
 }
 
 /// A request by hand: any key, any version, any body.

@@ -76,10 +76,7 @@ fn fails_its_batch(bad: &Guest) {
 
 fn produce(connection: &mut Connection, topic: &str) -> Answer {
     let records = batch(&[(b"a", b"1"), (b"b", b"2"), (b"c", b"3")], None);
-    let partition = PartitionProduceData { index: 0, records: Some(&records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![partition], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    connection.call(8, &request, |response| {
+    connection.call(8, &produce_request(topic, 0, &records), |response| {
         let partition = &response.responses[0].partition_responses[0];
         Answer {
             code: partition.error_code,

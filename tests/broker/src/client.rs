@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use ottla_tests::connection::request_frame;
 use ottla_wire::message::{
     FetchPartition, FetchRequest, FetchTopic, InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData,
     PartitionProduceResponse, Placement, ProduceRequest, ProduceResponse, TopicProduceData,
 };
-use ottla_wire::{ApiVersion, ErrorCode, Message, RequestHeader, decode_response, encode_request};
+use ottla_wire::{ApiVersion, ErrorCode, Message, decode_response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -42,7 +43,7 @@ impl Client {
     pub async fn send<'a, M: Message<'a>>(&mut self, version: i16, request: &M) -> i32 {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id += 1;
-        self.send_bytes(&frame(version, correlation_id, request)).await;
+        self.send_bytes(&request_frame(version, correlation_id, request)).await;
         correlation_id
     }
 
@@ -79,7 +80,7 @@ impl Client {
     pub async fn send_together<'a, M: Message<'a>>(&mut self, version: i16, requests: &[M]) {
         let mut bytes = Vec::new();
         for request in requests {
-            bytes.extend(frame(version, self.next_correlation_id, request));
+            bytes.extend(request_frame(version, self.next_correlation_id, request));
             self.next_correlation_id += 1;
         }
         self.send_bytes(&bytes).await;
@@ -172,14 +173,6 @@ pub fn produce_request<'a>(acks: i16, topic: &'a str, batches: &[(i32, &'a [u8])
         }],
         ..Default::default()
     }
-}
-
-/// A whole request frame.
-pub fn frame<'a, M: Message<'a>>(version: i16, correlation_id: i32, request: &M) -> Vec<u8> {
-    let header = RequestHeader::of::<M>(ApiVersion(version), correlation_id, Some("test".into()));
-    let mut bytes = Vec::new();
-    encode_request(&header, request, &mut bytes);
-    bytes
 }
 
 /// An answer as it came.

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use self::batches::{Said, batch, said};
 pub use self::broker::TestBroker;
-pub use self::client::{Answer, Answered, Client, NEWEST, fetch, frame, produce_request};
+pub use self::client::{Answer, Answered, Client, NEWEST, fetch, produce_request};
 pub use self::guest::digit;
 
 /// Long enough for a slow machine, short enough to notice a hang.

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use ottla_tests::connection::Connection;
 use ottla_tests::guest::Guest;
 use ottla_wire::message::InitProducerIdRequest;
 
@@ -29,7 +30,7 @@ use crate::seed::Seed;
 use crate::t10_crash_points::unsynced_names;
 use crate::tests::Size;
 use crate::trace::unavailable;
-use crate::workload::{Producer, Socket, Stopped};
+use crate::workload::{Producer, Stopped};
 
 const ACTS: [Act; 5] = [Act::Route, Act::CreateTopic, Act::DeleteTopic, Act::Configure, Act::InstallPlugin];
 /// A topic with records, a topic that a plugin routes, one that is created.
@@ -157,11 +158,10 @@ fn before() -> (Image, (i64, i16)) {
         let ended = old_producer(partition).send(broker.address(), OLD_BATCHES);
         assert!(matches!(ended, Stopped::Told), "{ended:?}");
     }
-    let mut socket = Socket::open(broker.address()).expect("a connection");
-    let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
-    let producer = socket.call(4, &request, |response| (response.producer_id, response.producer_epoch));
+    let mut socket = Connection::open(broker.address()).expect("a connection");
+    let producer = socket.new_producer().expect("an answer").expect("a producer id");
     broker.terminate();
-    (Image::of(directory.path()), producer.expect("a producer id"))
+    (Image::of(directory.path()), (producer.producer_id, producer.epoch))
 }
 
 fn old_producer(partition: i32) -> Producer {

@@ -22,10 +22,10 @@ pub struct PartitionOffline;
 
 /// The high watermark of one partition: every offset below it may be read. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Watermark(Arc<Shared>);
+pub struct Watermark(Arc<WatermarkState>);
 
 #[derive(Debug)]
-struct Shared {
+struct WatermarkState {
     high: AtomicI64,
     offline: AtomicBool,
     waiters: Mutex<Waiters>,
@@ -47,7 +47,7 @@ enum Waiter {
 impl Watermark {
     /// A watermark that begins at `high`.
     pub fn new(high: Offset) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(WatermarkState {
             high: AtomicI64::new(high.get()),
             offline: AtomicBool::new(false),
             waiters: Mutex::default(),
@@ -119,7 +119,7 @@ impl Watermark {
     }
 }
 
-impl Shared {
+impl WatermarkState {
     fn waiters(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock()
     }
@@ -158,7 +158,7 @@ impl Waiter {
 /// Waits for the watermark of one partition.
 #[derive(Debug)]
 pub struct WaitFor {
-    shared: Arc<Shared>,
+    shared: Arc<WatermarkState>,
     end: i64,
     number: Option<u64>,
 }
@@ -217,7 +217,7 @@ impl Bell {
 #[derive(Debug)]
 #[must_use = "the bell is taken off when this is dropped"]
 pub struct Registration {
-    shared: Arc<Shared>,
+    shared: Arc<WatermarkState>,
     key: Option<(i64, u64)>,
 }
 

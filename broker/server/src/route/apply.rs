@@ -57,7 +57,7 @@ struct Load {
 }
 
 /// Where an item was addressed: topic and partition.
-type Lane = (Uuid, i32);
+type Addressed = (Uuid, i32);
 
 /// What was not applied, which keeps from being applied what is behind it: all that was addressed to the same partition,
 /// since a start would skip what comes before an item that is entered; and everything once the broker stops, so that what
@@ -65,7 +65,7 @@ type Lane = (Uuid, i32);
 #[derive(Debug, Clone, Default)]
 struct Left {
     is_stopped: bool,
-    lanes: HashMap<Lane, Refusal>,
+    addressed: HashMap<Addressed, Refusal>,
 }
 
 /// Offsets of the batches that an item became, one for each of its parts; or why it is not applied.
@@ -81,21 +81,21 @@ impl Shared {
     }
 
     fn apply(&self, mut group: Vec<Item>, left: &mut Left) {
-        let lanes: Vec<Lane> = group.iter().map(|item| (item.topic.id, item.addressed.index)).collect();
+        let addressed: Vec<Addressed> = group.iter().map(|item| (item.topic.id, item.addressed.index)).collect();
         let mut outcomes: Vec<Outcome> = group.iter().map(await_predecessor).collect();
         let mut shapes = Vec::with_capacity(group.len());
         let mut loads: BTreeMap<(Uuid, i32), Load> = BTreeMap::new();
         for (index, (item, outcome)) in group.iter_mut().zip(&mut outcomes).enumerate() {
             shapes.push(self.unload(index, item, outcome, &mut loads));
         }
-        left.fail_behind(&lanes, &mut outcomes);
+        left.fail_behind(&addressed, &mut outcomes);
         let mut appended = Vec::with_capacity(loads.len());
         for mut load in loads.into_values() {
             self.append_load(&mut load, &mut outcomes);
-            left.fail_behind(&lanes, &mut outcomes);
+            left.fail_behind(&addressed, &mut outcomes);
             appended.push(load);
         }
-        left.note(&lanes, &outcomes);
+        left.note(&addressed, &outcomes);
         for load in &appended {
             load.note_abroad(&group);
         }
@@ -241,36 +241,36 @@ impl Load {
 
 impl Left {
     /// Lets items fail that may not be applied because one before them was not.
-    fn fail_behind(&self, lanes: &[Lane], outcomes: &mut [Outcome]) {
+    fn fail_behind(&self, addressed: &[Addressed], outcomes: &mut [Outcome]) {
         if broken(Canary::ApplyBehindStopped) {
             return;
         }
         let mut left = self.clone();
-        for (lane, outcome) in lanes.iter().zip(outcomes) {
-            if let (Ok(_), Some(refusal)) = (&outcome, left.refusal(lane)) {
+        for (partition, outcome) in addressed.iter().zip(outcomes) {
+            if let (Ok(_), Some(refusal)) = (&outcome, left.refusal(partition)) {
                 *outcome = Err(refusal);
             }
-            left.add(lane, outcome);
+            left.add(partition, outcome);
         }
     }
 
     /// Remembers what became of a group, for those behind it.
-    fn note(&mut self, lanes: &[Lane], outcomes: &[Outcome]) {
-        lanes.iter().zip(outcomes).for_each(|(lane, outcome)| self.add(lane, outcome));
+    fn note(&mut self, addressed: &[Addressed], outcomes: &[Outcome]) {
+        addressed.iter().zip(outcomes).for_each(|(partition, outcome)| self.add(partition, outcome));
     }
 
-    fn add(&mut self, lane: &Lane, outcome: &Outcome) {
+    fn add(&mut self, partition: &Addressed, outcome: &Outcome) {
         match outcome {
             Ok(_) | Err(Refusal::UnknownPartition) => {}
             Err(refusal) => {
                 self.is_stopped |= *refusal == Refusal::Stopping;
-                self.lanes.entry(*lane).or_insert_with(|| refusal.clone());
+                self.addressed.entry(*partition).or_insert_with(|| refusal.clone());
             }
         }
     }
 
-    fn refusal(&self, lane: &Lane) -> Option<Refusal> {
-        if self.is_stopped { Some(Refusal::Stopping) } else { self.lanes.get(lane).cloned() }
+    fn refusal(&self, partition: &Addressed) -> Option<Refusal> {
+        if self.is_stopped { Some(Refusal::Stopping) } else { self.addressed.get(partition).cloned() }
     }
 }
 
@@ -346,7 +346,7 @@ mod tests {
     /// that is offline, `s` the stop of the broker, `d` a topic that was deleted. A failed item that is left for the next
     /// start is a `-`, one that needs nothing a `d`.
     fn fate(left: &mut Left, group: &[(i32, char)]) -> String {
-        let lanes: Vec<Lane> = group.iter().map(|(partition, _)| (Uuid::nil(), *partition)).collect();
+        let addressed: Vec<Addressed> = group.iter().map(|(partition, _)| (Uuid::nil(), *partition)).collect();
         let outcome = |(_, met): &(i32, char)| match met {
             '+' => Ok(Vec::new()),
             'o' => Err(Refusal::Storage(OFFLINE.to_owned())),
@@ -354,8 +354,8 @@ mod tests {
             _ => Err(Refusal::UnknownPartition),
         };
         let mut outcomes: Vec<Outcome> = group.iter().map(outcome).collect();
-        left.fail_behind(&lanes, &mut outcomes);
-        left.note(&lanes, &outcomes);
+        left.fail_behind(&addressed, &mut outcomes);
+        left.note(&addressed, &outcomes);
         let told = outcomes.iter().map(|outcome| match outcome {
             Ok(_) => '+',
             Err(Refusal::UnknownPartition) => 'd',

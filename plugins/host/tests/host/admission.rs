@@ -1,6 +1,6 @@
 //! What is admitted, and what every other upload is told.
 
-use ottla_plugin_host::{AdmitError, CompileError, Digest, Limits, Refusal};
+use ottla_plugin_host::{AdmitError, CompileError, Digest, Limits, ComponentRefusal};
 use ottla_tests::guest::{CONTRACT, Guest, component_of};
 
 use crate::home::{Home, fixture};
@@ -225,7 +225,7 @@ fn a_component_that_is_expensive_to_compile_costs_no_more_than_allowed() {
 fn a_refusal_is_a_fact_that_can_be_matched() {
     let home = Home::new();
     let error = home.admit(&wat::parse_str("(component)").unwrap()).unwrap_err();
-    let AdmitError::Compile(CompileError::Refused(Refusal::WrongWorld { missing, exports })) = error else {
+    let AdmitError::Compile(CompileError::Refused(ComponentRefusal::WrongWorld { missing, exports })) = error else {
         panic!("{error}")
     };
     assert_eq!((missing.as_str(), exports.len()), ("ottla:plugin/partitioner@0.1.0-draft", 0));

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ottla_wire::{ErrorCode, Uuid};
 
 use super::backoff::Backoff;
-use super::batch::{BatchId, Claim, Format, OpenBatch, Parties, Settled, record_bytes};
-use super::lane::{Dispatch, Lane, LaneId, Refusal, Standing, Terms};
+use super::batch::{BatchId, ReportTo, Format, OpenBatch, Parties, Settled, record_bytes};
+use super::lane::{Dispatch, Lane, LaneId, Consequence, Standing, Terms};
 use super::ledger::Ledger;
 use super::metadata::Metadata;
 use super::outcome::{Fate, Landing, Outcome, Promise};
@@ -57,7 +57,7 @@ pub(crate) struct Outbox {
 /// What became of a record handed over.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// For [`Claim::Delivery`].
+    /// For [`ReportTo::Delivery`].
     pub(crate) promise: Option<Promise>,
     /// The sender task has something new to look at.
     pub(crate) wake: bool,
@@ -97,7 +97,7 @@ impl Outbox {
         now_ms: u64,
         wall_ms: i64,
         record: &ProducerRecord<'_>,
-        claim: Claim,
+        report_to: ReportTo,
     ) -> Result<Accepted, SendError> {
         if self.closed {
             return Err(SendError::Closed);
@@ -111,11 +111,11 @@ impl Outbox {
         let topic = self.topics.enter(now_ms, record.topic)?;
         let timestamp_ms = record.timestamp_ms.unwrap_or(wall_ms);
         if self.topics.get(topic).is_none_or(|topic| topic.partition_count == 0) {
-            return Ok(self.wait_for_topic(topic, now_ms, record, timestamp_ms, bytes, claim));
+            return Ok(self.wait_for_topic(topic, now_ms, record, timestamp_ms, bytes, report_to));
         }
         let lane = self.choose(topic, record, bytes)?;
         let serial = self.ledger.charge(bytes);
-        self.push(lane, now_ms, serial, timestamp_ms, record, bytes, claim).map_err(|_| {
+        self.push(lane, now_ms, serial, timestamp_ms, record, bytes, report_to).map_err(|_| {
             self.ledger.refund(bytes);
             too_large
         })
@@ -133,14 +133,14 @@ impl Outbox {
         record: &ProducerRecord<'_>,
         timestamp_ms: i64,
         bytes: usize,
-        claim: Claim,
+        report_to: ReportTo,
     ) -> Accepted {
         let mut promise = None;
-        let claim = match claim {
-            Claim::Delivery => {
+        let report_to = match report_to {
+            ReportTo::Delivery => {
                 let fate = Fate::new(Arc::clone(&self.trouble));
                 promise = Some(Promise { fate: Arc::clone(&fate), index: 0, timestamp_ms });
-                Claim::Guest(fate)
+                ReportTo::Guest(fate)
             }
             other => other,
         };
@@ -149,7 +149,7 @@ impl Outbox {
             if topic.waiting.is_empty() {
                 topic.wanted_since_ms = now_ms;
             }
-            topic.waiting.push_back(WaitingRecord::new(record, timestamp_ms, bytes, serial, now_ms, claim));
+            topic.waiting.push_back(WaitingRecord::new(record, timestamp_ms, bytes, serial, now_ms, report_to));
         }
         Accepted { promise, wake: true }
     }
@@ -178,10 +178,10 @@ impl Outbox {
         timestamp_ms: i64,
         record: &ProducerRecord<'_>,
         bytes: usize,
-        claim: Claim,
-    ) -> Result<Accepted, Claim> {
+        report_to: ReportTo,
+    ) -> Result<Accepted, ReportTo> {
         let mut wake = self.limits.linger_ms == 0 || self.ledger.is_flushing(serial);
-        let Some(lane) = self.lanes.get_mut(id.0) else { return Err(claim) };
+        let Some(lane) = self.lanes.get_mut(id.0) else { return Err(report_to) };
         let batch_bytes = self.limits.batch_bytes.min(lane.batch_bytes_max);
         if lane.open_bytes().is_some_and(|open| open + bytes > batch_bytes) {
             self.next_batch += 1;
@@ -190,7 +190,7 @@ impl Outbox {
         wake |= lane.open().is_none();
         let format = self.limits.format;
         let open = lane.open().get_or_insert_with(|| OpenBatch::new(now_ms, serial, format));
-        let (index, fate) = open.push(record, timestamp_ms, bytes, claim, &self.trouble)?;
+        let (index, fate) = open.push(record, timestamp_ms, bytes, report_to, &self.trouble)?;
         if open.bytes() >= batch_bytes {
             wake = true;
             self.next_batch += 1;
@@ -308,15 +308,15 @@ impl Outbox {
             match placed {
                 Ok(lane) => {
                     let (serial, created_ms) = (waiting.serial, waiting.created_ms);
-                    let (owned, claim) = waiting.into_parts();
+                    let (owned, report_to) = waiting.into_parts();
                     // Its time runs from the moment it was handed over.
                     let pushed = owned.with(timestamp_ms, |record| {
-                        self.push(lane, created_ms.min(now_ms), serial, timestamp_ms, record, bytes, claim)
+                        self.push(lane, created_ms.min(now_ms), serial, timestamp_ms, record, bytes, report_to)
                     });
-                    if let Err(claim) = pushed {
+                    if let Err(report_to) = pushed {
                         let error = ProduceError::refused(self.topics.name_of(at), -1, ErrorCode::MessageTooLarge);
                         let outcome = Outcome::failed(self.topics.name_of(at), -1, error);
-                        self.ledger.settle_one(bytes, Parties::of_one(claim, timestamp_ms), outcome);
+                        self.ledger.settle_one(bytes, Parties::of_one(report_to, timestamp_ms), outcome);
                     }
                 }
                 Err(SendError::NoSuchPartition { topic, partition, count }) => {
@@ -436,7 +436,7 @@ impl Outbox {
             return false;
         }
         let (topic, partition) = (Arc::clone(&lane.topic), lane.partition);
-        let (refusal, stale) = (verdict.refusal(), verdict.is_stale());
+        let (consequence, stale) = (verdict.consequence(), verdict.is_stale());
         if verdict.code == ErrorCode::MessageTooLarge {
             self.next_batch += 1;
             if lane.split(batch, BatchId(self.next_batch), self.limits.format) {
@@ -449,7 +449,7 @@ impl Outbox {
             lane.leader = None;
         }
         lane.trouble = Some(format!("{topic}-{partition}: {}", code.name()).into());
-        if let Some((batch, in_doubt)) = lane.refused(batch, refusal, retry_at_ms) {
+        if let Some((batch, in_doubt)) = lane.refused(batch, consequence, retry_at_ms) {
             let result = Err(ProduceError::Refused {
                 topic: Arc::clone(&topic),
                 partition,
@@ -461,7 +461,7 @@ impl Outbox {
             let outcome = Outcome { topic, partition, append_time_ms, result };
             self.ledger.settle(batch, Arc::new(outcome));
         }
-        if refusal == Refusal::Fenced && self.lanes.get(id.0).and_then(Lane::broken_identity) == self.identity {
+        if consequence == Consequence::Fenced && self.lanes.get(id.0).and_then(Lane::broken_identity) == self.identity {
             // Another epoch of the same id would be refused as well.
             self.identity = None;
         }
@@ -656,12 +656,12 @@ mod tests {
     fn a_partition_whose_broker_takes_nothing_gets_few_keyless_records() {
         let mut outbox = Outbox::new(limits(), Arc::default());
         let record = ProducerRecord::new("t").value(b"twenty bytes of value");
-        outbox.append(0, 0, &record, Claim::Nothing).unwrap();
+        outbox.append(0, 0, &record, ReportTo::Nothing).unwrap();
         learn_two_partitions(&mut outbox);
         outbox.identify(Identity { id: ProducerId(1), epoch: ProducerEpoch(0) });
         let mut stored = 0;
         for _ in 0..2_000 {
-            outbox.append(0, 0, &record, Claim::Nothing).unwrap();
+            outbox.append(0, 0, &record, ReportTo::Nothing).unwrap();
             for parcel in outbox.pack_request(0, 1) {
                 let verdict = Verdict::stored(Landing::Untold);
                 stored += 1;
@@ -676,10 +676,10 @@ mod tests {
     #[test]
     fn a_record_that_comes_after_the_end_is_refused() {
         let mut outbox = Outbox::new(limits(), Arc::default());
-        outbox.append(0, 0, &ProducerRecord::new("t"), Claim::Ticket(1)).unwrap();
+        outbox.append(0, 0, &ProducerRecord::new("t"), ReportTo::Ticket(1)).unwrap();
         outbox.fail_all(&|in_doubt| ProduceError::Closed { in_doubt });
         assert_eq!(outbox.take_settled().len(), 1);
-        let late = outbox.append(0, 0, &ProducerRecord::new("t"), Claim::Ticket(2));
+        let late = outbox.append(0, 0, &ProducerRecord::new("t"), ReportTo::Ticket(2));
         assert!(matches!(late, Err(SendError::Closed)));
         assert!(outbox.is_empty());
     }

@@ -33,7 +33,7 @@ pub(crate) type Reply = Result<Answer, ConnectionError>;
 pub(crate) type OnReply = Box<dyn FnOnce(Reply) + Send>;
 
 /// How a request is to be treated.
-pub(crate) struct Submission {
+pub(crate) struct SendOptions {
     /// How long the broker may take.
     pub(crate) timeout: Duration,
     /// The reply; for a request without response, an empty answer once it is written.
@@ -133,8 +133,8 @@ impl Connection {
     }
 
     /// Sends a request. The reply goes to the submission's closure.
-    pub(crate) fn submit<'a, M: Message<'a>>(&self, version: ApiVersion, message: &M, how: Submission) {
-        let Submission { timeout, on_reply, answered, frame_bytes } = how;
+    pub(crate) fn submit<'a, M: Message<'a>>(&self, version: ApiVersion, message: &M, how: SendOptions) {
+        let SendOptions { timeout, on_reply, answered, frame_bytes } = how;
         let client_id = Some((&*self.link.client_id).into());
         let mut frame = Vec::with_capacity(frame_bytes + 64);
         encode_request(&RequestHeader::of::<M>(version, 0, client_id), message, &mut frame);
@@ -173,7 +173,7 @@ impl Connection {
             // The caller gave up: the answer has no receiver.
             let _ = tell.send(reply);
         });
-        self.submit(version, message, Submission { timeout, on_reply, answered: true, frame_bytes: 256 });
+        self.submit(version, message, SendOptions { timeout, on_reply, answered: true, frame_bytes: 256 });
         told.await.unwrap_or_else(|_| Err(self.link.ended()))
     }
 

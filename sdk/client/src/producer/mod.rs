@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub use self::delivery::{Ack, AckBatch, Delivery, DeliverySink, Placement};
 use crate::config::ProducerConfig;
 use crate::core::backoff::Backoff;
-use crate::core::batch::{Claim, Format, Settled};
+use crate::core::batch::{ReportTo, Format, Settled};
 use crate::core::outbox::{Accepted, Limits, Outbox};
 pub use crate::core::record::{Header, ProducerRecord};
 use crate::core::trouble::Trouble;
@@ -41,11 +41,11 @@ use crate::net::Cluster;
 /// # }
 /// ```
 pub struct Producer {
-    shared: Arc<Shared>,
+    shared: Arc<ProducerState>,
 }
 
 /// What sender task, response handlers and callers share.
-pub(crate) struct Shared {
+pub(crate) struct ProducerState {
     config: ProducerConfig,
     cluster: Cluster,
     outbox: Mutex<Outbox>,
@@ -90,7 +90,7 @@ impl Producer {
             idempotent: config.idempotent,
         };
         let trouble = Arc::new(Trouble::default());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProducerState {
             cluster: Cluster::new(config.client.clone())?,
             outbox: Mutex::new(Outbox::new(limits, Arc::clone(&trouble))),
             wake: Notify::new(),
@@ -131,19 +131,19 @@ impl Producer {
 
     /// Hands over a record without ever waiting: a full buffer is [`SendError::BufferFull`].
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<Delivery, SendError> {
-        let accepted = self.shared.accept(record, Claim::Delivery)?;
+        let accepted = self.shared.accept(record, ReportTo::Delivery)?;
         accepted.promise.map(Delivery::new).ok_or(SendError::Closed)
     }
 
     /// Like [`try_send`](Self::try_send), and the configured [`DeliverySink`] hears of it under `token`. The cheapest way
     /// for bindings: no object per record.
     pub fn try_send_ticket(&self, record: &ProducerRecord<'_>, token: u64) -> Result<(), SendError> {
-        self.shared.accept(record, Claim::Ticket(token)).map(drop)
+        self.shared.accept(record, ReportTo::Ticket(token)).map(drop)
     }
 
     /// Like [`try_send`](Self::try_send) for senders that do not want to know what becomes of the record.
     pub fn try_send_unheard(&self, record: &ProducerRecord<'_>) -> Result<(), SendError> {
-        self.shared.accept(record, Claim::Nothing).map(drop)
+        self.shared.accept(record, ReportTo::Nothing).map(drop)
     }
 
     /// Waits until something was settled, so that a full buffer has room again; false after `timeout`.
@@ -240,7 +240,7 @@ impl std::fmt::Debug for Producer {
     }
 }
 
-impl Shared {
+impl ProducerState {
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,9 +260,9 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn accept(&self, record: &ProducerRecord<'_>, claim: Claim) -> Result<Accepted, SendError> {
+    fn accept(&self, record: &ProducerRecord<'_>, report_to: ReportTo) -> Result<Accepted, SendError> {
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        let accepted = self.outbox().append(self.now_ms(), wall_ms, record, claim);
+        let accepted = self.outbox().append(self.now_ms(), wall_ms, record, report_to);
         let wake = match &accepted {
             Ok(accepted) => accepted.wake,
             Err(error) => matches!(error, SendError::BufferFull { .. }),

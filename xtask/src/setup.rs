@@ -69,7 +69,7 @@ fn system_packages(_root: &Path) -> Result<String> {
     if !shell("strace", &["-V"]).works() {
         packages.push("strace");
     }
-    // Not on the path of everybody; only root can use it anyway.
+    // Not on the path of every user; only root can use it anyway.
     if !Path::new("/usr/sbin/mkfs.xfs").exists() {
         packages.push("xfsprogs");
     }

@@ -77,7 +77,7 @@ impl Watermark {
         reached.into_values().for_each(Waiter::wake);
     }
 
-    /// Wakes everybody with [`PartitionOffline`]; later waiters get it at once.
+    /// Wakes all waiters with [`PartitionOffline`]; later waiters get it at once.
     pub fn close(&self) {
         self.0.offline.store(true, Ordering::Release);
         let all = std::mem::take(&mut self.0.waiters().by_offset);

@@ -186,8 +186,9 @@ impl PluginRegistry {
         }
     }
 
-    /// Lets a topic name a plugin with this configuration, as soon as it likes: while the reservation lasts the plugin is not deleted and
-    /// no version becomes active that cannot serve the topic. The error is what the topic's owner reads.
+    /// Lets a topic name a plugin with this configuration, as soon as it likes: while the reservation lasts the plugin
+    /// is not deleted and no version becomes active that cannot serve the topic. The error is what the topic's owner
+    /// reads.
     pub fn reserve(&self, topic: &str, binding: Binding<'_>) -> Result<Reservation, RegistryError> {
         let Binding { kind, plugin, config } = binding;
         let (reservation, resolved) = {

@@ -186,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// Tells everybody that an item is not applied. What the journal has of it the next start carries out; until then
+    /// Tells all that wait for it that an item is not applied. What the journal has of it the next start carries out; until then
     /// nothing that is addressed to the same partition may follow on it.
     pub(super) fn leave(&self, item: Item, refusal: Refusal) {
         // A topic that is gone leaves nothing to do.
@@ -197,7 +197,7 @@ impl Shared {
         self.finish(item, Err(refusal));
     }
 
-    /// Tells everybody what became of an item.
+    /// Tells all that wait for it what became of an item.
     pub(super) fn finish(&self, item: Item, outcome: Result<Landed, Refusal>) {
         let outcome = outcome.map_err(Arc::new);
         {

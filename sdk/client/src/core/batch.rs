@@ -142,8 +142,8 @@ impl OpenBatch {
         Self { created_ms: now_ms, serial, builder: format.builder(), charged_bytes: 0, parties: Parties::default() }
     }
 
-    /// Adds a record that takes `bytes` of the buffer; returns its index and, for [`ReportTo::Delivery`], the fate it shares.
-    /// A record that no batch can hold gives the report_to back.
+    /// Adds a record that takes `bytes` of the buffer; returns its index and, for [`ReportTo::Delivery`], the fate it
+    /// shares. A record that no batch can hold gives the report_to back.
     pub(crate) fn push(
         &mut self,
         record: &ProducerRecord<'_>,

@@ -1,4 +1,4 @@
-//! What is done to a broker while everybody produces.
+//! What is done to a broker while all producers send.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;

@@ -197,7 +197,7 @@ impl World {
     }
 }
 
-/// The storm is over: everybody finishes, everything is read twice, with a start in between, and judged.
+/// The storm is over: all producers finish, everything is read twice, with a start in between, and judged.
 fn end(world: &mut World, outcome: &mut Outcome) {
     world.free();
     world.tell("the storm is over");

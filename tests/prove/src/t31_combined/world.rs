@@ -151,7 +151,7 @@ impl World {
         Producer::new((topic, &ground.history.name, &ground.generation), addressed, shape, self.random.number())
     }
 
-    /// Everybody produces while `act` goes on.
+    /// All producers send while `act` goes on.
     pub(super) fn work(&mut self, act: impl FnOnce(&mut World)) {
         struct StopAtEnd<'a>(&'a AtomicBool);
         impl Drop for StopAtEnd<'_> {

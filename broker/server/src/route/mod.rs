@@ -9,8 +9,8 @@
 //!    [`entry`] into the journal and syncs it, for as many batches as have come together.
 //! 5. [`apply`]: one thread appends them to their targets in that order and tells where they went.
 //! 6. [`checkpoint`]: from time to time the producers are written down and the journal is cut.
-//! 7. [`recover`]: a start finds the producers again and finishes what the journal holds, before the broker serves
-//! clients.
+//! 7. [`recover`]: a start finds the producers again and finishes what the journal holds, before the broker
+//!    serves clients.
 //!
 //! Promises, for idempotent producers: after any failure in between, each record of an acknowledged batch is in exactly
 //! one partition, once; a batch that comes again is answered from what is known, and no plugin sees it twice. For

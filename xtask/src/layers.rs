@@ -18,6 +18,9 @@ const WITHOUT: &[(&str, &[&str])] = &[
     ("ottla-broker", &["clap", "ottla-client"]),
 ];
 
+/// Packages whose tests run without wasmtime as well.
+const TESTS_WITHOUT_WASMTIME: &[&str] = &["ottla-wire", "ottla-log", "ottla-coordinator", "ottla-front", "ottla-client"];
+
 /// Sources whose modules, files or folders at the top, must not import each other in a circle.
 const SOURCES: &[&str] = &["broker/front/src", "broker/ottla/src", "broker/server/src", "plugins/stage/src"];
 
@@ -28,11 +31,13 @@ type Imports = BTreeMap<String, BTreeSet<String>>;
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut broken = Vec::new();
     for (package, without) in WITHOUT {
-        let words = ["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"];
-        let tree = cargo(root, &words).quiet().with_context(|| format!("the dependencies of {package}"))?;
-        let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-        broken
-            .extend(without.iter().filter(|name| crates.contains(**name)).map(|name| format!("{package} uses {name}")));
+        let used = dependencies(root, package, "normal")?;
+        broken.extend(without.iter().filter(|name| used.contains(**name)).map(|name| format!("{package} uses {name}")));
+    }
+    for package in TESTS_WITHOUT_WASMTIME {
+        if dependencies(root, package, "normal,dev")?.contains("wasmtime") {
+            broken.push(format!("the tests of {package} use wasmtime"));
+        }
     }
     for source in SOURCES {
         let imports = imports(&root.join(source))?;
@@ -43,6 +48,13 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         bail!("{}", broken.join("\n"));
     }
     Ok(())
+}
+
+/// The names of the crates below a package.
+fn dependencies(root: &Path, package: &str, edges: &str) -> Result<BTreeSet<String>> {
+    let words = ["tree", "--package", package, "--edges", edges, "--prefix", "none", "--format", "{p}"];
+    let tree = cargo(root, &words).quiet().with_context(|| format!("the dependencies of {package}"))?;
+    Ok(tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
 
 fn imports(source: &Path) -> Result<Imports> {

@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use libc::{EDQUOT, EIO, ENOSPC, ENXIO, EROFS};
-use ottla_wire::record::{BatchBuilder, Codec};
 use uuid::Uuid;
 
 use crate::{
@@ -20,11 +19,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn batch(value_bytes: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    builder.append(1, None, Some(&vec![7; value_bytes]), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
+    crate::test_batches::batch(7, value_bytes)
 }
 
 fn start(path: &Path) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {

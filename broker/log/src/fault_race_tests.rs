@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use libc::{EIO, ENOSPC};
 use uuid::Uuid;
 
-use crate::faulty_disk_tests::{batch, start, tags};
+use crate::faulty_disk_tests::{start, tags};
+use crate::test_batches::batch;
 use crate::journal::Journal;
 use crate::{
     AppendError, DiskCall, Durability, FaultyDisk, LocateError, LogDir, LogOptions, Offset, PartitionName,

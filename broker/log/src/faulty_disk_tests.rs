@@ -7,23 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{EIO, ENOSPC, EOPNOTSUPP};
-use ottla_wire::record::{BatchBuilder, Codec, batches};
+use ottla_wire::record::batches;
 use uuid::Uuid;
 
 use crate::checkpoint::CheckpointFile;
 use crate::journal::Journal;
+use crate::test_batches::batch;
 use crate::{
     AppendError, CreateError, DeleteError, DiskCall, FaultyDisk, FlushError, JournalError, LogDir, LogOptions, Offset,
     PartitionLog, PartitionName, PartitionOptions, ShutdownError,
 };
-
-pub(crate) fn batch(tag: u8, value_bytes: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    builder.append(1, None, Some(&vec![tag; value_bytes]), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
-}
 
 pub(crate) fn start(path: &Path, options: PartitionOptions) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
     let disk = FaultyDisk::new(1);

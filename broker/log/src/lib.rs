@@ -125,6 +125,8 @@ mod faulty_disk_tests;
 #[cfg(test)]
 mod power_cut_tests;
 #[cfg(test)]
+mod test_batches;
+#[cfg(test)]
 mod unreadable_tests;
 
 pub use clean::{CleanError, CleanOptions, CleanReport, Dirtiness};

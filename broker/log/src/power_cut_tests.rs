@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_wire::record::{BatchBuilder, Codec, batches};
+use ottla_wire::record::batches;
 use uuid::Uuid;
 
 use crate::{
@@ -15,13 +15,9 @@ use crate::{
 const PARTITIONS: i32 = 3;
 
 fn batch(tag: u64, value_bytes: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
     let mut value = tag.to_be_bytes().to_vec();
     value.resize(8 + value_bytes, tag as u8 | 1);
-    builder.append(1, None, Some(&value), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
+    crate::test_batches::batch_of(&value)
 }
 
 fn tags(partition: &PartitionLog) -> Result<Vec<u64>, LocateError> {

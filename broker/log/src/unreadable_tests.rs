@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_wire::record::{BatchBuilder, Codec};
 use uuid::Uuid;
 
 use crate::{AppendError, FaultyDisk, LocateError, LogDir, LogOptions, Offset, PartitionLog, PartitionName};
@@ -15,11 +14,7 @@ const PAGE_BYTES: u64 = 4096;
 const BATCHES: i64 = 12;
 
 fn batch(tag: u8) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    builder.append(1, None, Some(&[tag; 3000]), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
+    crate::test_batches::batch(tag, 3000)
 }
 
 fn name(topic: &str) -> PartitionName {

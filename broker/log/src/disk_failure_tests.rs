@@ -23,7 +23,7 @@ fn batch(value_bytes: usize) -> Vec<u8> {
 }
 
 fn start(path: &Path) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
     let name = PartitionName::new("t", 0).unwrap();
     let options = PartitionOptions { segment_bytes: 600, ..PartitionOptions::default() };

@@ -53,7 +53,7 @@ struct History {
 
 /// One life of a log: recovery, checks, appends, power cut. Returns the number of lost records that had to stay.
 fn live(path: &Path, history: &mut [History], seed: u64, loses_cache: bool) -> usize {
-    let disk = FaultyDisk::new(seed);
+    let disk = FaultyDisk::new();
     let mut random = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
     let options = LogOptions { checkpoint_interval_bytes: 1 + random.below(4000), ..LogOptions::default() };
     let (log, report) = LogDir::open_on(disk.clone(), path, options).unwrap();
@@ -163,7 +163,7 @@ fn a_disk_that_loses_its_cache_is_detected() {
 fn power_cut_leaves_the_same_for_the_same_seed() {
     let image = |seed| {
         let directory = tempfile::tempdir().unwrap();
-        let disk: Arc<FaultyDisk> = FaultyDisk::new(1);
+        let disk: Arc<FaultyDisk> = FaultyDisk::new();
         let (log, _) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
         let options = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
         let name = PartitionName::new("t", 0).unwrap();

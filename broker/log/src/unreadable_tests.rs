@@ -27,7 +27,7 @@ fn start(disk: &Arc<FaultyDisk>, path: &Path) -> (LogDir, RecoveryReport) {
 
 /// Two partitions after a crash, every batch synced; the checkpoint of the first one is at `durable`.
 fn crashed(path: &Path, durable: i64) -> (Arc<FaultyDisk>, PathBuf) {
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
     for topic in ["bad", "good"] {
         let partition = log.create_partition(&name(topic), Uuid::from_u128(7), PartitionOptions::default()).unwrap();

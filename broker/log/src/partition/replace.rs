@@ -237,7 +237,7 @@ mod tests {
 
     /// A partition of `count` segments with one record each.
     fn filled(path: &Path, count: u8) -> (Arc<crate::FaultyDisk>, LogDir, Arc<PartitionLog>) {
-        let disk = crate::FaultyDisk::new(1);
+        let disk = crate::FaultyDisk::new();
         let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
         let name = PartitionName::new("t", 0).unwrap();
         let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };

@@ -57,11 +57,6 @@ impl LogDirectory {
         self.offline_reason().is_none()
     }
 
-    /// Whether it could not be opened when the broker started.
-    pub fn is_missing(&self) -> bool {
-        self.missing
-    }
-
     /// The log in it.
     pub fn log(&self) -> &Arc<LogDir> {
         &self.log

@@ -8,10 +8,10 @@ use std::thread;
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::connection::Connection;
 use ottla_tests::guest::Guest;
+use ottla_tests::produce::produce_request;
 use ottla_tests::syscalls::{self, Ack, Violation};
 use ottla_tests::{Broker, artifact, skip};
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{InitProducerIdRequest, PartitionProduceData, ProduceRequest, TopicProduceData};
 
 const PARTITIONS: i32 = 3;
 const REQUESTS: i32 = 25;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use ottla_tests::Broker;
-use ottla_wire::ErrorCode;
 use ottla_tests::one_topic::{TOPIC, fetch, metric, produce};
+use ottla_wire::ErrorCode;
 
 /// In the middle of a segment that takes no appends.
 const HIT: i64 = 6;

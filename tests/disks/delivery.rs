@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use ottla_tests::connection::Connection;
-use ottla_tests::{Broker, skip, syscalls};
-use ottla_wire::message::FetchRequest;
-use ottla_wire::{ErrorCode, RequestHeader, encode_request};
 use ottla_tests::one_topic::{TOPIC, fetch, fetch_request, metric, produce};
+use ottla_tests::{Broker, skip, syscalls};
+use ottla_wire::ErrorCode;
 
 fn broker(sendfile_min_bytes: u32) -> ottla_tests::broker::Builder {
     let broker = Broker::builder().set("metrics.listener", "127.0.0.1:0");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use ottla_tests::admin::Answer;
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::client::{Finished, run};
 use ottla_tests::connection::Connection;
@@ -11,9 +12,8 @@ use ottla_tests::guest::Guest;
 use ottla_tests::{Broker, artifact, skip};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DescribeLogDirsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
-    PartitionProduceData, ProduceRequest, TopicProduceData,
+    DescribeLogDirsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
 };
 
 const TOPIC: &str = "spread";
@@ -29,7 +29,8 @@ fn produce(broker: &Broker, partition: i32, value: &str) -> ErrorCode {
 
 /// The error, and what the broker says about it.
 fn send(broker: &Broker, partition: i32, records: &[u8]) -> (ErrorCode, String) {
-    let Answer { code, message } = Connection::to(broker).produce(TOPIC, partition, records).expect("the broker answers");
+    let Answer { code, message } =
+        Connection::to(broker).produce(TOPIC, partition, records).expect("the broker answers");
     (code, message)
 }
 
@@ -170,7 +171,10 @@ fn a_directory_whose_disk_refuses_a_write_goes_offline_alone_and_the_metrics_say
             assert_eq!(produce(&broker, partition, "after"), ErrorCode::None);
             assert_eq!(end_offset(&broker, partition), Ok(2));
         }
-        assert!((ottla_tests::one_topic::metric(&broker, "ottla_log_directory_online") - 1.0).abs() < f64::EPSILON, "one of two");
+        assert!(
+            (ottla_tests::one_topic::metric(&broker, "ottla_log_directory_online") - 1.0).abs() < f64::EPSILON,
+            "one of two"
+        );
         // Another start finds what was acknowledged, and nothing else.
         broker.terminate();
         broker.restart_with(|builder| builder.under(&[]));
@@ -296,7 +300,7 @@ fn batches_that_a_plugin_moved_wait_for_the_directory_that_is_missing_and_arrive
         broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
         broker.create_topic(TOPIC, PARTITIONS, &[("ottla.partitioner", "spread")]);
         broker.create_topic("plain", PARTITIONS, &[]);
-        let sender = Connection::to(&broker).new_producer().expect("an answer").expect("a producer id");
+        let sender = broker.new_producer();
         let records: Vec<(&[u8], &[u8])> = VALUES.iter().map(|value| (&b"k"[..], *value)).collect();
         let moved = |number: i32| batch(&records, Some(Sender { sequence: number * 4, ..sender }));
         let there = partitions_in(&home.path().join(missing));

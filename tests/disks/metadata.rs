@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use ottla_tests::guest::Guest;
+use ottla_tests::one_topic::{TOPIC, fetch, produce};
 use ottla_tests::{Broker, artifact};
 use ottla_wire::ErrorCode;
 use serde_json::Value;
-use ottla_tests::one_topic::{TOPIC, fetch, produce};
 
 fn ottla(words: &[&str], data_dir: &Path) -> Output {
     let mut command = Command::new(artifact::ottla());

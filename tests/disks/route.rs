@@ -8,11 +8,12 @@ use ottla_tests::broker::Builder;
 use ottla_tests::connection::Connection;
 use ottla_tests::guest::Guest;
 use ottla_tests::mount::Mount;
+use ottla_tests::produce::produce_request;
 use ottla_tests::{Broker, skip, wait};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, InitProducerIdRequest, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsTopic, PartitionProduceData, ProduceRequest, TopicProduceData,
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, ProduceRequest,
 };
 use tempfile::TempDir;
 
@@ -107,7 +108,7 @@ fn nothing_goes_from_a_topic_whose_journal_is_not_carried_out_and_nothing_is_car
         // Looked at after the other one, by its name.
         broker.create_topic("later", 1, &[("retention.ms", "1")]);
         broker.set_topic("held", "retention.ms", "-1");
-        let sender = Connection::to(&broker).new_producer().expect("an answer").expect("a producer id");
+        let sender = broker.new_producer();
         let here = (0..PARTITIONS).find(|at| one.join(format!("held-{at}")).exists()).expect("a partition");
         for number in 0..5 {
             expect_taken(&broker, "held", here, &moved(sender, number * PARTITIONS, PARTITIONS as usize, 10));
@@ -217,7 +218,7 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
     for ending in [Ending::Terminated, Ending::Killed] {
         let Some(mut full) = Full::new(name) else { return };
         let topic = full.topic.clone();
-        let (first, second) = (new_producer(&full.broker), new_producer(&full.broker));
+        let (first, second) = (full.broker.new_producer(), full.broker.new_producer());
         expect_taken(&full.broker, &full.plain, 0, &batch(&[(b"k", b"v")], None));
         let waits = full.fill(first);
         // Behind it: of the same producer, of another one, to the same partition and to another one.
@@ -254,7 +255,7 @@ fn records_deleted_while_a_topic_is_held_on_a_full_disk_bring_none_back() {
         return;
     };
     let topic = full.topic.clone();
-    let sender = new_producer(&full.broker);
+    let sender = full.broker.new_producer();
     let waits = full.fill(sender);
     full.broker.kill9();
     full.broker.restart();
@@ -286,7 +287,7 @@ fn healthy_beside_the_journal(one: &Path, two: &Path) -> (Broker, Sender) {
     let mut broker = broker_on(&[two]).start();
     spread_topic(&broker, "healthy");
     broker.create_topic("plain", 1, &[]);
-    let sender = Connection::to(&broker).new_producer().expect("an answer").expect("a producer id");
+    let sender = broker.new_producer();
     broker.terminate();
     let both = format!("{},{}", one.display(), two.display());
     broker.restart_with(|builder| builder.set("log.dirs", &both));

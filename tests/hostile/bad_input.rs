@@ -11,9 +11,10 @@ use ottla_tests::batch::{CRC_POSITION, batch, with_codec};
 use ottla_tests::client::{Client, Sending, run};
 use ottla_tests::connection::Connection;
 use ottla_tests::guest::{Guest, INTERFACE};
+use ottla_tests::produce::produce_request;
 use ottla_tests::{Broker, Record, artifact};
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{ApiVersionsRequest, PartitionProduceData, ProduceRequest, TopicProduceData};
+use ottla_wire::message::ApiVersionsRequest;
 
 const MEMORY_GROWTH_BYTES_MAX: u64 = 64 << 20;
 
@@ -307,7 +308,9 @@ fn expect_log_line(broker: &Broker, after: usize, connection: &Connection) {
 }
 
 fn produce(connection: &mut Connection, topic: &str, records: &[u8]) -> ErrorCode {
-    connection.call(8, &produce_request(topic, 0, records), |response| response.responses[0].partition_responses[0].error_code)
+    connection.call(8, &produce_request(topic, 0, records), |response| {
+        response.responses[0].partition_responses[0].error_code
+    })
 }
 
 /// A request by hand: any key, any version, any body.

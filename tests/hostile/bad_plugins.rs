@@ -5,8 +5,8 @@ use ottla_tests::Broker;
 use ottla_tests::batch::batch;
 use ottla_tests::connection::Connection;
 use ottla_tests::guest::Guest;
+use ottla_tests::produce::produce_request;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{PartitionProduceData, ProduceRequest, TopicProduceData};
 
 /// What one produce request came to.
 #[derive(Debug)]

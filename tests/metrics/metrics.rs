@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use ottla_tests::client::run;
+use ottla_tests::one_topic::{TOPIC, fetch, get, metric, metrics_address, produce};
 use ottla_tests::{Broker, artifact};
 use ottla_wire::ErrorCode;
-use ottla_tests::one_topic::{TOPIC, fetch, get, metric, metrics_address, produce};
 
 fn broker() -> Broker {
     Broker::builder().set("metrics.listener", "127.0.0.1:0").start()

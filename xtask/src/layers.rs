@@ -19,7 +19,8 @@ const WITHOUT: &[(&str, &[&str])] = &[
 ];
 
 /// Packages whose tests run without wasmtime as well.
-const TESTS_WITHOUT_WASMTIME: &[&str] = &["ottla-wire", "ottla-log", "ottla-coordinator", "ottla-front", "ottla-client"];
+const TESTS_WITHOUT_WASMTIME: &[&str] =
+    &["ottla-wire", "ottla-log", "ottla-coordinator", "ottla-front", "ottla-client"];
 
 /// Sources whose modules, files or folders at the top, must not import each other in a circle.
 const SOURCES: &[&str] = &["broker/front/src", "broker/ottla/src", "broker/server/src", "plugins/stage/src"];

@@ -11,8 +11,8 @@ use libc::{EIO, ENOSPC};
 use uuid::Uuid;
 
 use crate::faulty_disk_tests::{start, tags};
-use crate::test_batches::batch;
 use crate::journal::Journal;
+use crate::test_batches::batch;
 use crate::{
     AppendError, DiskCall, Durability, FaultyDisk, LocateError, LogDir, LogOptions, Offset, PartitionName,
     PartitionOptions, Retention, ShutdownError,

@@ -440,11 +440,13 @@ fn recover_all(dir: &DirState, clean: bool) -> Result<(Vec<Recovered>, Vec<Unrea
     } else {
         LastRun::Killed
     };
-    let all = try_in_parallel(&found, DISK_THREADS_MAX, |(name, directory)| match recover(dir, directory.clone(), name.clone(), last_run) {
-        Err(error) if is_partition_error(dir, &error) => {
-            Ok(Err(UnreadablePartition { partition: name.clone(), reason: error.to_string() }))
+    let all = try_in_parallel(&found, DISK_THREADS_MAX, |(name, directory)| {
+        match recover(dir, directory.clone(), name.clone(), last_run) {
+            Err(error) if is_partition_error(dir, &error) => {
+                Ok(Err(UnreadablePartition { partition: name.clone(), reason: error.to_string() }))
+            }
+            recovered => recovered.map(Ok),
         }
-        recovered => recovered.map(Ok),
     })?;
     let (mut recovered, mut unreadable) = (Vec::new(), Vec::new());
     for partition in all {

@@ -58,7 +58,10 @@ mod tests {
     fn results_come_in_the_order_of_the_items() {
         let items: Vec<u32> = (0..100).collect();
         for threads in [0, 1, 3, 200] {
-            assert_eq!(in_parallel(&items, threads, |item| item * 2), items.iter().map(|it| it * 2).collect::<Vec<_>>());
+            assert_eq!(
+                in_parallel(&items, threads, |item| item * 2),
+                items.iter().map(|it| it * 2).collect::<Vec<_>>()
+            );
         }
         assert!(in_parallel(&[0_u32; 0], 4, |item| *item).is_empty());
     }

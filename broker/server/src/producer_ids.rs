@@ -15,7 +15,7 @@ const BLOCK_IDS: i64 = 1000;
 const IDS_END: i64 = i64::MAX - BLOCK_IDS;
 
 /// The producer under whose id and sequence numbers the route journal appends. No client gets or may use this id.
-pub const JOURNAL_PRODUCER: ProducerId = ProducerId(i64::MAX);
+pub(crate) const JOURNAL_PRODUCER: ProducerId = ProducerId(i64::MAX);
 
 /// The producer ids of this broker.
 pub struct ProducerIds {

@@ -16,6 +16,7 @@ pub fn batch(codec: Codec, timestamp: i64, values: &[&[u8]]) -> Vec<u8> {
 
 /// A batch being put together.
 #[derive(Clone)]
+#[must_use]
 pub struct Said {
     codec: Codec,
     producer: Option<(i64, i16, i32)>,

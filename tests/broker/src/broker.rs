@@ -22,9 +22,9 @@ use ottla_wire::{ErrorCode, Offset, Uuid};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use crate::PATIENCE;
 use crate::client::Client;
 use crate::guest::digit;
-use crate::PATIENCE;
 
 /// A broker on a free port and a data directory of its own.
 pub struct TestBroker {

@@ -92,14 +92,7 @@ impl Client {
     }
 
     /// Produces one batch.
-    pub async fn produce_as(
-        &mut self,
-        version: i16,
-        acks: i16,
-        topic: &str,
-        partition: i32,
-        batch: &[u8],
-    ) -> Answered {
+    pub async fn produce_as(&mut self, version: i16, acks: i16, topic: &str, partition: i32, batch: &[u8]) -> Answered {
         self.send(version, &produce_request(acks, topic, &[(partition, batch)])).await;
         self.receive_produced(version).await.remove(0)
     }

@@ -1,8 +1,8 @@
 //! Records whose every byte follows from their sender, and batches of them written by hand: what the codec under test
 //! says is not what its test believes.
 
-pub use ottla_tests::batch::{HEADER_BYTES, Sender, seal};
 use ottla_tests::batch::{CRC_COVERS_FROM, stamped};
+pub use ottla_tests::batch::{HEADER_BYTES, Sender, seal};
 
 use crate::seed::Seed;
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ottla_tests::connection::Connection;
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 
 use crate::check;
 use crate::content::{Identity, batch, first_batch};

@@ -4,8 +4,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use ottla_tests::connection::Connection;
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 
 use crate::content::first_batch;

@@ -8,13 +8,12 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use ottla_tests::connection::Connection;
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 use ottla_tests::guest::Guest;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, InitProducerIdRequest, MetadataRequest,
-    RESOURCE_TOPIC,
+    DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, MetadataRequest, RESOURCE_TOPIC,
 };
 
 use crate::image::{Image, quick_directory};

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ottla_tests::connection::Connection;
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 
 use crate::image::quick_directory;

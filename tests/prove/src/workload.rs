@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ottla_tests::connection::Connection;
+use ottla_tests::connection::request_frame;
+use ottla_tests::produce::produce_request;
 use ottla_tests::syscalls::Ack;
-use ottla_wire::message::{
-    InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
-};
 use ottla_wire::ErrorCode;
+use ottla_wire::message::ProduceRequest;
 
 use crate::content::{Entry, Identity, Sender, batch, entries, first_batch};
 use crate::seed::Seed;

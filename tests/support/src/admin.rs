@@ -40,7 +40,9 @@ impl Connection {
             ..CreatableTopic::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
-        self.try_call(7, &request, |response| answer(response.topics[0].error_code, response.topics[0].error_message.as_deref()))
+        self.try_call(7, &request, |response| {
+            answer(response.topics[0].error_code, response.topics[0].error_message.as_deref())
+        })
     }
 
     /// Deletes a topic.

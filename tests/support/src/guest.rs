@@ -76,6 +76,7 @@ impl Guest {
     }
 
     /// The same with one more pair in its manifest.
+    #[must_use]
     pub fn with(mut self, name: &'static str, text: impl Into<String>) -> Self {
         self.manifest.push((name, text.into()));
         self

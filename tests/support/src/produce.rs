@@ -5,6 +5,7 @@ use std::io;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{InitProducerIdRequest, PartitionProduceData, ProduceRequest, TopicProduceData};
 
+use crate::Broker;
 use crate::admin::{Answer, answer};
 use crate::batch::Sender;
 use crate::connection::Connection;
@@ -34,5 +35,12 @@ impl Connection {
             }
             code => Err(code),
         })
+    }
+}
+
+impl Broker {
+    /// An idempotent producer of its own.
+    pub fn new_producer(&self) -> Sender {
+        Connection::to(self).new_producer().expect("the broker answers").expect("a producer id")
     }
 }

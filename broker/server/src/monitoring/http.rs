@@ -30,7 +30,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Serves until the broker stops.
-pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
+pub(crate) async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     let mut stop = broker.shutdown.watch();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {

@@ -6,11 +6,11 @@
 //! users are counted under the lock that deletes and activates. Calls that write block on the disk
 //! or compile; only [`PluginRegistry::bound`] is made for the way of a record.
 
-pub mod uploads;
+pub(crate) mod uploads;
 
 mod bound;
-mod reservations;
 mod host;
+mod reservations;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use ottla_plugin_host::{Admitted, Digest, Host, Kind, LoadError};
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
-pub use bound::{Binding, BoundPlugin};
-pub use reservations::Reservation;
+pub(crate) use bound::{Binding, BoundPlugin};
 pub(crate) use host::plugin_host;
-pub use uploads::{Chunk, Progress, UploadError, Uploads};
+pub(crate) use reservations::Reservation;
+pub(crate) use uploads::{Chunk, Progress, UploadError, Uploads};
 
 use crate::config::PluginRef;
 use crate::meta::{MetaError, MetadataStore, PluginRecord, PluginVersionRecord};
-use reservations::{Reservations, Pushing};
+use reservations::{Pushing, Reservations};
 
 /// Names, versions, uploads and bound partitioners.
 pub struct PluginRegistry {

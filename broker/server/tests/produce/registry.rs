@@ -7,8 +7,8 @@ use ottla_wire::message::{
     PushPluginResponse, VERSION_ALL,
 };
 
-use ottla_tests::guest::Guest;
 use ottla_test_broker::{Client, TestBroker, digit, said};
+use ottla_tests::guest::Guest;
 
 /// Pushes one piece: code, next offset, version.
 async fn piece(

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_s
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::report::{CODE, JOB, Job, REPORT, ComponentRefusal, Report};
+use super::report::{CODE, ComponentRefusal, JOB, Job, REPORT, Report};
 use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS, Prepared};
 use crate::engine::Runtime;
 use crate::instance::{Instance, Stop, TEXT_BYTES_MAX, reason};
@@ -108,7 +108,9 @@ fn check_world(component: &Component) -> Result<(), ComponentRefusal> {
         _ => Vec::new(),
     };
     match PARTITIONER_FUNCTIONS.iter().find(|wanted| !functions.iter().any(|name| name == **wanted)) {
-        Some(missing) => Err(ComponentRefusal::WrongWorld { missing: format!("{PARTITIONER}#{missing}"), exports: functions }),
+        Some(missing) => {
+            Err(ComponentRefusal::WrongWorld { missing: format!("{PARTITIONER}#{missing}"), exports: functions })
+        }
         None => Ok(()),
     }
 }
@@ -120,7 +122,9 @@ fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<
         stop => ComponentRefusal::ManifestCall { reason: crate::CallError::from(stop).to_string() },
     };
     let prepared = Prepared::new(component).map_err(|error| failed(Stop::WrongTypes { reason: reason(&error) }))?;
-    let slot = runtime.instance_slot().ok_or(ComponentRefusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
+    let slot = runtime
+        .instance_slot()
+        .ok_or(ComponentRefusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
     let mut instance = Instance::create(&prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
     instance

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::report::{CODE, JOB, Job, OUTPUT, REPORT, ComponentRefusal, Report};
+use super::report::{CODE, ComponentRefusal, JOB, Job, OUTPUT, REPORT, Report};
 use crate::engine::Runtime;
 use crate::limits::Limits;
 use crate::manifest::shorten;

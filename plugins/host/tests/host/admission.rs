@@ -1,6 +1,6 @@
 //! What is admitted, and what every other upload is told.
 
-use ottla_plugin_host::{AdmitError, CompileError, Digest, Limits, ComponentRefusal};
+use ottla_plugin_host::{AdmitError, CompileError, ComponentRefusal, Digest, Limits};
 use ottla_tests::guest::{CONTRACT, Guest, component_of};
 
 use crate::home::{Home, fixture};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::thread;
 
-use ottla_tests::guest::Guest;
 use ottla_plugin::testing;
 use ottla_plugin_host::{CallError, ColumnsBuilder, Context, Limits, LoadError, Reads};
+use ottla_tests::guest::Guest;
 
 use crate::home::{FIVE, Home, ask, columns, fixture};
 

@@ -1,7 +1,7 @@
 //! Guests that misbehave: each is told apart, and the next call is answered by a fresh instance.
 
-use ottla_tests::guest::Guest;
 use ottla_plugin_host::{CallError, Limits, LoadError, Partitioner};
+use ottla_tests::guest::Guest;
 
 use crate::home::{Home, ask, resident_bytes};
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ottla_tests::guest::Guest;
 use ottla_plugin_host::{AdmitError, CompileError, Compiler, LoadError};
+use ottla_tests::guest::Guest;
 
 use crate::home::{Home, ask, compiler, no_compiler};
 

@@ -77,7 +77,13 @@ pub(super) fn take_in(shared: &ConsumerState, asked: &[Asked], answer: &Answer) 
     Ok(Taken { progress, throttle })
 }
 
-fn harvest(shared: &ConsumerState, part: &Asked, data: &PartitionData<'_>, answer: &Answer, room: &mut usize) -> Harvest {
+fn harvest(
+    shared: &ConsumerState,
+    part: &Asked,
+    data: &PartitionData<'_>,
+    answer: &Answer,
+    room: &mut usize,
+) -> Harvest {
     let config = &shared.config;
     let corrupt = |offset: i64, reason: String| ConsumeError::Corrupt {
         topic: Arc::clone(&part.topic),

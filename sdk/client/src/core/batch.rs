@@ -49,7 +49,13 @@ struct SharedFate {
 
 impl Parties {
     /// Notes what waits for the record at `index`; returns the shared fate for a delivery.
-    fn join(&mut self, report_to: ReportTo, index: u32, timestamp_ms: i64, trouble: &Arc<Trouble>) -> Option<Arc<Fate>> {
+    fn join(
+        &mut self,
+        report_to: ReportTo,
+        index: u32,
+        timestamp_ms: i64,
+        trouble: &Arc<Trouble>,
+    ) -> Option<Arc<Fate>> {
         match report_to {
             ReportTo::Nothing => None,
             ReportTo::Delivery => {
@@ -79,7 +85,9 @@ impl Parties {
         match report_to {
             ReportTo::Nothing | ReportTo::Delivery => Self::default(),
             ReportTo::Guest(fate) => Self { guests: vec![(0, fate)], ..Self::default() },
-            ReportTo::Ticket(token) => Self { tickets: vec![Ticket { token, index: 0, timestamp_ms }], ..Self::default() },
+            ReportTo::Ticket(token) => {
+                Self { tickets: vec![Ticket { token, index: 0, timestamp_ms }], ..Self::default() }
+            }
         }
     }
 
@@ -143,7 +151,7 @@ impl OpenBatch {
     }
 
     /// Adds a record that takes `bytes` of the buffer; returns its index and, for [`ReportTo::Delivery`], the fate it
-    /// shares. A record that no batch can hold gives the report_to back.
+    /// shares. A record that no batch can hold gives `report_to` back.
     pub(crate) fn push(
         &mut self,
         record: &ProducerRecord<'_>,

@@ -28,7 +28,7 @@ use ottla_wire::message::{MetadataResponse, MetadataResponseBroker, MetadataResp
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
 use super::backoff::Backoff;
-use super::batch::{BatchId, ReportTo, Format, Payload};
+use super::batch::{BatchId, Format, Payload, ReportTo};
 use super::lane::LaneId;
 use super::metadata::Metadata;
 use super::outbox::{Limits, Outbox};

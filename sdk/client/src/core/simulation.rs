@@ -11,7 +11,7 @@ use ottla_wire::record::batches;
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 use super::backoff::{Backoff, scramble};
-use super::batch::{BatchId, ReportTo, Format, Payload};
+use super::batch::{BatchId, Format, Payload, ReportTo};
 use super::lane::LaneId;
 use super::metadata::Metadata;
 use super::outbox::{Limits, Outbox};

@@ -121,7 +121,12 @@ fn receive(shared: &Arc<ProducerState>, connection: &Connection, sent: &[Sent], 
     shared.wake.notify_one();
 }
 
-fn judge_all(shared: &ProducerState, connection: &Connection, sent: &[Sent], answer: &Answer) -> Result<(), ConnectionError> {
+fn judge_all(
+    shared: &ProducerState,
+    connection: &Connection,
+    sent: &[Sent],
+    answer: &Answer,
+) -> Result<(), ConnectionError> {
     let response: ProduceResponse<'_> = answer.decode()?;
     if response.throttle_time_ms > 0 {
         connection.hold_back(Duration::from_millis(response.throttle_time_ms.unsigned_abs().into()));

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub use self::delivery::{Ack, AckBatch, Delivery, DeliverySink, Placement};
 use crate::config::ProducerConfig;
 use crate::core::backoff::Backoff;
-use crate::core::batch::{ReportTo, Format, Settled};
+use crate::core::batch::{Format, ReportTo, Settled};
 use crate::core::outbox::{Accepted, Limits, Outbox};
 pub use crate::core::record::{Header, ProducerRecord};
 use crate::core::trouble::Trouble;

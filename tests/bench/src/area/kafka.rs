@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Plan;
-use crate::pairs::{Latency, Pairs, Ratios, Measurement};
+use crate::pairs::{Latency, Measurement, Pairs, Ratios};
 use crate::peer::{Peer, as_service};
 use crate::report::Row;
 
@@ -173,7 +173,12 @@ impl Comparison<'_> {
         let figure = |name: &str| said.get(name).copied().with_context(|| format!("the client did not say {name}"));
         let (timed, all) = (figure("records")?, figure("all")?);
         // Its processor time is that of all records, the warm-up included.
-        Ok(Measurement { work: timed, wall_s: figure("seconds")?, cpu_s: cpu_s * timed / all, latency: Latency::default() })
+        Ok(Measurement {
+            work: timed,
+            wall_s: figure("seconds")?,
+            cpu_s: cpu_s * timed / all,
+            latency: Latency::default(),
+        })
     }
 
     fn latency(&self, peer: &Peer, topic: &str) -> Result<Measurement> {

@@ -9,7 +9,7 @@ use ottla_wire::record::Codec;
 use super::Plan;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Pairs, Measurement};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::raw::Ceiling;
 use crate::report::Row;
@@ -115,7 +115,12 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Measurement { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu, latency: done.latency() })
+        Ok(Measurement {
+            work: done.requests as f64,
+            wall_s: done.wall_s,
+            cpu_s: peer.cpu_s()? - cpu,
+            latency: done.latency(),
+        })
     };
     let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&raw))?;
     let of = "bare append + group fdatasync, 64 producers";

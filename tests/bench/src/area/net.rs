@@ -8,7 +8,7 @@ use ottla_wire::record::Codec;
 use super::{Plan, forget};
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Pairs, Measurement};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::raw::{Ceiling, EGRESS_CHUNK_BYTES, EGRESS_FILE_CHUNKS, egress_apart};
 use crate::report::Row;
@@ -106,7 +106,12 @@ fn egress(
     );
     let heat = if hot_reference.is_some() { "hot" } else { "cold" };
     let of = format!("bare sendfile of 1 MiB, {heat}, {connections} connections");
-    rows.push(Row::new(format!("{name}/throughput"), format!("{of}, bytes per second"), pairs.ratios(Measurement::rate), note));
+    rows.push(Row::new(
+        format!("{name}/throughput"),
+        format!("{of}, bytes per second"),
+        pairs.ratios(Measurement::rate),
+        note,
+    ));
     rows.push(Row::new(
         format!("{name}/cpu"),
         format!("{of}, sender CPU per byte"),
@@ -133,7 +138,12 @@ fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Ve
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Measurement { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu, latency: done.latency() })
+        Ok(Measurement {
+            work: done.requests as f64,
+            wall_s: done.wall_s,
+            cpu_s: peer.cpu_s()? - cpu,
+            latency: done.latency(),
+        })
     };
     let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
     let of = format!("an echo of 100 bytes on the same runtime, {connections} connections");

@@ -9,7 +9,7 @@ use ottla_wire::record::Codec;
 use super::Plan;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Latency, Pairs, Measurement};
+use crate::pairs::{Latency, Measurement, Pairs};
 use crate::peer::{Peer, ottla_binary};
 use crate::report::Row;
 
@@ -139,6 +139,11 @@ fn route(plan: &Plan, codec: Codec, name: &str, rows: &mut Vec<Row>) -> Result<(
     let pairs = Pairs::measure(plan.pairs, || run(&routed), || run(&unrouted))?;
     let of = format!("no plugin, {name}, 900-byte records in 128 KiB batches, broker CPU per record");
     let note = format!("no plugin: {:.2} CPU µs per record", pairs.ceiling_median(|r| r.cpu_per_work() * 1e6));
-    rows.push(Row::new(format!("plugin/route/by-section/{name}/cpu"), of, pairs.ratios(Measurement::cpu_per_work), note));
+    rows.push(Row::new(
+        format!("plugin/route/by-section/{name}/cpu"),
+        of,
+        pairs.ratios(Measurement::cpu_per_work),
+        note,
+    ));
     Ok(())
 }

@@ -12,7 +12,7 @@ use ottla_wire::record::Codec;
 use super::{Plan, forget, partitions_per_connection};
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Latency, Pairs, Ratios, Measurement};
+use crate::pairs::{Latency, Measurement, Pairs, Ratios};
 use crate::peer::Peer;
 use crate::raw::read_and_check;
 use crate::report::Row;

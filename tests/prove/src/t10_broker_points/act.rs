@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ottla_tests::connection::Connection;
 use ottla_tests::record::hex;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{PartitionProduceData, ProduceRequest, PushPluginRequest, TopicProduceData};
+use ottla_wire::message::PushPluginRequest;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -40,7 +40,10 @@ pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mu
             // The checkpoint and the cut belong to it: the file with the first entries goes.
             let first = first_journal(directory);
             let begun = Instant::now();
-            while first_journal(directory) == first && begun.elapsed() < CUT_PATIENCE && Connection::open(address).is_ok() {
+            while first_journal(directory) == first
+                && begun.elapsed() < CUT_PATIENCE
+                && Connection::open(address).is_ok()
+            {
                 std::thread::sleep(Duration::from_millis(10));
             }
             ErrorCode::None
@@ -61,7 +64,11 @@ pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mu
     Ok(())
 }
 
-pub(super) fn send_routed(socket: &mut Connection, (producer_id, epoch): (i64, i16), number: u64) -> io::Result<ErrorCode> {
+pub(super) fn send_routed(
+    socket: &mut Connection,
+    (producer_id, epoch): (i64, i16),
+    number: u64,
+) -> io::Result<ErrorCode> {
     let number = number * u64::from(ROUTED_RECORDS);
     let sender = Sender { producer_id, epoch, sequence: number as i32 };
     let first = Identity { tag: ROUTED_TAG, number };

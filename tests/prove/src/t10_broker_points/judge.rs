@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ottla_tests::connection::Connection;
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC};
 use serde_json::Value;

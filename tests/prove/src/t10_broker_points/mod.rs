@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use ottla_tests::connection::Connection;
 use ottla_tests::guest::Guest;
-use ottla_wire::message::InitProducerIdRequest;
 
 use self::act::perform;
 use self::point::{Point, Strace, has_cut, points, threads_of, unsynced_journals};

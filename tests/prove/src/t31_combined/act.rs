@@ -25,7 +25,8 @@ impl World {
         ground.history.deleted = vec![0; ground.partitions as usize];
         let settings: Vec<(&str, &str)> = ground.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let partitions = ground.partitions;
-        let code = self.ask(&format!("create {name}"), |socket| Ok(socket.create_topic(&name, partitions, &settings)?.code));
+        let code =
+            self.ask(&format!("create {name}"), |socket| Ok(socket.create_topic(&name, partitions, &settings)?.code));
         assert_eq!(code, Some(ErrorCode::None), "{name} cannot be made");
         self.topics.push(ground);
         self.topics.len() - 1
@@ -132,7 +133,9 @@ impl World {
             () => ("segment.ms", ["50", "3600000"]),
         };
         let value = *self.random.pick(&values);
-        self.ask(&format!("{setting} of {name} is {value}"), |socket| Ok(socket.set_topic(&name, setting, value)?.code));
+        self.ask(&format!("{setting} of {name} is {value}"), |socket| {
+            Ok(socket.set_topic(&name, setting, value)?.code)
+        });
     }
 
     /// Another version of the plugin runs from here on.

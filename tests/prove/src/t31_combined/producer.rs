@@ -10,10 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla_tests::connection::Connection;
+use ottla_tests::produce::produce_request;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
-};
+use ottla_wire::message::ProduceRequest;
 
 use super::model::{At, KEYS};
 use crate::content::{Identity, Sender, keyed_batch};

@@ -144,7 +144,12 @@ impl Beat<'_> {
 
 impl ConsumerGroup {
     /// Handles a heartbeat of a member that joins or stays. `before` are records that come first.
-    pub(crate) fn heartbeat(&mut self, cx: &mut Context, beat: Beat<'_>, before: Vec<Record>) -> Result<(), ErrorAnswer> {
+    pub(crate) fn heartbeat(
+        &mut self,
+        cx: &mut Context,
+        beat: Beat<'_>,
+        before: Vec<Record>,
+    ) -> Result<(), ErrorAnswer> {
         let mut records = before;
         let member_id = if beat.request.member_id.is_empty() {
             beat.fresh.to_string().into()

@@ -17,7 +17,7 @@ use super::sequence::Identity;
 use super::topics::Topics;
 use super::trouble::Trouble;
 use super::waiting::WaitingRecord;
-use crate::error::{ProduceError, SendError};
+use crate::error::SendError;
 
 /// The bounds that an outbox keeps.
 #[derive(Clone, Copy, Debug)]
@@ -250,6 +250,10 @@ mod tests {
 
     use super::*;
     use crate::Codec;
+    use crate::core::metadata::Metadata;
+    use crate::core::outcome::Landing;
+    use crate::core::verdict::Verdict;
+    use crate::error::ProduceError;
 
     fn limits() -> Limits {
         Limits {

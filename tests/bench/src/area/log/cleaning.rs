@@ -10,7 +10,7 @@ use super::super::Plan;
 use super::PRODUCERS;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Pairs, Measurement};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::report::Row;
 

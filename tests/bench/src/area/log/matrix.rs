@@ -8,7 +8,7 @@ use super::super::Plan;
 use super::WINDOW;
 use crate::frames;
 use crate::load::{Script, drive};
-use crate::pairs::{Pairs, Measurement};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::raw::Ceiling;
 use crate::report::Row;
@@ -129,8 +129,18 @@ fn measure(plan: &Plan, dir: &std::path::Path, cell: Cell, rows: &mut Vec<Row>) 
         pairs.ceiling_median(Measurement::cpu_per_work) * gib,
         calls(&raw)?,
     );
-    rows.push(Row::new(format!("{name}/throughput"), format!("{of}, bytes per second"), pairs.ratios(Measurement::rate), note));
-    rows.push(Row::new(format!("{name}/cpu"), format!("{of}, CPU per byte"), pairs.ratios(Measurement::cpu_per_work), ""));
+    rows.push(Row::new(
+        format!("{name}/throughput"),
+        format!("{of}, bytes per second"),
+        pairs.ratios(Measurement::rate),
+        note,
+    ));
+    rows.push(Row::new(
+        format!("{name}/cpu"),
+        format!("{of}, CPU per byte"),
+        pairs.ratios(Measurement::cpu_per_work),
+        "",
+    ));
     rows.push(Row::new(
         format!("{name}/p99"),
         format!("{of}, 99th percentile of an answer"),

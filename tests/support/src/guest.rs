@@ -1,5 +1,6 @@
 //! Guests written in WebAssembly text against the real contract, so that every way of misbehaving is a few words long.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -29,7 +30,7 @@ pub struct Guest {
     /// otherwise it computes `count` answers by `answer`.
     pub partition: &'static str,
     /// Instructions that leave the partition of record `$index`; `$records` and `$partitions` are at hand.
-    pub answer: &'static str,
+    pub answer: Cow<'static, str>,
     /// Instructions that leave the number of answers; the same are at hand.
     pub count: &'static str,
     /// Whether it wants a clock, which the broker does not grant.
@@ -49,7 +50,7 @@ impl Default for Guest {
             before_manifest: "",
             init: "(call $ok (i32.const 0) (i32.const 0))",
             partition: "(call $fill (i32.const 0) (local.get $records))",
-            answer: "(i32.const 0)",
+            answer: "(i32.const 0)".into(),
             count: "(local.get $records)",
             wants_clock: false,
             realloc: "(call $alloc (local.get $size))",
@@ -66,8 +67,8 @@ impl Guest {
     }
 
     /// One that computes an answer for each record.
-    pub fn answers(answer: &'static str) -> Self {
-        Self { answer, ..Self::that(ANSWER_EACH) }
+    pub fn answers(answer: impl Into<Cow<'static, str>>) -> Self {
+        Self { answer: answer.into(), ..Self::that(ANSWER_EACH) }
     }
 
     /// Spreads the records of each batch: the first to partition 0, the second to 1, and so on.

@@ -152,7 +152,7 @@ async fn a_crowd_of_producers_is_bounded_and_costs_another_partition_none_of_its
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_are_unpacked_on_arrival_keep_their_order_among_others() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("c", 1, &[("cleanup.policy", "compact")]).await;
     let mut client = home.client().await;
     let id = client.producer_id().await;

@@ -7,11 +7,11 @@ use std::thread;
 
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
+use ottla_tests::produce::produce_request;
 use ottla_tests::syscalls::{self, Ack, Violation};
 use ottla_tests::{Broker, artifact, skip};
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{InitProducerIdRequest, PartitionProduceData, ProduceRequest, TopicProduceData};
 
 const PARTITIONS: i32 = 3;
 const REQUESTS: i32 = 25;
@@ -51,7 +51,7 @@ fn traced(program: PathBuf, canary: Option<&str>) -> (usize, Vec<Violation>) {
     let builder = Broker::builder().program(program).under(&words);
     let builder = canary.into_iter().fold(builder, |builder, promise| builder.env("OTTLA_CANARY", promise));
     let mut broker = builder.start();
-    broker.push_plugin("round-robin", &ROUND_ROBIN.component()).expect("a good plugin");
+    broker.push_plugin("round-robin", &Guest::round_robin().component()).expect("a good plugin");
     broker.create_topic("plain", PARTITIONS, &[]);
     broker.create_topic("routed", PARTITIONS, &[("ottla.partitioner", "round-robin")]);
 
@@ -74,19 +74,12 @@ fn traced(program: PathBuf, canary: Option<&str>) -> (usize, Vec<Violation>) {
 /// One request after the other, each of three records, idempotent; the answers with what they acknowledge.
 fn produce(broker: &Broker, topic: &str, partition: i32) -> Vec<Ack> {
     let mut connection = Connection::as_ottla(broker);
-    let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
-    let (producer_id, epoch) = connection.call(4, &request, |response| {
-        assert_eq!(response.error_code, ErrorCode::None);
-        (response.producer_id, response.producer_epoch)
-    });
+    let sender = connection.new_producer().expect("an answer").expect("a producer id");
     let mut acks = Vec::new();
     for number in 0..REQUESTS {
-        let sender = Sender { producer_id, epoch, sequence: number * 3 };
+        let sender = Sender { sequence: number * 3, ..sender };
         let records = batch(&[(b"k", b"one"), (b"k", b"two"), (b"k", b"three")], Some(sender));
-        let data = PartitionProduceData { index: partition, records: Some(&records) };
-        let data = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
-        let request =
-            ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
+        let request = produce_request(topic, partition, &records);
         let stream_position = connection.bytes_received();
         let batches = connection.call(11, &request, |response| {
             let answer = &response.responses[0].partition_responses[0];

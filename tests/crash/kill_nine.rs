@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ottla_tests::client::Client;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_tests::{Broker, Record, wait};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,7 +24,7 @@ const PARTITIONS: usize = 4;
 fn fifty_kills_lose_and_double_nothing() {
     let mut broker = Broker::start();
     let versions = [broker.push_ready_made("by-section"), {
-        broker.push_plugin("by-section", &ROUND_ROBIN.component()).expect("another rule under the same name")
+        broker.push_plugin("by-section", &Guest::round_robin().component()).expect("another rule under the same name")
     }];
     assert_ne!(versions[0], versions[1]);
     broker.activate_plugin("by-section", versions[0]);

@@ -1,14 +1,10 @@
-//! A bit that turned over while nobody looked: the reader that comes by first is told so, of that batch alone.
-
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
+//! A bit flips in a file at rest: the first reader gets an error, for that batch alone.
 
 use std::path::PathBuf;
 
 use ottla_tests::Broker;
+use ottla_tests::one_topic::{TOPIC, fetch, metric, produce};
 use ottla_wire::ErrorCode;
-use support::{TOPIC, fetch, metric, produce};
 
 /// In the middle of a segment that takes no appends.
 const HIT: i64 = 6;

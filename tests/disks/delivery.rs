@@ -1,16 +1,11 @@
 //! When an answer does not leave: the disk's doing and the peer's are told apart.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::path::Path;
 
 use ottla_tests::connection::Connection;
+use ottla_tests::one_topic::{TOPIC, fetch, fetch_request, metric, produce};
 use ottla_tests::{Broker, skip, syscalls};
-use ottla_wire::message::FetchRequest;
-use ottla_wire::{ErrorCode, RequestHeader, encode_request};
-use support::{TOPIC, fetch, fetch_request, metric, produce};
+use ottla_wire::ErrorCode;
 
 fn broker(sendfile_min_bytes: u32) -> ottla_tests::broker::Builder {
     let broker = Broker::builder().set("metrics.listener", "127.0.0.1:0");
@@ -20,10 +15,7 @@ fn broker(sendfile_min_bytes: u32) -> ottla_tests::broker::Builder {
 /// Fetches on a connection that the broker is to close in the middle of its answer.
 fn fetch_until_closed(broker: &Broker) {
     let mut connection = Connection::to(broker);
-    let mut bytes = Vec::new();
-    let header = RequestHeader::of::<FetchRequest<'_>>(11, 1, Some("ottla-tests".into()));
-    encode_request(&header, &fetch_request(0, 0), &mut bytes);
-    connection.send(&bytes).expect("the request is taken");
+    connection.send_request(11, &fetch_request(0, 0)).expect("the request is taken");
     connection.expect_closed();
 }
 

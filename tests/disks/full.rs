@@ -1,23 +1,20 @@
 //! A disk that is full: producers are told, readers go on, and it works again by itself.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::connection::request_frame;
+use ottla_tests::guest::Guest;
 use ottla_tests::mount::Mount;
+use ottla_tests::one_topic::{TOPIC, fetch, metric, produce, produce_as};
+use ottla_tests::produce::produce_request;
 use ottla_tests::{Broker, skip, wait};
 use ottla_wire::message::{
-    CreatableTopic, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest, PartitionProduceData, ProduceRequest,
-    ProduceResponse, TopicProduceData,
+    CreatableTopic, CreateTopicsRequest, InitProducerIdRequest, MetadataRequest, ProduceResponse,
 };
-use ottla_wire::{ErrorCode, RequestHeader, decode_response, encode_request};
-use support::{TOPIC, fetch, metric, produce, produce_as};
+use ottla_wire::{ErrorCode, decode_response};
 
 /// What a broker may take to go on once there is room.
 const RESUMES_WITHIN: Duration = Duration::from_secs(5);
@@ -97,7 +94,7 @@ fn the_first_batch_of_a_producer_is_taken_after_a_full_disk_refused_it_and_those
     let log = disk.path().join("log");
     let broker = Broker::builder().set("log.dirs", &log.display().to_string()).start();
     broker.create_topic(TOPIC, 1, &[]);
-    let sender = new_producer(&broker);
+    let sender = broker.new_producer();
     let of = |bytes, sequence| batch(&[(b"k", &vec![b'c'; bytes])], Some(Sender { sequence, ..sender }));
     let (large, small, smaller) = (of(500_000, 0), of(100, 1), of(50, 2));
     fill(disk.path());
@@ -122,17 +119,10 @@ fn the_first_batch_of_a_producer_is_taken_after_a_full_disk_refused_it_and_those
 
 /// Sends batches in one write, a request each; the answers and where the batches are.
 fn produce_together(broker: &Broker, batches: &[Vec<u8>]) -> Vec<(ErrorCode, i64)> {
-    let mut bytes = Vec::new();
-    for (correlation_id, records) in (1..).zip(batches) {
-        let data = PartitionProduceData { index: 0, records: Some(records) };
-        let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
-        let request =
-            ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-        let header = RequestHeader::of::<ProduceRequest<'_>>(9, correlation_id, Some("ottla-tests".into()));
-        encode_request(&header, &request, &mut bytes);
-    }
     let mut connection = Connection::to(broker);
-    connection.send(&bytes).expect("the requests are taken");
+    let frames =
+        (1..).zip(batches).map(|(number, records)| request_frame(9, number, &produce_request(TOPIC, 0, records)));
+    connection.send(&frames.flatten().collect::<Vec<_>>()).expect("the requests are taken");
     batches
         .iter()
         .map(|_| {
@@ -144,22 +134,15 @@ fn produce_together(broker: &Broker, batches: &[Vec<u8>]) -> Vec<(ErrorCode, i64
         .collect()
 }
 
-fn new_producer(broker: &Broker) -> Sender {
-    Connection::to(broker).call(4, &InitProducerIdRequest::default(), |response| {
-        assert_eq!(response.error_code, ErrorCode::None);
-        Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
-    })
-}
-
 #[test]
 fn a_start_on_a_full_disk_keeps_the_route_journal_and_carries_it_out_when_there_is_room() {
     let name = "a_start_on_a_full_disk_keeps_the_route_journal_and_carries_it_out_when_there_is_room";
     let Some(disk) = disk(name) else { return };
     let log = disk.path().join("log");
     let mut broker = Broker::builder().set("log.dirs", &log.display().to_string()).start();
-    broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
+    broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
     broker.create_topic(TOPIC, 3, &[("ottla.partitioner", "spread")]);
-    let sender = new_producer(&broker);
+    let sender = broker.new_producer();
     for batch in 0..5 {
         let sender = Sender { sequence: batch * 3, ..sender };
         assert_eq!(produce_as(&broker, sender, &[b"0", b"1", b"2"]).0, ErrorCode::None);

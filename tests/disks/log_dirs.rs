@@ -1,23 +1,19 @@
 //! Several log directories: each fails alone, a missing one is never taken for an empty one.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use ottla_tests::admin::Answer;
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::client::{Finished, run};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_tests::{Broker, artifact, skip};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DescribeLogDirsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
-    PartitionProduceData, ProduceRequest, TopicProduceData,
+    DescribeLogDirsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
 };
 
 const TOPIC: &str = "spread";
@@ -33,13 +29,9 @@ fn produce(broker: &Broker, partition: i32, value: &str) -> ErrorCode {
 
 /// The error, and what the broker says about it.
 fn send(broker: &Broker, partition: i32, records: &[u8]) -> (ErrorCode, String) {
-    let data = PartitionProduceData { index: partition, records: Some(records) };
-    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    Connection::to(broker).call(9, &request, |response| {
-        let partition = &response.responses[0].partition_responses[0];
-        (partition.error_code, partition.error_message.clone().unwrap_or_default().into_owned())
-    })
+    let Answer { code, message } =
+        Connection::to(broker).produce(TOPIC, partition, records).expect("the broker answers");
+    (code, message)
 }
 
 /// The error, or how many bytes of records there are from the beginning on.
@@ -149,7 +141,7 @@ fn a_directory_that_fails_takes_only_its_own_partitions_offline() {
         if there.contains(&partition) { (ErrorCode::LeaderNotAvailable, -1) } else { (ErrorCode::None, 1) }
     });
     assert_eq!(leaders(&broker), wanted.collect::<Vec<_>>());
-    // Whatever is created now goes to the directory that is left.
+    // A topic that is created now goes to the directory that is left.
     broker.create_topic("later", 3, &[]);
     assert!(!two.join("later-0").exists());
 }
@@ -179,7 +171,10 @@ fn a_directory_whose_disk_refuses_a_write_goes_offline_alone_and_the_metrics_say
             assert_eq!(produce(&broker, partition, "after"), ErrorCode::None);
             assert_eq!(end_offset(&broker, partition), Ok(2));
         }
-        assert!((support::metric(&broker, "ottla_log_directory_online") - 1.0).abs() < f64::EPSILON, "one of two");
+        assert!(
+            (ottla_tests::one_topic::metric(&broker, "ottla_log_directory_online") - 1.0).abs() < f64::EPSILON,
+            "one of two"
+        );
         // Another start finds what was acknowledged, and nothing else.
         broker.terminate();
         broker.restart_with(|builder| builder.under(&[]));
@@ -302,13 +297,10 @@ fn batches_that_a_plugin_moved_wait_for_the_directory_that_is_missing_and_arrive
         let home = tempfile::tempdir().expect("a temporary directory");
         let (one, two) = (home.path().join("one"), home.path().join("two"));
         let mut broker = broker_on(&one, &two).start();
-        broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
+        broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
         broker.create_topic(TOPIC, PARTITIONS, &[("ottla.partitioner", "spread")]);
         broker.create_topic("plain", PARTITIONS, &[]);
-        let sender = Connection::to(&broker).call(4, &InitProducerIdRequest::default(), |response| {
-            assert_eq!(response.error_code, ErrorCode::None);
-            Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
-        });
+        let sender = broker.new_producer();
         let records: Vec<(&[u8], &[u8])> = VALUES.iter().map(|value| (&b"k"[..], *value)).collect();
         let moved = |number: i32| batch(&records, Some(Sender { sequence: number * 4, ..sender }));
         let there = partitions_in(&home.path().join(missing));

@@ -1,18 +1,14 @@
 //! Damaged metadata: one copy is mended and told, what both copies lost is named and put together again.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
+use ottla_tests::one_topic::{TOPIC, fetch, produce};
 use ottla_tests::{Broker, artifact};
 use ottla_wire::ErrorCode;
 use serde_json::Value;
-use support::{TOPIC, fetch, produce};
 
 fn ottla(words: &[&str], data_dir: &Path) -> Output {
     let mut command = Command::new(artifact::ottla());
@@ -102,7 +98,7 @@ fn what_both_copies_lost_is_named_and_put_together_from_the_partitions() {
 fn a_backup_of_a_running_broker_is_put_back_as_it_was() {
     let mut broker = Broker::start();
     broker.create_topic(TOPIC, 2, &[("retention.ms", "12345678")]);
-    broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("a right plugin");
+    broker.push_plugin("spread", &Guest::round_robin().component()).expect("a right plugin");
     let data_dir = broker.data_dir().to_path_buf();
     let backup = ottla(&["meta", "dump", "--json"], &data_dir);
     assert!(backup.status.success());
@@ -137,7 +133,7 @@ fn the_second_copy_is_in_a_log_directory_and_makes_the_first_one_again() {
 #[test]
 fn log_verify_covers_the_metadata_the_journal_and_the_plugin_store() {
     let mut broker = Broker::start();
-    let version = broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("a right plugin");
+    let version = broker.push_plugin("spread", &Guest::round_robin().component()).expect("a right plugin");
     broker.activate_plugin("spread", version);
     broker.create_topic(TOPIC, 2, &[("ottla.partitioner", "spread")]);
     let data_dir = broker.data_dir().to_path_buf();

@@ -1,22 +1,19 @@
 //! Records that a plugin moves, while something else goes wrong as well: a disk is full, a directory is missing or fails,
 //! and at the same time old records are to go, or the broker is to stop. Each record of a batch is there once in the end.
 
-#[path = "support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::path::{Path, PathBuf};
 
 use ottla_tests::batch::{Sender, batch};
 use ottla_tests::broker::Builder;
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::guest::Guest;
 use ottla_tests::mount::Mount;
+use ottla_tests::produce::produce_request;
 use ottla_tests::{Broker, skip, wait};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, InitProducerIdRequest, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsTopic, PartitionProduceData, ProduceRequest, TopicProduceData,
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, ProduceRequest,
 };
 use tempfile::TempDir;
 
@@ -32,15 +29,8 @@ fn broker_on(directories: &[&Path]) -> Builder {
 }
 
 fn spread_topic(broker: &Broker, name: &str) {
-    broker.push_plugin("spread", &ROUND_ROBIN.component()).expect("the plugin is taken");
+    broker.push_plugin("spread", &Guest::round_robin().component()).expect("the plugin is taken");
     broker.create_topic(name, PARTITIONS, &[("ottla.partitioner", "spread")]);
-}
-
-fn new_producer(broker: &Broker) -> Sender {
-    Connection::to(broker).call(4, &InitProducerIdRequest::default(), |response| {
-        assert_eq!(response.error_code, ErrorCode::None);
-        Sender { producer_id: response.producer_id, epoch: response.producer_epoch, sequence: 0 }
-    })
 }
 
 /// A batch of `records` records of so many bytes each; it goes to as many partitions.
@@ -51,9 +41,7 @@ fn moved(sender: Sender, sequence: i32, records: usize, bytes: usize) -> Vec<u8>
 
 /// A request that is given up after so many milliseconds, and what it is told.
 fn send(broker: &Broker, topic: &str, partition: i32, timeout_ms: i32, records: &[u8]) -> (ErrorCode, String) {
-    let data = PartitionProduceData { index: partition, records: Some(records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms, topic_data: vec![topic], ..ProduceRequest::default() };
+    let request = ProduceRequest { timeout_ms, ..produce_request(topic, partition, records) };
     Connection::to(broker).call(9, &request, |response| {
         let partition = &response.responses[0].partition_responses[0];
         (partition.error_code, partition.error_message.clone().unwrap_or_default().into_owned())
@@ -120,7 +108,7 @@ fn nothing_goes_from_a_topic_whose_journal_is_not_carried_out_and_nothing_is_car
         // Looked at after the other one, by its name.
         broker.create_topic("later", 1, &[("retention.ms", "1")]);
         broker.set_topic("held", "retention.ms", "-1");
-        let sender = new_producer(&broker);
+        let sender = broker.new_producer();
         let here = (0..PARTITIONS).find(|at| one.join(format!("held-{at}")).exists()).expect("a partition");
         for number in 0..5 {
             expect_taken(&broker, "held", here, &moved(sender, number * PARTITIONS, PARTITIONS as usize, 10));
@@ -230,7 +218,7 @@ fn a_batch_that_waits_for_space_holds_up_neither_deletions_nor_the_end_and_arriv
     for ending in [Ending::Terminated, Ending::Killed] {
         let Some(mut full) = Full::new(name) else { return };
         let topic = full.topic.clone();
-        let (first, second) = (new_producer(&full.broker), new_producer(&full.broker));
+        let (first, second) = (full.broker.new_producer(), full.broker.new_producer());
         expect_taken(&full.broker, &full.plain, 0, &batch(&[(b"k", b"v")], None));
         let waits = full.fill(first);
         // Behind it: of the same producer, of another one, to the same partition and to another one.
@@ -267,7 +255,7 @@ fn records_deleted_while_a_topic_is_held_on_a_full_disk_bring_none_back() {
         return;
     };
     let topic = full.topic.clone();
-    let sender = new_producer(&full.broker);
+    let sender = full.broker.new_producer();
     let waits = full.fill(sender);
     full.broker.kill9();
     full.broker.restart();
@@ -299,7 +287,7 @@ fn healthy_beside_the_journal(one: &Path, two: &Path) -> (Broker, Sender) {
     let mut broker = broker_on(&[two]).start();
     spread_topic(&broker, "healthy");
     broker.create_topic("plain", 1, &[]);
-    let sender = new_producer(&broker);
+    let sender = broker.new_producer();
     broker.terminate();
     let both = format!("{},{}", one.display(), two.display());
     broker.restart_with(|builder| builder.set("log.dirs", &both));

@@ -1,4 +1,4 @@
-//! Whatever arrives, it gets a clear error or a closed connection with a log line, costs little memory, and the next client
+//! Bad input gets a clear error or a closed connection with a log line, costs little memory, and the next client
 //! is served.
 
 use std::io::Write;
@@ -10,10 +10,11 @@ use ottla_tests::admin::push_chunk;
 use ottla_tests::batch::{CRC_POSITION, batch, with_codec};
 use ottla_tests::client::{Client, Sending, run};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::{Guest, INTERFACE};
+use ottla_tests::produce::produce_request;
 use ottla_tests::{Broker, Record, artifact};
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{ApiVersionsRequest, PartitionProduceData, ProduceRequest, TopicProduceData};
+use ottla_wire::message::ApiVersionsRequest;
 
 const MEMORY_GROWTH_BYTES_MAX: u64 = 64 << 20;
 
@@ -80,7 +81,7 @@ fn a_declared_array_of_two_to_the_31_is_closed() {
 #[test]
 fn unknown_keys_and_versions_are_closed() {
     costs_only_its_sender(|broker| {
-        // Keys nobody has, keys of later releases, keys of ours for a client that is not ours, versions nobody has.
+        // Unknown keys, keys of later releases, keys of ours for a client that is not ours, unknown versions.
         for (key, version) in
             [(9_999, 0), (-1, 0), (i16::MAX, 3), (75, 0), (20_000, 0), (20_002, 0), (3, 99), (0, 2), (1, -1)]
         {
@@ -204,8 +205,8 @@ fn a_compression_bomb_does_not_unpack() {
 #[test]
 fn a_wasm_file_that_is_no_component_is_refused() {
     costs_only_its_sender(|broker| {
-        let core_module = wat::parse_str(ROUND_ROBIN.module()).expect("a core module");
-        let component = ROUND_ROBIN.component();
+        let core_module = Guest::round_robin().module(INTERFACE);
+        let component = Guest::round_robin().component();
         for (what, bytes) in [
             ("text", b"this is a text\n".to_vec()),
             ("nothing but the magic number", b"\0asm".to_vec()),
@@ -224,8 +225,8 @@ fn a_wasm_file_that_is_no_component_is_refused() {
 #[test]
 fn an_import_that_is_not_granted_is_refused_by_its_name() {
     costs_only_its_sender(|broker| {
-        let greedy = Guest { wants_clock: true, ..ROUND_ROBIN }.component();
-        let refused = broker.push_plugin("greedy", &greedy).expect_err("nobody grants it");
+        let greedy = Guest { wants_clock: true, ..Guest::round_robin() }.component();
+        let refused = broker.push_plugin("greedy", &greedy).expect_err("the broker does not grant it");
         assert!(refused.message.contains("test:greedy/clock"), "{refused:?}");
     });
 }
@@ -249,7 +250,7 @@ fn a_plugin_declared_as_100_mb_is_refused_at_its_first_chunk() {
 #[test]
 fn uploads_that_contradict_themselves_are_refused() {
     costs_only_its_sender(|broker| {
-        let component = ROUND_ROBIN.component();
+        let component = Guest::round_robin().component();
         let total = component.len() as i64;
         let wrong_digest = "ab".repeat(32);
         for (what, digest, declared, offset) in [
@@ -307,10 +308,9 @@ fn expect_log_line(broker: &Broker, after: usize, connection: &Connection) {
 }
 
 fn produce(connection: &mut Connection, topic: &str, records: &[u8]) -> ErrorCode {
-    let partition = PartitionProduceData { index: 0, records: Some(records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![partition], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    connection.call(8, &request, |response| response.responses[0].partition_responses[0].error_code)
+    connection.call(8, &produce_request(topic, 0, records), |response| {
+        response.responses[0].partition_responses[0].error_code
+    })
 }
 
 /// A request by hand: any key, any version, any body.

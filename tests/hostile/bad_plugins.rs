@@ -4,9 +4,9 @@
 use ottla_tests::Broker;
 use ottla_tests::batch::batch;
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::Guest;
+use ottla_tests::produce::produce_request;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{PartitionProduceData, ProduceRequest, TopicProduceData};
 
 /// What one produce request came to.
 #[derive(Debug)]
@@ -18,37 +18,37 @@ struct Answer {
 
 #[test]
 fn a_trap_fails_its_batch() {
-    fails_its_batch(Guest { answer: "(unreachable)", ..ROUND_ROBIN });
+    fails_its_batch(&Guest::answers("(unreachable)"));
 }
 
 #[test]
 fn an_endless_loop_fails_its_batch() {
-    fails_its_batch(Guest { answer: "(loop $ever (br $ever)) (i32.const 0)", ..ROUND_ROBIN });
+    fails_its_batch(&Guest::answers("(loop $ever (br $ever)) (i32.const 0)"));
 }
 
 #[test]
 fn a_partition_out_of_range_fails_its_batch() {
-    fails_its_batch(Guest { answer: "(local.get $partitions)", ..ROUND_ROBIN });
+    fails_its_batch(&Guest::answers("(local.get $partitions)"));
 }
 
 #[test]
 fn too_many_answers_fail_their_batch() {
-    fails_its_batch(Guest { count: "(i32.add (local.get $records) (i32.const 1))", ..ROUND_ROBIN });
+    fails_its_batch(&Guest { count: "(i32.add (local.get $records) (i32.const 1))", ..Guest::round_robin() });
 }
 
 #[test]
 fn too_few_answers_fail_their_batch() {
-    fails_its_batch(Guest { count: "(i32.sub (local.get $records) (i32.const 1))", ..ROUND_ROBIN });
+    fails_its_batch(&Guest { count: "(i32.sub (local.get $records) (i32.const 1))", ..Guest::round_robin() });
 }
 
 #[test]
 fn a_plugin_that_eats_memory_fails_its_batch() {
-    fails_its_batch(Guest { count: "(i32.const 500000000)", ..ROUND_ROBIN });
+    fails_its_batch(&Guest { count: "(i32.const 500000000)", ..Guest::round_robin() });
 }
 
-fn fails_its_batch(bad: Guest<'_>) {
+fn fails_its_batch(bad: &Guest) {
     let broker = Broker::start();
-    let version = broker.push_plugin("under-test", &ROUND_ROBIN.component()).expect("a good plugin");
+    let version = broker.push_plugin("under-test", &Guest::round_robin().component()).expect("a good plugin");
     broker.create_topic("routed", 4, &[("ottla.partitioner", "under-test")]);
     broker.create_topic("plain", 1, &[]);
     let mut connection = Connection::to(&broker);
@@ -76,10 +76,7 @@ fn fails_its_batch(bad: Guest<'_>) {
 
 fn produce(connection: &mut Connection, topic: &str) -> Answer {
     let records = batch(&[(b"a", b"1"), (b"b", b"2"), (b"c", b"3")], None);
-    let partition = PartitionProduceData { index: 0, records: Some(&records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![partition], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    connection.call(8, &request, |response| {
+    connection.call(8, &produce_request(topic, 0, &records), |response| {
         let partition = &response.responses[0].partition_responses[0];
         Answer {
             code: partition.error_code,

@@ -64,7 +64,7 @@ fn clients_read_each_other() {
     }
 }
 
-/// A topic that nobody created appears when a producer first names it.
+/// A topic appears when a producer first names it.
 #[test]
 fn the_first_record_creates_its_topic() {
     let broker = Broker::start();

@@ -1,16 +1,12 @@
 //! The metrics: served where asked for and nowhere else, and all of them on their page.
 
-#[path = "../disks/support.rs"]
-#[allow(dead_code, reason = "shared by several tests")]
-mod support;
-
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use ottla_tests::client::run;
+use ottla_tests::one_topic::{TOPIC, fetch, get, metric, metrics_address, produce};
 use ottla_tests::{Broker, artifact};
 use ottla_wire::ErrorCode;
-use support::{TOPIC, fetch, get, metric, metrics_address, produce};
 
 fn broker() -> Broker {
     Broker::builder().set("metrics.listener", "127.0.0.1:0").start()

@@ -89,7 +89,7 @@ pub(crate) fn build(root: &Path) -> Result<Vec<PathBuf>> {
             bail!("{} is not a component; was it linked by wasm-component-ld?", component.display());
         }
         let plugin = plugins.join(format!("{name}.wasm"));
-        // Renamed into place, so that nobody who uploads it meanwhile reads half of it.
+        // Renamed into place, so that an upload at the same time does not read half of it.
         let fresh = plugin.with_extension("wasm.fresh");
         fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &plugin))?;
         built.push(plugin);

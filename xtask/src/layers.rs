@@ -27,15 +27,21 @@ const DOCUMENT: &str = "ARCHITECTURE.md";
 /// The heading above the table.
 const HEADING: &str = "## The order of modules";
 
+/// Packages whose tests run without wasmtime as well.
+const TESTS_WITHOUT_WASMTIME: &[&str] =
+    &["ottla-wire", "ottla-log", "ottla-coordinator", "ottla-front", "ottla-client"];
+
 /// Fails with every rule that is broken.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut broken = Vec::new();
     for (package, without) in WITHOUT {
-        let words = ["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"];
-        let tree = cargo(root, &words).quiet().with_context(|| format!("the dependencies of {package}"))?;
-        let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-        broken
-            .extend(without.iter().filter(|name| crates.contains(**name)).map(|name| format!("{package} uses {name}")));
+        let used = dependencies(root, package, "normal")?;
+        broken.extend(without.iter().filter(|name| used.contains(**name)).map(|name| format!("{package} uses {name}")));
+    }
+    for package in TESTS_WITHOUT_WASMTIME {
+        if dependencies(root, package, "normal,dev")?.contains("wasmtime") {
+            broken.push(format!("the tests of {package} use wasmtime"));
+        }
     }
     let document = fs::read_to_string(root.join(DOCUMENT)).context(DOCUMENT)?;
     let orders = orders(&document);
@@ -68,6 +74,13 @@ fn orders(document: &str) -> Vec<(&str, Vec<&str>)> {
         Some((source, modules.trim_end_matches([' ', '|']).split(", ").map(|name| name.trim_matches('`')).collect()))
     });
     rows.collect()
+}
+
+/// The names of the crates below a package.
+fn dependencies(root: &Path, package: &str, edges: &str) -> Result<BTreeSet<String>> {
+    let words = ["tree", "--package", package, "--edges", edges, "--prefix", "none", "--format", "{p}"];
+    let tree = cargo(root, &words).quiet().with_context(|| format!("the dependencies of {package}"))?;
+    Ok(tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
 
 /// What contradicts an order in which each module imports only modules behind it.

@@ -41,7 +41,7 @@ Every chore of this project has one name.
                                    Ottla against the raw ceilings of this machine and Apache Kafka, as ratios
 
 `setup` needs Debian or Ubuntu with rustup's Rust, Python 3.11 or newer, a C compiler and apt-get; it asks apt-get
-(through sudo where it is not root) for kcat, strace and whatever else is not there, and keeps the rest under target/.
+(through sudo where it is not root) for kcat, strace and other tools that are missing, and keeps the rest under target/.
 `test` runs `setup` first. Logs of every suite stay in target/test-logs/.
 ";
 

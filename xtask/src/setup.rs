@@ -26,7 +26,7 @@ const CARGO_DENY: &str = "0.20.2";
 const PYTHON_AT_LEAST: (u32, u32) = (3, 11);
 const NODE_AT_LEAST: u32 = 16;
 
-/// Something that could not be had, and what it means. Whoever needs it says so, instead of failing oddly later.
+/// Something that could not be had, and what it means. The chore that needs it says so, instead of failing oddly later.
 pub(crate) struct Missing {
     pub(crate) what: &'static str,
     pub(crate) why: String,
@@ -69,7 +69,7 @@ fn system_packages(_root: &Path) -> Result<String> {
     if !shell("strace", &["-V"]).works() {
         packages.push("strace");
     }
-    // Not on the path of everybody; only root can use it anyway.
+    // Not on the path of every user; only root can use it anyway.
     if !Path::new("/usr/sbin/mkfs.xfs").exists() {
         packages.push("xfsprogs");
     }

@@ -59,7 +59,7 @@ class ConfigEntry:
     value: str | None
     """None if it is secret."""
     source: str
-    """Who set it: ``"topic"``, ``"broker"`` or nobody, ``"default"``."""
+    """Where it is set: ``"topic"``, ``"broker"`` or nowhere, ``"default"``."""
     read_only: bool
     doc: str | None
 

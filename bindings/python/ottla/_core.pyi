@@ -131,8 +131,8 @@ class Producer:
         or milliseconds since 1970; now, by default. ``on_delivery(error, placement)`` runs on a thread of this
         package; one of its arguments is None.
 
-        A record that fails although nobody holds its ``Delivery`` and it has no ``on_delivery`` is spoken of by the
-        next ``flush`` or ``close``.
+        A record that fails while the program holds no ``Delivery`` of it and it has no ``on_delivery`` is reported by
+        the next ``flush`` or ``close``.
         """
     def send_many(
         self,

@@ -1,4 +1,4 @@
-"""The producer's outside: settings by keyword, the context manager, and what happens to one that nobody closed."""
+"""The producer's outside: settings by keyword, the context manager, and what happens to one that was not closed."""
 
 from __future__ import annotations
 
@@ -97,6 +97,6 @@ def close_at_exit() -> None:
 
 
 def _say(words: str) -> None:
-    """Lost records belong on stderr, whatever logging is set to."""
+    """Lost records belong on stderr, with any setting of logging."""
     with contextlib.suppress(OSError, ValueError):
         print(f"ottla: {words}", file=sys.stderr, flush=True)

@@ -69,7 +69,7 @@ class _Postbox:
     def __call__(self, letters: list[_Letter]) -> None:
         """Called on the thread of the callbacks."""
         if self.loop is not None:
-            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            with contextlib.suppress(RuntimeError):  # The loop is closed: no task waits any more.
                 self.loop.call_soon_threadsafe(self._settle, letters)
 
     @staticmethod
@@ -177,7 +177,7 @@ class AsyncProducer(_Owner):
                 except BufferFullError:
                     await self._away(self._producer._wait_for_space, _STEP_S)
                     continue
-                except Exception as error:  # Whatever it is, it belongs to that record.
+                except Exception as error:  # Any exception belongs to that record.
                     future.set_exception(error)
                 self._waiting.popleft()
         finally:
@@ -285,7 +285,7 @@ class AsyncConsumer(_Owner):
         return [self._ready.popleft() for _ in range(min(max_records, len(self._ready)))]
 
     async def _take(self, polling: asyncio.Future[list[Record]]) -> list[Record]:
-        """What a helper thread's poll brought, once. Whoever is cancelled while waiting leaves it to the next."""
+        """What a helper thread's poll brought, once. A poll that is cancelled while it waits leaves it to the next."""
         try:
             found = await asyncio.shield(polling)
         except asyncio.CancelledError:

@@ -113,7 +113,7 @@ class KafkaTimeoutError(KafkaError, TimeoutError):
 
 
 class DeliveryError(KafkaError):
-    """Records are not known to be stored. ``flush`` and ``close`` raise it for failures that nobody has seen."""
+    """Records are not known to be stored. ``flush`` and ``close`` raise it for failures not seen before."""
 
 
 class DeliveryTimeoutError(DeliveryError, TimeoutError):

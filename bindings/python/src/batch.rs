@@ -61,7 +61,7 @@ pub(crate) fn to_python<'py>(py: Python<'py>, bytes: Option<&[u8]>) -> Option<Bo
     bytes.map(|bytes| PyBytes::new(py, bytes))
 }
 
-/// Who set a chunk's timestamps: its producers, or the broker when it appended.
+/// The origin of a chunk's timestamps: its producers, or the broker when it appended.
 pub(crate) fn timestamp_type(chunk: &Chunk) -> &'static str {
     match chunk.timestamp_type() {
         TimestampType::CreateTime => "create",

@@ -94,7 +94,8 @@ fn arguments(settlement: Settlement) -> (Option<PyErr>, Option<Placement>) {
     }
 }
 
-/// A callback that raises must not stop the others: its exception goes where Python puts those nobody can catch.
+/// A callback that raises must not stop the others: its exception goes to the hook for exceptions that cannot be
+/// caught.
 fn report(py: Python<'_>, called: PyResult<Py<PyAny>>, callback: &Py<PyAny>) {
     if let Err(error) = called {
         error.write_unraisable(py, Some(callback.bind(py)));

@@ -1,5 +1,5 @@
 //! What `send` returns: a promise that costs a reference count in the core. Nothing is made per record on the way back
-//! unless somebody asks.
+//! unless the program asks.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

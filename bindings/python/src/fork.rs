@@ -1,5 +1,5 @@
-//! Fork detection. A forked child has the parent's memory but none of its threads: whatever waits for the runtime there
-//! waits for ever, and whatever takes a lock that a runtime thread held at that moment never gets it.
+//! Fork detection. A forked child has the parent's memory but none of its threads: a wait for the runtime there
+//! never ends, and a lock that a runtime thread held at that moment never becomes free.
 //!
 //! So everything that belongs to a runtime is wrapped in [`AtHome`]: in a child it gives an error instead of itself, and
 //! is forgotten instead of dropped.

@@ -2,12 +2,12 @@
 //!
 //! What it owns: the way from Python objects into the core and back. What it promises: the GIL is released once per wait
 //! and never per record, every wait notices Ctrl-C, a forked child gets an error instead of a hang, nothing is made per
-//! record that nobody asked for. What it never does: touch a Python object on a thread of the runtime.
+//! record without being asked. What it never does: touch a Python object on a thread of the runtime.
 //!
 //! The modules, in the order in which a record meets them:
 //!
 //! 1. `settings`, `moment`, `start`, `payload`: arguments as Python gives them.
-//! 2. `producer`: `send`; `delivery`, `placement`: what became of it; `callbacks`: who wants to be called.
+//! 2. `producer`: `send`; `delivery`, `placement`: what became of it; `callbacks`: the functions to call.
 //! 3. `consumer`: `poll` and iteration; `ready`, `batch`, `record`: what they hand out.
 //! 4. `admin`: topics and plugins.
 //! 5. `failure`: errors on their way to `ottla/errors.py`.

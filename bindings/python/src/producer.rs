@@ -85,7 +85,7 @@ impl Producer {
         Ok(wait_for(py, patience, |slice| self.events.wait_told(mark, slice).then_some(()))?.is_some())
     }
 
-    /// Failures of records whose delivery nobody kept and that had no callback.
+    /// Failures of records without a kept delivery and without a callback.
     fn raise_unseen(core: &core::Producer) -> PyResult<()> {
         let Some(unseen) = core.take_unseen_failures() else { return Ok(()) };
         let failure = Failure::from(unseen.first);
@@ -119,8 +119,8 @@ impl Producer {
     /// or milliseconds since 1970; now, by default. ``on_delivery(error, placement)`` runs on a thread of this
     /// package; one of its arguments is None.
     ///
-    /// A record that fails although nobody holds its ``Delivery`` and it has no ``on_delivery`` is spoken of by the
-    /// next ``flush`` or ``close``.
+    /// A record that fails while the program holds no ``Delivery`` of it and it has no ``on_delivery`` is reported by
+    /// the next ``flush`` or ``close``.
     #[pyo3(signature = (topic, value, *, key = None, headers = None, partition = None, timestamp = None, on_delivery = None))]
     #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // One record's facts, as Python hands them over.
     fn send<'a>(

@@ -54,7 +54,7 @@ impl Record {
         self.seen().map_or(-1, RecordRef::timestamp_ms)
     }
 
-    /// Who set the timestamp: the producer, or the broker when it appended.
+    /// The origin of the timestamp: the producer, or the broker when it appended.
     #[getter]
     fn timestamp_type(&self) -> &'static str {
         timestamp_type(self.batch.get().chunk())

@@ -81,7 +81,7 @@ def test_a_cancelled_poll_loses_nothing(bootstrap: str, topic: str) -> None:
                     await asyncio.sleep(0)
                     await producer.send(topic, b"%d" % number, partition=0)
                     if number % 3 < 2:
-                        # Perhaps it has the record already: then this is its result, else nobody's loss.
+                        # Perhaps it has the record already: then this is its result, else nothing is lost.
                         polling.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         found += [record.value for record in await polling]

@@ -1,4 +1,4 @@
-"""Every record handed over ends in exactly one place, and whoever asks learns which."""
+"""Every record handed over ends in exactly one place, and the program can ask which."""
 
 from __future__ import annotations
 

@@ -89,16 +89,16 @@ def test_an_offset_outside_the_log(bootstrap: str, topic: str) -> None:
         assert [record.value for record in consumer.poll(timeout=20)] == [b"v"]
 
 
-def test_nobody_listening_is_a_connection_error(topic: str) -> None:
+def test_an_address_without_a_listener_is_a_connection_error(topic: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        nobody = f"127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(KafkaConnectionError, match=nobody) as raised:
-            Consumer(topic, bootstrap_servers=nobody)
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(KafkaConnectionError, match=address) as raised:
+            Consumer(topic, bootstrap_servers=address)
         assert isinstance(raised.value, ConnectionError)
         assert (raised.value.code, raised.value.name, raised.value.retriable) == (None, "UNREACHABLE", True)
-        with Producer(bootstrap_servers=nobody, delivery_timeout_ms=300) as producer:
-            with pytest.raises(TimeoutError, match=nobody) as late:
+        with Producer(bootstrap_servers=address, delivery_timeout_ms=300) as producer:
+            with pytest.raises(TimeoutError, match=address) as late:
                 producer.send(topic, b"v").result(30)
             assert isinstance(late.value, KafkaError)
             assert not late.value.in_doubt

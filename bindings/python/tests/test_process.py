@@ -183,25 +183,25 @@ finally:
     assert (ended.stdout, ended.stderr, ended.returncode) == ("end\n", "", 0)
 
 
-NOBODY = """
+ADDRESS = """
 import socket
 with socket.socket() as unused:
     unused.bind(("127.0.0.1", 0))
-    NOBODY = "127.0.0.1:%d" % unused.getsockname()[1]
+    ADDRESS = "127.0.0.1:%d" % unused.getsockname()[1]
 """
 
 
 def test_a_program_that_reaches_no_broker_says_what_it_lost_and_why(run_python: Run) -> None:
     ended = run_python(
-        NOBODY
+        ADDRESS
         + """
 import logging, ottla._producer
 ottla._producer._AT_EXIT_S = 0.5
 logging.disable(logging.CRITICAL)
-producer = ottla.Producer(bootstrap_servers=NOBODY)
+producer = ottla.Producer(bootstrap_servers=ADDRESS)
 for _ in range(3):
     producer.send("t", b"v")
-print(NOBODY)
+print(ADDRESS)
 """
     )
     assert "ottla: at exit: closed with 3 records not yet acknowledged" in ended.stderr
@@ -211,10 +211,10 @@ print(NOBODY)
 
 def test_connection_trouble_is_told_once_while_it_happens(run_python: Run) -> None:
     ended = run_python(
-        NOBODY
+        ADDRESS
         + """
 import ottla
-producer = ottla.Producer(bootstrap_servers=NOBODY, delivery_timeout_ms=1500)
+producer = ottla.Producer(bootstrap_servers=ADDRESS, delivery_timeout_ms=1500)
 delivery = producer.send("t", b"v")
 try:
     delivery.result(timeout=0.7)
@@ -239,11 +239,11 @@ producer.close()
 
 def test_ctrl_c_in_flush_says_what_was_lost(bootstrap: str) -> None:
     program = (
-        NOBODY
+        ADDRESS
         + """
 import ottla._producer
 ottla._producer._AT_EXIT_S = 0.5
-producer = ottla.Producer(bootstrap_servers=NOBODY)
+producer = ottla.Producer(bootstrap_servers=ADDRESS)
 producer.send("t", b"v")
 print("waiting", flush=True)
 producer.flush()

@@ -2,7 +2,7 @@
 //!
 //! Record data never passes through user memory. Small pieces come from the mapping (the kernel copies them; `sendfile`
 //! costs 1.75 times the CPU at 64 KiB), large ones from the file. A piece that is not in the page cache is sent from a
-//! blocking thread, because whoever sends it waits for the disk.
+//! blocking thread, because sending it waits for the disk.
 //!
 //! What goes wrong is the peer's doing or the disk's, and the two look much alike here: see [`blames_disk`]. When the disk
 //! refuses, the head of the answer has left and the connection has to end; the partition remembers what could not be
@@ -182,7 +182,7 @@ impl Delivery {
             };
             match self.reads.run(send).await.map_err(io::Error::other)? {
                 Ok(bytes) => return Ok(bytes),
-                // Somebody filled the socket between the probe and the call, or a signal came.
+                // Another send filled the socket between the probe and the call, or a signal came.
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

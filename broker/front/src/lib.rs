@@ -1,5 +1,5 @@
 //! The front of a Kafka-protocol server: connections in, frames to a [`Service`], its replies out in the order of their
-//! requests. Knows no topic and no plugin, so that whatever answers (the broker today, a gateway tomorrow) can stand
+//! requests. Knows no topic and no plugin, so that any service (the broker today, a gateway tomorrow) can stand
 //! behind it.
 //!
 //! Modules in the order a byte meets them:
@@ -8,7 +8,7 @@
 //! 2. `front`: what all connections share: the service, the limits, buffers, counters.
 //! 3. `connection`: one task per connection: socket bytes to frames, frames to the service, replies to the socket.
 //! 4. `inbox`: the receive buffer of a connection, and the pool from which it comes.
-//! 5. [`peer`]: who is at the other end, as far as the client said.
+//! 5. [`peer`]: the client at the other end, as far as it said.
 //! 6. [`service`]: the seam: what a frame becomes, and the turn of frames that arrived together.
 //! 7. [`reply`]: what the service hands back: an answer now, later, never, or the end of the connection.
 //! 8. `pending`: replies that are not sent yet, first asked first.

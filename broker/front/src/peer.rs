@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, as far as the client said.
+//! The client at the other end of a connection, as far as it said.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -22,7 +22,7 @@ pub struct Peer {
 pub struct Software {
     /// For example `librdkafka`, `apache-kafka-java`, `ottla`.
     pub name: Box<str>,
-    /// Its version, in whatever form it likes.
+    /// Its version, in a form of its own choice.
     pub version: Box<str>,
 }
 

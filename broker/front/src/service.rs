@@ -1,4 +1,4 @@
-//! The seam between sockets and whatever answers: the frame.
+//! The seam between the sockets and the service that answers: the frame.
 
 use std::sync::Arc;
 

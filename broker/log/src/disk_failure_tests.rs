@@ -8,7 +8,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use libc::{EDQUOT, EIO, ENOSPC, ENXIO, EROFS};
-use ottla_wire::record::{BatchBuilder, Codec};
 use uuid::Uuid;
 
 use crate::{
@@ -20,15 +19,11 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn batch(value_bytes: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    builder.append(1, None, Some(&vec![7; value_bytes]), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
+    crate::test_batches::batch(7, value_bytes)
 }
 
 fn start(path: &Path) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
     let name = PartitionName::new("t", 0).unwrap();
     let options = PartitionOptions { segment_bytes: 600, ..PartitionOptions::default() };

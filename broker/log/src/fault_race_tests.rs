@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use libc::{EIO, ENOSPC};
 use uuid::Uuid;
 
-use crate::faulty_disk_tests::{batch, start, tags};
+use crate::faulty_disk_tests::{start, tags};
 use crate::journal::Journal;
+use crate::test_batches::batch;
 use crate::{
     AppendError, DiskCall, Durability, FaultyDisk, LocateError, LogDir, LogOptions, Offset, PartitionName,
     PartitionOptions, Retention, ShutdownError,
@@ -70,7 +71,7 @@ fn a_flush_reports_no_success_while_another_sync_of_its_file_fails() {
 fn a_sync_of_the_journal_reports_no_success_while_another_one_fails() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("route");
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (journal, _) = Journal::open_on(disk.clone(), &path, None).unwrap();
     let (is_entered, told) = report_to_the_second_sync(&disk, "syncer");
     journal.append(&[IoSlice::new(b"first")]).unwrap();
@@ -243,7 +244,7 @@ fn closing_syncs_every_partition_even_if_one_cannot_be_finished() {
     const PARTITIONS: i32 = 30;
     let lax = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
     let directory = tempfile::tempdir().unwrap();
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (log, _) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
     for index in 0..PARTITIONS {
         let partition = log.create_partition(&PartitionName::new("t", index).unwrap(), Uuid::nil(), lax).unwrap();

@@ -7,26 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{EIO, ENOSPC, EOPNOTSUPP};
-use ottla_wire::record::{BatchBuilder, Codec, batches};
+use ottla_wire::record::batches;
 use uuid::Uuid;
 
 use crate::checkpoint::CheckpointFile;
 use crate::journal::Journal;
+use crate::test_batches::batch;
 use crate::{
     AppendError, CreateError, DeleteError, DiskCall, FaultyDisk, FlushError, JournalError, LogDir, LogOptions, Offset,
     PartitionLog, PartitionName, PartitionOptions, ShutdownError,
 };
 
-pub(crate) fn batch(tag: u8, value_bytes: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    builder.append(1, None, Some(&vec![tag; value_bytes]), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
-}
-
 pub(crate) fn start(path: &Path, options: PartitionOptions) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
     let name = PartitionName::new("t", 0).unwrap();
     let partition = log.partition(&name).unwrap_or_else(|| log.create_partition(&name, Uuid::nil(), options).unwrap());
@@ -253,7 +246,7 @@ fn journal_goes_offline_with_its_first_failed_sync_and_takes_the_directory_along
 #[test]
 fn failed_write_to_the_journal_leaves_no_frame_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (journal, _) = Journal::open_on(disk.clone(), directory.path(), None).unwrap();
     journal.append(&[IoSlice::new(b"one")]).unwrap();
     disk.shorten_writes(&[20]);
@@ -496,7 +489,7 @@ fn a_start_on_a_full_disk_serves_everything_and_appends_nothing_before_its_epoch
             let (bytes, _) = partition.read_batches(Offset(0), u32::MAX, upto).unwrap().unwrap();
             tags_in(&bytes)
         };
-        let disk = FaultyDisk::new(1);
+        let disk = FaultyDisk::new();
         fill(&disk);
         let opened = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default());
         let (log, report) = opened.unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -530,7 +523,7 @@ fn a_start_without_room_for_another_file_raises_its_epoch_durably() {
     let directory = tempfile::tempdir().unwrap();
     let options = PartitionOptions::default();
     crashed(directory.path(), options, true, false);
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     disk.fail(DiskCall::Create, 0, usize::MAX, ENOSPC);
     let (log, report) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
     assert_eq!(report.epochs_raised, 1);

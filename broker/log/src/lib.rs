@@ -74,8 +74,8 @@
 //! 7. `commit`: the queue and the threads of group commit
 //! 8. `checkpoint`, `epochs`, `state_file`, `journal`: small durable files
 //! 9. [`inspect`]: reads a directory without opening it, for tools
-//! 10. `disk`: every system call that changes a file; `format`: every name and magic number; [`canary`]: promises that
-//!     a build for tests breaks on purpose
+//! 10. `disk`: every system call that changes a file; `format`: every name and magic number; `parallel`: the same work
+//!     on a few threads; [`canary`]: promises that a build for tests breaks on purpose
 //!
 //! The offsets of batches have no gap. Where compaction removes batches, it writes an empty batch (no records, 61
 //! bytes, one for a whole group of neighbours). The CRC does not cover the base offset, so the log finds a damaged base
@@ -107,6 +107,7 @@ pub mod inspect;
 mod journal;
 mod log_dir;
 mod options;
+mod parallel;
 mod partition;
 mod recovery;
 mod report;
@@ -123,6 +124,8 @@ mod fault_race_tests;
 mod faulty_disk_tests;
 #[cfg(test)]
 mod power_cut_tests;
+#[cfg(test)]
+mod test_batches;
 #[cfg(test)]
 mod unreadable_tests;
 
@@ -142,6 +145,7 @@ pub use log_dir::LogDir;
 pub use options::{Durability, LogOptions, PartitionOptions};
 pub use ottla_wire::record::BatchHeader;
 pub use ottla_wire::{LeaderEpoch, Offset};
+pub use parallel::{in_parallel, try_in_parallel};
 pub use partition::{Appended, FileRange, PartitionLog, QuarantinedRange, Removed, Retention, ScannedRange};
 pub use report::{RecoveryReport, TruncatedRange, UnreadablePartition};
 pub use segment::{MappedSlice, Segment};

@@ -1,12 +1,11 @@
 //! A log directory: opens it and recovers every partition; closes it so that the next start needs no scan.
 
 use std::collections::{BTreeSet, HashSet};
-use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -25,6 +24,7 @@ use crate::format::{LOCK_FILE, NEW_DIR, PartitionName, SEGMENT_SUFFIX, TRASH_DIR
 use crate::handles::raise_descriptor_limit;
 use crate::journal::{Journal, JournalEntries, JournalOpenError};
 use crate::options::{LogOptions, PartitionOptions};
+use crate::parallel::{in_parallel, try_in_parallel};
 use crate::partition::{Meta, Opened, PartitionLog};
 use crate::recovery::{LastRun, Recovered, recover};
 use crate::report::{RecoveryReport, UnreadablePartition};
@@ -33,6 +33,8 @@ use crate::stats::LogStats;
 
 /// Startup and shutdown sync up to this many files one by one; if there are more, they sync the whole file system.
 const SINGLE_SYNCS_MAX: usize = 64;
+/// Threads of a startup or shutdown. They wait for the disk more than they compute.
+const DISK_THREADS_MAX: usize = 8;
 
 /// An open log directory. To the next start, dropping it without [`shutdown`](Self::shutdown) looks like a crash.
 #[derive(Debug)]
@@ -309,8 +311,7 @@ impl LogDir {
         partitions.retain(|log| !log.is_unreadable());
         // A partition that cannot be finished must not keep the others from being synced.
         let (mut unsynced, mut failed) = (Vec::new(), None);
-        let Ok(all_finished) = in_parallel(&partitions, |log| Ok::<_, Infallible>(log.finish()));
-        for finished in all_finished {
+        for finished in in_parallel(&partitions, DISK_THREADS_MAX, |log| log.finish()) {
             match finished {
                 Ok(files) => unsynced.extend(files),
                 Err(error) => failed = failed.or(Some(error)),
@@ -439,11 +440,13 @@ fn recover_all(dir: &DirState, clean: bool) -> Result<(Vec<Recovered>, Vec<Unrea
     } else {
         LastRun::Killed
     };
-    let all = in_parallel(&found, |(name, directory)| match recover(dir, directory.clone(), name.clone(), last_run) {
-        Err(error) if is_partition_error(dir, &error) => {
-            Ok(Err(UnreadablePartition { partition: name.clone(), reason: error.to_string() }))
+    let all = try_in_parallel(&found, DISK_THREADS_MAX, |(name, directory)| {
+        match recover(dir, directory.clone(), name.clone(), last_run) {
+            Err(error) if is_partition_error(dir, &error) => {
+                Ok(Err(UnreadablePartition { partition: name.clone(), reason: error.to_string() }))
+            }
+            recovered => recovered.map(Ok),
         }
-        recovered => recovered.map(Ok),
     })?;
     let (mut recovered, mut unreadable) = (Vec::new(), Vec::new());
     for partition in all {
@@ -510,44 +513,7 @@ fn sync_all(dir: &DirState, paths: &[PathBuf]) -> io::Result<()> {
     if paths.len() > SINGLE_SYNCS_MAX {
         return dir.disk.sync_file_system(&dir.path);
     }
-    in_parallel(paths, |path| dir.disk.sync_path(path)).map(|_| ())
-}
-
-/// Runs `work` for every item on a few threads. Returns the results in order, or the first failure.
-fn in_parallel<T: Sync, R: Send, E: Send>(items: &[T], work: impl Fn(&T) -> Result<R, E> + Sync) -> Result<Vec<R>, E> {
-    // The threads wait for the disk more than they compute.
-    let threads = 8.min(items.len());
-    if threads <= 1 {
-        return items.iter().map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let mut done = Vec::new();
-        while let (at, Some(item)) = {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            (at, items.get(at))
-        } {
-            let result = work(item);
-            if result.is_err() {
-                next.store(items.len(), Ordering::Relaxed);
-            }
-            done.push((at, result));
-        }
-        done
-    };
-    let mut results: Vec<(usize, Result<R, E>)> = thread::scope(|scope| {
-        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
-        let mut results = worker();
-        for thread in workers {
-            match thread.join() {
-                Ok(more) => results.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        results
-    });
-    results.sort_unstable_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, result)| result).collect()
+    try_in_parallel(paths, DISK_THREADS_MAX, |path| dir.disk.sync_path(path)).map(|_| ())
 }
 
 fn note(report: &mut RecoveryReport, partition: &Recovered) {

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_wire::record::{BatchBuilder, Codec, batches};
+use ottla_wire::record::batches;
 use uuid::Uuid;
 
 use crate::{
@@ -15,13 +15,9 @@ use crate::{
 const PARTITIONS: i32 = 3;
 
 fn batch(tag: u64, value_bytes: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
     let mut value = tag.to_be_bytes().to_vec();
     value.resize(8 + value_bytes, tag as u8 | 1);
-    builder.append(1, None, Some(&value), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
+    crate::test_batches::batch_of(&value)
 }
 
 fn tags(partition: &PartitionLog) -> Result<Vec<u64>, LocateError> {
@@ -57,7 +53,7 @@ struct History {
 
 /// One life of a log: recovery, checks, appends, power cut. Returns the number of lost records that had to stay.
 fn live(path: &Path, history: &mut [History], seed: u64, loses_cache: bool) -> usize {
-    let disk = FaultyDisk::new(seed);
+    let disk = FaultyDisk::new();
     let mut random = Rng(seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
     let options = LogOptions { checkpoint_interval_bytes: 1 + random.below(4000), ..LogOptions::default() };
     let (log, report) = LogDir::open_on(disk.clone(), path, options).unwrap();
@@ -167,7 +163,7 @@ fn a_disk_that_loses_its_cache_is_detected() {
 fn power_cut_leaves_the_same_for_the_same_seed() {
     let image = |seed| {
         let directory = tempfile::tempdir().unwrap();
-        let disk: Arc<FaultyDisk> = FaultyDisk::new(1);
+        let disk: Arc<FaultyDisk> = FaultyDisk::new();
         let (log, _) = LogDir::open_on(disk.clone(), directory.path(), LogOptions::default()).unwrap();
         let options = PartitionOptions { durability: Durability::PageCache, ..PartitionOptions::default() };
         let name = PartitionName::new("t", 0).unwrap();

@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn failed_write_leaves_the_old_content() {
         let directory = tempfile::tempdir().unwrap();
-        let disk = FaultyDisk::new(1);
+        let disk = FaultyDisk::new();
         let state = StateFile::on(disk.clone(), directory.path().join("state"), 1);
         state.write(b"old").unwrap();
         for call in [DiskCall::Write, DiskCall::Sync, DiskCall::Rename] {
@@ -297,7 +297,7 @@ mod tests {
                 let payload = vec![7; payload_bytes];
                 for seed in 0..40 {
                     let directory = tempfile::tempdir().unwrap();
-                    let disk = FaultyDisk::new(seed);
+                    let disk = FaultyDisk::new();
                     let state = StateFile::on(disk.clone(), directory.path().join("state"), 1);
                     state.write(&[6; 600]).unwrap();
                     disk.fail(full, 0, 1, libc::ENOSPC);

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_wire::record::{BatchBuilder, Codec};
 use uuid::Uuid;
 
 use crate::{AppendError, FaultyDisk, LocateError, LogDir, LogOptions, Offset, PartitionLog, PartitionName};
@@ -15,11 +14,7 @@ const PAGE_BYTES: u64 = 4096;
 const BATCHES: i64 = 12;
 
 fn batch(tag: u8) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    builder.append(1, None, Some(&[tag; 3000]), std::iter::empty()).unwrap();
-    let mut bytes = Vec::new();
-    builder.finish(&mut bytes).unwrap();
-    bytes
+    crate::test_batches::batch(tag, 3000)
 }
 
 fn name(topic: &str) -> PartitionName {
@@ -32,7 +27,7 @@ fn start(disk: &Arc<FaultyDisk>, path: &Path) -> (LogDir, RecoveryReport) {
 
 /// Two partitions after a crash, every batch synced; the checkpoint of the first one is at `durable`.
 fn crashed(path: &Path, durable: i64) -> (Arc<FaultyDisk>, PathBuf) {
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
     for topic in ["bad", "good"] {
         let partition = log.create_partition(&name(topic), Uuid::from_u128(7), PartitionOptions::default()).unwrap();

@@ -264,7 +264,7 @@ fn a_repair_cuts_the_torn_end_and_changes_no_byte_below_it() {
     assert_eq!((partition.end_offset(), partition.leader_epoch().0), (Offset(120), 1));
 }
 
-/// Wherever the end is torn and whatever bytes are there, the cut begins at or above the durable offset.
+/// Wherever the end is torn and with any bytes there, the cut begins at or above the durable offset.
 #[test]
 fn no_repair_reaches_below_the_durable_offset() {
     let directory = quick_directory();

@@ -1,4 +1,4 @@
-//! Whatever bytes are on the disk, a start ends with a log that keeps its promises.
+//! With any bytes on the disk, a start ends with a log that keeps its promises.
 
 mod support;
 

@@ -191,7 +191,7 @@ impl Printer<'_> {
             }
             self.printed += 1;
         }
-        // Someone may be watching.
+        // A person may be watching.
         self.output.flush()
     }
 }

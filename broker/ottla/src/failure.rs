@@ -23,7 +23,7 @@ pub(crate) struct Failure {
 /// The kinds of failure; each has its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Whoever reads our output stopped reading: no failure of ours.
+    /// The reader of our output stopped reading: no failure of ours.
     ReaderGone,
     /// None of those below.
     Failed,
@@ -97,7 +97,7 @@ impl Failure {
         if self.kind != Kind::ReaderGone {
             let mut stderr = io::stderr().lock();
             let words = if json { self.to_json(exit) } else { self.to_text() };
-            // Nobody may be listening there either.
+            // That end may be closed too.
             let _ = writeln!(stderr, "{words}");
         }
         ExitCode::from(exit)

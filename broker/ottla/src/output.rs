@@ -66,7 +66,7 @@ impl Output {
 pub(crate) fn remark(words: &str) {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
-        // A remark that nobody can read is no failure.
+        // A remark without a reader is no failure.
         let _ = writeln!(stderr, "{words}");
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Err(error) => return fail(&error, EXIT_FAILURE),
     };
     let served = runtime.block_on(serve(config, args.i_accept_an_open_broker));
-    // Whatever still blocks on a thread (a plugin, a search) does not keep the process.
+    // A plugin or a search that still blocks on a thread does not keep the process.
     runtime.shutdown_background();
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -141,7 +141,7 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A line for the person who started the broker. Nobody may be listening, and that is no reason to stop.
+/// A line for the person who started the broker. If stdout has no reader, that is no reason to stop.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// Listens for Ctrl-C and SIGTERM from now on; the future waits for the first and says which it was. A second Ctrl-C
-/// ends the process on the spot, for those who cannot wait.
+/// ends the process on the spot, for a user who cannot wait.
 pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = &'static str>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -80,7 +80,7 @@ pub struct StartReport {
 }
 
 impl StartReport {
-    /// Whether somebody wants to hear of it: not of a start on nothing.
+    /// Whether it is worth a log line: a start on an empty directory is not.
     pub fn is_news(&self) -> bool {
         let found = |report: &RecoveryReport| report.partitions > 0 || report.leftovers_removed > 0;
         self.recovery.iter().any(found) || !self.missing.is_empty() || self.meta.is_news()

@@ -15,13 +15,13 @@ const BLOCK_IDS: i64 = 1000;
 const IDS_END: i64 = i64::MAX - BLOCK_IDS;
 
 /// The producer under whose id and sequence numbers the route journal appends. No client gets or may use this id.
-pub const JOURNAL_PRODUCER: ProducerId = ProducerId(i64::MAX);
+pub(crate) const JOURNAL_PRODUCER: ProducerId = ProducerId(i64::MAX);
 
 /// The producer ids of this broker.
 pub struct ProducerIds {
     meta: Arc<dyn MetadataStore>,
     block: Mutex<Block>,
-    /// Held across the write that reserves a block, for which whoever takes an id from the block does not wait.
+    /// Held across the write that reserves a block, for which a thread that takes an id from the block does not wait.
     reserving: Mutex<()>,
 }
 

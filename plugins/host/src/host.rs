@@ -18,7 +18,7 @@ use crate::manifest::{Kind, Manifest, ManifestError};
 use crate::partitioner::{CallError, Loaded, Partitioner};
 use crate::vault::{ComponentFault, Vault, VaultError, WorkDir};
 
-/// Where plugins are kept, who compiles them, and what they may cost.
+/// Where plugins are kept, what compiles them, and what they may cost.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
     /// Directory of the store; created with the first plugin.
@@ -239,7 +239,7 @@ impl Host {
         }
         let _one_at_a_time = self.inner.compiling.lock();
         if let Some(loaded) = self.load_compiled(&runtime, digest)? {
-            return Ok(loaded); // made by someone who held the lock
+            return Ok(loaded); // another thread made it while it held the lock
         }
         let vault = &self.inner.vault;
         if !self.contains(digest) {
@@ -273,7 +273,7 @@ impl Host {
         self.inner.loaded.lock().get(digest).and_then(Weak::upgrade)
     }
 
-    /// Shares the code with whoever loads it next. Where two loaded it at once, the first stays.
+    /// Shares the code with the next caller that loads it. Where two loaded it at once, the first stays.
     fn remember(&self, loaded: Loaded) -> Arc<Loaded> {
         let mut all = self.inner.loaded.lock();
         all.retain(|_, weak| weak.strong_count() > 0);

@@ -37,7 +37,7 @@ mod upload;
 mod vault;
 
 pub use columns::{Columns, ColumnsBuilder};
-pub use compile::{CompileError, Compiler, Refusal, compile_child_main};
+pub use compile::{CompileError, Compiler, ComponentRefusal, compile_child_main};
 pub use digest::{Digest, ParseDigestError};
 pub use header::NotAComponent;
 pub use host::{AdmitError, Admitted, Host, HostOptions, LoadError};

@@ -59,7 +59,7 @@ pub(crate) struct Loaded {
 }
 
 /// A partitioner for one topic. Calls block and may come from any thread; calls in flight go on when another version
-/// takes over, for as long as somebody holds the `Arc`.
+/// takes over, for as long as a caller holds the `Arc`.
 pub struct Partitioner {
     plugin: Arc<Loaded>,
     config: String,

@@ -74,7 +74,7 @@ impl Drop for Turn<'_> {
         let mut state = self.pool.state.lock();
         state.running -= 1;
         state.idle.extend(self.warm.take());
-        // Waking costs a system call even where nobody sleeps.
+        // Waking costs a system call even if no thread sleeps.
         let someone_waits = state.waiting > 0;
         drop(state);
         if someone_waits {

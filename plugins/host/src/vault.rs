@@ -129,7 +129,7 @@ impl Vault {
         }
     }
 
-    /// Whether there is a compiled form, for whatever engine.
+    /// Whether there is a compiled form, for any engine.
     pub(crate) fn has_compiled(&self, digest: &Digest) -> bool {
         let name = digest.to_string();
         let entries = fs::read_dir(self.dir.join("compiled")).into_iter().flatten().flatten();

@@ -132,7 +132,7 @@ pub struct ProducerConfig {
     pub topic_wait_ms: u64,
     /// Whether asking for an unknown topic may create it, if the broker's settings allow that.
     pub auto_create_topics: bool,
-    /// Who is told, in groups, about records sent with a ticket.
+    /// The sink that is told, in groups, about records sent with a ticket.
     pub sink: Option<Arc<dyn DeliverySink>>,
 }
 

@@ -90,7 +90,7 @@ pub struct Api {
     pub advertised: VersionRange,
     /// The first version with compact lengths and tagged fields (KIP-482).
     pub flexible_from: i16,
-    /// Who gets to see it.
+    /// Which listeners show it.
     pub audience: Audience,
     /// What Kafka can do here and Ottla cannot (yet).
     pub not_supported: &'static str,

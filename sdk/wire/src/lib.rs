@@ -1,7 +1,7 @@
 //! The Kafka protocol: bounded decoding, encoding, record batches. No I/O, no async, no unsafe.
 //!
 //! What it promises: no input makes it panic, allocate more than its [`DecodeBudget`] (4 × the input + 64 KiB) or loop;
-//! whatever is wrong with the bytes is a typed error that names the field and maps to a Kafka error code.
+//! every fault of the bytes is a typed error that names the field and maps to a Kafka error code.
 //! What it never does: open a socket, copy record data while decoding, guess the meaning of a version it does not know.
 //!
 //! The modules, in the order in which bytes meet them:

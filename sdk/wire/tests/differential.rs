@@ -130,7 +130,7 @@ macro_rules! compare_kafka_apis {
     ($($key:ident: $request:ident => $response:ident,)*) => {
         $(compare_kafka_apis!(@one $key $request $response);)*
     };
-    // Ottla's own, which nobody else knows.
+    // Ottla's own, which the other codec does not know.
     (@one PushPlugin $request:ident $response:ident) => {};
     (@one DescribePlugins $request:ident $response:ident) => {};
     (@one ActivatePlugin $request:ident $response:ident) => {};

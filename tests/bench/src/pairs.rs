@@ -4,7 +4,7 @@ use anyhow::Result;
 
 /// What one run of one side moved and cost.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Run {
+pub(crate) struct Measurement {
     /// Units of work done: bytes, requests or records.
     pub(crate) work: f64,
     /// Wall time in seconds.
@@ -37,7 +37,7 @@ impl std::fmt::Display for Latency {
     }
 }
 
-impl Run {
+impl Measurement {
     /// Work per wall second.
     pub(crate) fn rate(&self) -> f64 {
         self.work / self.wall_s
@@ -53,15 +53,15 @@ impl Run {
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
     /// (subject, ceiling) of each pair.
-    pub(crate) runs: Vec<(Run, Run)>,
+    pub(crate) runs: Vec<(Measurement, Measurement)>,
 }
 
 impl Pairs {
     /// Runs `pairs` pairs after one discarded warm-up of each side; every second pair runs the sides in the other order.
     pub(crate) fn measure(
         pairs: u32,
-        mut subject: impl FnMut() -> Result<Run>,
-        mut ceiling: impl FnMut() -> Result<Run>,
+        mut subject: impl FnMut() -> Result<Measurement>,
+        mut ceiling: impl FnMut() -> Result<Measurement>,
     ) -> Result<Self> {
         subject()?;
         ceiling()?;
@@ -79,25 +79,25 @@ impl Pairs {
     }
 
     /// Each pair's ratio of subject to ceiling under `figure`.
-    pub(crate) fn ratios(&self, figure: impl Fn(&Run) -> f64) -> Ratios {
+    pub(crate) fn ratios(&self, figure: impl Fn(&Measurement) -> f64) -> Ratios {
         Ratios::of(self.runs.iter().map(|(s, c)| figure(s) / figure(c)).collect())
     }
 
     /// The median of `figure` over the subject's runs.
-    pub(crate) fn subject_median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
+    pub(crate) fn subject_median(&self, figure: impl Fn(&Measurement) -> f64) -> f64 {
         Ratios::of(self.runs.iter().map(|(s, _)| figure(s)).collect()).median
     }
 
     /// The median latencies of both sides: subject, ceiling.
     pub(crate) fn latencies(&self) -> (Latency, Latency) {
-        let figures: [fn(&Run) -> f64; 3] =
+        let figures: [fn(&Measurement) -> f64; 3] =
             [|run| run.latency.p50_us, |run| run.latency.p99_us, |run| run.latency.p999_us];
         let of = |[p50_us, p99_us, p999_us]: [f64; 3]| Latency { p50_us, p99_us, p999_us };
         (of(figures.map(|figure| self.subject_median(figure))), of(figures.map(|figure| self.ceiling_median(figure))))
     }
 
     /// The median of `figure` over the ceiling's runs.
-    pub(crate) fn ceiling_median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
+    pub(crate) fn ceiling_median(&self, figure: impl Fn(&Measurement) -> f64) -> f64 {
         Ratios::of(self.runs.iter().map(|(_, c)| figure(c)).collect()).median
     }
 }

@@ -142,7 +142,7 @@ impl Peer {
             load()?;
             return Ok(None);
         };
-        // It says nothing when it has begun; what a little earlier is missed is missed for everybody.
+        // It says nothing when it has begun; a start that is timed a little late is so for all.
         std::thread::sleep(ATTACH_TIME);
         let requests = load()?;
         kill(Pid::from_raw(counter.id().try_into()?), Signal::SIGINT)?;

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 
 use crate::content::{Entry, Identity, entries, first_batch};
 use crate::report::Outcome;
-use crate::workload::{Producer, Seen, Socket};
+use crate::workload::{Producer, Seen};
 
 /// Everything a partition holds, read from its start to its high watermark.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +34,7 @@ pub fn read_compacted(address: SocketAddr, topic: &str, partition: i32) -> Resul
 }
 
 fn read_with(address: SocketAddr, topic: &str, partition: i32, has_gaps: bool) -> Result<Partition, String> {
-    let mut socket = Socket::open(address).map_err(|error| error.to_string())?;
+    let mut socket = Connection::open(address).map_err(|error| error.to_string())?;
     let mut found = Partition::default();
     let mut next = 0;
     loop {
@@ -81,7 +82,7 @@ fn read_with(address: SocketAddr, topic: &str, partition: i32, has_gaps: bool) -
 }
 
 /// Where a partition starts, and how far it can be read.
-pub fn bounds(socket: &mut Socket, topic: &str, partition: i32) -> io::Result<(i64, i64)> {
+pub fn bounds(socket: &mut Connection, topic: &str, partition: i32) -> io::Result<(i64, i64)> {
     let fetched = socket.fetch(topic, partition, 0, 0)?;
     match fetched.code {
         ErrorCode::None | ErrorCode::OffsetOutOfRange => Ok((fetched.start, fetched.high_watermark)),

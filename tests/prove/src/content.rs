@@ -1,31 +1,18 @@
-//! Records whose every byte follows from who sent them, and batches of them written by hand: what the codec under test
+//! Records whose every byte follows from their sender, and batches of them written by hand: what the codec under test
 //! says is not what its test believes.
+
+use ottla_tests::batch::{CRC_COVERS_FROM, stamped};
+pub use ottla_tests::batch::{HEADER_BYTES, Sender, seal};
 
 use crate::seed::Seed;
 
-/// Bytes of a batch header.
-pub const HEADER_BYTES: usize = 61;
-const CRC_AT: usize = 17;
-const CRC_COVERS_FROM: usize = 21;
-
-/// Which record it is: who sent it, and its number there.
+/// Which record it is: its sender, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// The sender.
     pub tag: u32,
     /// Counts from 0 for each sender.
     pub number: u64,
-}
-
-/// What an idempotent sender puts into its batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sender {
-    /// As `InitProducerId` answered.
-    pub producer_id: i64,
-    /// As `InitProducerId` answered.
-    pub epoch: i16,
-    /// Sequence number of the batch's first record.
-    pub sequence: i32,
 }
 
 /// A record as it was read.
@@ -75,51 +62,11 @@ pub fn keyed_batch(
     sender: Option<Sender>,
     key: impl Fn(Identity) -> Option<String>,
 ) -> Vec<u8> {
-    let Sender { producer_id, epoch, sequence } = sender.unwrap_or(Sender { producer_id: -1, epoch: -1, sequence: -1 });
-    let mut batch = vec![0; 8];
-    batch.extend([0; 4]);
-    batch.extend((-1_i32).to_be_bytes());
-    batch.push(2);
-    batch.extend([0; 4]);
-    batch.extend(0_i16.to_be_bytes());
-    batch.extend((count as i32 - 1).to_be_bytes());
-    batch.extend(timestamp.to_be_bytes());
-    batch.extend((timestamp + i64::from(count) - 1).to_be_bytes());
-    batch.extend(producer_id.to_be_bytes());
-    batch.extend(epoch.to_be_bytes());
-    batch.extend(sequence.to_be_bytes());
-    batch.extend((count as i32).to_be_bytes());
-    let mut record = Vec::new();
-    for place in 0..count {
-        record.clear();
-        record.push(0);
-        put_varint(place.into(), &mut record);
-        put_varint(place.into(), &mut record);
-        let identity = Identity { number: first.number + u64::from(place), ..first };
-        match key(identity) {
-            Some(key) => {
-                put_varint(key.len() as i64, &mut record);
-                record.extend(key.as_bytes());
-            }
-            None => put_varint(-1, &mut record),
-        }
-        let value = value(identity, filler_max);
-        put_varint(value.len() as i64, &mut record);
-        record.extend(value);
-        put_varint(0, &mut record);
-        put_varint(record.len() as i64, &mut batch);
-        batch.extend_from_slice(&record);
-    }
-    let length = (batch.len() - 12) as i32;
-    batch[8..12].copy_from_slice(&length.to_be_bytes());
-    seal(&mut batch);
-    batch
-}
-
-/// Writes the CRC that fits the rest.
-pub fn seal(batch: &mut [u8]) {
-    let crc = crc_fast::crc32_iscsi(&batch[CRC_COVERS_FROM..]);
-    batch[CRC_AT..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
+    let records = (0..u64::from(count)).map(|place| {
+        let identity = Identity { number: first.number + place, ..first };
+        (key(identity).map(String::into_bytes), value(identity, filler_max))
+    });
+    stamped(records, timestamp, 1, sender)
 }
 
 /// A batch as it stands in a log.
@@ -173,15 +120,6 @@ pub fn entries(batch: &Raw<'_>) -> Result<Vec<Entry>, String> {
 }
 
 /// Zigzag, seven bits to a byte.
-fn put_varint(number: i64, out: &mut Vec<u8>) {
-    let mut rest = (number << 1 ^ number >> 63).cast_unsigned();
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-}
-
 fn varint(bytes: &mut &[u8]) -> Result<i64, String> {
     let mut number = 0_u64;
     for shift in (0..63).step_by(7) {
@@ -197,6 +135,8 @@ fn varint(bytes: &mut &[u8]) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
+    use ottla_tests::batch::CRC_POSITION;
+
     use super::*;
 
     #[test]
@@ -208,7 +148,7 @@ mod tests {
         let numbers: Vec<_> =
             found.iter().map(|entry| (entry.offset, entry.timestamp, entry.identity.number)).collect();
         assert_eq!(numbers, [(0, 1000, 40), (1, 1001, 41), (2, 1002, 42)]);
-        for at in CRC_AT..bytes.len() {
+        for at in CRC_POSITION..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             assert!(first_batch(&damaged).is_err(), "byte {at}");

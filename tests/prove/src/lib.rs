@@ -11,8 +11,7 @@
 //! | [`report`] | what came of it: counts, violations, seeds, the summary |
 //! | [`seed`] | random numbers that a seed brings back |
 //! | [`workload`] | producers that remember what was acknowledged, a consumer that remembers what it saw |
-//! | `admin` | topics, settings, records and plugins, changed over a connection that may end |
-//! | [`content`] | records whose every byte follows from who sent them |
+//! | [`content`] | records whose every byte follows from their sender |
 //! | [`check`] | what a log holds, compared with what was acknowledged and seen |
 //! | [`mount`] | small file systems that lose power |
 //! | [`trace`] | a broker under strace: faults on order, and what its system calls prove |
@@ -21,7 +20,6 @@
 
 #![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports, everywhere")]
 
-mod admin;
 pub mod check;
 pub mod content;
 pub mod image;

@@ -8,12 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 use serde_json::Value;
 
-use crate::admin;
 use crate::image::quick_directory;
-use crate::workload::Socket;
 
 /// The copies, in the data directory.
 pub(crate) const COPIES: [&str; 2] = ["metadata.log", "log/metadata.copy"];
@@ -65,11 +64,11 @@ impl Administrator {
     }
 
     fn change(&mut self, address: SocketAddr, stop: &AtomicBool) -> io::Result<()> {
-        let mut socket = Socket::open(address)?;
+        let mut socket = Connection::open(address)?;
         while !stop.load(Ordering::Relaxed) {
             self.sent += 1;
             let value = self.sent.to_string();
-            let code = admin::configure(&mut socket, &self.topic, SETTING, &value)?;
+            let code = socket.set_topic(&self.topic, SETTING, &value)?.code;
             if code != ErrorCode::None {
                 return Err(io::Error::other(format!("{SETTING} is refused: {code:?}")));
             }

@@ -128,7 +128,7 @@ impl Mount {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Power is back: unmounts and mounts again. Nobody may hold a file any more.
+    /// Power is back: unmounts and mounts again. No process may hold a file any more.
     pub fn restore(&mut self) -> io::Result<()> {
         self.unmount()?;
         self.mount()

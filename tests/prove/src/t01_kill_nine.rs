@@ -6,13 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 
 use crate::check;
 use crate::content::{Identity, batch, first_batch};
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
-use crate::workload::{PIPELINE, Producer, Socket, Stopped, produce_frame, timestamp_of};
+use crate::workload::{PIPELINE, Producer, Stopped, produce_frame, timestamp_of};
 
 /// Kills that one data directory lives through.
 const ROUND: u64 = 20;
@@ -64,7 +65,7 @@ fn round(setting: &Setting, seed: u64, cases: u64, outcome: &mut Outcome, ready:
         });
         let begun = Instant::now();
         broker.restart();
-        // Ready is who serves what was there long before.
+        // Ready means: it serves the records from long before.
         let last = last_of_ballast(&broker, ballast_end);
         ready.push(begun.elapsed());
         outcome.cases += 1;
@@ -99,16 +100,16 @@ fn fill(broker: &Broker) -> i64 {
     broker.create_topic(BALLAST, 1, &[("retention.ms", "-1")]);
     let first = Identity { tag: u32::MAX, number: 0 };
     let batch = batch(first, BALLAST_RECORDS, 60_000, timestamp_of(0), None);
-    let mut socket = Socket::open(broker.address()).expect("the broker accepts a connection");
+    let mut socket = Connection::open(broker.address()).expect("the broker accepts a connection");
     let frame = produce_frame(BALLAST, &batch);
     let count = BALLAST_BYTES / batch.len();
     let mut answered = 0;
     for sent in 0..count + PIPELINE {
         if sent < count {
-            socket.connection.send(&frame).expect("the broker takes what is there before it is killed");
+            socket.send(&frame).expect("the broker takes what is there before it is killed");
         }
         if sent >= PIPELINE {
-            socket.connection.receive_frame().expect("an answer");
+            socket.receive_frame().expect("an answer");
             answered += 1;
         }
     }
@@ -119,7 +120,7 @@ fn fill(broker: &Broker) -> i64 {
 
 /// Whether the last record of the ballast is served, and nothing behind it.
 fn last_of_ballast(broker: &Broker, end: i64) -> Result<(), String> {
-    let mut socket = Socket::open(broker.address()).map_err(|error| error.to_string())?;
+    let mut socket = Connection::open(broker.address()).map_err(|error| error.to_string())?;
     let fetched = socket.fetch(BALLAST, 0, end - 1, 0).map_err(|error| error.to_string())?;
     if fetched.high_watermark != end {
         return Err(format!("it ends at {} instead of {end}", fetched.high_watermark));

@@ -155,7 +155,7 @@ fn round(
     tally.seen += consumers.iter().map(|consumer| consumer.seen.len()).sum::<usize>();
 }
 
-/// Everybody works for `life`, then the power goes, then the process. Returns when the cut began.
+/// All clients work for `life`, then the power goes, then the process. Returns when the cut began.
 fn live_and_die(
     broker: &mut Broker,
     mount: &Mount,

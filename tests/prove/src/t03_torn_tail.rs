@@ -210,7 +210,7 @@ fn recovered(directory: &Path, log: &Log, whole: usize) -> Result<(), String> {
     if first != second {
         return Err("the second start changed the file".to_owned());
     }
-    // As long as the batch that was lost, so that whatever stood behind that one would now stand in the right place.
+    // As long as the batch that was lost, so that the bytes behind that one would now stand in the right place.
     let mut next = log.batches.get(whole).or(log.batches.last()).cloned().unwrap_or_default();
     next[34] ^= 1;
     seal(&mut next);

@@ -1,4 +1,4 @@
-//! T4: the index is never evidence. Whatever stands in its files, every answer is that of a full scan.
+//! T4: the index is never evidence. With any bytes in its files, every answer is that of a full scan.
 
 use std::path::{Path, PathBuf};
 
@@ -130,7 +130,7 @@ impl Truth {
         if entries < 3 {
             return bytes;
         }
-        // Rising, so that it is an index as far as anybody can tell: entries get the place of the batch behind theirs, all
+        // Rising, so that it looks like an index: entries get the place of the batch behind theirs, all
         // of them or some.
         let base = i64::from_be_bytes(*whole[8..].first_chunk().expect("a base"));
         let begins = self.batches.iter().find(|(_, first, _)| *first == base).map_or(0, |(at, _, _)| *at);

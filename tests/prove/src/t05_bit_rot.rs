@@ -1,10 +1,11 @@
-//! T5: one bit flips in a file at rest. The broker starts, whatever is damaged answers an error and is never delivered,
+//! T5: one bit flips in a file at rest. The broker starts, damaged batches answer an error and are never delivered,
 //! and everything else is there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 
 use crate::content::first_batch;
@@ -13,7 +14,7 @@ use crate::metadata::COPIES;
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
-use crate::workload::{Producer, Socket, Stopped};
+use crate::workload::{Producer, Stopped};
 
 const TOPIC: &str = "t";
 const PARTITIONS: i32 = 12;
@@ -129,7 +130,7 @@ impl Rest {
     }
 
     fn read(&self, broker: &Broker, partition: i32, flipped: &Flip) -> Result<(), String> {
-        let mut socket = Socket::open(broker.address()).map_err(|error| error.to_string())?;
+        let mut socket = Connection::open(broker.address()).map_err(|error| error.to_string())?;
         let truth = &self.batches[partition as usize];
         let damaged = self.damaged(partition, flipped);
         let (mut at, mut refused) = (0, Vec::new());
@@ -137,7 +138,7 @@ impl Rest {
             let mut fetched = socket.fetch(TOPIC, partition, due.first, 0);
             if fetched.is_err() {
                 // The header of an answer had left when the damage was found.
-                socket = Socket::open(broker.address()).map_err(|error| error.to_string())?;
+                socket = Connection::open(broker.address()).map_err(|error| error.to_string())?;
                 fetched = socket.fetch(TOPIC, partition, due.first, 0);
             }
             let fetched = fetched.map_err(|error| format!("offset {}: {error}", due.first))?;
@@ -216,7 +217,7 @@ pub(crate) fn flip_at(image: &mut Image, path: PathBuf, byte: usize, bit: u64) -
 
 /// Every batch of a partition of a sound broker.
 fn batches(broker: &Broker, partition: i32) -> Vec<Batch> {
-    let mut socket = Socket::open(broker.address()).expect("a connection");
+    let mut socket = Connection::open(broker.address()).expect("a connection");
     let (mut found, mut next) = (Vec::new(), 0);
     loop {
         let fetched = socket.fetch(TOPIC, partition, next, 0).expect("an answer");

@@ -9,21 +9,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use ottla_tests::Broker;
-use ottla_tests::guest::ROUND_ROBIN;
+use ottla_tests::connection::Connection;
+use ottla_tests::guest::Guest;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, InitProducerIdRequest, MetadataRequest,
-    RESOURCE_TOPIC,
+    DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, MetadataRequest, RESOURCE_TOPIC,
 };
 
-use crate::admin::delete;
 use crate::image::{Image, quick_directory};
 use crate::metadata::{COPIES, copies_are_whole};
 use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
 use crate::t05_bit_rot::{Flip, flip_at};
-use crate::workload::Socket;
 
 /// Cases on the same data; then other data is made.
 const CASES_PER_IMAGE: u64 = 10_000;
@@ -115,7 +113,7 @@ impl Rest {
         let data = directory.path().join("data");
         // Made by a sound broker: the canary has to show itself when it reads.
         let mut broker = Setting::sound().broker().data_dir(&data).start();
-        let version = broker.push_plugin(PLUGIN, &ROUND_ROBIN.component()).expect("a right plugin");
+        let version = broker.push_plugin(PLUGIN, &Guest::round_robin().component()).expect("a right plugin");
         broker.activate_plugin(PLUGIN, version);
         let change = |broker: &Broker, random: &mut Seed| {
             for number in 0..TOPICS {
@@ -135,7 +133,7 @@ impl Rest {
             broker.create_topic(&format!("topic-{number}"), 1 + number as i32 % 3, &settings);
         }
         broker.create_topic("gone", 1, &[]);
-        let gone = Socket::open(broker.address()).and_then(|mut socket| delete(&mut socket, "gone"));
+        let gone = Connection::open(broker.address()).and_then(|mut socket| Ok(socket.delete_topic("gone")?.code));
         assert_eq!(gone.expect("an answer"), ErrorCode::None);
         change(&broker, random);
         let mut producer_ids = producer_id(broker.address()).expect("a producer id");
@@ -190,16 +188,15 @@ impl Rest {
 }
 
 fn producer_id(address: SocketAddr) -> io::Result<i64> {
-    let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
-    let mut socket = Socket::open(address)?;
-    let (code, id) = socket.call(4, &request, |response| (response.error_code, response.producer_id))?;
-    if code == ErrorCode::None { Ok(id) } else { Err(io::Error::other(format!("a producer id is refused: {code:?}"))) }
+    let producer = Connection::open(address)?.new_producer()?;
+    let producer = producer.map_err(|code| io::Error::other(format!("a producer id is refused: {code:?}")))?;
+    Ok(producer.producer_id)
 }
 
 fn see(address: SocketAddr) -> io::Result<Seen> {
-    let mut socket = Socket::open(address)?;
+    let mut socket = Connection::open(address)?;
     let request = MetadataRequest { topics: None, ..MetadataRequest::default() };
-    let (cluster_id, found) = socket.call(12, &request, |response| {
+    let (cluster_id, found) = socket.try_call(12, &request, |response| {
         let topics = response.topics.iter().map(|topic| {
             let name = topic.name.as_deref().unwrap_or_default().to_owned();
             (name, (topic.topic_id, topic.partitions.len()))
@@ -216,7 +213,7 @@ fn see(address: SocketAddr) -> io::Result<Seen> {
         include_synonyms: false,
         include_documentation: false,
     };
-    let settings: Vec<BTreeMap<String, String>> = socket.call(4, &request, |response| {
+    let settings: Vec<BTreeMap<String, String>> = socket.try_call(4, &request, |response| {
         let all = response.results.iter().map(|result| {
             let pairs = result
                 .configs
@@ -229,7 +226,7 @@ fn see(address: SocketAddr) -> io::Result<Seen> {
     let topics = found.into_iter().zip(settings).map(|((name, (id, count)), settings)| (name, (id, count, settings)));
     let topics = topics.collect();
     socket.name_as_ottla()?;
-    let plugins = socket.call(0, &DescribePluginsRequest { names: None }, |response| {
+    let plugins = socket.try_call(0, &DescribePluginsRequest { names: None }, |response| {
         let plugins = response.plugins.iter().map(|plugin| {
             let digests = plugin.versions.iter().map(|version| version.digest.to_string());
             (plugin.name.to_string(), plugin.active_version, digests.collect())

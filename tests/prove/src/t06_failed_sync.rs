@@ -20,7 +20,7 @@ use crate::workload::{Producer, Stopped};
 
 /// The greatest K of "the K-th sync of a thread fails".
 const SYNCS_MAX: u64 = 200;
-/// From the first refusal on everybody is refused within this time.
+/// From the first refusal on every producer is refused within this time.
 const OFFLINE_WITHIN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 const AFTERWARDS: Duration = Duration::from_millis(200);
@@ -37,7 +37,7 @@ pub(crate) fn run(setting: &Setting) -> Outcome {
             slowest = slowest.max(took);
         }
     });
-    outcome.notes.push(format!("everybody refused at most {} ms after the first refusal", slowest.as_millis()));
+    outcome.notes.push(format!("every producer refused at most {} ms after the first refusal", slowest.as_millis()));
     outcome
 }
 

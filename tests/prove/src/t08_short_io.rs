@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ottla_tests::connection::Connection;
 use ottla_tests::{Broker, wait};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -16,7 +17,7 @@ use crate::run::Setting;
 use crate::seed::Seed;
 use crate::t01_kill_nine::{PARTITIONS, acknowledged, producers, sound};
 use crate::trace::{self, Trace};
-use crate::workload::{Consumer, Producer, Socket, Stopped, produce_frame, timestamp_of};
+use crate::workload::{Consumer, Producer, Stopped, produce_frame, timestamp_of};
 
 /// A shell that lets a write that is too long fail instead of ending the process.
 const IGNORING: [&str; 3] = ["sh", "-c", "trap '' XFSZ; \"$0\" \"$@\"; exit $?"];
@@ -136,14 +137,14 @@ fn would_block(setting: &Setting, seed: u64, outcome: &mut Outcome) -> u64 {
     let trouble = |error: std::io::Error| format!("a peer that is slow lost its connection: {error}");
     let trace = Trace::join(&broker, &[], "recvfrom");
     let result = (|| {
-        let mut socket = Socket::open(broker.address()).map_err(trouble)?;
+        let mut socket = Connection::open(broker.address()).map_err(trouble)?;
         let whole = socket.fetch(TOPIC, 0, 0, 0).map_err(trouble)?.bytes;
         for _ in 0..ANSWERS {
-            socket.ask(TOPIC, 0, 0, 0).map_err(trouble)?;
+            socket.begin_fetch(TOPIC, 0, 0, 0).map_err(trouble)?;
         }
         wait::until_true("a send that would block", || blocked_sends(&trace.text()) > 0);
         for answer in 0..ANSWERS {
-            if socket.answered().map_err(trouble)?.bytes != whole {
+            if socket.finish_fetch().map_err(trouble)?.bytes != whole {
                 return Err(format!("answer {answer} to a slow reader has other bytes than the first"));
             }
         }
@@ -151,13 +152,13 @@ fn would_block(setting: &Setting, seed: u64, outcome: &mut Outcome) -> u64 {
         let batch = content::batch(first, 4, 2_000, timestamp_of(0), None);
         let frame = produce_frame(TOPIC, &batch);
         let mut rest = frame.as_slice();
-        let mut slow = Socket::open(broker.address()).map_err(trouble)?;
+        let mut slow = Connection::open(broker.address()).map_err(trouble)?;
         while !rest.is_empty() {
             let (piece, more) = rest.split_at(random.within(1..400).min(rest.len() as u64) as usize);
-            slow.connection.send(piece).map_err(trouble)?;
+            slow.send(piece).map_err(trouble)?;
             rest = more;
         }
-        slow.connection.receive_frame().map_err(trouble)?;
+        slow.receive_frame().map_err(trouble)?;
         let log = check::read(broker.address(), TOPIC, 0)?;
         let of_it = log.records.iter().filter(|entry| entry.identity.tag == first.tag).count();
         let counts = check::compare(&log, &[&producer], true);

@@ -1,4 +1,4 @@
-//! T9: the disk fails under `sendfile`. Whoever fetches is not left to guess: where the header of the answer has left the
+//! T9: the disk fails under `sendfile`. The consumer is not left to guess: where the header of the answer has left the
 //! connection ends, and the next fetch of the range answers an error code within a second.
 
 use std::fs::File;
@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 
 use crate::image::quick_directory;
@@ -13,7 +14,7 @@ use crate::report::Outcome;
 use crate::run::Setting;
 use crate::seed::Seed;
 use crate::trace::{self, Trace};
-use crate::workload::{Producer, Socket, Stopped};
+use crate::workload::{Producer, Stopped};
 
 const TOPIC: &str = "t";
 const BATCHES: usize = 300;
@@ -68,7 +69,7 @@ fn fails_in_time(broker: &Broker) -> Result<(), String> {
     let mut failed: Option<Instant> = None;
     let begun = Instant::now();
     loop {
-        let answer = Socket::open(broker.address()).and_then(|mut socket| socket.fetch(TOPIC, 0, next, 0));
+        let answer = Connection::open(broker.address()).and_then(|mut socket| socket.fetch(TOPIC, 0, next, 0));
         match answer {
             Ok(fetched)
                 if fetched.code == ErrorCode::KafkaStorageError || fetched.code == ErrorCode::CorruptMessage =>

@@ -90,7 +90,7 @@ pub(crate) fn run(setting: &Setting) -> Outcome {
     outcome
 }
 
-/// A partition of several segments with keys, closed without a clean end, and another one that nobody touches.
+/// A partition of several segments with keys, closed without a clean end, and another one that stays untouched.
 fn directory_before() -> Image {
     let directory = quick_directory();
     let log = open(directory.path());
@@ -171,7 +171,7 @@ pub(crate) fn act(what: &str, directory: &Path) -> Result<()> {
 }
 
 fn compact(log: &PartitionLog) -> Result<ottla_log::CleanReport> {
-    let nobody = |_: &BatchHeader| false;
+    let never = |_: &BatchHeader| false;
     Ok(log.compact(&CleanOptions {
         upto: Offset(i64::MAX),
         now_ms: 1_000_000,
@@ -180,7 +180,7 @@ fn compact(log: &PartitionLog) -> Result<ottla_log::CleanReport> {
         key_map_bytes_max: 1 << 20,
         unpacked_bytes_max: 1 << 20,
         io_bytes_per_second: 0,
-        is_producer_end: &nobody,
+        is_producer_end: &never,
         should_stop: &|| false,
     })?)
 }

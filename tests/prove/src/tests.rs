@@ -157,7 +157,7 @@ pub const ALL: &[Test] = &[
     },
     Test {
         name: "t31_combined",
-        shows: "a storm of faults over topics of every kind: nothing acknowledged is lost or doubled, nobody is refused for ever, and an end takes bounded time",
+        shows: "a storm of faults over topics of every kind: nothing acknowledged is lost or doubled, no refusal lasts for ever, and an end takes bounded time",
         cases: [20, 500, 5_000],
         canaries: &[
             ("SaveWhileHeld", 80),

@@ -1,5 +1,5 @@
 //! Producers that remember what was acknowledged, and a consumer that remembers what it saw. What they remember is in
-//! this process, out of reach of whatever happens to the broker and its disk.
+//! this process, out of reach of all that happens to the broker and its disk.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ottla_tests::connection::Connection;
+use ottla_tests::connection::request_frame;
+use ottla_tests::produce::produce_request;
 use ottla_tests::syscalls::Ack;
-use ottla_wire::message::{
-    ApiVersionsRequest, FetchPartition, FetchRecords, FetchRequest, FetchTopic, InitProducerIdRequest,
-    InitProducerIdResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
-};
-use ottla_wire::{ErrorCode, Request, RequestHeader, decode_response, encode_request};
+use ottla_wire::ErrorCode;
+use ottla_wire::message::ProduceRequest;
 
 use crate::content::{Entry, Identity, Sender, batch, entries, first_batch};
 use crate::seed::Seed;
@@ -155,16 +154,12 @@ impl Producer {
     }
 
     fn attempt(&mut self, address: SocketAddr, more: &mut dyn FnMut(usize) -> bool) -> io::Result<Stopped> {
-        let mut socket = Socket::open(address)?;
+        let mut socket = Connection::open(address)?;
         if self.identity.is_none() {
-            let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
-            let answer =
-                |response: InitProducerIdResponse| (response.error_code, response.producer_id, response.producer_epoch);
-            let (code, id, epoch) = socket.call(4, &request, answer)?;
-            if code != ErrorCode::None {
-                return Ok(Stopped::Refused(code, Instant::now()));
+            match socket.new_producer()? {
+                Ok(sender) => self.identity = Some((sender.producer_id, sender.epoch)),
+                Err(code) => return Ok(Stopped::Refused(code, Instant::now())),
             }
-            self.identity = Some((id, epoch));
         }
         let (mut sent, mut made) = (0, 0);
         loop {
@@ -174,26 +169,14 @@ impl Producer {
                     self.make();
                 }
                 let Some(next) = self.waiting.get(sent) else { break };
-                let data = PartitionProduceData { index: self.partition, records: Some(&next.bytes) };
-                let data = TopicProduceData {
-                    name: self.topic.as_str().into(),
-                    partition_data: vec![data],
-                    ..Default::default()
-                };
-                let request = ProduceRequest {
-                    acks: -1,
-                    timeout_ms: 30_000,
-                    topic_data: vec![data],
-                    ..ProduceRequest::default()
-                };
-                socket.send(11, &request)?;
+                socket.send_request(11, &produce_request(&self.topic, self.partition, &next.bytes))?;
                 sent += 1;
             }
             if sent == 0 {
                 return Ok(Stopped::Told);
             }
-            let stream_position = socket.connection.bytes_received();
-            let (code, base_offset) = socket.receive::<ProduceRequest<'_>, _>(11, |response| {
+            let stream_position = socket.bytes_received();
+            let (code, base_offset) = socket.receive_response::<ProduceRequest<'_>, _>(11, |response| {
                 let answer = response.responses.first().and_then(|topic| topic.partition_responses.first());
                 answer.map_or((ErrorCode::None, -1), |answer| (answer.error_code, answer.base_offset))
             })?;
@@ -212,7 +195,7 @@ impl Producer {
                 continue;
             }
             let batches = vec![(format!("{}-{}", self.topic, self.partition), base_offset)];
-            let answer = Ack { receiver: socket.connection.local_address(), stream_position, batches };
+            let answer = Ack { receiver: socket.local_address(), stream_position, batches };
             self.acked.push(Acked { first, count, base_offset, answer, at: Instant::now() });
         }
         Ok(Stopped::Told)
@@ -238,112 +221,7 @@ pub fn timestamp_of(number: u64) -> i64 {
 
 /// A produce request of one batch to partition 0, its length in front.
 pub fn produce_frame(topic: &str, batch: &[u8]) -> Vec<u8> {
-    let data = PartitionProduceData { index: 0, records: Some(batch) };
-    let data = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
-    let mut bytes = Vec::new();
-    encode_request(&RequestHeader::of::<ProduceRequest<'_>>(11, 1, Some("prove".into())), &request, &mut bytes);
-    bytes
-}
-
-/// Requests and answers, several of them under way, every failure an error.
-#[derive(Debug)]
-pub struct Socket {
-    /// The connection.
-    pub connection: Connection,
-    sent: i32,
-    received: i32,
-}
-
-impl Socket {
-    /// Connects.
-    pub fn open(address: SocketAddr) -> io::Result<Socket> {
-        Ok(Socket { connection: Connection::open(address)?, sent: 0, received: 0 })
-    }
-
-    /// Names itself as one of our own clients: those see placements and may use our own APIs.
-    pub fn name_as_ottla(&mut self) -> io::Result<()> {
-        let name =
-            ApiVersionsRequest { client_software_name: "ottla".into(), client_software_version: "0.0.0-test".into() };
-        self.call(3, &name, |_| ())
-    }
-
-    /// Sends a request.
-    pub fn send<'r, R: Request<'r>>(&mut self, version: i16, request: &R) -> io::Result<()> {
-        self.sent += 1;
-        let mut bytes = Vec::new();
-        encode_request(&RequestHeader::of::<R>(version, self.sent, Some("prove".into())), request, &mut bytes);
-        self.connection.send(&bytes)
-    }
-
-    /// Receives the answer to the request `R` that is next in turn.
-    pub fn receive<'r, R: Request<'r>, T>(
-        &mut self,
-        version: i16,
-        read: impl FnOnce(R::Response<'_>) -> T,
-    ) -> io::Result<T> {
-        let frame = self.connection.receive_frame()?;
-        let (correlation_id, response) = decode_response(version, &frame).map_err(io::Error::other)?;
-        self.received += 1;
-        if correlation_id != self.received {
-            return Err(io::Error::other(format!("answer {correlation_id} instead of {}", self.received)));
-        }
-        Ok(read(response))
-    }
-
-    /// Sends a request and receives its answer.
-    pub fn call<'r, R: Request<'r>, T>(
-        &mut self,
-        version: i16,
-        request: &R,
-        read: impl FnOnce(R::Response<'_>) -> T,
-    ) -> io::Result<T> {
-        self.send(version, request)?;
-        self.receive::<R, T>(version, read)
-    }
-
-    /// Fetches from `offset` of a partition on: the bytes of whole batches, or the error the partition answered with.
-    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, max_wait_ms: i32) -> io::Result<Fetched> {
-        self.ask(topic, partition, offset, max_wait_ms)?;
-        self.answered()
-    }
-
-    /// Asks for the same and does not wait for the answer.
-    pub fn ask(&mut self, topic: &str, partition: i32, offset: i64, max_wait_ms: i32) -> io::Result<()> {
-        let partition =
-            FetchPartition { partition, fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
-        let topic = FetchTopic { topic: topic.into(), partitions: vec![partition], ..FetchTopic::default() };
-        let request = FetchRequest { max_wait_ms, min_bytes: 1, topics: vec![topic], ..FetchRequest::default() };
-        self.send(11, &request)
-    }
-
-    /// The answer to the fetch that is next in turn.
-    pub fn answered(&mut self) -> io::Result<Fetched> {
-        self.receive::<FetchRequest<'_>, _>(11, |response| {
-            let found = response.responses.first().and_then(|topic| topic.partitions.first());
-            let Some(found) = found else { return Fetched { code: response.error_code, ..Fetched::default() } };
-            let bytes = if let FetchRecords::Bytes(bytes) = &found.records { bytes.to_vec() } else { Vec::new() };
-            Fetched {
-                code: found.error_code,
-                high_watermark: found.high_watermark,
-                start: found.log_start_offset,
-                bytes,
-            }
-        })
-    }
-}
-
-/// What a fetch of one partition brought.
-#[derive(Clone, Debug, Default)]
-pub struct Fetched {
-    /// What the partition answered.
-    pub code: ErrorCode,
-    /// How far records are visible.
-    pub high_watermark: i64,
-    /// The first offset there is.
-    pub start: i64,
-    /// Whole batches, the last one perhaps cut off.
-    pub bytes: Vec<u8>,
+    request_frame(11, 1, &produce_request(topic, 0, batch))
 }
 
 /// A record that a consumer was shown.
@@ -375,7 +253,7 @@ impl Consumer {
 
     /// Reads until `stop` or the broker's end; what it was shown wrongly is an error.
     pub fn run(&mut self, address: SocketAddr, stop: &AtomicBool) -> Result<(), String> {
-        let Ok(mut socket) = Socket::open(address) else { return Ok(()) };
+        let Ok(mut socket) = Connection::open(address) else { return Ok(()) };
         while !stop.load(Ordering::Relaxed) {
             let Ok(fetched) = socket.fetch(&self.topic, self.partition, self.next_offset, 100) else { break };
             if fetched.code != ErrorCode::None {

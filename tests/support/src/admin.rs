@@ -1,60 +1,106 @@
 //! Topics, settings and plugins, asked for by frames: neither our client nor our command line is between test and broker.
 
-use ottla_wire::ErrorCode;
+use std::io;
+
 use ottla_wire::message::{
     ActivatePluginRequest, AlterConfigsResource, AlterableConfig, CreatableTopic, CreatableTopicConfig,
-    CreateTopicsRequest, IncrementalAlterConfigsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
-    OPERATION_SET, PLUGIN_CHUNK_BYTES_MAX, PushPluginRequest,
+    CreateTopicsRequest, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic, DeleteTopicState,
+    DeleteTopicsRequest, IncrementalAlterConfigsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    OPERATION_SET, PLUGIN_CHUNK_BYTES_MAX, PushPluginRequest, RESOURCE_TOPIC,
 };
+use ottla_wire::{ErrorCode, Uuid};
 use sha2::{Digest, Sha256};
 
 use crate::connection::Connection;
 use crate::record::hex;
 use crate::{Broker, artifact};
 
-const RESOURCE_TOPIC: i8 = 2;
 const LATEST: i64 = -1;
 
-/// What an own API answered when it refused.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct Answer {
     /// The code.
     pub code: ErrorCode,
     /// The message for people.
     pub message: String,
 }
 
-impl Broker {
+/// Over a connection that may end: the code and the message of the answer.
+impl Connection {
     /// Creates a topic with `settings`.
-    pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let configs = settings
-            .iter()
-            .map(|&(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) })
-            .collect();
+    pub fn create_topic(&mut self, name: &str, partitions: i32, settings: &[(&str, &str)]) -> io::Result<Answer> {
+        let configs =
+            settings.iter().map(|&(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) });
         let topic = CreatableTopic {
             name: name.into(),
             num_partitions: partitions,
             replication_factor: 1,
-            configs,
+            configs: configs.collect(),
             ..CreatableTopic::default()
         };
-        let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
-        Connection::to(self).call(7, &request, |response| {
-            let result = &response.topics[0];
-            assert_eq!(result.error_code, ErrorCode::None, "{name}: {:?}", result.error_message);
-        });
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000, ..CreateTopicsRequest::default() };
+        self.try_call(7, &request, |response| {
+            answer(response.topics[0].error_code, response.topics[0].error_message.as_deref())
+        })
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&mut self, name: &str) -> io::Result<Answer> {
+        let topic = DeleteTopicState { name: Some(name.into()), topic_id: Uuid::nil() };
+        let request = DeleteTopicsRequest { topics: vec![topic], topic_names: Vec::new(), timeout_ms: 30_000 };
+        self.try_call(6, &request, |response| {
+            let topic = &response.responses[0];
+            answer(topic.error_code, topic.error_message.as_deref())
+        })
+    }
+
+    /// Changes one setting of a topic.
+    pub fn set_topic(&mut self, topic: &str, name: &str, value: &str) -> io::Result<Answer> {
+        let config = AlterableConfig { name: name.into(), config_operation: OPERATION_SET, value: Some(value.into()) };
+        let resource =
+            AlterConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: topic.into(), configs: vec![config] };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        self.try_call(1, &request, |response| {
+            let topic = &response.responses[0];
+            answer(topic.error_code, topic.error_message.as_deref())
+        })
+    }
+
+    /// Deletes the records of a partition before `offset`.
+    pub fn delete_records(&mut self, topic: &str, partition_index: i32, offset: i64) -> io::Result<ErrorCode> {
+        let partitions = vec![DeleteRecordsPartition { partition_index, offset }];
+        let topics = vec![DeleteRecordsTopic { name: topic.into(), partitions }];
+        self.try_call(2, &DeleteRecordsRequest { topics, timeout_ms: 30_000 }, |response| {
+            response.topics[0].partitions[0].error_code
+        })
+    }
+
+    /// Makes `version` of a plugin the one that runs. The connection has to be named as ours.
+    pub fn activate_plugin(&mut self, name: &str, version: i32) -> io::Result<Answer> {
+        let request = ActivatePluginRequest { name: name.into(), version };
+        self.try_call(0, &request, |response| answer(response.error_code, response.error_message.as_deref()))
+    }
+}
+
+pub(crate) fn answer(code: ErrorCode, message: Option<&str>) -> Answer {
+    Answer { code, message: message.unwrap_or_default().to_owned() }
+}
+
+fn done(what: &str, answered: io::Result<Answer>) {
+    let Answer { code, message } = answered.expect("the broker answers");
+    assert_eq!(code, ErrorCode::None, "{what}: {message}");
+}
+
+impl Broker {
+    /// Creates a topic with `settings`.
+    pub fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        done(name, Connection::to(self).create_topic(name, partitions, settings));
     }
 
     /// Changes one setting of a topic.
     pub fn set_topic(&self, name: &str, key: &str, value: &str) {
-        let config = AlterableConfig { name: key.into(), config_operation: OPERATION_SET, value: Some(value.into()) };
-        let resource =
-            AlterConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: name.into(), configs: vec![config] };
-        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
-        Connection::to(self).call(1, &request, |response| {
-            let result = &response.responses[0];
-            assert_eq!(result.error_code, ErrorCode::None, "{name} {key}={value}: {:?}", result.error_message);
-        });
+        done(&format!("{name} {key}={value}"), Connection::to(self).set_topic(name, key, value));
     }
 
     /// Uploads a ready-made plugin under its own name and returns its version.
@@ -65,7 +111,7 @@ impl Broker {
     }
 
     /// Uploads a plugin in chunks and returns its version.
-    pub fn push_plugin(&self, name: &str, bytes: &[u8]) -> Result<i32, Refused> {
+    pub fn push_plugin(&self, name: &str, bytes: &[u8]) -> Result<i32, Answer> {
         let mut connection = Connection::as_ottla(self);
         let digest = hex(&Sha256::digest(bytes));
         let mut version = 0;
@@ -79,10 +125,7 @@ impl Broker {
 
     /// Makes `version` of a plugin the one that runs; −1 is the one before.
     pub fn activate_plugin(&self, name: &str, version: i32) {
-        let request = ActivatePluginRequest { name: name.into(), version };
-        Connection::as_ottla(self).call(0, &request, |response| {
-            assert_eq!(response.error_code, ErrorCode::None, "{name} {version}: {:?}", response.error_message);
-        });
+        done(&format!("{name} {version}"), Connection::as_ottla(self).activate_plugin(name, version));
     }
 
     /// The offset after the last visible record of each partition.
@@ -114,10 +157,10 @@ pub fn push_chunk(
     total_bytes: i64,
     offset: i64,
     chunk: &[u8],
-) -> Result<i32, Refused> {
+) -> Result<i32, Answer> {
     let request = PushPluginRequest { name: name.into(), digest: digest.into(), total_bytes, offset, chunk };
     connection.call(0, &request, |response| match response.error_code {
         ErrorCode::None => Ok(response.version),
-        code => Err(Refused { code, message: response.error_message.unwrap_or_default().into_owned() }),
+        code => Err(Answer { code, message: response.error_message.unwrap_or_default().into_owned() }),
     })
 }

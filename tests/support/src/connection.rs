@@ -1,19 +1,28 @@
-//! One socket that speaks frames, for what no client would send. Names itself `ottla` when asked to.
+//! One socket that speaks frames, for what no client would send: several requests may be under way, and every failure is
+//! an error where the test wants one.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ottla_wire::message::{ApiVersionsRequest, ApiVersionsResponse};
-use ottla_wire::{ErrorCode, Request, RequestHeader, decode_response, encode_request};
+use ottla_wire::{ErrorCode, Message, Request, RequestHeader, decode_response, encode_request};
 
 use crate::{Broker, wait};
+
+/// A whole request, its length in front.
+pub fn request_frame<'a, M: Message<'a>>(version: i16, correlation_id: i32, request: &M) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_request(&RequestHeader::of::<M>(version, correlation_id, Some("ottla-tests".into())), request, &mut bytes);
+    bytes
+}
 
 /// A connection to a broker. Reads give up after [`wait::LONG`], so that a broker that stays silent fails its test.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    correlation_id: i32,
+    sent: i32,
+    received: i32,
     bytes_received: u64,
 }
 
@@ -29,17 +38,22 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(wait::LONG))?;
         stream.set_write_timeout(Some(wait::LONG))?;
-        Ok(Connection { stream, correlation_id: 0, bytes_received: 0 })
+        Ok(Connection { stream, sent: 0, received: 0, bytes_received: 0 })
     }
 
     /// Connects as one of Ottla's own clients does: it may use keys above 20000 and sees placements.
     pub fn as_ottla(broker: &Broker) -> Connection {
         let mut connection = Connection::to(broker);
+        connection.name_as_ottla().expect("the broker takes the name");
+        connection
+    }
+
+    /// Names itself as one of Ottla's own clients.
+    pub fn name_as_ottla(&mut self) -> io::Result<()> {
         let name =
             ApiVersionsRequest { client_software_name: "ottla".into(), client_software_version: "0.0.0-test".into() };
-        let error = connection.call(3, &name, |response: ApiVersionsResponse<'_>| response.error_code);
-        assert_eq!(error, ErrorCode::None);
-        connection
+        let error = self.try_call(3, &name, |response: ApiVersionsResponse<'_>| response.error_code)?;
+        if error == ErrorCode::None { Ok(()) } else { Err(io::Error::other(error.to_string())) }
     }
 
     /// How long reads wait from here on.
@@ -78,26 +92,52 @@ impl Connection {
         Ok(frame)
     }
 
-    /// Sends a request in `version`, hands the answer to `read`, and returns what that makes of it.
+    /// Sends a request in `version`.
+    pub fn send_request<'r, R: Request<'r>>(&mut self, version: i16, request: &R) -> io::Result<()> {
+        self.sent += 1;
+        self.send(&request_frame(version, self.sent, request))
+    }
+
+    /// Receives the answer to the request `R` that is next in turn, hands it to `read`, and returns what that makes of it.
+    pub fn receive_response<'r, R: Request<'r>, T>(
+        &mut self,
+        version: i16,
+        read: impl FnOnce(R::Response<'_>) -> T,
+    ) -> io::Result<T> {
+        let frame = self.receive_frame()?;
+        let (correlation_id, response) = decode_response(version, &frame).map_err(io::Error::other)?;
+        self.received += 1;
+        if correlation_id != self.received {
+            return Err(io::Error::other(format!("answer {correlation_id} instead of {}", self.received)));
+        }
+        Ok(read(response))
+    }
+
+    /// Sends a request and receives its answer.
+    pub fn try_call<'r, R: Request<'r>, T>(
+        &mut self,
+        version: i16,
+        request: &R,
+        read: impl FnOnce(R::Response<'_>) -> T,
+    ) -> io::Result<T> {
+        self.send_request(version, request)?;
+        self.receive_response::<R, T>(version, read)
+    }
+
+    /// The same, where the broker has to answer.
     ///
     /// # Panics
     /// When there is no answer, or one that cannot be read.
-    pub fn call<'r, R, T>(&mut self, version: i16, request: &R, read: impl FnOnce(R::Response<'_>) -> T) -> T
-    where
-        R: Request<'r>,
-    {
-        self.correlation_id += 1;
-        let header = RequestHeader::of::<R>(version, self.correlation_id, Some("ottla-tests".into()));
-        let mut bytes = Vec::new();
-        encode_request(&header, request, &mut bytes);
-        self.send(&bytes).expect("the broker takes the request");
-        let frame = self.receive_frame().expect("the broker answers");
-        let (correlation_id, response) = decode_response(version, &frame).expect("the answer can be read");
-        assert_eq!(correlation_id, self.correlation_id);
-        read(response)
+    pub fn call<'r, R: Request<'r>, T>(
+        &mut self,
+        version: i16,
+        request: &R,
+        read: impl FnOnce(R::Response<'_>) -> T,
+    ) -> T {
+        self.try_call(version, request, read).expect("the broker answers")
     }
 
-    /// Waits until the broker has closed this connection; whatever it sent before that is dropped.
+    /// Waits until the broker has closed this connection; what it sent before that is dropped.
     ///
     /// # Panics
     /// When it stays open for [`wait::LONG`].

@@ -1,105 +1,218 @@
-//! Small plugins, right and wrong ones, assembled here: no toolchain is needed, and each does exactly what its name says.
+//! Guests written in WebAssembly text against the real contract, so that every way of misbehaving is a few words long.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, WorldId};
 
 /// The contract that ready-made plugins are built against.
-const CONTRACT: &str = include_str!("../../../plugins/wit/draft-0.1/partitioner.wit");
-const INTERFACE: &str = "ottla:plugin/partitioner@0.1.0-draft";
+pub const CONTRACT: &str = include_str!("../../../plugins/wit/draft-0.1/partitioner.wit");
+/// The interface that it exports.
+pub const INTERFACE: &str = "ottla:plugin/partitioner@0.1.0-draft";
+const WORLD: &str = "partitioner-plugin";
+/// Where the texts of the manifest begin, and where memory that the host asks for begins.
+const TEXTS_AT: usize = 1024;
+const HEAP_AT: usize = 65536;
+/// What `partition(…)` does unless told otherwise: it computes an answer for each record.
+const ANSWER_EACH: &str = "(call $answer_each (local.get $records) (local.get $partitions))";
 
-/// A partitioner, by what it computes. Instructions have `$index`, `$records` and `$partitions` to work with.
-#[derive(Debug, Clone, Copy)]
-pub struct Guest<'a> {
-    /// Instructions that leave the partition of record `$index`.
-    pub answer: &'a str,
-    /// Instructions that leave the number of answers.
-    pub count: &'a str,
-    /// Whether it wants a clock, which nobody grants.
+/// A guest that puts every record on partition 0, unless told otherwise.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// Pairs of its manifest.
+    pub manifest: Vec<(&'static str, String)>,
+    /// What `manifest()` does before it answers.
+    pub before_manifest: &'static str,
+    /// What `init(config)` does; `$config` and `$config_bytes` are at hand.
+    pub init: &'static str,
+    /// What `partition(…)` does; `$records` and `$partitions` are at hand, `$fill(partition, count)` answers. Unless told
+    /// otherwise it computes `count` answers by `answer`.
+    pub partition: &'static str,
+    /// Instructions that leave the partition of record `$index`; `$records` and `$partitions` are at hand.
+    pub answer: Cow<'static, str>,
+    /// Instructions that leave the number of answers; the same are at hand.
+    pub count: &'static str,
+    /// Whether it wants a clock, which the broker does not grant.
     pub wants_clock: bool,
+    /// What `cabi_realloc` does; `$size` is at hand.
+    pub realloc: &'static str,
+    /// More fields of the module.
+    pub fields: &'static str,
+    /// Pages of memory at the start.
+    pub pages: u32,
 }
 
-/// Spreads the records of each batch: the first to partition 0, the second to 1, and so on.
-pub const ROUND_ROBIN: Guest<'_> = Guest {
-    answer: "(i32.rem_u (local.get $index) (local.get $partitions))",
-    count: "(local.get $records)",
-    wants_clock: false,
-};
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            manifest: vec![("kind", "partitioner".to_owned()), ("reads", "key".to_owned())],
+            before_manifest: "",
+            init: "(call $ok (i32.const 0) (i32.const 0))",
+            partition: "(call $fill (i32.const 0) (local.get $records))",
+            answer: "(i32.const 0)".into(),
+            count: "(local.get $records)",
+            wants_clock: false,
+            realloc: "(call $alloc (local.get $size))",
+            fields: "",
+            pages: 2,
+        }
+    }
+}
 
-impl Guest<'_> {
-    /// The component.
+impl Guest {
+    /// One that misbehaves when it is called.
+    pub fn that(partition: &'static str) -> Self {
+        Self { partition, ..Self::default() }
+    }
+
+    /// One that computes an answer for each record.
+    pub fn answers(answer: impl Into<Cow<'static, str>>) -> Self {
+        Self { answer: answer.into(), ..Self::that(ANSWER_EACH) }
+    }
+
+    /// Spreads the records of each batch: the first to partition 0, the second to 1, and so on.
+    pub fn round_robin() -> Self {
+        Self::answers("(i32.rem_u (local.get $index) (local.get $partitions))")
+    }
+
+    /// The same with one more pair in its manifest.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, text: impl Into<String>) -> Self {
+        self.manifest.push((name, text.into()));
+        self
+    }
+
+    /// The finished component.
     pub fn component(&self) -> Vec<u8> {
         let mut resolve = Resolve::default();
-        let contract = resolve.push_str("partitioner.wit", CONTRACT).expect("the contract is WIT");
+        let contract = resolve.push_str("partitioner.wit", CONTRACT).expect("the contract");
         let world = if self.wants_clock {
             let text = format!(
                 "package test:greedy;\ninterface clock {{ now: func() -> u64; }}\n\
                  world greedy {{ import clock; export {INTERFACE}; }}\n"
             );
-            let package = resolve.push_str("greedy.wit", &text).expect("the world is WIT");
-            resolve.select_world(&[package], Some("greedy")).expect("the world is there")
+            let package = resolve.push_str("greedy.wit", &text).expect("WIT");
+            resolve.select_world(&[package], Some("greedy"))
         } else {
-            resolve.select_world(&[contract], None).expect("the contract has one world")
+            resolve.select_world(&[contract], Some(WORLD))
         };
-        let mut module = wat::parse_str(self.module()).expect("the module is WAT");
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-            .expect("the world fits the module");
-        let mut encoder = ComponentEncoder::default();
-        let encoder = encoder.validate(true).module(&module).expect("the module fits its world");
-        encoder.encode().expect("a component")
+        encode(self.module(INTERFACE), &resolve, world.expect("the world"))
     }
 
-    /// The core module: strings and the manifest at fixed places, everything that travels above 4096, taken back after
-    /// each call.
-    pub fn module(&self) -> String {
-        let Guest { answer, count, wants_clock } = self;
-        let import = if *wants_clock { r#"(import "test:greedy/clock" "now" (func $now (result i64)))"# } else { "" };
-        let use_import = if *wants_clock { "(drop (call $now))" } else { "" };
-        format!(
-            r#"(module
-  {import}
-  (memory (export "memory") 1)
-  (global $free (mut i32) (i32.const 4096))
-  (data (i32.const 16) "kindpartitionerreadskey")
-  ;; The manifest: a list of two pairs of texts.
-  (data (i32.const 256) "\10\00\00\00\04\00\00\00" "\14\00\00\00\0b\00\00\00" "\1f\00\00\00\05\00\00\00" "\24\00\00\00\03\00\00\00")
-  (data (i32.const 320) "\00\01\00\00\02\00\00\00")
-  (func $take (param $bytes i32) (result i32) (local $at i32)
-    (local.set $at (i32.and (i32.add (global.get $free) (i32.const 15)) (i32.const -16)))
-    (global.set $free (i32.add (local.get $at) (local.get $bytes)))
-    (loop $grow
-      (if (i32.gt_u (global.get $free) (i32.mul (memory.size) (i32.const 65536)))
-        (then (br_if $grow (i32.ne (memory.grow (i32.const 16)) (i32.const -1))) (unreachable))))
-    (local.get $at))
-  (func (export "cabi_realloc") (param $old i32) (param $old_bytes i32) (param $align i32) (param $bytes i32) (result i32)
-    (local $at i32)
-    (local.set $at (call $take (local.get $bytes)))
-    (memory.copy (local.get $at) (local.get $old) (local.get $old_bytes))
-    (local.get $at))
-  (func (export "{INTERFACE}#manifest") (result i32) (i32.const 320))
-  (func (export "{INTERFACE}#init") (param i32 i32) (result i32)
-    {use_import}
-    (i32.store8 (i32.const 336) (i32.const 0))
-    (i32.const 336))
-  (func (export "{INTERFACE}#partition")
-    (param $context i32) (param $contexts i32) (param $records i32) (param $partitions i32)
-    (param $columns i32) (param $column_count i32) (result i32)
-    (local $index i32) (local $count i32) (local $at i32)
-    (local.set $count {count})
-    (local.set $at (call $take (i32.mul (local.get $count) (i32.const 4))))
-    (block $done
-      (loop $next
-        (br_if $done (i32.ge_u (local.get $index) (local.get $count)))
-        (i32.store (i32.add (local.get $at) (i32.mul (local.get $index) (i32.const 4))) {answer})
-        (local.set $index (i32.add (local.get $index) (i32.const 1)))
-        (br $next)))
-    ;; ok(list)
-    (i32.store8 (i32.const 352) (i32.const 0))
-    (i32.store (i32.const 356) (local.get $at))
-    (i32.store (i32.const 360) (local.get $count))
-    (i32.const 352))
-  (func (export "cabi_post_{INTERFACE}#partition") (param i32) (global.set $free (i32.const 4096))))"#
-        )
+    /// The core module inside, which is not a component.
+    pub fn module(&self, interface: &str) -> Vec<u8> {
+        wat::parse_str(self.text(interface)).expect("the text of a test guest")
     }
+
+    fn text(&self, interface: &str) -> String {
+        let (mut texts, mut table) = (String::new(), String::new());
+        let pairs_at = TEXTS_AT + self.manifest.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
+        let mut at = TEXTS_AT;
+        for text in self.manifest.iter().flat_map(|(name, text)| [*name, text.as_str()]) {
+            texts.extend(text.bytes().map(|byte| format!("\\{byte:02x}")));
+            for number in [at as u32, text.len() as u32] {
+                table.extend(number.to_le_bytes().map(|byte| format!("\\{byte:02x}")));
+            }
+            at += text.len();
+        }
+        // Pairs are read as 32-bit numbers, so they begin where such numbers may.
+        let padding = pairs_at.next_multiple_of(4) - pairs_at;
+        for _ in 0..padding {
+            texts.push_str("\\00");
+        }
+        let (pairs_at, pairs) = (pairs_at + padding, self.manifest.len());
+        let Self { before_manifest, init, partition, answer, count, realloc, fields, pages, .. } = self;
+        let (import, use_import) = if self.wants_clock {
+            (r#"(import "test:greedy/clock" "now" (func $now (result i64)))"#, "(drop (call $now))")
+        } else {
+            ("", "")
+        };
+        let answer_each = if *partition == ANSWER_EACH {
+            format!(
+                "(func $answer_each (param $records i32) (param $partitions i32) (result i32)
+                (local $index i32) (local $count i32) (local $at i32)
+                (local.set $count {count})
+                (local.set $at (call $alloc (i32.mul (local.get $count) (i32.const 4))))
+                (block $done (loop $next_one
+                  (br_if $done (i32.ge_u (local.get $index) (local.get $count)))
+                  (i32.store (i32.add (local.get $at) (i32.mul (local.get $index) (i32.const 4))) {answer})
+                  (local.set $index (i32.add (local.get $index) (i32.const 1)))
+                  (br $next_one)))
+                (call $ok (local.get $at) (local.get $count)))"
+            )
+        } else {
+            String::new()
+        };
+        let mut text = String::new();
+        write!(
+            text,
+            r#"(module
+              {import}
+              (memory (export "memory") {pages})
+              (data (i32.const {TEXTS_AT}) "{texts}{table}")
+              (global $next (mut i32) (i32.const {HEAP_AT}))
+              (func $alloc (param $size i32) (result i32)
+                (local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+                (global.set $next (i32.add (local.get $at) (local.get $size)))
+                (block $enough (loop $more
+                  (br_if $enough (i32.le_u (global.get $next) (i32.mul (memory.size) (i32.const 65536))))
+                  (br_if $enough (i32.eq (memory.grow (i32.const 1)) (i32.const -1)))
+                  (br $more)))
+                (local.get $at))
+              (func $result (param $tag i32) (param $at i32) (param $length i32) (result i32)
+                (i32.store (i32.const 16) (local.get $tag))
+                (i32.store (i32.const 20) (local.get $at))
+                (i32.store (i32.const 24) (local.get $length))
+                (i32.const 16))
+              (func $ok (param $at i32) (param $length i32) (result i32)
+                (call $result (i32.const 0) (local.get $at) (local.get $length)))
+              (func $err (param $at i32) (param $length i32) (result i32)
+                (call $result (i32.const 1) (local.get $at) (local.get $length)))
+              (func $fill (param $value i32) (param $count i32) (result i32)
+                (local $at i32) (local $left i32)
+                (local.set $at (call $alloc (i32.mul (local.get $count) (i32.const 4))))
+                (local.set $left (local.get $count))
+                (block $done (loop $next_one
+                  (br_if $done (i32.eqz (local.get $left)))
+                  (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                  (i32.store (i32.add (local.get $at) (i32.mul (local.get $left) (i32.const 4))) (local.get $value))
+                  (br $next_one)))
+                (call $ok (local.get $at) (local.get $count)))
+              (func (export "cabi_realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32)
+                (result i32) {realloc})
+              (func (export "{interface}#manifest") (result i32)
+                {before_manifest}
+                (i32.store (i32.const 32) (i32.const {pairs_at}))
+                (i32.store (i32.const 36) (i32.const {pairs}))
+                (i32.const 32))
+              (func (export "{interface}#init") (param $config i32) (param $config_bytes i32) (result i32) {use_import} {init})
+              (func $partition (export "{interface}#partition")
+                (param $context i32) (param $contexts i32) (param $records i32) (param $partitions i32)
+                (param $columns i32) (param $column_count i32) (result i32) {partition})
+              (func (export "cabi_post_{interface}#partition") (param i32) (global.set $next (i32.const {HEAP_AT})))
+              {answer_each}
+              {fields})"#
+        )
+        .expect("text");
+        text
+    }
+}
+
+/// A component of another contract: the guest's functions under another interface.
+pub fn component_of(wit: &str, interface: &str, guest: &Guest) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("other.wit", wit).expect("WIT");
+    let world = resolve.select_world(&[package], Some(WORLD)).expect("the world");
+    encode(guest.module(interface), &resolve, world)
+}
+
+fn encode(mut module: Vec<u8>, resolve: &Resolve, world: WorldId) -> Vec<u8> {
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).expect("metadata");
+    let mut encoder = ComponentEncoder::default();
+    encoder.module(&module).expect("a module").validate(true);
+    encoder.encode().expect("a component")
 }
 
 #[cfg(test)]
@@ -111,12 +224,14 @@ mod tests {
 
     #[test]
     fn guests_become_components() {
-        assert!(ROUND_ROBIN.component().starts_with(COMPONENT_HEADER));
+        for guest in [Guest::default(), Guest::round_robin()] {
+            assert!(guest.component().starts_with(COMPONENT_HEADER));
+        }
     }
 
     #[test]
     fn the_greedy_one_names_its_import() {
-        let component = Guest { wants_clock: true, ..ROUND_ROBIN }.component();
+        let component = Guest { wants_clock: true, ..Guest::round_robin() }.component();
         let name = b"test:greedy/clock";
         assert!(component.windows(name.len()).any(|window| window == name));
     }

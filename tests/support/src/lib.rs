@@ -9,6 +9,9 @@
 //! | [`batch`] | record batches, written a second time by hand |
 //! | [`connection`] | one socket that speaks frames, for what no client would send |
 //! | [`admin`] | topics, settings and plugins, asked for by frames |
+//! | [`produce`] | batches and producer ids, asked for by frames |
+//! | [`fetch`] | fetches of one partition |
+//! | [`one_topic`] | one topic and the metrics of its broker, for the tests of disks |
 //! | [`guest`] | small plugins, right and wrong ones, assembled here |
 //! | [`record`] | records as tests compare them, and their hash |
 //! | [`package_index`] | the real records: the package index of the machine |
@@ -24,9 +27,12 @@ pub mod batch;
 pub mod broker;
 pub mod client;
 pub mod connection;
+pub mod fetch;
 pub mod guest;
 pub mod mount;
+pub mod one_topic;
 pub mod package_index;
+pub mod produce;
 pub mod record;
 pub mod section;
 pub mod skip;

@@ -68,9 +68,9 @@ impl Mount {
     /// Takes it away, as a disk that is pulled; what is left is an empty directory.
     ///
     /// # Panics
-    /// When somebody still uses it.
+    /// If a process still uses it.
     pub fn unmount(&mut self) {
-        done(Command::new("umount").arg(&self.point)).expect("nobody uses it any more");
+        done(Command::new("umount").arg(&self.point)).expect("no process uses it any more");
         self.mounted = false;
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-/// What a record is to a test. `partition` and `offset` are −1 where nobody has said yet.
+/// What a record is to a test. `partition` and `offset` are −1 where they are not known yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Where it is, or where it shall go.

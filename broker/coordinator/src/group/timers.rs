@@ -31,7 +31,7 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// Sets a deadline, whatever it was before.
+    /// Sets a deadline, in place of the one before.
     pub(crate) fn set(&mut self, timer: Timer, at_ms: i64) {
         self.cancel(&timer);
         self.order.insert((at_ms, timer.clone()));

@@ -2,7 +2,7 @@
 //!
 //! Owns the last [`BATCHES_REMEMBERED`] batches of every producer and where each of them went (`P`), and for producers
 //! of which nothing was taken yet the first batch that was refused. Checks a batch as
-//! the client sent it, before any plugin sees it. No clock, no I/O, no lock: whoever owns the table brings those, so a
+//! the client sent it, before any plugin sees it. No clock, no I/O, no lock: the owner of the table brings those, so a
 //! conversation can be replayed as text (`sequences.txt`).
 
 #![expect(
@@ -185,7 +185,7 @@ impl<P: Clone> SequenceTable<P> {
         }
     }
 
-    /// Remembers a batch as the last one of its producer, whatever came before.
+    /// Remembers a batch as the last one of its producer, without a check.
     pub fn take(&mut self, id: ProducerId, span: Span, place: P, now_ms: i64) {
         let tail = Tail { epoch: span.epoch, last: span.last };
         let producer = match self.producers.entry(id) {

@@ -236,7 +236,7 @@ fn run(kinds: &[bool], initial_delay_ms: i32, ops: &[Op]) {
     for op in ops {
         world.run(*op);
     }
-    // Whatever happened, nobody waits for ever: time ends every wait.
+    // After every history, no request waits for ever: time ends every wait.
     world.stage.disk = Disk::Prompt;
     world.stage.let_writes_go();
     world.stage.pass(200_000);

@@ -49,7 +49,7 @@ fn read(log: &PartitionLog) -> BTreeMap<i64, (Vec<u8>, Vec<u8>)> {
 
 /// Segments of a few batches each; the last one is active.
 fn filled(path: &std::path::Path) -> (Arc<FaultyDisk>, LogDir, Arc<PartitionLog>) {
-    let disk = FaultyDisk::new(1);
+    let disk = FaultyDisk::new();
     let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
     let options = PartitionOptions { segment_bytes: 330, ..PartitionOptions::default() };
     let partition = log.create_partition(&PartitionName::new("t", 0).unwrap(), Uuid::nil(), options).unwrap();

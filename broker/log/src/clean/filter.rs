@@ -345,7 +345,7 @@ mod tests {
             let at = BATCH_HEADER_BYTES + at % (bytes.len() - BATCH_HEADER_BYTES);
             bytes[at] ^= 1 << bit;
             let mut out = Vec::new();
-            // Whatever the damage does to the bytes: no panic, and no half-written batch.
+            // No damage to the bytes may cause a panic or a half-written batch.
             let outcome = filter(&Batch::parse(&bytes).unwrap(), UNPACKED_MAX, 0, |_, _| Verdict::Keep, &mut out);
             prop_assert!(matches!(outcome, Outcome::Kept | Outcome::Opaque) && out.is_empty());
         }

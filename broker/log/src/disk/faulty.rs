@@ -1,4 +1,4 @@
-//! A disk that fails when a test tells it to, or at random by a seed, and whose power can be cut.
+//! A disk that fails when a test tells it to, and whose power can be cut.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -57,11 +57,8 @@ pub struct FaultyDisk {
 
 #[derive(Debug)]
 struct State {
-    random: Random,
     failing: HashMap<DiskCall, Failure>,
-    chances: HashMap<DiskCall, (u64, i32)>,
     short_writes: Vec<usize>,
-    short_write_chance: u64,
     counts: HashMap<DiskCall, usize>,
     volatile: Volatile,
     loses_cache: bool,
@@ -89,15 +86,12 @@ struct Failure {
 }
 
 impl FaultyDisk {
-    /// A disk without faults, whose random choices depend on `seed`.
-    pub fn new(seed: u64) -> Arc<Self> {
+    /// A disk without faults.
+    pub fn new() -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
-                random: Random::new(seed),
                 failing: HashMap::new(),
-                chances: HashMap::new(),
                 short_writes: Vec::new(),
-                short_write_chance: 0,
                 counts: HashMap::new(),
                 volatile: Volatile::default(),
                 loses_cache: false,
@@ -115,19 +109,9 @@ impl FaultyDisk {
         self.state().failing.insert(call, Failure { after, errno, times });
     }
 
-    /// Fails one in `calls` calls with `errno`, at random by the seed.
-    pub fn fail_one_in(&self, call: DiskCall, calls: u64, errno: i32) {
-        self.state().chances.insert(call, (calls, errno));
-    }
-
     /// The next writes take only these many bytes.
     pub fn shorten_writes(&self, bytes: &[usize]) {
         self.state().short_writes = bytes.iter().rev().copied().collect();
-    }
-
-    /// Makes one in `calls` writes short, at random by the seed.
-    pub fn shorten_one_in(&self, calls: u64) {
-        self.state().short_write_chance = calls;
     }
 
     /// From now on, syncs report success and make nothing durable.
@@ -158,9 +142,7 @@ impl FaultyDisk {
     pub fn clear_faults(&self) {
         let mut state = self.state();
         state.failing.clear();
-        state.chances.clear();
         state.short_writes.clear();
-        state.short_write_chance = 0;
         state.loses_cache = false;
         state.unreadable.clear();
     }
@@ -209,11 +191,6 @@ impl FaultyDisk {
                 return Err(io::Error::from_raw_os_error(failure.errno));
             }
         }
-        if let Some((calls, errno)) = state.chances.get(&call).copied()
-            && state.random.one_in(calls)
-        {
-            return Err(io::Error::from_raw_os_error(errno));
-        }
         Ok(state)
     }
 }
@@ -221,12 +198,7 @@ impl FaultyDisk {
 impl State {
     /// How many of `bytes` bytes the next write takes.
     fn write_takes(&mut self, bytes: usize) -> usize {
-        let short = match self.short_writes.pop() {
-            None if self.random.one_in(self.short_write_chance) => 1 + self.random.below(bytes as u64) as usize,
-            None => bytes,
-            Some(short) => short,
-        };
-        short.clamp(bytes.min(1), bytes)
+        self.short_writes.pop().unwrap_or(bytes).clamp(bytes.min(1), bytes)
     }
 
     fn syncs(&self) -> bool {

@@ -435,7 +435,8 @@ fn failure(source: io::Error) -> AppendError {
 
 #[cfg(test)]
 mod tests {
-    use crate::faulty_disk_tests::{batch, start};
+    use crate::faulty_disk_tests::start;
+    use crate::test_batches::batch;
     use crate::{Durability, Offset, PartitionOptions};
 
     #[test]

@@ -225,7 +225,6 @@ impl PartitionLog {
 mod tests {
     use std::fs;
 
-    use ottla_wire::record::{BatchBuilder, Codec};
     use uuid::Uuid;
 
     use super::*;
@@ -233,16 +232,12 @@ mod tests {
     use crate::{DiskCall, LocateError, LogDir, LogOptions, PartitionName, PartitionOptions};
 
     fn batch(tag: u8) -> Vec<u8> {
-        let mut builder = BatchBuilder::new(Codec::None);
-        builder.append(1, None, Some(&[tag; 40]), std::iter::empty()).unwrap();
-        let mut bytes = Vec::new();
-        builder.finish(&mut bytes).unwrap();
-        bytes
+        crate::test_batches::batch(tag, 40)
     }
 
     /// A partition of `count` segments with one record each.
     fn filled(path: &Path, count: u8) -> (Arc<crate::FaultyDisk>, LogDir, Arc<PartitionLog>) {
-        let disk = crate::FaultyDisk::new(1);
+        let disk = crate::FaultyDisk::new();
         let (log, _) = LogDir::open_on(disk.clone(), path, LogOptions::default()).unwrap();
         let name = PartitionName::new("t", 0).unwrap();
         let options = PartitionOptions { segment_bytes: 1, ..PartitionOptions::default() };

@@ -14,7 +14,7 @@ Shows what each topic takes on the disk, the largest first; for one topic or a p
   DATA         record batches
   INDEX        index files
   RESERVED     space set aside for appends to come; closing a segment gives it back
-  RECLAIMABLE  part of DATA that nobody can read any more: whole segments below the log start, which retention removes
+  RECLAIMABLE  part of DATA below the log start, which no client can read: whole segments that retention removes
 
 Only reads: it may run while a broker uses the files.
 

@@ -25,7 +25,7 @@ pub(super) enum LogCommand {
     /// Check every batch, index and state file; and the route journal, the metadata and the plugin store with them
     #[command(after_long_help = verify::HELP)]
     Verify(Target),
-    /// Cut off ends that nobody was promised
+    /// Cut off ends that were not acknowledged
     #[command(after_long_help = repair::HELP)]
     Repair(repair::RepairArgs),
     /// Show what takes how much of the disk
@@ -82,7 +82,7 @@ impl Target {
     }
 }
 
-/// All of a data directory, in whatever log directories; or a log directory by itself.
+/// All of a data directory, in one or more log directories; or a log directory by itself.
 fn whole(directory: &Path) -> Result<Chosen, Failure> {
     let known = log_dirs::of_data_dir(directory);
     let data_dir = (!known.is_empty()).then(|| directory.to_path_buf());

@@ -1,4 +1,4 @@
-//! `ottla log repair`: an end that nobody was promised is cut off.
+//! `ottla log repair`: an end that was not acknowledged is cut off.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr, stdin};

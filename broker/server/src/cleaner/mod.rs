@@ -23,7 +23,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::config::Config;
 use crate::topics::TopicTable;
 
-pub use stats::{CleanerSnapshot, PartitionCleaning};
+pub(crate) use stats::CleanerSnapshot;
 
 use stats::Stats;
 

@@ -1,4 +1,4 @@
-//! Segments that are too old or too many go, and segments nobody appends to any more are closed.
+//! Segments that are too old or too many go, and segments without appends are closed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! Reading: from an offset to ranges of segment files, which the front sends.
 
-pub mod plan;
-pub mod sessions;
-pub mod wanted;
+pub(crate) mod plan;
+pub(crate) mod sessions;
+pub(crate) mod wanted;
 
-pub use plan::{Plan, check_leader_epoch};
-pub use sessions::Sessions;
-pub use wanted::Wanted;
+pub(crate) use plan::{Plan, check_leader_epoch};
+pub(crate) use sessions::Sessions;
+pub(crate) use wanted::Wanted;

@@ -18,7 +18,7 @@ use crate::partition::watermark::{Bell, Registration};
 use crate::topics::Topic;
 
 /// An answer in the making.
-pub struct Plan {
+pub(crate) struct Plan {
     /// One entry per partition that is wanted.
     pub partitions: Vec<Planned>,
     bytes: u32,
@@ -30,21 +30,21 @@ pub struct Plan {
     urgent: bool,
 }
 
-/// Whether whoever makes a plan may wait for the disk.
+/// Whether the thread that makes a plan may wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub(crate) enum Patience {
     /// It is on a thread that serves connections.
     None,
     /// It is on a thread of its own.
     Any,
 }
 
-/// The plan needs somebody who may wait for the disk.
+/// The plan needs a thread that may wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitsForDisk;
+pub(crate) struct WaitsForDisk;
 
 /// What one partition contributes.
-pub struct Planned {
+pub(crate) struct Planned {
     /// The partition, where there is one.
     pub partition: Option<Arc<Partition>>,
     /// What is wrong, if anything.
@@ -55,7 +55,7 @@ pub struct Planned {
     pub log_start_offset: i64,
     /// Where the client's history and ours part ways (KIP-595).
     pub diverging: EpochEndOffset,
-    /// Who leads, for a client that believes in an earlier leader (KIP-951).
+    /// The leader, for a client that believes in an earlier one (KIP-951).
     pub current_leader: LeaderIdAndEpoch,
     /// The batches.
     pub range: Option<FileRange>,
@@ -63,7 +63,7 @@ pub struct Planned {
 
 impl Plan {
     /// Looks at every partition that is wanted. Nothing is decided where it would have to wait and may not.
-    pub fn make(broker: &Broker, wanted: &Wanted, patience: Patience) -> Result<Self, WaitsForDisk> {
+    pub(crate) fn make(broker: &Broker, wanted: &Wanted, patience: Patience) -> Result<Self, WaitsForDisk> {
         let mut plan = Self {
             partitions: Vec::with_capacity(wanted.partitions().len()),
             bytes: 0,
@@ -90,12 +90,12 @@ impl Plan {
     }
 
     /// Whether it is worth sending before the time is up.
-    pub fn is_due(&self, wanted: &Wanted) -> bool {
+    pub(crate) fn is_due(&self, wanted: &Wanted) -> bool {
         self.urgent || self.available >= u64::from(self.bytes_max.min(wanted.bytes_min))
     }
 
     /// Rings `bell` when one of the partitions has something new.
-    pub fn watch(&self, bell: &Arc<Bell>) -> Vec<Registration> {
+    pub(crate) fn watch(&self, bell: &Arc<Bell>) -> Vec<Registration> {
         let healthy = self.partitions.iter().filter(|planned| planned.error_code == ErrorCode::None);
         let watched = healthy.filter_map(|planned| Some((planned.partition.as_ref()?, planned.high_watermark)));
         watched.map(|(partition, high)| partition.watermark.ring(bell, Offset(high).advance(1))).collect()
@@ -196,7 +196,7 @@ impl Plan {
 /// Attempts to find sound batches, each of which finds other damage.
 const ATTEMPTS_MAX: usize = 100;
 
-/// Finds batches whose bytes were seen to be sound. Those that nobody has looked at in this process are looked at first;
+/// Finds batches whose bytes were seen to be sound. Those that this process has not checked yet are checked first;
 /// damage is kept out of what is found then, so that exactly the offsets that are lost answer an error.
 fn find(
     log: &PartitionLog,
@@ -225,7 +225,7 @@ fn find(
 }
 
 /// Whether the client and the broker believe in the same leader (KIP-320); -1 is a client that does not say.
-pub fn check_leader_epoch(log: &PartitionLog, current: i32) -> Result<(), ErrorCode> {
+pub(crate) fn check_leader_epoch(log: &PartitionLog, current: i32) -> Result<(), ErrorCode> {
     let ours = log.leader_epoch().get();
     match current {
         -1 => Ok(()),

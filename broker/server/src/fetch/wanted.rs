@@ -4,9 +4,9 @@ use ottla_coordinator::fetch_session::{Plan, TopicRef, WantedPartition};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::FetchRequest;
 
-/// What is wanted of the log, whatever asked for it.
+/// What is wanted of the log, for every kind of fetch.
 #[derive(Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The partitions, in the order in which they take their share of the bytes, as a session or the request has them.
     pub plan: Plan,
     /// Bytes that must be there before the answer is worth sending.
@@ -17,12 +17,12 @@ pub struct Wanted {
 
 impl Wanted {
     /// What `request` wants of the partitions of `plan`.
-    pub fn of(request: &FetchRequest<'_>, plan: Plan) -> Self {
+    pub(crate) fn of(request: &FetchRequest<'_>, plan: Plan) -> Self {
         Self { plan, bytes_min: request.min_bytes.max(0) as u32, bytes_max: request.max_bytes.max(0) as u32 }
     }
 
     /// The partitions, each with the offset to begin at and its own limit.
-    pub fn partitions(&self) -> &[WantedPartition] {
+    pub(crate) fn partitions(&self) -> &[WantedPartition] {
         &self.plan.partitions
     }
 }

@@ -218,7 +218,7 @@ impl AllGroups {
     }
 }
 
-/// Milliseconds since 1970 that never go back while the process lives, whatever becomes of the wall clock.
+/// Milliseconds since 1970 that never go back while the process lives, even if the wall clock does.
 #[derive(Debug)]
 struct Clock {
     started_ms: i64,

@@ -8,7 +8,7 @@ use crate::topics::{NewTopic, TopicChangeError, TopicTable};
 /// Its name.
 pub(super) const NAME: &str = "__consumer_offsets";
 
-/// Creates it if it does not exist. What is committed survives a power cut, whatever the defaults of topics are.
+/// Creates it if it does not exist. A commit survives a power cut even where the defaults of topics would not let it.
 pub(super) fn create(config: &Config, topics: &TopicTable) -> Result<(), TopicChangeError> {
     let overrides = [
         ("cleanup.policy", "compact".to_owned()),

@@ -25,7 +25,7 @@ pub(super) struct KnownDirs(Vec<(Uuid, PathBuf)>);
 pub(super) enum Found {
     /// A directory of this id.
     Id(Uuid),
-    /// An empty id file: somebody wants a new directory here.
+    /// An empty id file: the operator wants a new directory here.
     Invitation,
     /// No directory, or none of ours.
     Nothing,

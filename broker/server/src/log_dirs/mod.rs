@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ottla_log::{
     CreateError, DeleteError, LogDir, LogOptions, OpenError, PartitionLog, PartitionName, PartitionOptions,
-    RecoveryReport, ShutdownError, StateReadError, StateWriteError,
+    RecoveryReport, ShutdownError, StateReadError, StateWriteError, in_parallel,
 };
 use ottla_wire::Uuid;
 use parking_lot::Mutex;
@@ -57,11 +57,6 @@ impl LogDirectory {
         self.offline_reason().is_none()
     }
 
-    /// Whether it could not be opened when the broker started.
-    pub fn is_missing(&self) -> bool {
-        self.missing
-    }
-
     /// The log in it.
     pub fn log(&self) -> &Arc<LogDir> {
         &self.log
@@ -88,7 +83,7 @@ pub enum LogDirsError {
     /// A directory is named twice.
     #[error("log.dirs names {} twice", .0.display())]
     NamedTwice(PathBuf),
-    /// One that has to be whole is not, or somebody else uses it.
+    /// One that has to be whole is not, or another process uses it.
     #[error("cannot open the log: {0}")]
     Open(#[from] OpenError),
     /// None can be opened.
@@ -125,11 +120,7 @@ impl LogDirs {
             }
         }
         let known = KnownDirs::read(&config.data_dir);
-        let opened: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = paths.iter().map(|path| scope.spawn(|| open_one(path, &known))).collect();
-            let joined = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-            joined.map(|thread| thread.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        });
+        let opened = in_parallel(&paths, paths.len(), |path| open_one(path, &known));
         let (mut all, mut reports, mut ids, mut failures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (path, opened) in paths.into_iter().zip(opened) {
             match opened {
@@ -342,7 +333,7 @@ struct Opened {
 
 /// Why a directory was not opened.
 enum Failure {
-    /// The broker cannot go on without somebody looking.
+    /// The broker cannot go on before an operator has looked.
     Refuse(OpenError),
     /// The broker goes on without it.
     Missing(String),
@@ -370,7 +361,7 @@ fn open_one(path: &Path, known: &KnownDirs) -> Result<Opened, Failure> {
     Ok(Opened { log, report, id })
 }
 
-/// Errors of the disk cost the directory; whatever asks for a decision costs the start.
+/// Errors of the disk cost the directory; errors that need a decision of the operator cost the start.
 fn classify(error: OpenError) -> Failure {
     let source = match &error {
         OpenError::State(StateReadError::Io { source, .. })

@@ -9,7 +9,7 @@
 //! 1. `local`: the store, all of it in memory
 //! 2. `pair`: its two copies on the disk and the order in which they are written; `copy`: one of them
 //! 3. `frame`: the bytes of a copy; `contents`, `topic_record`, `plugin_record`, `format`: what is in them
-//! 4. `merge`: one state out of whatever the copies still have; `report`: what a start says about it
+//! 4. `merge`: one state out of what the copies still have; `report`: what a start says about it
 //! 5. `old`: the file of release 0.1.0
 //! 6. [`inspect`]: copies seen from outside, for tools; [`rescue`]: what the partitions know where both copies are damaged
 

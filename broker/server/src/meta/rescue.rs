@@ -83,7 +83,7 @@ impl fmt::Display for Note {
                     "topic {topic}: no partition of it is there; it begins empty, or was deleted: delete it again"
                 )
             }
-            Self::ProducerIds(mark) => write!(f, "producer ids: new ones begin at {mark}, which nobody has"),
+            Self::ProducerIds(mark) => write!(f, "producer ids: new ones begin at {mark}, which no producer has"),
         }
     }
 }

@@ -52,7 +52,7 @@ impl Place {
 
     /// On a disk that makes no syncs and no faults.
     fn open(&self) -> Result<(LocalStore, MetaReport), MetaError> {
-        self.open_on(&FaultyDisk::new(1))
+        self.open_on(&FaultyDisk::new())
     }
 }
 
@@ -196,7 +196,7 @@ fn power_cuts_and_failing_calls_leave_every_answered_change_in_both_copies_and_n
     let calls = [DiskCall::Write, DiskCall::Sync, DiskCall::Create, DiskCall::Rename, DiskCall::SyncDir];
     for seed in 0..600_u64 {
         let place = Place::new();
-        let disk = FaultyDisk::new(seed);
+        let disk = FaultyDisk::new();
         let mut random = seed.wrapping_mul(0x9E37_79B9).wrapping_add(7);
         let mut below = |bound: u64| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -249,7 +249,7 @@ fn power_cuts_and_failing_calls_leave_every_answered_change_in_both_copies_and_n
 #[test]
 fn a_full_disk_refuses_a_change_and_takes_it_when_there_is_room() {
     let place = Place::new();
-    let disk = FaultyDisk::new(3);
+    let disk = FaultyDisk::new();
     let (store, _) = place.open_on(&disk).unwrap();
     let long = |name: &str| topic(name, &"9".repeat(30_000));
     store.put_topic(&long("a")).unwrap();
@@ -264,12 +264,12 @@ fn a_full_disk_refuses_a_change_and_takes_it_when_there_is_room() {
     assert_eq!(store.whole_copies(), 2);
     let before = contents(&store);
     drop(store);
-    let empty = FaultyDisk::new(9);
+    let empty = FaultyDisk::new();
     empty.fail(DiskCall::Create, 0, 100, libc::ENOSPC);
     assert!(matches!(Place::new().open_on(&empty), Err(MetaError::Write { .. })), "a cluster needs room to begin");
     // A start needs no space either, not even to find a damaged copy out.
     std::fs::write(place.first(), b"rubbish").unwrap();
-    let disk = FaultyDisk::new(4);
+    let disk = FaultyDisk::new();
     disk.fail(DiskCall::Create, 0, 100, libc::ENOSPC);
     let (store, report) = place.open_on(&disk).unwrap();
     assert_eq!((contents(&store), report.unwritten.len()), (before, 1));
@@ -282,7 +282,7 @@ fn a_full_disk_refuses_a_change_and_takes_it_when_there_is_room() {
 #[test]
 fn nothing_is_written_any_more_once_a_sync_of_the_first_copy_failed() {
     let place = Place::new();
-    let disk = FaultyDisk::new(5);
+    let disk = FaultyDisk::new();
     let (store, _) = place.open_on(&disk).unwrap();
     disk.fail(DiskCall::Sync, 0, 1, libc::EIO);
     store.put_topic(&topic("a", "1")).unwrap_err();
@@ -295,8 +295,8 @@ fn nothing_is_written_any_more_once_a_sync_of_the_first_copy_failed() {
 #[test]
 fn a_second_copy_that_fails_moves_to_another_directory_and_comes_back_with_the_next_start() {
     let place = Place::new();
-    let sound: Arc<dyn Disk> = FaultyDisk::new(6);
-    let failing = FaultyDisk::new(7);
+    let sound: Arc<dyn Disk> = FaultyDisk::new();
+    let failing = FaultyDisk::new();
     let home = |name, disk: &Arc<dyn Disk>| CopyHome { directory: place.path(name), disk: Arc::clone(disk) };
     let broken: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(&failing);
     let homes = vec![home("log-0", &broken), home("log-1", &sound)];
@@ -340,7 +340,7 @@ fn a_sector_of_a_copy_that_cannot_be_read_costs_nothing() {
     let before = contents(&store);
     drop(store);
     for path in [place.first(), place.second()] {
-        let disk = FaultyDisk::new(8);
+        let disk = FaultyDisk::new();
         disk.make_unreadable(&path, 0..512).unwrap();
         let (store, report) = place.open_on(&disk).unwrap();
         assert_eq!(contents(&store), before);
@@ -394,7 +394,7 @@ fn a_copy_of_other_metadata_is_kept_and_not_believed() {
     let before = contents(&store);
     drop(store);
     let other = Uuid::from_u128(99);
-    let mut foreign = Copy::new(&place.path("log-0"), SECOND_COPY, FaultyDisk::new(1));
+    let mut foreign = Copy::new(&place.path("log-0"), SECOND_COPY, FaultyDisk::new());
     let theirs = Contents { cluster_id: "theirs".to_owned(), producer_id_mark: 7, ..Contents::default() };
     assert!(foreign.rewrite(&Snapshot::of(&theirs, other, 100).unwrap()).is_ok());
     let (store, _) = place.open().unwrap();

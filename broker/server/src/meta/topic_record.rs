@@ -13,7 +13,6 @@ pub struct TopicRecord {
     /// Its name, unique among the topics there are.
     pub name: String,
     /// Its id, never used again, not even by a later topic of the same name.
-    #[serde(with = "hyphenated")]
     pub id: Uuid,
     /// How many partitions it has.
     pub partition_count: i32,
@@ -34,20 +33,6 @@ impl TopicRecord {
     /// Reads what `encode` wrote; `name` is for the error alone.
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Self, MetaError> {
         format::decode(name, bytes)
-    }
-}
-
-mod hyphenated {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-    use uuid::Uuid;
-
-    pub(super) fn serialize<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&id.hyphenated())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        Uuid::try_parse(&text).map_err(D::Error::custom)
     }
 }
 

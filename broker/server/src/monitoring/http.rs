@@ -1,7 +1,7 @@
 //! The listener for metrics: two pages, nothing that changes anything.
 //!
 //! `GET /metrics` is everything the broker counts; `GET /healthz` answers 200 while it serves, and says which log
-//! directories are offline. One request per connection, which is then closed: whoever asks does so every few seconds.
+//! directories are offline. One request per connection, which is then closed: a scraper asks every few seconds.
 
 use std::io;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Serves until the broker stops.
-pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
+pub(crate) async fn serve(listener: TcpListener, broker: Arc<Broker>) {
     let mut stop = broker.shutdown.watch();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -43,7 +43,7 @@ pub async fn serve(listener: TcpListener, broker: Arc<Broker>) {
             Ok((stream, _)) => {
                 let broker = Arc::clone(&broker);
                 tokio::spawn(async move {
-                    // A client that is slow or gone is nobody's news.
+                    // A client that is slow or gone is not worth a log line.
                     let _ = timeout(PATIENCE, serve_one(stream, &broker)).await;
                     drop(place);
                 });

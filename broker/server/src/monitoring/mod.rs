@@ -5,5 +5,5 @@
 //!
 //! `docs/metrics.md` lists every metric; a test holds it to what is served.
 
-pub mod http;
-pub mod page;
+pub(crate) mod http;
+pub(crate) mod page;

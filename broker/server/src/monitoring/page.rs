@@ -20,7 +20,7 @@ use crate::fetch::sessions::SessionCounts;
 use crate::log_dirs::LogDirectory;
 
 /// Everything, in the text format that Prometheus reads. Asks the disks, so it may wait for them.
-pub fn text(broker: &Arc<Broker>) -> Result<String, fmt::Error> {
+pub(crate) fn text(broker: &Arc<Broker>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("ottla");
     broker.metrics.register(&mut registry);
     registry.register_collector(Box::new(State(Arc::clone(broker))));

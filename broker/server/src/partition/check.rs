@@ -145,7 +145,7 @@ fn check_producer(header: &BatchHeader) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Looks at the records as far as anybody asks. The largest timestamp comes back if they were looked at.
+/// Looks at the records as far as the settings ask. The largest timestamp comes back if they were looked at.
 fn check_records(batch: &Batch<'_>, rules: &Rules) -> Result<Option<i64>, Refusal> {
     if is_packed(&batch.header) && !looks_at_records(&batch.header, rules) {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! How far a partition may be read, and who waits for it to move.
+//! How far a partition may be read, and the waiters for it to move.
 //!
 //! Owns the high watermark as the server sees it and the list of waiters; the log moves it. Promises that a waiter
 //! registered before a move is woken by it, exactly once. Never decides how far the watermark is: that is the log's
@@ -22,10 +22,10 @@ pub struct PartitionOffline;
 
 /// The high watermark of one partition: every offset below it may be read. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Watermark(Arc<Shared>);
+pub struct Watermark(Arc<WatermarkState>);
 
 #[derive(Debug)]
-struct Shared {
+struct WatermarkState {
     high: AtomicI64,
     offline: AtomicBool,
     waiters: Mutex<Waiters>,
@@ -47,7 +47,7 @@ enum Waiter {
 impl Watermark {
     /// A watermark that begins at `high`.
     pub fn new(high: Offset) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(WatermarkState {
             high: AtomicI64::new(high.get()),
             offline: AtomicBool::new(false),
             waiters: Mutex::default(),
@@ -77,7 +77,7 @@ impl Watermark {
         reached.into_values().for_each(Waiter::wake);
     }
 
-    /// Wakes everybody with [`PartitionOffline`]; later waiters get it at once.
+    /// Wakes all waiters with [`PartitionOffline`]; later waiters get it at once.
     pub fn close(&self) {
         self.0.offline.store(true, Ordering::Release);
         let all = std::mem::take(&mut self.0.waiters().by_offset);
@@ -119,7 +119,7 @@ impl Watermark {
     }
 }
 
-impl Shared {
+impl WatermarkState {
     fn waiters(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock()
     }
@@ -158,7 +158,7 @@ impl Waiter {
 /// Waits for the watermark of one partition.
 #[derive(Debug)]
 pub struct WaitFor {
-    shared: Arc<Shared>,
+    shared: Arc<WatermarkState>,
     end: i64,
     number: Option<u64>,
 }
@@ -217,7 +217,7 @@ impl Bell {
 #[derive(Debug)]
 #[must_use = "the bell is taken off when this is dropped"]
 pub struct Registration {
-    shared: Arc<Shared>,
+    shared: Arc<WatermarkState>,
     key: Option<(i64, u64)>,
 }
 

@@ -6,11 +6,11 @@
 //! users are counted under the lock that deletes and activates. Calls that write block on the disk
 //! or compile; only [`PluginRegistry::bound`] is made for the way of a record.
 
-pub mod uploads;
+pub(crate) mod uploads;
 
 mod bound;
-mod claims;
 mod host;
+mod reservations;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use ottla_plugin_host::{Admitted, Digest, Host, Kind, LoadError};
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
-pub use bound::{Binding, BoundPlugin};
-pub use claims::Claim;
+pub(crate) use bound::{Binding, BoundPlugin};
 pub(crate) use host::plugin_host;
-pub use uploads::{Chunk, Progress, UploadError, Uploads};
+pub(crate) use reservations::Reservation;
+pub(crate) use uploads::{Chunk, Progress, UploadError, Uploads};
 
 use crate::config::PluginRef;
 use crate::meta::{MetaError, MetadataStore, PluginRecord, PluginVersionRecord};
-use claims::{Claims, Pushing};
+use reservations::{Pushing, Reservations};
 
 /// Names, versions, uploads and bound partitioners.
 pub struct PluginRegistry {
@@ -35,7 +35,7 @@ pub struct PluginRegistry {
     host: Host,
     uploads: Uploads,
     pushing: Pushing,
-    claims: Arc<Claims>,
+    reservations: Arc<Reservations>,
     /// One change of the registry at a time; readers do not wait for it.
     changing: Mutex<()>,
     names: RwLock<BTreeMap<String, Arc<PluginRecord>>>,
@@ -146,7 +146,7 @@ impl PluginRegistry {
             host,
             uploads: Uploads::default(),
             pushing: Pushing::default(),
-            claims: Arc::default(),
+            reservations: Arc::default(),
             changing: Mutex::default(),
             names: RwLock::new(names),
             generation: AtomicU64::new(0),
@@ -186,18 +186,19 @@ impl PluginRegistry {
         }
     }
 
-    /// Lets a topic name a plugin with this configuration, as soon as it likes: while the claim lasts the plugin is not deleted and
-    /// no version becomes active that cannot serve the topic. The error is what the topic's owner reads.
-    pub fn claim(&self, topic: &str, binding: Binding<'_>) -> Result<Claim, RegistryError> {
+    /// Lets a topic name a plugin with this configuration, as soon as it likes: while the reservation lasts the plugin
+    /// is not deleted and no version becomes active that cannot serve the topic. The error is what the topic's owner
+    /// reads.
+    pub fn reserve(&self, topic: &str, binding: Binding<'_>) -> Result<Reservation, RegistryError> {
         let Binding { kind, plugin, config } = binding;
-        let (claim, resolved) = {
+        let (reservation, resolved) = {
             let _changing = self.changing.lock();
             let resolved = self.resolve(kind, plugin)?;
             let (topic, plugin, config) = (topic.to_owned(), plugin.clone(), config.to_owned());
-            (self.claims.enter(PluginUser { topic_id: None, topic, kind, plugin, config }), resolved)
+            (self.reservations.enter(PluginUser { topic_id: None, topic, kind, plugin, config }), resolved)
         };
         self.load(&plugin.name, resolved, config, "this topic")?;
-        Ok(claim)
+        Ok(reservation)
     }
 
     /// Makes a version the active one, for all topics that name the plugin without a version, from their next batch on.
@@ -225,7 +226,7 @@ impl PluginRegistry {
             return Ok(version);
         }
         let resolved = Resolved { version, digest };
-        let users = self.claims.and(topics);
+        let users = self.reservations.and(topics);
         let following = || users.iter().filter(|user| user.plugin.name == name && user.plugin.version.is_none());
         let mut ready = Vec::new();
         for user in following() {
@@ -282,7 +283,7 @@ impl PluginRegistry {
             let named = user.plugin.version.unwrap_or(record.active_version);
             user.plugin.name == name && version.is_none_or(|version| version == named)
         };
-        let users = self.claims.and(topics);
+        let users = self.reservations.and(topics);
         let mut topics: Vec<String> = users.iter().filter(needs_it).map(|user| user.topic.clone()).collect();
         // One that changes its settings is about to name it and names it already.
         topics.dedup();
@@ -424,7 +425,7 @@ impl PluginRegistry {
         record.versions.iter().find(|known| known.digest == digest).map(|known| known.version)
     }
 
-    /// The same where the store has the bytes as they were. While they are being pushed again nobody asks it.
+    /// The same where the store has the bytes as they were. While they are being pushed again it is not asked.
     fn whole_version_of(&self, name: &str, digest: Digest) -> Option<i32> {
         let version = self.version_of(name, digest)?;
         (!self.uploads.is_under_way(digest) && self.host.check(&digest).is_ok()).then_some(version)

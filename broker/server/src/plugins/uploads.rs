@@ -28,7 +28,7 @@ pub struct Chunk<'a> {
 
 /// How far an upload is after a piece.
 #[derive(Debug)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// The next piece begins here.
     Continue(u64),
     /// It is complete, checked, compiled and kept.
@@ -56,7 +56,7 @@ pub enum UploadError {
 
 /// The uploads under way.
 #[derive(Debug, Default)]
-pub struct Uploads {
+pub(crate) struct Uploads {
     slots: Mutex<HashMap<Digest, Slot>>,
 }
 
@@ -72,9 +72,9 @@ impl Uploads {
     /// Takes a piece. Blocks on the disk, and with the last piece for as long as compiling takes.
     ///
     /// A piece that arrived before is passed over, so a retry does no harm; an empty one asks where to go on.
-    pub fn push(&self, host: &Host, chunk: Chunk<'_>) -> Result<Progress, UploadError> {
+    pub(crate) fn push(&self, host: &Host, chunk: Chunk<'_>) -> Result<Progress, UploadError> {
         let slot = self.slot(host, chunk)?;
-        // Whoever holds this lock writes to the file: pieces of one upload come one after the other.
+        // The holder of this lock writes to the file: pieces of one upload come one after the other.
         let mut held = slot.lock();
         // Another connection may have completed it in the meantime; what it found out is not known here.
         let Some(upload) = &mut *held else { return Ok(Progress::Continue(0)) };
@@ -101,7 +101,7 @@ impl Uploads {
     }
 
     /// Whether pieces of this component have arrived and others are awaited.
-    pub fn is_under_way(&self, digest: Digest) -> bool {
+    pub(crate) fn is_under_way(&self, digest: Digest) -> bool {
         self.slots.lock().contains_key(&digest)
     }
 

@@ -1,6 +1,6 @@
 //! DeleteTopics, versions 1-6.
 //!
-//! Behaviour: by name, from v6 on also by id. A topic is gone for everybody when the answer leaves, open fetches are
+//! Behaviour: by name, from v6 on also by id. A topic is gone for every client when the answer leaves, open fetches are
 //! told, and a topic of the same name can be created at once, with a new id.
 //! Not supported: nothing is missing.
 

@@ -63,7 +63,7 @@ fn described<'a>(record: &'a PluginRecord, users: &'a [PluginUser]) -> Described
     }
 }
 
-/// The topics that name a plugin, whatever their mode.
+/// The topics that name a plugin, in any mode.
 pub(super) fn plugin_users(broker: &Broker) -> Vec<PluginUser> {
     let user = |topic: Arc<crate::topics::Topic>| {
         let settings = topic.settings();

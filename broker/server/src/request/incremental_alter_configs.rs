@@ -67,18 +67,18 @@ fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only
         ApiError::new(error_code, error_code.message())
     })?;
     // A plugin that is named from now on stays until the topic has its settings.
-    let mut claim = None;
+    let mut reservation = None;
     let mut change = |settings: &TopicSettings| {
-        let (after, claimed) =
+        let (after, reserved) =
             check_settings(broker, &topic.name, Some(settings), changed(settings, &resource.configs)?)?;
-        claim = claimed;
+        reservation = reserved;
         Ok(after)
     };
     if validate_only {
         return change(&topic.settings()).map(drop);
     }
     broker.topics.alter(&topic, change)?;
-    drop(claim);
+    drop(reservation);
     tracing::info!("changed settings of topic {}", topic.name);
     Ok(())
 }

@@ -92,7 +92,7 @@ fn missing<'r>(broker: &'r Broker, request: &'r MetadataRequest<'_>) -> impl Ite
     let named = request.topics.iter().flatten().filter(|topic| topic.topic_id.is_nil());
     named
         .filter_map(|topic| topic.name.as_deref())
-        // Internal topics have shapes of their own; whoever is only curious must not make them.
+        // Internal topics have shapes of their own; a request for metadata must not make them.
         .filter(|name| check_topic_name(name).is_ok() && !is_internal(name) && broker.topics.get(name).is_none())
 }
 
@@ -109,7 +109,7 @@ fn create_missing(broker: &Broker, request: &MetadataRequest<'_>) {
         };
         match broker.topics.create(new) {
             Ok(topic) => tracing::info!("created topic {} on first use", topic.name),
-            // Somebody else was faster, or the name collides: the answer says which.
+            // Another request was faster, or the name collides: the answer says which.
             Err(TopicChangeError::Exists(_) | TopicChangeError::Collides { .. }) => {}
             Err(error) => tracing::error!("cannot create topic {name}: {error}"),
         }

@@ -62,7 +62,7 @@ const SEARCH_BYTES: usize = 64 << 20;
 const WORK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The body of a request, without its header. Handlers own it: produce assigns offsets in place.
-pub type Frame = BytesMut;
+pub(crate) type Frame = BytesMut;
 
 /// Makes the answer to a request.
 type Respond = fn(&Arc<Broker>, &Arc<Peer>, RequestHead, &[u8]) -> Result<Response, CloseReason>;

@@ -1,6 +1,6 @@
 //! OffsetCommit, versions 2-10.
 //!
-//! Behaviour: answered once the offsets survive a power cut, whatever the durability of the topics is; many commits share
+//! Behaviour: answered once the offsets survive a power cut, with every durability of the topics; many commits share
 //! one fsync. Topics by name up to v9, by id from v10. The retention time of v2-4 is kept with the offset.
 //! Not supported: nothing is missing.
 

@@ -9,18 +9,18 @@ use super::api_error::ApiError;
 use crate::broker::Broker;
 use crate::config::topic::TopicSetting;
 use crate::config::{Config, Setting, TopicSettings};
-use crate::plugins::{Binding, Claim};
+use crate::plugins::{Binding, Reservation};
 use crate::topics::is_internal;
 
 /// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
-/// nothing about the plugin changes it is not looked at, so that other settings can be changed whatever became of it. The
-/// claim is to be kept until the topic has the settings.
+/// nothing about the plugin changes it is not looked at, so that other settings can be changed even if it is gone. The
+/// reservation is to be kept until the topic has the settings.
 pub(super) fn check_settings(
     broker: &Broker,
     topic: &str,
     before: Option<&TopicSettings>,
     overrides: BTreeMap<String, String>,
-) -> Result<(TopicSettings, Option<Claim>), ApiError> {
+) -> Result<(TopicSettings, Option<Reservation>), ApiError> {
     let settings = TopicSettings::with_overrides(&broker.config, overrides)
         .map_err(|error| ApiError::new(ErrorCode::InvalidConfig, error.to_string()))?;
     let bound = |settings: &TopicSettings| {
@@ -34,8 +34,8 @@ pub(super) fn check_settings(
         let message = format!("Topic {topic} is internal: plugins do not see its records.");
         return Err(ApiError::new(ErrorCode::InvalidConfig, message));
     }
-    match broker.plugins.claim(topic, Binding::partitioner(plugin, &settings.partitioner_config)) {
-        Ok(claim) => Ok((settings, Some(claim))),
+    match broker.plugins.reserve(topic, Binding::partitioner(plugin, &settings.partitioner_config)) {
+        Ok(reservation) => Ok((settings, Some(reservation))),
         Err(error) if error.is_refusal() => {
             Err(ApiError::new(ErrorCode::InvalidConfig, format!("ottla.partitioner: {error}")))
         }

@@ -2,7 +2,7 @@
 //!
 //! A history is a row of batches from idempotent producers: some stay, some are spread by a plugin, some stay behind one
 //! that was spread. A power cut keeps any prefix of the journal and any prefix of each log that the order of the syncs
-//! allows. From every such image the broker recovers, the producers send again whatever they were never told is safe,
+//! allows. From every such image the broker recovers, the producers send again all that was not acknowledged,
 //! now under a plugin that moves nothing, and then every record must be there exactly once.
 
 use std::collections::{BTreeMap, HashMap};

@@ -134,8 +134,8 @@ impl Order {
         Some(queue.items.drain(..count).collect())
     }
 
-    /// Takes the items out that were addressed to a partition, in their order. Whoever holds the partition's intake lets
-    /// none of them in meanwhile.
+    /// Takes the items out that were addressed to a partition, in their order. The holder of the partition's intake
+    /// lets none of them in meanwhile.
     pub(crate) fn take_addressed(&self, addressed: &Arc<Partition>) -> Vec<Item> {
         let mut queue = self.lock();
         let is_addressed = |item: &Item| Arc::ptr_eq(&item.addressed, addressed);

@@ -9,7 +9,7 @@ use ottla_wire::message::{
     OPERATION_DELETE, OPERATION_SET, OPERATION_SUBTRACT, RESOURCE_BROKER, RESOURCE_TOPIC,
 };
 
-use crate::harness::{Answer, TestBroker};
+use ottla_test_broker::{Answer, TestBroker};
 
 async fn describe(broker: &TestBroker, version: i16, kind: i8, name: &str, keys: Option<&[&str]>) -> Answer {
     let resource = DescribeConfigsResource {

@@ -4,7 +4,7 @@ use ottla_wire::ErrorCode;
 use ottla_wire::message::{DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest, FetchResponse, ForgottenTopic};
 use ottla_wire::record::Codec;
 
-use crate::harness::{Client, TestBroker, batch, fetch};
+use ottla_test_broker::{Client, TestBroker, batch, fetch};
 
 /// What came of one request: the error and the session of all of it, and per partition its number and the bytes of its records.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use ottla_wire::message::{
 use ottla_wire::record::{Codec, batches};
 use ottla_wire::{ErrorCode, Uuid};
 
-use crate::harness::{Answer, TestBroker, batch, fetch};
+use ottla_test_broker::{Answer, TestBroker, batch, fetch};
 
 fn partitions(answer: &Answer) -> Vec<PartitionData<'_>> {
     answer.read::<FetchResponse<'_>>().responses.remove(0).partitions
@@ -269,7 +269,7 @@ async fn only_the_first_batch_of_an_answer_may_exceed_its_limits() {
     let lengths =
         |answer: &Answer| -> Vec<usize> { partitions(answer).iter().map(|p| p.records.bytes().len()).collect() };
     let mut request = fetch("t", &[(2, 0), (0, 0), (1, 0)]);
-    // Nothing on partition 2; the first batch there is comes whatever the limits say, and no other.
+    // Nothing on partition 2; the first batch comes despite the limits, and no other.
     request.max_bytes = 1;
     let answer = broker.client().await.ask(12, &request).await;
     assert_eq!(lengths(&answer), [0, one, 0]);
@@ -342,7 +342,7 @@ async fn a_client_that_reads_slowly_gets_everything() {
     request.topics[0].partitions[0].partition_max_bytes = 40 << 20;
     let mut client = broker.client().await;
     client.send(12, &request).await;
-    // The answer has begun, and is larger than the buffers between us: it cannot go on before somebody reads.
+    // The answer has begun, and is larger than the buffers between us: it cannot go on before the client reads.
     client.stream.readable().await.unwrap();
     let answer = client.receive(12).await;
     assert_eq!(values(&partitions(&answer)[0]).len(), 24);

@@ -10,7 +10,7 @@ use ottla_wire::message::{
     SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse,
 };
 
-use crate::harness::{Client, TestBroker};
+use ottla_test_broker::{Client, TestBroker};
 
 /// Members need not wait for others.
 const NO_DELAY: &str = "group.initial.rebalance.delay.ms=0";

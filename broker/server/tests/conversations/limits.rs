@@ -3,7 +3,7 @@
 use ottla_wire::message::MetadataRequest;
 use tokio::io::AsyncReadExt;
 
-use crate::harness::TestBroker;
+use ottla_test_broker::TestBroker;
 
 async fn is_served(broker: &TestBroker) {
     broker.client().await.ask(9, &MetadataRequest::default()).await;
@@ -43,7 +43,7 @@ async fn random_bytes_end_their_connection_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn half_a_frame_is_waited_for_and_costs_nothing_when_it_never_comes() {
+async fn half_a_frame_is_waited_for_and_other_clients_are_served() {
     let broker = TestBroker::start().await;
     let mut halves = Vec::new();
     for _ in 0..20 {

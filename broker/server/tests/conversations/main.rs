@@ -4,7 +4,6 @@ mod configs;
 mod fetch_sessions;
 mod fetching;
 mod groups;
-mod harness;
 mod limits;
 mod offsets;
 mod protocol;

@@ -9,7 +9,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::record::Codec;
 
-use crate::harness::{TestBroker, batch, fetch};
+use ottla_test_broker::{TestBroker, batch, fetch};
 
 fn asking(partition_index: i32, timestamp: i64) -> ListOffsetsPartition {
     ListOffsetsPartition { partition_index, timestamp, current_leader_epoch: -1 }

@@ -6,7 +6,8 @@ use ottla_wire::message::{
 };
 use ottla_wire::{Api, ApiKey, ErrorCode};
 
-use crate::harness::{TestBroker, fetch, frame};
+use ottla_test_broker::{TestBroker, fetch};
+use ottla_tests::connection::request_frame;
 
 fn introduction(name: &str) -> ApiVersionsRequest<'_> {
     ApiVersionsRequest { client_software_name: name.into(), client_software_version: "1.0".into() }
@@ -46,7 +47,7 @@ async fn keys_of_our_own_are_for_our_own_clients() {
 async fn an_api_versions_request_from_the_future_is_answered_in_version_0() {
     let broker = TestBroker::start().await;
     let mut client = broker.client().await;
-    let mut request = frame(4, 77, &introduction("future"));
+    let mut request = request_frame(4, 77, &introduction("future"));
     request[6..8].copy_from_slice(&9_i16.to_be_bytes());
     client.send_bytes(&request).await;
     let answer = client.receive(0).await;
@@ -92,7 +93,7 @@ async fn answers_leave_in_the_order_of_the_requests() {
 async fn requests_in_pieces_and_in_heaps_are_all_answered() {
     let broker = TestBroker::start().await;
     let mut client = broker.client().await;
-    let request = |id| frame(9, id, &MetadataRequest { topics: None, ..Default::default() });
+    let request = |id| request_frame(9, id, &MetadataRequest { topics: None, ..Default::default() });
     for byte in request(1) {
         client.send_bytes(&[byte]).await;
     }
@@ -120,7 +121,7 @@ async fn requests_in_pieces_and_in_heaps_are_all_answered() {
 #[tokio::test]
 async fn what_is_not_served_ends_the_connection_after_the_answers_owed() {
     let broker = TestBroker::start().await;
-    let metadata = frame(9, 5, &MetadataRequest::default());
+    let metadata = request_frame(9, 5, &MetadataRequest::default());
     let with = |position: usize, number: i16| {
         let mut bytes = metadata.clone();
         bytes[position..position + 2].copy_from_slice(&number.to_be_bytes());

@@ -7,7 +7,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Uuid};
 
-use crate::harness::{Answer, Client, TestBroker};
+use ottla_test_broker::{Answer, Client, TestBroker};
 
 fn named(names: &[&'static str], allow_auto_topic_creation: bool) -> MetadataRequest<'static> {
     let topics = names.iter().map(|&name| MetadataRequestTopic { name: Some(name.into()), ..Default::default() });
@@ -275,7 +275,7 @@ async fn topics_are_deleted_by_name_and_by_id() {
 async fn a_topic_created_again_is_empty_and_has_another_id() {
     let broker = TestBroker::start().await;
     let first = broker.create_topic("t", 1, &[]).await;
-    broker.append("t", 0, crate::harness::batch(ottla_wire::record::Codec::None, 1, &[b"old"])).await;
+    broker.append("t", 0, ottla_test_broker::batch(ottla_wire::record::Codec::None, 1, &[b"old"])).await;
     delete(&mut broker.client().await, 6, vec![by_name("t")]).await;
     let second = broker.create_topic("t", 1, &[]).await;
     assert_ne!(first, second);
@@ -297,7 +297,7 @@ async fn topics_survive_a_restart_with_ids_settings_and_records() {
     let broker = TestBroker::start().await;
     let kept = broker.create_topic("kept", 3, &[("retention.ms", "5")]).await;
     broker.create_topic("gone", 3, &[]).await;
-    broker.append("kept", 1, crate::harness::batch(ottla_wire::record::Codec::Zstd, 1, &[b"one", b"two"])).await;
+    broker.append("kept", 1, ottla_test_broker::batch(ottla_wire::record::Codec::Zstd, 1, &[b"one", b"two"])).await;
     delete(&mut broker.client().await, 6, vec![by_name("gone")]).await;
     let cluster_id = broker.broker.cluster_id.clone();
 

@@ -9,11 +9,11 @@ use ottla_wire::message::{
 use ottla_wire::record::{Codec, TimestampType, batches, check_crc, set_create_time, set_log_append_time};
 use ottla_wire::{ErrorCode, Uuid};
 
-use crate::home::{Answered, Client, Home, NEWEST, produce_request, said};
+use ottla_test_broker::{Answered, Client, NEWEST, TestBroker, produce_request, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_version_and_codec_is_taken_and_kept_as_sent() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let mut client = home.client().await;
     let mut offset = 0;
@@ -35,7 +35,7 @@ async fn every_version_and_codec_is_taken_and_kept_as_sent() {
 /// From version 13 on topics are named by id: a topic that was deleted and created again is another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_produced_to_by_its_id() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let topic_id = home.broker.topics.get("t").unwrap().id;
     let mut client = home.client().await;
@@ -62,7 +62,7 @@ async fn a_topic_is_produced_to_by_its_id() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_say_where_the_log_starts_after_records_were_deleted() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 2, &[]).await;
     let mut client = home.client().await;
     for _ in 0..3 {
@@ -86,7 +86,7 @@ async fn answers_say_where_the_log_starts_after_records_were_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_to_acks_all_means_readable() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let mut client = home.client().await;
     for round in 1..=20 {
@@ -98,7 +98,7 @@ async fn an_answer_to_acks_all_means_readable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_partitions_and_pipelined_requests_keep_their_order() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 3, &[]).await;
     let mut client = home.client().await;
     for round in 0..50 {
@@ -120,7 +120,7 @@ async fn several_partitions_and_pipelined_requests_keep_their_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_0_is_never_answered_and_a_failure_ends_the_connection() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let mut client = home.client().await;
     let batch = said("a").bytes();
@@ -133,7 +133,7 @@ async fn acks_0_is_never_answered_and_a_failure_ends_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_taken_is_refused_with_its_code() {
-    let home = Home::with(&["message.max.bytes=1000"]).await;
+    let home = TestBroker::start_with(&["message.max.bytes=1000"]).await;
     home.create_topic("t", 2, &[]).await;
     home.create_topic("compacted", 1, &[("cleanup.policy", "compact")]).await;
     let mut client = home.client().await;
@@ -175,7 +175,7 @@ async fn what_cannot_be_taken_is_refused_with_its_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_without_a_batch_and_a_transactional_request_are_refused() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let mut client = home.client().await;
     let batch = said("a").bytes();
@@ -191,7 +191,7 @@ async fn a_partition_without_a_batch_and_a_transactional_request_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_topics_are_not_for_clients() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("__consumer_offsets", 1, &[]).await;
     let answer = home.client().await.produce("__consumer_offsets", 0, &said("a")).await;
     assert_eq!(answer.error_code, ErrorCode::InvalidTopicException);
@@ -199,7 +199,7 @@ async fn internal_topics_are_not_for_clients() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_stamps_where_the_topic_says_so() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
     let answer = home.client().await.produce("t", 0, &said("abc").codec(Codec::Gzip)).await;
     assert!(answer.log_append_time_ms > 1_700_000_000_000);
@@ -212,7 +212,7 @@ async fn the_broker_stamps_where_the_topic_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn timestamps_out_of_bounds_are_refused_record_by_record() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     let bounds = [("message.timestamp.before.max.ms", "60000"), ("message.timestamp.after.max.ms", "60000")];
     home.create_topic("t", 1, &bounds).await;
     let mut client = home.client().await;
@@ -231,7 +231,7 @@ async fn timestamps_out_of_bounds_are_refused_record_by_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_largest_timestamp_left_out_of_a_compressed_batch_is_filled_in() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     for codec in Codec::ALL {
         let mut batch = said("abc").codec(codec).bytes();
@@ -246,7 +246,7 @@ async fn a_largest_timestamp_left_out_of_a_compressed_batch_is_filled_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_cache_topics_answer_without_a_sync() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[("ottla.durability", "page-cache")]).await;
     assert_eq!(home.client().await.produce("t", 0, &said("abc")).await.offset(), 0);
     assert_eq!(home.records("t", 0).await.len(), 3);
@@ -254,7 +254,7 @@ async fn page_cache_topics_answer_without_a_sync() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn producer_ids_are_new_each_time_and_transactions_are_refused_clearly() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     let mut client = home.client().await;
     let first = client.producer_id().await;
     assert_eq!(client.producer_id().await, first + 1);

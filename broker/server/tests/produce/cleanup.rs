@@ -7,24 +7,24 @@ use ottla_wire::ErrorCode;
 use ottla_wire::message::{DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic};
 use ottla_wire::record::Codec;
 
-use crate::home::{Home, digit, said};
+use ottla_test_broker::{TestBroker, digit, said};
 
 /// Small segments, and nothing cleaned unless a test asks for it.
 const QUIET: [&str; 2] = ["log.retention.check.interval.ms=4000000000", "log.cleaner.backoff.ms=4000000000"];
 const SMALL: (&str, &str) = ("internal.segment.bytes", "300");
 
-async fn clean(home: &Home) {
+async fn clean(home: &TestBroker) {
     let broker: Arc<Broker> = Arc::clone(&home.broker);
     tokio::task::spawn_blocking(move || broker.cleaner.run()).await.unwrap();
 }
 
-fn log_start(home: &Home, topic: &str) -> i64 {
+fn log_start(home: &TestBroker, topic: &str) -> i64 {
     home.broker.topics.get(topic).unwrap().partition(0).unwrap().log.log_start_offset().get()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_retention_removed_is_still_recognised_after_a_crash() {
-    let mut home = Home::with(&QUIET).await;
+    let mut home = TestBroker::start_with(&QUIET).await;
     home.create_topic("t", 2, &[SMALL, ("retention.bytes", "0")]).await;
     let mut client = home.client().await;
     let id = client.producer_id().await;
@@ -51,7 +51,7 @@ async fn a_batch_that_retention_removed_is_still_recognised_after_a_crash() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_compaction_emptied_is_still_recognised() {
-    let mut home = Home::with(&QUIET).await;
+    let mut home = TestBroker::start_with(&QUIET).await;
     home.create_topic("t", 1, &[SMALL, ("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0")]).await;
     let mut client = home.client().await;
     let id = client.producer_id().await;
@@ -84,7 +84,7 @@ async fn a_batch_that_compaction_emptied_is_still_recognised() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_change_what_the_next_round_does() {
-    let home = Home::with(&QUIET).await;
+    let home = TestBroker::start_with(&QUIET).await;
     home.create_topic("t", 1, &[SMALL]).await;
     let mut client = home.client().await;
     for _ in 0..8 {
@@ -110,7 +110,7 @@ async fn settings_change_what_the_next_round_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cleaner_works_by_itself_and_a_routed_topic_keeps_its_order() {
-    let mut home = Home::with(&["log.retention.check.interval.ms=5", "log.cleaner.backoff.ms=5"]).await;
+    let mut home = TestBroker::start_with(&["log.retention.check.interval.ms=5", "log.cleaner.backoff.ms=5"]).await;
     home.push("digit", &digit(0)).await;
     let settings =
         [SMALL, ("ottla.partitioner", "digit"), ("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0")];
@@ -139,7 +139,7 @@ async fn the_cleaner_works_by_itself_and_a_routed_topic_keeps_its_order() {
 }
 
 /// Deletes every record of a partition.
-async fn delete_all(home: &Home, topic: &str, partition_index: i32) -> ErrorCode {
+async fn delete_all(home: &TestBroker, topic: &str, partition_index: i32) -> ErrorCode {
     let partitions = vec![DeleteRecordsPartition { partition_index, offset: -1 }];
     let topics = vec![DeleteRecordsTopic { name: topic.to_owned().into(), partitions }];
     let answer = home.client().await.ask(2, &DeleteRecordsRequest { topics, timeout_ms: 30_000 }).await;
@@ -151,7 +151,7 @@ async fn delete_all(home: &Home, topic: &str, partition_index: i32) -> ErrorCode
 async fn records_of_many_partitions_are_deleted_at_once_and_every_producer_is_still_known_after_a_crash() {
     const PARTITIONS: i32 = 8;
     const ROUNDS: i32 = 30;
-    let home = Arc::new(Home::with(&QUIET).await);
+    let home = Arc::new(TestBroker::start_with(&QUIET).await);
     home.create_topic("t", PARTITIONS, &[]).await;
     let deleting: Vec<_> = (0..PARTITIONS)
         .map(|partition| {

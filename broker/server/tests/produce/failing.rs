@@ -3,12 +3,12 @@
 use ottla_wire::ErrorCode;
 use ottla_wire::message::ApiVersionsRequest;
 
-use crate::guest::Guest;
-use crate::home::{Home, NEWEST, produce_request, said};
+use ottla_test_broker::{NEWEST, TestBroker, produce_request, said};
+use ottla_tests::guest::Guest;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_fails_fails_its_batch_and_leaves_the_numbers_free() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -27,7 +27,7 @@ async fn a_plugin_that_fails_fails_its_batch_and_leaves_the_numbers_free() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_batch_that_a_plugin_refused_holds_those_sent_behind_it_back_until_its_numbers_come_again() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -60,7 +60,7 @@ async fn a_first_batch_that_a_plugin_refused_holds_those_sent_behind_it_back_unt
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_batch_that_found_no_room_to_wait_for_a_plugin_holds_those_sent_behind_it_back() {
     let settings = ["message.max.bytes=4096", "ottla.route.lane.max.bytes=4096", "plugin.call.timeout.ms=500"];
-    let home = Home::with(&settings).await;
+    let home = TestBroker::start_with(&settings).await;
     home.routed_topic(3).await;
     home.push("slow", &Guest::that("(loop $again (br $again)) (unreachable)").component()).await;
     home.create_topic("slow", 3, &[("ottla.partitioner", "slow")]).await;
@@ -93,7 +93,7 @@ async fn a_first_batch_that_found_no_room_to_wait_for_a_plugin_holds_those_sent_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_does_not_exist_names_the_record() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let answer = home.client().await.produce("t", 0, &said("0191")).await;
     assert_eq!((answer.error_code, answer.record_errors), (ErrorCode::InvalidRecord, vec![2]));
@@ -105,7 +105,7 @@ async fn a_partition_that_does_not_exist_names_the_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loops_wrong_counts_and_refusals_each_say_what_they_are() {
-    let home = Home::with(&["plugin.call.timeout.ms=20"]).await;
+    let home = TestBroker::start_with(&["plugin.call.timeout.ms=20"]).await;
     let guests = [
         ("loop", "(loop $again (br $again)) (unreachable)", "did not finish within 20 ms"),
         ("count", "(call $fill (i32.const 0) (i32.const 1))", "answered for 1 records, 2 were asked"),
@@ -114,7 +114,7 @@ async fn loops_wrong_counts_and_refusals_each_say_what_they_are() {
     ];
     for (name, partition, reason) in guests {
         home.push(name, &Guest::that(partition).component()).await;
-        assert_eq!(home.create_topic(name, 2, &[("ottla.partitioner", name)]).await, ErrorCode::None);
+        home.create_topic(name, 2, &[("ottla.partitioner", name)]).await;
         let answer = home.client().await.produce(name, 0, &said("01")).await;
         assert_eq!(answer.error_code, ErrorCode::InvalidRecord, "{name}: {}", answer.message);
         assert!(answer.message.contains(&format!("{name}@1")), "{}", answer.message);
@@ -128,7 +128,7 @@ async fn loops_wrong_counts_and_refusals_each_say_what_they_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acks_0_through_a_plugin_closes_the_connection_when_it_fails() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let mut client = home.client().await;
     let (good, bad) = (said("012").bytes(), said("t").bytes());
@@ -140,7 +140,7 @@ async fn acks_0_through_a_plugin_closes_the_connection_when_it_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_unpacks_to_too_much_is_refused_by_name_of_the_setting() {
-    let home = Home::with(&["ottla.stage.unpacked.max.bytes=10000"]).await;
+    let home = TestBroker::start_with(&["ottla.stage.unpacked.max.bytes=10000"]).await;
     home.routed_topic(3).await;
     let bomb = said(&"1".repeat(100)).codec(ottla_wire::record::Codec::Zstd).tagged(&"x".repeat(1000));
     let answer = home.client().await.produce("t", 0, &bomb).await;
@@ -151,7 +151,7 @@ async fn a_batch_that_unpacks_to_too_much_is_refused_by_name_of_the_setting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_wait_for_a_slow_plugin_are_bounded_and_refused_so_that_they_come_again() {
     let settings = ["message.max.bytes=4096", "ottla.route.lane.max.bytes=4096", "plugin.call.timeout.ms=200"];
-    let home = Home::with(&settings).await;
+    let home = TestBroker::start_with(&settings).await;
     home.push("slow", &Guest::that("(loop $again (br $again)) (unreachable)").component()).await;
     home.create_topic("t", 2, &[("ottla.partitioner", "slow")]).await;
     let mut client = home.client().await;
@@ -175,7 +175,7 @@ async fn batches_that_wait_for_a_slow_plugin_are_bounded_and_refused_so_that_the
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_workers_as_the_operator_wants_have_a_turn_in_the_plugin() {
     const LANES: i32 = 64;
-    let home = Home::with(&["ottla.route.workers.max=64", "plugin.call.timeout.ms=5000"]).await;
+    let home = TestBroker::start_with(&["ottla.route.workers.max=64", "plugin.call.timeout.ms=5000"]).await;
     // Some tens of milliseconds of work each: together more than a call waits for its turn.
     let busy = "(local $left i32) (local $at i32)
         (local.set $left (i32.const 100000000))

@@ -3,10 +3,10 @@
 use ottla_wire::ErrorCode;
 use ottla_wire::record::Codec;
 
-use crate::home::{Home, NEWEST, produce_request, said};
+use ottla_test_broker::{NEWEST, TestBroker, produce_request, said};
 
-async fn home() -> (Home, i64) {
-    let home = Home::new().await;
+async fn home() -> (TestBroker, i64) {
+    let home = TestBroker::start().await;
     home.create_topic("t", 2, &[]).await;
     let id = home.client().await.producer_id().await;
     (home, id)
@@ -115,7 +115,7 @@ async fn a_stop_writes_down_what_a_start_after_a_crash_had_to_look_up() {
     let (home, id) = home().await;
     home.client().await.produce("t", 1, &said("abc").by(id, 0, 0)).await.offset();
     let home = home.crash().await;
-    let written = |home: &Home| home.snapshot("t").exists();
+    let written = |home: &TestBroker| home.snapshot("t").exists();
     assert!(!written(&home));
     let home = home.restart().await;
     assert!(written(&home));
@@ -125,14 +125,14 @@ async fn a_stop_writes_down_what_a_start_after_a_crash_had_to_look_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_of_producers_is_bounded_and_costs_another_partition_none_of_its_own() {
     const CROWD: i64 = 150;
-    let home = Home::with(&["ottla.producer.ids.max=100"]).await;
+    let home = TestBroker::start_with(&["ottla.producer.ids.max=100"]).await;
     home.create_topic("t", 2, &[]).await;
     let mut client = home.client().await;
     client.produce("t", 1, &said("ab").by(7, 0, 0)).await.offset();
     for id in 1000..1000 + CROWD {
         client.produce("t", 0, &said("a").by(id, 0, 0)).await.offset();
     }
-    let check = async |home: &Home| {
+    let check = async |home: &TestBroker| {
         let mut client = home.client().await;
         assert_eq!(client.produce("t", 1, &said("ab").by(7, 0, 0)).await.offset(), 0, "it is still known");
         let newest = 1000 + CROWD - 1;
@@ -152,7 +152,7 @@ async fn a_crowd_of_producers_is_bounded_and_costs_another_partition_none_of_its
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_are_unpacked_on_arrival_keep_their_order_among_others() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("c", 1, &[("cleanup.policy", "compact")]).await;
     let mut client = home.client().await;
     let id = client.producer_id().await;

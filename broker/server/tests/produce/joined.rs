@@ -8,10 +8,10 @@ use ottla_wire::ErrorCode;
 use ottla_wire::message::ProduceRequest;
 use ottla_wire::record::BatchHeader;
 
-use crate::home::{Answered, Home, NEWEST, Said, produce_request, said};
+use ottla_test_broker::{Answered, NEWEST, Said, TestBroker, produce_request, said};
 
 /// Sends one batch per request to partitions of topic `t`, all in one write; the answers in their order.
-async fn together(home: &Home, acks: i16, batches: &[(i32, Vec<u8>)]) -> Vec<Answered> {
+async fn together(home: &TestBroker, acks: i16, batches: &[(i32, Vec<u8>)]) -> Vec<Answered> {
     let mut client = home.client().await;
     let requests: Vec<ProduceRequest<'_>> =
         batches.iter().map(|(partition, batch)| produce_request(acks, "t", &[(*partition, batch)])).collect();
@@ -30,7 +30,7 @@ fn values(batches: &[&Said]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_arrive_together_are_answered_one_by_one_in_order() {
     for acks in [1, -1] {
-        let home = Home::new().await;
+        let home = TestBroker::start().await;
         home.create_topic("t", 3, &[]).await;
         let said: Vec<_> = (0..60).map(|at| said("ab").tagged(&format!("{at}:"))).collect();
         let batches: Vec<_> = (0..).zip(&said).map(|(at, batch)| (at % 3, batch.bytes())).collect();
@@ -50,7 +50,7 @@ async fn requests_that_arrive_together_are_answered_one_by_one_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_one_request_is_not_that_of_its_neighbours() {
-    let home = Home::with(&["message.max.bytes=2000"]).await;
+    let home = TestBroker::start_with(&["message.max.bytes=2000"]).await;
     home.create_topic("t", 2, &[]).await;
     let mut damaged = said("damaged").bytes();
     *damaged.last_mut().unwrap() ^= 1;
@@ -75,7 +75,7 @@ async fn a_fault_of_one_request_is_not_that_of_its_neighbours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences_are_checked_batch_by_batch_in_requests_that_arrive_together() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let [one, other] = [home.client().await.producer_id().await, home.client().await.producer_id().await];
     let first = said("ab").by(one, 0, 0);
@@ -90,7 +90,7 @@ async fn sequences_are_checked_batch_by_batch_in_requests_that_arrive_together()
         (said("gh").by(one, 0, 8), Err(ErrorCode::OutOfOrderSequenceNumber)),
         (said("ij").by(one, 0, 10), Err(ErrorCode::OutOfOrderSequenceNumber)),
         (said("kl").by(one, 0, 6), Ok(8)),
-        // A batch of nobody in particular.
+        // A batch without a producer.
         (said("mn"), Ok(10)),
         // A new incarnation begins at zero and fences the old one.
         (said("op").by(one, 1, 0), Ok(12)),
@@ -112,7 +112,7 @@ async fn sequences_are_checked_batch_by_batch_in_requests_that_arrive_together()
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_arrive_together_fill_small_segments_as_they_would_alone() {
     const SEGMENT_BYTES: u64 = 600;
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[("internal.segment.bytes", &SEGMENT_BYTES.to_string())]).await;
     // Some fit together, some not, and one is larger than a segment is to be.
     let said: Vec<_> =
@@ -139,7 +139,7 @@ async fn requests_that_arrive_together_fill_small_segments_as_they_would_alone()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_after_a_request_that_ends_the_connection_is_not_taken() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 1, &[]).await;
     let mut client = home.client().await;
     let batch = said("a").bytes();
@@ -154,7 +154,7 @@ async fn what_is_sent_after_a_request_that_ends_the_connection_is_not_taken() {
 /// The settings of a topic may change between two requests of one turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_for_the_plugin_is_not_joined_with_one_that_came_before_the_plugin_did() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(2).await;
     let topic = home.broker.topics.get("t").unwrap();
     let submission = |routed: bool, said: &Said| Submission {

@@ -9,11 +9,6 @@
 //! - `registry`: uploads, versions, activation, deletion
 //! - `plugin_store`: plugins bound, pushed and deleted at the same time; a store that lost bytes
 
-#[path = "../../../../plugins/host/tests/host/guest.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod guest;
-mod home;
-
 mod basics;
 mod cleanup;
 mod failing;

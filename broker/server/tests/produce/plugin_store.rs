@@ -7,24 +7,24 @@ use ottla_plugin_host::Digest;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{DeletePluginRequest, DeletePluginResponse, VERSION_ALL};
 
-use crate::home::{Home, digit, said};
+use ottla_test_broker::{TestBroker, digit, said};
 
 const ROUNDS: usize = 60;
 
-async fn delete(home: &Home, name: &str) -> ErrorCode {
+async fn delete(home: &TestBroker, name: &str) -> ErrorCode {
     let request = DeletePluginRequest { name: name.into(), version: VERSION_ALL };
     let answer = home.ottla().await.ask(0, &request).await;
     let response: DeletePluginResponse<'_> = answer.read();
     response.error_code
 }
 
-fn component_path(home: &Home, digest: Digest) -> PathBuf {
+fn component_path(home: &TestBroker, digest: Digest) -> PathBuf {
     home.broker.config.data_dir.join(format!("plugins/wasm/{digest}.wasm"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_is_deleted_or_bound_and_never_both() {
-    let home = Arc::new(Home::new().await);
+    let home = Arc::new(TestBroker::start().await);
     // Another name keeps the bytes, so that only names come and go.
     home.push("kept", &digit(0)).await;
     home.create_topic("altered", 1, &[]).await;
@@ -36,7 +36,8 @@ async fn a_plugin_is_deleted_or_bound_and_never_both() {
             let (home, name) = (Arc::clone(&home), name.clone());
             async move {
                 if round % 2 == 0 {
-                    home.create_topic(&format!("t{round}"), 1, &[("ottla.partitioner", &name)]).await
+                    let bound = home.try_create_topic(&format!("t{round}"), 1, &[("ottla.partitioner", &name)]).await;
+                    bound.err().unwrap_or_default()
                 } else {
                     home.set_topic("altered", "ottla.partitioner", &name).await.0
                 }
@@ -56,7 +57,7 @@ async fn a_plugin_is_deleted_or_bound_and_never_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_pushed_under_another_name_survive_the_deletion_of_the_first() {
-    let home = Arc::new(Home::new().await);
+    let home = Arc::new(TestBroker::start().await);
     let component = digit(0);
     let digest = Digest::of(&component);
     let mut gone = Vec::new();
@@ -83,7 +84,7 @@ async fn bytes_that_are_pushed_under_another_name_survive_the_deletion_of_the_fi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pushing_the_same_file_again_repairs_a_component_that_is_damaged_or_gone() {
-    let mut home = Home::new().await;
+    let mut home = TestBroker::start().await;
     home.routed_topic(3).await;
     let component = digit(0);
     let path = component_path(&home, Digest::of(&component));
@@ -110,7 +111,7 @@ async fn pushing_the_same_file_again_repairs_a_component_that_is_damaged_or_gone
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_component_whose_compiled_form_is_sound_keeps_its_topics_going_until_it_is_pushed_again() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let component = digit(0);
     let path = component_path(&home, Digest::of(&component));

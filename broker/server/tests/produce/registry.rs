@@ -7,8 +7,8 @@ use ottla_wire::message::{
     PushPluginResponse, VERSION_ALL,
 };
 
-use crate::guest::Guest;
-use crate::home::{Client, Home, digit, said};
+use ottla_test_broker::{Client, TestBroker, digit, said};
+use ottla_tests::guest::Guest;
 
 /// Pushes one piece: code, next offset, version.
 async fn piece(
@@ -25,7 +25,7 @@ async fn piece(
     (response.error_code, response.next_offset, response.version)
 }
 
-async fn delete(home: &Home, name: &str, version: i32) -> (ErrorCode, String) {
+async fn delete(home: &TestBroker, name: &str, version: i32) -> (ErrorCode, String) {
     let request = DeletePluginRequest { name: name.into(), version };
     let answer = home.ottla().await.ask(0, &request).await;
     let response: DeletePluginResponse<'_> = answer.read();
@@ -33,7 +33,7 @@ async fn delete(home: &Home, name: &str, version: i32) -> (ErrorCode, String) {
 }
 
 /// Name, active, previous, versions, topics.
-async fn described(home: &Home) -> Vec<(String, i32, i32, Vec<i32>, Vec<String>)> {
+async fn described(home: &TestBroker) -> Vec<(String, i32, i32, Vec<i32>, Vec<String>)> {
     let answer = home.ottla().await.ask(0, &DescribePluginsRequest::default()).await;
     let response: DescribePluginsResponse<'_> = answer.read();
     let plugins = response.plugins.iter().map(|plugin| {
@@ -46,7 +46,7 @@ async fn described(home: &Home) -> Vec<(String, i32, i32, Vec<i32>, Vec<String>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_can_be_taken_up_again_where_it_stopped() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     let component = digit(0);
     let (digest, total) = (Digest::of(&component).to_string(), component.len() as i64);
     let mut client = home.ottla().await;
@@ -70,7 +70,7 @@ async fn an_upload_can_be_taken_up_again_where_it_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_plugin_is_refused_as_early_as_can_be() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     let component = digit(0);
     let digest = Digest::of(&component).to_string();
     let mut client = home.ottla().await;
@@ -100,9 +100,9 @@ async fn what_is_no_plugin_is_refused_as_early_as_can_be() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_can_only_name_what_is_there() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.create_topic("t", 3, &[]).await;
-    assert_eq!(home.create_topic("u", 3, &[("ottla.partitioner", "digit")]).await, ErrorCode::InvalidConfig);
+    assert_eq!(home.try_create_topic("u", 3, &[("ottla.partitioner", "digit")]).await, Err(ErrorCode::InvalidConfig));
     let (code, message) = home.set_topic("t", "ottla.partitioner", "digit").await;
     assert_eq!(code, ErrorCode::InvalidConfig);
     assert!(message.contains("digit"), "{message}");
@@ -111,7 +111,7 @@ async fn a_topic_can_only_name_what_is_there() {
     assert_eq!(code, ErrorCode::InvalidConfig);
     assert!(message.contains("no version 2"), "{message}");
     assert_eq!(home.set_topic("t", "ottla.partitioner", "digit@1").await, (ErrorCode::None, String::new()));
-    assert_eq!(home.create_topic("u", 3, &[("ottla.partitioner", "digit")]).await, ErrorCode::None);
+    home.create_topic("u", 3, &[("ottla.partitioner", "digit")]).await;
     home.create_topic("__consumer_offsets", 3, &[]).await;
     let (code, message) = home.set_topic("__consumer_offsets", "ottla.partitioner", "digit").await;
     assert_eq!(code, ErrorCode::InvalidConfig, "{message}");
@@ -119,7 +119,7 @@ async fn a_topic_can_only_name_what_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fixed_version_stays_when_another_becomes_active() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.push("digit", &digit(0)).await;
     home.push("digit", &digit(1)).await;
     home.create_topic("fixed", 3, &[("ottla.partitioner", "digit@1")]).await;
@@ -142,7 +142,7 @@ async fn a_fixed_version_stays_when_another_becomes_active() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_topic_uses_is_deleted() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     home.push("digit", &digit(1)).await;
     let (code, message) = delete(&home, "digit", VERSION_ALL).await;

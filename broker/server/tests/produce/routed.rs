@@ -3,11 +3,11 @@
 use ottla_wire::ErrorCode;
 use ottla_wire::record::{Codec, batches, check_crc};
 
-use crate::home::{Home, NEWEST, digit, produce_request, said};
+use ottla_test_broker::{NEWEST, TestBroker, digit, produce_request, said};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_is_where_the_plugin_says_and_nowhere_else() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(4).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -36,7 +36,7 @@ async fn every_record_is_where_the_plugin_says_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_stays_is_stored_as_it_was_sent() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(4).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -48,7 +48,7 @@ async fn a_batch_that_stays_is_stored_as_it_was_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_clients_learn_every_placement() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(4).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -69,7 +69,7 @@ async fn our_own_clients_learn_every_placement() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_stock_client_is_told_an_offset_that_could_be_one() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(4).await;
     for (name, told) in [("apache-kafka-java", -1), ("kafka-python", -1), ("librdkafka", -3), ("sarama", -3)] {
         let mut client = home.client_named(name).await;
@@ -84,7 +84,7 @@ async fn no_stock_client_is_told_an_offset_that_could_be_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_is_answered_from_what_is_known_also_after_another_version_took_over() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(4).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -96,7 +96,7 @@ async fn a_retry_is_answered_from_what_is_known_also_after_another_version_took_
     assert_eq!(second.offset(), 1);
     assert_eq!(home.push("digit", &digit(1)).await, 2);
     assert_eq!(home.activate("digit", 2).await, (ErrorCode::None, 2));
-    let check = async |home: &Home| {
+    let check = async |home: &TestBroker| {
         let mut client = home.ottla().await;
         assert_eq!(client.produce("t", 0, &moved).await, first);
         assert_eq!(client.produce("t", 0, &stays).await, second);
@@ -118,7 +118,7 @@ async fn a_retry_is_answered_from_what_is_known_also_after_another_version_took_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_in_very_many_runs_is_recognised_and_costs_the_snapshot_little() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(2).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -128,7 +128,7 @@ async fn a_batch_in_very_many_runs_is_recognised_and_costs_the_snapshot_little()
         let first = client.produce("t", 0, batch).await;
         assert_eq!((first.error_code, first.placements.len()), (ErrorCode::None, 500));
     }
-    let check = async |home: &Home| {
+    let check = async |home: &TestBroker| {
         let mut client = home.ottla().await;
         for batch in &batches {
             // That it was taken is told; where each record is, no more.
@@ -147,7 +147,7 @@ async fn a_batch_in_very_many_runs_is_recognised_and_costs_the_snapshot_little()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn order_is_kept_between_batches_that_stay_and_batches_that_leave() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let mut client = home.ottla().await;
     let id = client.producer_id().await;
@@ -178,7 +178,7 @@ async fn order_is_kept_between_batches_that_stay_and_batches_that_leave() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_whose_plugin_was_switched_off_appends_as_it_comes() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let mut client = home.ottla().await;
     client.produce("t", 0, &said("12")).await;
@@ -190,7 +190,7 @@ async fn a_partition_whose_plugin_was_switched_off_appends_as_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_new_batches_may_be_larger_than_the_topic_allows() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.push("digit", &digit(0)).await;
     let configs = [("ottla.partitioner", "digit"), ("max.message.bytes", "2000")];
     home.create_topic("t", 3, &configs).await;
@@ -208,7 +208,7 @@ async fn the_new_batches_may_be_larger_than_the_topic_allows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn transactional_batches_on_a_routed_topic_are_refused_clearly() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.routed_topic(3).await;
     let mut bytes = Vec::new();
     said("12").by(1, 0, 0).builder().transactional().finish(&mut bytes).unwrap();
@@ -219,7 +219,7 @@ async fn transactional_batches_on_a_routed_topic_are_refused_clearly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routed_page_cache_topics_survive_a_crash_too() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     home.push("digit", &digit(0)).await;
     let configs = [("ottla.partitioner", "digit"), ("ottla.durability", "page-cache")];
     home.create_topic("t", 3, &configs).await;
@@ -238,7 +238,7 @@ async fn routed_page_cache_topics_survive_a_crash_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_checkpoints_under_load_lose_and_double_nothing() {
     let settings = ["ottla.route.journal.max.bytes=4096", "ottla.producer.snapshot.interval.ms=100"];
-    let mut home = Home::with(&settings).await;
+    let mut home = TestBroker::start_with(&settings).await;
     home.routed_topic(3).await;
     let id = home.client().await.producer_id().await;
     let mut sequence = 0;

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_s
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::report::{CODE, JOB, Job, REPORT, Refusal, Report};
+use super::report::{CODE, ComponentRefusal, JOB, Job, REPORT, Report};
 use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS};
 use crate::engine::Runtime;
 use crate::instance::{Instance, Prepared, Stop, TEXT_BYTES_MAX, reason};
@@ -83,44 +83,48 @@ fn compile(job: &Job) -> Result<(Pairs, Vec<u8>), Report> {
     check_world(&component).map_err(Report::Refused)?;
     let pairs = question(&runtime, &component).map_err(Report::Refused)?;
     let manifest = Manifest::parse(Kind::Partitioner, pairs, &job.limits)
-        .map_err(|error| Report::Refused(Refusal::Manifest { reason: error.to_string() }))?;
+        .map_err(|error| Report::Refused(ComponentRefusal::Manifest { reason: error.to_string() }))?;
     let code = component.serialize().map_err(|error| invalid(&error))?;
     Ok((manifest.pairs, code))
 }
 
 /// Nothing imported, and the interface of a kind exported.
-fn check_world(component: &Component) -> Result<(), Refusal> {
+fn check_world(component: &Component) -> Result<(), ComponentRefusal> {
     let engine = component.engine();
     let world = component.component_type();
     let imports: Vec<String> = world.imports(engine).map(|(name, _)| shorten(name)).collect();
     if !imports.is_empty() {
-        return Err(Refusal::UngrantedImports { imports });
+        return Err(ComponentRefusal::UngrantedImports { imports });
     }
     let Some((interface, _)) = component.get_export(None, PARTITIONER) else {
         let exports: Vec<String> = world.exports(engine).map(|(name, _)| shorten(name)).collect();
         if let Some(found) = exports.iter().find(|name| name.starts_with(PACKAGE)) {
-            return Err(Refusal::OtherContract { found: found.clone(), supported: PARTITIONER.to_owned() });
+            return Err(ComponentRefusal::OtherContract { found: found.clone(), supported: PARTITIONER.to_owned() });
         }
-        return Err(Refusal::WrongWorld { missing: PARTITIONER.to_owned(), exports });
+        return Err(ComponentRefusal::WrongWorld { missing: PARTITIONER.to_owned(), exports });
     };
     let functions: Vec<String> = match &interface {
         ComponentItem::ComponentInstance(instance) => instance.exports(engine).map(|(name, _)| shorten(name)).collect(),
         _ => Vec::new(),
     };
     match PARTITIONER_FUNCTIONS.iter().find(|wanted| !functions.iter().any(|name| name == **wanted)) {
-        Some(missing) => Err(Refusal::WrongWorld { missing: format!("{PARTITIONER}#{missing}"), exports: functions }),
+        Some(missing) => {
+            Err(ComponentRefusal::WrongWorld { missing: format!("{PARTITIONER}#{missing}"), exports: functions })
+        }
         None => Ok(()),
     }
 }
 
 /// Creates an instance under the limits of a call and asks for its manifest.
-fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<Pairs, Refusal> {
+fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<Pairs, ComponentRefusal> {
     let failed = |stop: Stop| match stop {
-        Stop::WrongTypes { reason } => Refusal::WrongSignature { interface: PARTITIONER.to_owned(), reason },
-        stop => Refusal::ManifestCall { reason: crate::CallError::from(stop).to_string() },
+        Stop::WrongTypes { reason } => ComponentRefusal::WrongSignature { interface: PARTITIONER.to_owned(), reason },
+        stop => ComponentRefusal::ManifestCall { reason: crate::CallError::from(stop).to_string() },
     };
     let prepared = Prepared::new(component).map_err(|error| failed(Stop::WrongTypes { reason: reason(&error) }))?;
-    let slot = runtime.instance_slot().ok_or(Refusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
+    let slot = runtime
+        .instance_slot()
+        .ok_or(ComponentRefusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
     let mut instance = Instance::create(&prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
     instance
@@ -136,5 +140,5 @@ fn invalid(error: &wasmtime::Error) -> Report {
     if no_memory || error.is::<wasmtime::error::OutOfMemory>() {
         return Report::OutOfMemory;
     }
-    Report::Refused(Refusal::Invalid { reason: reason(error) })
+    Report::Refused(ComponentRefusal::Invalid { reason: reason(error) })
 }

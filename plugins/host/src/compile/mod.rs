@@ -14,4 +14,4 @@ mod report;
 pub use child::compile_child_main;
 pub(crate) use parent::Output;
 pub use parent::{CompileError, Compiler};
-pub use report::Refusal;
+pub use report::ComponentRefusal;

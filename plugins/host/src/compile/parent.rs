@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::report::{CODE, JOB, Job, OUTPUT, REPORT, Refusal, Report};
+use super::report::{CODE, ComponentRefusal, JOB, Job, OUTPUT, REPORT, Report};
 use crate::engine::Runtime;
 use crate::limits::Limits;
 use crate::manifest::shorten;
@@ -34,7 +34,7 @@ pub struct Compiler {
 #[allow(missing_docs)] // the messages are the documentation
 pub enum CompileError {
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ComponentRefusal),
     #[error("compiling it took longer than {allowed_s} s")]
     OutOfTime { allowed_s: u64 },
     #[error("compiling it took more than {allowed_bytes} bytes of memory")]

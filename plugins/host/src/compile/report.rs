@@ -24,7 +24,7 @@ pub(super) struct Job {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     Compiled { pairs: Vec<(String, String)> },
-    Refused(Refusal),
+    Refused(ComponentRefusal),
     OutOfMemory,
     OtherEngine { found: String },
 }
@@ -32,7 +32,7 @@ pub(super) enum Report {
 /// What is wrong with a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[allow(missing_docs)] // the messages are the documentation
-pub enum Refusal {
+pub enum ComponentRefusal {
     #[error("it is not a valid component: {reason}")]
     Invalid { reason: String },
     #[error("it imports {}, and nothing is granted to plugins of this kind{}", list(.imports), hint(.imports))]

@@ -1,8 +1,8 @@
 //! What is admitted, and what every other upload is told.
 
-use ottla_plugin_host::{AdmitError, CompileError, Digest, Limits, Refusal};
+use ottla_plugin_host::{AdmitError, CompileError, ComponentRefusal, Digest, Limits};
+use ottla_tests::guest::{CONTRACT, Guest, component_of};
 
-use crate::guest::{Guest, component_of, contract_text};
 use crate::home::{Home, fixture};
 
 #[test]
@@ -106,19 +106,18 @@ fn another_world_is_told_what_is_missing() {
     let error = home.refused(&wat::parse_str("(component)").unwrap());
     assert!(error.contains("does not export ottla:plugin/partitioner@0.1.0-draft; its exports are none"), "{error}");
 
-    let contract = contract_text();
-    let frozen = contract.replace("@0.1.0-draft", "@0.9.0");
+    let frozen = CONTRACT.replace("@0.1.0-draft", "@0.9.0");
     let error = home.refused(&component_of(&frozen, "ottla:plugin/partitioner@0.9.0", &Guest::default()));
     assert!(error.contains("built against ottla:plugin/partitioner@0.9.0, this host speaks"), "{error}");
 
-    let without_init = contract.replace("init: func", "start: func");
+    let without_init = CONTRACT.replace("init: func", "start: func");
     let start = r#"(func (export "ottla:plugin/partitioner@0.1.0-draft#start") (param i32 i32) (result i32)
                      (i32.const 16))"#;
     let guest = Guest { fields: start, ..Guest::default() };
     let error = home.refused(&component_of(&without_init, "ottla:plugin/partitioner@0.1.0-draft", &guest));
     assert!(error.contains("does not export ottla:plugin/partitioner@0.1.0-draft#init"), "{error}");
 
-    let other_types = contract.replace("result<list<u32>, string>", "result<list<s32>, string>");
+    let other_types = CONTRACT.replace("result<list<u32>, string>", "result<list<s32>, string>");
     let error = home.refused(&component_of(&other_types, "ottla:plugin/partitioner@0.1.0-draft", &Guest::default()));
     assert!(error.contains("other types than the contract"), "{error}");
 }
@@ -226,7 +225,7 @@ fn a_component_that_is_expensive_to_compile_costs_no_more_than_allowed() {
 fn a_refusal_is_a_fact_that_can_be_matched() {
     let home = Home::new();
     let error = home.admit(&wat::parse_str("(component)").unwrap()).unwrap_err();
-    let AdmitError::Compile(CompileError::Refused(Refusal::WrongWorld { missing, exports })) = error else {
+    let AdmitError::Compile(CompileError::Refused(ComponentRefusal::WrongWorld { missing, exports })) = error else {
         panic!("{error}")
     };
     assert_eq!((missing.as_str(), exports.len()), ("ottla:plugin/partitioner@0.1.0-draft", 0));

@@ -5,8 +5,8 @@ use std::thread;
 
 use ottla_plugin::testing;
 use ottla_plugin_host::{CallError, ColumnsBuilder, Context, Limits, LoadError, Reads};
+use ottla_tests::guest::Guest;
 
-use crate::guest::Guest;
 use crate::home::{FIVE, Home, ask, columns, fixture};
 
 /// The rule of by-section, written again.

@@ -6,7 +6,8 @@
 
 use std::path::PathBuf;
 
-use crate::guest::Guest;
+use ottla_tests::guest::Guest;
+
 use crate::home::{Home, ask};
 
 fn all() -> Vec<(&'static str, Vec<u8>)> {

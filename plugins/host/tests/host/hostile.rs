@@ -1,8 +1,8 @@
 //! Guests that misbehave: each is told apart, and the next call is answered by a fresh instance.
 
 use ottla_plugin_host::{CallError, Limits, LoadError, Partitioner};
+use ottla_tests::guest::Guest;
 
-use crate::guest::Guest;
 use crate::home::{Home, ask, resident_bytes};
 
 /// Behaves unless a record is asked for; with two records it does what a test wants.

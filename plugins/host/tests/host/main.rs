@@ -7,13 +7,12 @@
 //! * [`fixtures`] the committed components that other tests use
 //! * [`cost`] figures, printed by `cargo test --release -p ottla-plugin-host -- --ignored --nocapture cost`
 //!
-//! Most guests are WebAssembly text ([`guest`]); two are fixtures built from Rust.
+//! Most guests are WebAssembly text (`ottla_tests::guest`); two are fixtures built from Rust.
 
 mod admission;
 mod calls;
 mod cost;
 mod fixtures;
-mod guest;
 mod home;
 mod hostile;
 mod store;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use ottla_plugin_host::{AdmitError, CompileError, Compiler, LoadError};
+use ottla_tests::guest::Guest;
 
-use crate::guest::Guest;
 use crate::home::{Home, ask, compiler, no_compiler};
 
 fn compiled_file(home: &Home) -> PathBuf {
@@ -61,7 +61,7 @@ fn a_component_that_changed_on_disk_is_refused() {
     assert!(error.to_string().contains("does not match its name"), "{error}");
 }
 
-/// Loading after a restart does not queue behind somebody's expensive upload.
+/// Loading after a restart does not queue behind an expensive upload of another client.
 #[test]
 fn a_topic_does_not_wait_for_an_upload_to_compile() {
     let home = Home::new();

@@ -34,7 +34,7 @@ pub enum ConfigSource {
     Topic,
     /// Set on the broker.
     Broker,
-    /// Nobody set it.
+    /// It is not set.
     Default,
     /// The broker names a source that this client does not know.
     Other(i8),

@@ -19,7 +19,7 @@ use super::{Admin, check, unanswered};
 use crate::config::Isolation;
 use crate::consumer::{StartFrom, TopicPartition};
 use crate::error::AdminError;
-use crate::net::{Answer, MAIN_LANE, OffsetAnswer, OffsetQuestion, Topics, timestamp_of};
+use crate::net::{Answer, MAIN_CHANNEL, OffsetAnswer, OffsetQuestion, Topics, timestamp_of};
 
 /// Between two tries while a coordinator is moving or loading.
 const COORDINATOR_PAUSE: Duration = Duration::from_millis(50);
@@ -98,7 +98,7 @@ impl Admin {
     /// A group and its members. One that does not exist is refused with `GroupIdNotFound`.
     pub async fn describe_group(&self, group: &str) -> Result<GroupDescription, AdminError> {
         let node = self.coordinator(group).await?;
-        let connection = self.cluster.broker(node, MAIN_LANE).await.map_err(AdminError::from)?;
+        let connection = self.cluster.broker(node, MAIN_CHANNEL).await.map_err(AdminError::from)?;
         if connection.version_of(ApiKey::ConsumerGroupDescribe, i16::MAX).is_ok() {
             let request = ConsumerGroupDescribeRequest { group_ids: vec![group.into()], ..Default::default() };
             let answer = self.ask_coordinator(group, &request, i16::MAX, |answer| {
@@ -288,7 +288,7 @@ impl Admin {
         message: &M,
         version_max: i16,
     ) -> Result<Answer, AdminError> {
-        let connection = self.cluster.broker(node, MAIN_LANE).await?;
+        let connection = self.cluster.broker(node, MAIN_CHANNEL).await?;
         Ok(connection.ask(message, version_max, self.cluster.request_timeout()).await?)
     }
 

@@ -16,7 +16,7 @@ use crate::core::cursor::{Cursor, Room};
 use crate::error::{ConfigError, ConsumeError};
 use crate::net::Cluster;
 
-pub(super) struct Shared {
+pub(super) struct ConsumerState {
     pub(super) config: ConsumerConfig,
     pub(super) cluster: Arc<Cluster>,
     state: Mutex<State>,
@@ -42,7 +42,7 @@ pub(super) struct State {
     last_generation: u64,
 }
 
-impl Shared {
+impl ConsumerState {
     pub(super) fn new(config: ConsumerConfig) -> Result<Self, ConfigError> {
         Ok(Self {
             cluster: Arc::new(Cluster::new(config.client.clone())?),

@@ -10,7 +10,7 @@ use ottla_wire::message::{FetchPartition, FetchRequest, FetchTopic};
 
 use tokio::time::Instant;
 
-use super::assignment::Shared;
+use super::assignment::ConsumerState;
 use super::intake::{self, Taken};
 use crate::error::ConnectionError;
 use crate::net::Answer;
@@ -32,7 +32,7 @@ pub(super) struct Asked {
 }
 
 /// Runs until the consumer is closed.
-pub(super) async fn run(shared: Arc<Shared>, node: i32, lane: u8) {
+pub(super) async fn run(shared: Arc<ConsumerState>, node: i32, channel: u8) {
     let mut hasty = 0;
     loop {
         let mut work = std::pin::pin!(shared.work.notified());
@@ -46,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, lane: u8) {
             continue;
         }
         let asked_at = Instant::now();
-        let taken = match fetch(&shared, node, lane, &asked, free_bytes).await {
+        let taken = match fetch(&shared, node, channel, &asked, free_bytes).await {
             Ok(answer) => intake::take_in(&shared, &asked, &answer),
             Err(error) => Err(error),
         };
@@ -58,7 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, lane: u8) {
                 let early = !progress && asked_at.elapsed() < shared.fetch_wait() / 2;
                 hasty = if early { hasty + 1 } else { 0 };
                 if hasty > HASTY_ANSWERS_MAX {
-                    let backoff = shared.backoff().pause_ms(hasty - HASTY_ANSWERS_MAX, u64::from(lane));
+                    let backoff = shared.backoff().pause_ms(hasty - HASTY_ANSWERS_MAX, u64::from(channel));
                     pause = pause.max(Duration::from_millis(backoff));
                 }
             }
@@ -70,7 +70,7 @@ pub(super) async fn run(shared: Arc<Shared>, node: i32, lane: u8) {
 }
 
 /// Asks for nothing for this long, unless the consumer is closed meanwhile.
-async fn rest(shared: &Shared, pause: Duration) {
+async fn rest(shared: &ConsumerState, pause: Duration) {
     let until = Instant::now() + pause;
     while Instant::now() < until {
         let mut work = std::pin::pin!(shared.work.notified());
@@ -82,7 +82,7 @@ async fn rest(shared: &Shared, pause: Duration) {
 }
 
 /// The partitions to ask for, marked as under way.
-fn choose(shared: &Shared, node: i32) -> (Vec<Asked>, usize) {
+fn choose(shared: &ConsumerState, node: i32) -> (Vec<Asked>, usize) {
     let now_ms = shared.now_ms();
     let mut state = shared.state();
     let free_bytes = state.free_bytes(&shared.config);
@@ -106,7 +106,7 @@ fn choose(shared: &Shared, node: i32) -> (Vec<Asked>, usize) {
 }
 
 /// Sleeps until something changes, or the pause of a partition is over.
-async fn wait(shared: &Shared, node: i32, work: impl Future<Output = ()>) {
+async fn wait(shared: &ConsumerState, node: i32, work: impl Future<Output = ()>) {
     let now_ms = shared.now_ms();
     let pause_ms = {
         let state = shared.state();
@@ -123,9 +123,9 @@ async fn wait(shared: &Shared, node: i32, work: impl Future<Output = ()>) {
 }
 
 async fn fetch(
-    shared: &Shared,
+    shared: &ConsumerState,
     node: i32,
-    lane: u8,
+    channel: u8,
     asked: &[Asked],
     free_bytes: usize,
 ) -> Result<Answer, ConnectionError> {
@@ -145,7 +145,7 @@ async fn fetch(
         partitions,
         ..FetchTopic::default()
     };
-    // A batch that did not fit is asked for in full, whatever the usual bound is.
+    // A batch that did not fit is asked for in full, beyond the usual bound.
     let usual = config.fetch_bytes_max.min(i32::try_from(free_bytes).unwrap_or(i32::MAX));
     let grown = asked.iter().map(|part| part.bytes_max).filter(|bytes| *bytes > config.partition_bytes_max).max();
     let request = FetchRequest {
@@ -157,12 +157,12 @@ async fn fetch(
         ..FetchRequest::default()
     };
     let patience = shared.cluster.request_timeout() + shared.fetch_wait();
-    let connection = shared.cluster.broker(node, lane).await?;
+    let connection = shared.cluster.broker(node, channel).await?;
     connection.ask(&request, CEILING, patience).await
 }
 
 /// No answer: the partitions are asked for again after a pause, perhaps elsewhere.
-fn give_back(shared: &Shared, asked: &[Asked], error: &ConnectionError) {
+fn give_back(shared: &ConsumerState, asked: &[Asked], error: &ConnectionError) {
     if shared.closed.load(Ordering::Acquire) {
         return;
     }

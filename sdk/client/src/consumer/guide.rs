@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ottla_wire::ErrorCode;
 
-use super::assignment::Shared;
+use super::assignment::ConsumerState;
 use super::{StartFrom, fetcher};
 use crate::config::OffsetReset;
 use crate::core::cursor::Cursor;
@@ -24,7 +24,7 @@ const FETCHERS: u8 = 2;
 const LOOKS_UNTIL_GONE: u32 = 8;
 
 /// Runs until the consumer is closed.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<ConsumerState>) {
     let mut served = HashSet::new();
     loop {
         let mut work = std::pin::pin!(shared.work.notified());
@@ -37,8 +37,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let leaders: Vec<i32> = shared.state().cursors.iter().filter_map(|cursor| cursor.leader).collect();
         for leader in leaders {
             if served.insert(leader) {
-                for lane in 0..FETCHERS {
-                    shared.cluster.runtime().spawn(fetcher::run(Arc::clone(&shared), leader, lane + 1));
+                for channel in 0..FETCHERS {
+                    shared.cluster.runtime().spawn(fetcher::run(Arc::clone(&shared), leader, channel + 1));
                 }
             }
         }
@@ -53,7 +53,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// When the earliest pause of a partition that needs us is over. None: when an answer comes, or something is assigned.
-fn next_look(shared: &Shared) -> Option<Duration> {
+fn next_look(shared: &ConsumerState) -> Option<Duration> {
     let now_ms = shared.now_ms();
     let looking = shared.looking.load(Ordering::Acquire);
     let state = shared.state();
@@ -66,7 +66,7 @@ fn next_look(shared: &Shared) -> Option<Duration> {
 }
 
 /// Asks who leads the partitions that have no leader and whose pause is over; one question at a time.
-fn find_leaders(shared: &Arc<Shared>) {
+fn find_leaders(shared: &Arc<ConsumerState>) {
     if shared.looking.load(Ordering::Acquire) {
         return;
     }
@@ -107,7 +107,7 @@ fn is_lost(cursor: &Cursor) -> bool {
 }
 
 /// What the cluster says of a partition that has no leader.
-fn found(shared: &Shared, cursor: &mut Cursor, metadata: &Metadata) {
+fn found(shared: &ConsumerState, cursor: &mut Cursor, metadata: &Metadata) {
     cursor.leader = metadata.leader(&cursor.topic, cursor.partition);
     if cursor.leader.is_some() {
         return;
@@ -143,7 +143,7 @@ struct Asked {
 }
 
 /// Asks every leader about the starts of its partitions.
-fn resolve_starts(shared: &Arc<Shared>) {
+fn resolve_starts(shared: &Arc<ConsumerState>) {
     let now_ms = shared.now_ms();
     let mut by_leader: BTreeMap<i32, Vec<Asked>> = BTreeMap::new();
     for cursor in shared.state().cursors.iter_mut().filter(|cursor| cursor.may_ask(now_ms)) {
@@ -173,7 +173,7 @@ fn resolve_starts(shared: &Arc<Shared>) {
     }
 }
 
-fn resolve(shared: &Shared, asked: Asked, answer: &OffsetAnswer) {
+fn resolve(shared: &ConsumerState, asked: Asked, answer: &OffsetAnswer) {
     let Asked { question: OffsetQuestion { topic, partition, .. }, generation, start } = asked;
     let (now_ms, backoff) = (shared.now_ms(), shared.backoff());
     let mut state = shared.state();

@@ -10,7 +10,7 @@ use ottla_wire::message::{FetchResponse, PartitionData};
 use ottla_wire::record::{BatchError, batches};
 
 use super::StartFrom;
-use super::assignment::Shared;
+use super::assignment::ConsumerState;
 use super::fetcher::Asked;
 use crate::config::{Isolation, OffsetReset};
 use crate::core::transactions::Aborted;
@@ -38,7 +38,7 @@ struct Harvest {
 }
 
 /// Takes in an answer; partitions it leaves out, or whose reader moved on meanwhile, are asked for again.
-pub(super) fn take_in(shared: &Shared, asked: &[Asked], answer: &Answer) -> Result<Taken, ConnectionError> {
+pub(super) fn take_in(shared: &ConsumerState, asked: &[Asked], answer: &Answer) -> Result<Taken, ConnectionError> {
     let response: FetchResponse<'_> = answer.decode()?;
     let parts: HashMap<(&str, i32), &PartitionData<'_>> = response
         .responses
@@ -77,7 +77,13 @@ pub(super) fn take_in(shared: &Shared, asked: &[Asked], answer: &Answer) -> Resu
     Ok(Taken { progress, throttle })
 }
 
-fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Answer, room: &mut usize) -> Harvest {
+fn harvest(
+    shared: &ConsumerState,
+    part: &Asked,
+    data: &PartitionData<'_>,
+    answer: &Answer,
+    room: &mut usize,
+) -> Harvest {
     let config = &shared.config;
     let corrupt = |offset: i64, reason: String| ConsumeError::Corrupt {
         topic: Arc::clone(&part.topic),
@@ -174,7 +180,7 @@ fn harvest(shared: &Shared, part: &Asked, data: &PartitionData<'_>, answer: &Ans
 }
 
 /// Puts the harvest before the reader. Returns whether there was something new in it.
-fn store(shared: &Shared, part: &Asked, data: &PartitionData<'_>, harvest: Harvest) -> bool {
+fn store(shared: &ConsumerState, part: &Asked, data: &PartitionData<'_>, harvest: Harvest) -> bool {
     let (now_ms, backoff) = (shared.now_ms(), shared.backoff());
     let mut state = shared.state();
     let cursor = state.cursor(&part.topic, part.partition);
@@ -205,7 +211,7 @@ fn store(shared: &Shared, part: &Asked, data: &PartitionData<'_>, harvest: Harve
 }
 
 /// The broker refuses this partition.
-fn refuse(shared: &Shared, part: &Asked, data: &PartitionData<'_>) {
+fn refuse(shared: &ConsumerState, part: &Asked, data: &PartitionData<'_>) {
     let code = data.error_code;
     if code == ErrorCode::OffsetOutOfRange {
         return reset(shared, part, data.log_start_offset);
@@ -219,7 +225,7 @@ fn refuse(shared: &Shared, part: &Asked, data: &PartitionData<'_>) {
 }
 
 /// The log that was read ends at `end`, what lies behind it is another one (KIP-320).
-fn cut_back(shared: &Shared, part: &Asked, end: i64) {
+fn cut_back(shared: &ConsumerState, part: &Asked, end: i64) {
     let (topic, partition) = (Arc::clone(&part.topic), part.partition);
     tracing::warn!(%topic, partition, end, "the log was cut back by a change of leader");
     with_asked(shared, part, |cursor| {
@@ -236,7 +242,7 @@ fn cut_back(shared: &Shared, part: &Asked, end: i64) {
 }
 
 /// The position is not in the log.
-fn reset(shared: &Shared, part: &Asked, start: i64) {
+fn reset(shared: &ConsumerState, part: &Asked, start: i64) {
     let Asked { partition, offset, .. } = *part;
     tracing::info!(topic = %part.topic, partition, offset, start, "offset out of range");
     with_asked(shared, part, |cursor| match shared.config.offset_reset {
@@ -249,7 +255,7 @@ fn reset(shared: &Shared, part: &Asked, start: i64) {
     });
 }
 
-fn ask_again(shared: &Shared, part: &Asked, leader_moved: bool, why: ConsumeError) {
+fn ask_again(shared: &ConsumerState, part: &Asked, leader_moved: bool, why: ConsumeError) {
     let (now_ms, backoff) = (shared.now_ms(), shared.backoff());
     with_asked(shared, part, |cursor| {
         if leader_moved {
@@ -260,7 +266,7 @@ fn ask_again(shared: &Shared, part: &Asked, leader_moved: bool, why: ConsumeErro
 }
 
 /// Runs `f` unless the reader moved on since the question.
-fn with_asked(shared: &Shared, part: &Asked, f: impl FnOnce(&mut crate::core::cursor::Cursor)) {
+fn with_asked(shared: &ConsumerState, part: &Asked, f: impl FnOnce(&mut crate::core::cursor::Cursor)) {
     let mut state = shared.state();
     let cursor = state.cursor(&part.topic, part.partition);
     if let Some(cursor) = cursor.filter(|cursor| cursor.generation == part.generation) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use ottla_wire::ErrorCode;
 use tokio::runtime::Handle;
 
-use self::assignment::Shared;
+use self::assignment::ConsumerState;
 use crate::config::ConsumerConfig;
 pub use crate::core::chunk::{Chunk, Headers, Record, RecordRef, Records, TimestampType};
 pub use crate::core::cursor::StartFrom;
@@ -59,7 +59,7 @@ pub struct TopicPartition {
 /// # }
 /// ```
 pub struct Consumer {
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerState>,
 }
 
 impl Consumer {
@@ -67,7 +67,7 @@ impl Consumer {
     /// the caller's.
     pub fn new(config: ConsumerConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        let shared = Arc::new(Shared::new(config)?);
+        let shared = Arc::new(ConsumerState::new(config)?);
         shared.cluster.runtime().spawn(guide::run(Arc::clone(&shared)));
         Ok(Self { shared })
     }

@@ -15,7 +15,7 @@ pub(crate) struct BatchId(pub(crate) u64);
 
 /// How the sender of a record wants to hear of it.
 #[derive(Debug)]
-pub(crate) enum Claim {
+pub(crate) enum ReportTo {
     /// Not at all.
     Nothing,
     /// By a delivery that shares the batch's fate.
@@ -49,10 +49,16 @@ struct SharedFate {
 
 impl Parties {
     /// Notes what waits for the record at `index`; returns the shared fate for a delivery.
-    fn join(&mut self, claim: Claim, index: u32, timestamp_ms: i64, trouble: &Arc<Trouble>) -> Option<Arc<Fate>> {
-        match claim {
-            Claim::Nothing => None,
-            Claim::Delivery => {
+    fn join(
+        &mut self,
+        report_to: ReportTo,
+        index: u32,
+        timestamp_ms: i64,
+        trouble: &Arc<Trouble>,
+    ) -> Option<Arc<Fate>> {
+        match report_to {
+            ReportTo::Nothing => None,
+            ReportTo::Delivery => {
                 let shared = self.shared.get_or_insert_with(|| SharedFate {
                     fate: Fate::new(Arc::clone(trouble)),
                     first: 0,
@@ -63,11 +69,11 @@ impl Parties {
                 shared.deliveries += 1;
                 Some(Arc::clone(&shared.fate))
             }
-            Claim::Guest(fate) => {
+            ReportTo::Guest(fate) => {
                 self.guests.push((index, fate));
                 None
             }
-            Claim::Ticket(token) => {
+            ReportTo::Ticket(token) => {
                 self.tickets.push(Ticket { token, index, timestamp_ms });
                 None
             }
@@ -75,11 +81,13 @@ impl Parties {
     }
 
     /// The sender of a single record that is in no batch.
-    pub(crate) fn of_one(claim: Claim, timestamp_ms: i64) -> Self {
-        match claim {
-            Claim::Nothing | Claim::Delivery => Self::default(),
-            Claim::Guest(fate) => Self { guests: vec![(0, fate)], ..Self::default() },
-            Claim::Ticket(token) => Self { tickets: vec![Ticket { token, index: 0, timestamp_ms }], ..Self::default() },
+    pub(crate) fn of_one(report_to: ReportTo, timestamp_ms: i64) -> Self {
+        match report_to {
+            ReportTo::Nothing | ReportTo::Delivery => Self::default(),
+            ReportTo::Guest(fate) => Self { guests: vec![(0, fate)], ..Self::default() },
+            ReportTo::Ticket(token) => {
+                Self { tickets: vec![Ticket { token, index: 0, timestamp_ms }], ..Self::default() }
+            }
         }
     }
 
@@ -142,20 +150,20 @@ impl OpenBatch {
         Self { created_ms: now_ms, serial, builder: format.builder(), charged_bytes: 0, parties: Parties::default() }
     }
 
-    /// Adds a record that takes `bytes` of the buffer; returns its index and, for [`Claim::Delivery`], the fate it shares.
-    /// A record that no batch can hold gives the claim back.
+    /// Adds a record that takes `bytes` of the buffer; returns its index and, for [`ReportTo::Delivery`], the fate it
+    /// shares. A record that no batch can hold gives `report_to` back.
     pub(crate) fn push(
         &mut self,
         record: &ProducerRecord<'_>,
         timestamp_ms: i64,
         bytes: usize,
-        claim: Claim,
+        report_to: ReportTo,
         trouble: &Arc<Trouble>,
-    ) -> Result<(u32, Option<Arc<Fate>>), Claim> {
+    ) -> Result<(u32, Option<Arc<Fate>>), ReportTo> {
         let appended = self.builder.append(timestamp_ms, record.key, record.value, wire_headers(record));
-        let Ok(index) = appended.map(|index| index as u32) else { return Err(claim) };
+        let Ok(index) = appended.map(|index| index as u32) else { return Err(report_to) };
         self.charged_bytes += bytes;
-        Ok((index, self.parties.join(claim, index, timestamp_ms, trouble)))
+        Ok((index, self.parties.join(report_to, index, timestamp_ms, trouble)))
     }
 
     /// About the size of the batch before compression.
@@ -259,7 +267,7 @@ pub(crate) enum Payload {
     Open(BatchBuilder),
     /// As it travels, under the numbers of its first attempt.
     Sealed(Bytes),
-    /// With the sender, who is sealing it, or freed.
+    /// With the sender, which is sealing it, or freed.
     Away,
 }
 

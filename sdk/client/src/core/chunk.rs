@@ -66,7 +66,7 @@ impl Chunk {
         self.partition
     }
 
-    /// Who set their timestamps.
+    /// The origin of their timestamps.
     pub fn timestamp_type(&self) -> TimestampType {
         self.timestamp_type
     }
@@ -162,7 +162,7 @@ impl<'a> RecordRef<'a> {
         self.entry.timestamp_ms
     }
 
-    /// Who set the timestamp.
+    /// The origin of the timestamp.
     pub fn timestamp_type(self) -> TimestampType {
         self.chunk.timestamp_type
     }
@@ -226,7 +226,7 @@ pub struct Record {
     pub offset: i64,
     /// Milliseconds since 1970, -1 for none.
     pub timestamp_ms: i64,
-    /// Who set the timestamp.
+    /// The origin of the timestamp.
     pub timestamp_type: TimestampType,
     /// The key; none is a null.
     pub key: Option<Bytes>,

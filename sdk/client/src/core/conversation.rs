@@ -28,7 +28,7 @@ use ottla_wire::message::{MetadataResponse, MetadataResponseBroker, MetadataResp
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId};
 
 use super::backoff::Backoff;
-use super::batch::{BatchId, Claim, Format, Payload};
+use super::batch::{BatchId, Format, Payload, ReportTo};
 use super::lane::LaneId;
 use super::metadata::Metadata;
 use super::outbox::{Limits, Outbox};
@@ -173,7 +173,7 @@ impl Conversation {
     fn hand_over(&mut self, record: &ProducerRecord<'_>) {
         self.record_count += 1;
         let token = self.record_count;
-        match self.outbox.append(self.now_ms, 0, record, Claim::Ticket(token)) {
+        match self.outbox.append(self.now_ms, 0, record, ReportTo::Ticket(token)) {
             Ok(_) => {}
             Err(error) => self.tell(&format!("record {token}: {error}")),
         }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What it promises for a numbered (idempotent) producer:
-//! * Batches are settled as stored only once and keep their order, whatever is retried.
+//! * Batches are settled as stored only once and keep their order, through all retries.
 //! * A batch keeps its number within an epoch: a request of a connection that was given up may still reach the broker, and
 //!   would be stored beside the batch if that had been sent under another number.
 //! * A batch that was refused for good leaves a hole, and a batch given up in doubt (it may be stored or not) may leave one.
@@ -115,7 +115,7 @@ pub(crate) struct Dispatch {
 
 /// What a broker's refusal means for the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum Consequence {
     /// Try again under the same number. `in_doubt`: the broker does not say whether it is stored.
     Retry {
         /// Whether it may be stored all the same.
@@ -137,7 +137,7 @@ pub(crate) enum Refusal {
 pub(crate) struct Terms {
     pub(crate) now_ms: u64,
     pub(crate) linger_ms: u64,
-    /// Somebody flushes, or memory is short: nothing lingers.
+    /// The program flushes, or memory is short: nothing lingers.
     pub(crate) hurry: bool,
 }
 
@@ -331,28 +331,28 @@ impl Lane {
     }
 
     /// The broker said no. Returns the batch if that is its end, and whether it may be stored all the same.
-    pub(crate) fn refused(&mut self, id: BatchId, refusal: Refusal, retry_at_ms: u64) -> Option<(Batch, bool)> {
+    pub(crate) fn refused(&mut self, id: BatchId, consequence: Consequence, retry_at_ms: u64) -> Option<(Batch, bool)> {
         let at = self.position(id)?;
         let numbered = self.numbered;
         // Nothing numbered is unresolved before it, so the broker's count itself differs from ours.
         let first = self.sent.iter().take(at).all(|sent| sent.state == State::Unnumbered);
         let sent = self.sent.get_mut(at)?;
-        match refusal {
-            Refusal::Retry { in_doubt } => {
+        match consequence {
+            Consequence::Retry { in_doubt } => {
                 sent.in_doubt |= in_doubt;
                 sent.state = State::Waiting;
             }
-            Refusal::OutOfOrder if !first => sent.state = State::Waiting,
+            Consequence::OutOfOrder if !first => sent.state = State::Waiting,
             // An earlier attempt of it may reach the broker behind one of the batch that left the hole.
-            Refusal::OutOfOrder if sent.in_doubt && self.line == Line::BrokenInDoubt => return self.give_up(at),
-            Refusal::OutOfOrder | Refusal::Fenced if numbered => {
+            Consequence::OutOfOrder if sent.in_doubt && self.line == Line::BrokenInDoubt => return self.give_up(at),
+            Consequence::OutOfOrder | Consequence::Fenced if numbered => {
                 sent.state = State::Unnumbered;
                 sent.in_doubt = false;
                 self.line = self.line.max(Line::Broken);
             }
             // Without numbers there is no order to be out of: final, like the rest.
-            Refusal::OutOfOrder | Refusal::Fenced => return self.give_up(at),
-            Refusal::Final { in_doubt } => {
+            Consequence::OutOfOrder | Consequence::Fenced => return self.give_up(at),
+            Consequence::Final { in_doubt } => {
                 sent.in_doubt |= in_doubt;
                 // What a broker finds before it appends, it finds in an earlier attempt as well: that fills no hole.
                 let before = self.line;

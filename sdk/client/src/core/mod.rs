@@ -34,9 +34,10 @@ pub(crate) mod waiting;
 mod tests {
     #[test]
     fn decisions_import_nothing_from_above() {
-        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
-        for file in std::fs::read_dir(directory).unwrap() {
-            let path = file.unwrap().path();
+        let core = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
+        let files = [core.clone(), core.join("outbox")].map(|directory| std::fs::read_dir(directory).unwrap());
+        let paths = files.into_iter().flatten().map(|file| file.unwrap().path());
+        for path in paths.filter(|path| path.is_file()) {
             let text = std::fs::read_to_string(&path).unwrap();
             for above in ["producer", "consumer", "admin", "net", "config"] {
                 let import = format!("crate::{above}");

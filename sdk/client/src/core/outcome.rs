@@ -112,7 +112,7 @@ fn error_of(index: u32, error: &ProduceError) -> ProduceError {
     }
 }
 
-/// A record's claim on an [`Ack`](crate::Ack): the caller's token, kept until the record's batch is settled.
+/// A record's ticket on an [`Ack`](crate::Ack): the caller's token, kept until the record's batch is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(crate) token: u64,

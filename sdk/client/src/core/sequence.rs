@@ -1,4 +1,4 @@
-//! Who a producer is to the broker, and how its batches are numbered.
+//! What a producer is to the broker, and how its batches are numbered.
 
 use ottla_wire::{ProducerEpoch, ProducerId};
 

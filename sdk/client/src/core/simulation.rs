@@ -1,5 +1,5 @@
 //! Thousands of random lives of an outbox against a model of a broker that loses requests and answers, moves leaders and
-//! refuses batches. Whatever happens: every record is settled once, what is called stored is stored once and in order,
+//! refuses batches. In every run: each record is settled once, what is called stored is stored once and in order,
 //! what is called not stored is not.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -11,7 +11,7 @@ use ottla_wire::record::batches;
 use ottla_wire::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 
 use super::backoff::{Backoff, scramble};
-use super::batch::{BatchId, Claim, Format, Payload};
+use super::batch::{BatchId, Format, Payload, ReportTo};
 use super::lane::LaneId;
 use super::metadata::Metadata;
 use super::outbox::{Limits, Outbox};
@@ -172,7 +172,7 @@ impl Game {
     fn send(&mut self, token: u64) {
         let (value, partition) = (token.to_string(), self.dice.roll(PARTITIONS as u64) as i32);
         let record = ProducerRecord::new("t").partition(partition).value(&value);
-        self.outbox.append(self.now_ms, 0, &record, Claim::Ticket(token)).unwrap();
+        self.outbox.append(self.now_ms, 0, &record, ReportTo::Ticket(token)).unwrap();
     }
 
     fn pass_time(&mut self) {

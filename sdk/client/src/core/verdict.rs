@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ottla_wire::ErrorCode;
 
-use super::lane::Refusal;
+use super::lane::Consequence;
 use super::outcome::Landing;
 use crate::error::RecordError;
 
@@ -54,18 +54,18 @@ impl Verdict {
     }
 
     /// What a refusal means for the batch and its number.
-    pub(crate) fn refusal(&self) -> Refusal {
+    pub(crate) fn consequence(&self) -> Consequence {
         match self.code {
-            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => Refusal::OutOfOrder,
+            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId => Consequence::OutOfOrder,
             ErrorCode::InvalidProducerEpoch | ErrorCode::ProducerFenced | ErrorCode::InvalidProducerIdMapping => {
-                Refusal::Fenced
+                Consequence::Fenced
             }
             // The leader appended and then could not say what became of it.
             ErrorCode::RequestTimedOut | ErrorCode::NotEnoughReplicasAfterAppend | ErrorCode::KafkaStorageError => {
-                Refusal::Retry { in_doubt: true }
+                Consequence::Retry { in_doubt: true }
             }
-            code if code.is_retriable() => Refusal::Retry { in_doubt: false },
-            code => Refusal::Final { in_doubt: !is_checked_before_append(code) },
+            code if code.is_retriable() => Consequence::Retry { in_doubt: false },
+            code => Consequence::Final { in_doubt: !is_checked_before_append(code) },
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Records whose topic is not known yet: kept whole, since nobody can say which partition they belong to.
+//! Records whose topic is not known yet: kept whole, since their partition cannot be chosen yet.
 
-use super::batch::Claim;
+use super::batch::ReportTo;
 use super::record::{Header, ProducerRecord};
 
 /// A record with memory of its own.
@@ -53,7 +53,7 @@ impl OwnedRecord {
 #[derive(Debug)]
 pub(crate) struct WaitingRecord {
     record: OwnedRecord,
-    claim: Claim,
+    report_to: ReportTo,
     pub(crate) timestamp_ms: i64,
     pub(crate) bytes: usize,
     pub(crate) serial: u64,
@@ -67,16 +67,16 @@ impl WaitingRecord {
         bytes: usize,
         serial: u64,
         created_ms: u64,
-        claim: Claim,
+        report_to: ReportTo,
     ) -> Self {
-        Self { record: OwnedRecord::copy(record), claim, timestamp_ms, bytes, serial, created_ms }
+        Self { record: OwnedRecord::copy(record), report_to, timestamp_ms, bytes, serial, created_ms }
     }
 
     pub(crate) fn with_record<T>(&self, f: impl FnOnce(&ProducerRecord<'_>) -> T) -> T {
         self.record.with(self.timestamp_ms, f)
     }
 
-    pub(crate) fn into_parts(self) -> (OwnedRecord, Claim) {
-        (self.record, self.claim)
+    pub(crate) fn into_parts(self) -> (OwnedRecord, ReportTo) {
+        (self.record, self.report_to)
     }
 }

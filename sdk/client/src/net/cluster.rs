@@ -10,7 +10,7 @@ use ottla_wire::message::{MetadataRequest, MetadataRequestTopic, MetadataRespons
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::pool::{Lane, Pool};
+use super::pool::{Channel, Pool};
 use super::{Connection, Reply};
 use crate::config::ClientConfig;
 use crate::core::address::Address;
@@ -39,7 +39,7 @@ pub(crate) struct Cluster {
 }
 
 /// The connection that everything takes which does not wait on purpose.
-pub(crate) const MAIN_LANE: Lane = 0;
+pub(crate) const MAIN_CHANNEL: Channel = 0;
 
 /// How long one address may take before the next one is tried beside it.
 const STAGGER: Duration = Duration::from_millis(300);
@@ -76,15 +76,15 @@ impl Cluster {
     }
 
     /// The live connection to a broker, if there is one.
-    pub(crate) fn open_connection(&self, node: i32, lane: Lane) -> Option<Connection> {
-        self.pool.open(self.metadata().brokers.get(&node)?, lane)
+    pub(crate) fn open_connection(&self, node: i32, channel: Channel) -> Option<Connection> {
+        self.pool.open(self.metadata().brokers.get(&node)?, channel)
     }
 
     /// A connection to this broker.
-    pub(crate) async fn broker(&self, node: i32, lane: Lane) -> Result<Connection, ConnectionError> {
+    pub(crate) async fn broker(&self, node: i32, channel: Channel) -> Result<Connection, ConnectionError> {
         let address = self.metadata().brokers.get(&node).cloned();
         let address = address.ok_or(ConnectionError::UnknownBroker { node })?;
-        self.pool.connection(&address, lane).await
+        self.pool.connection(&address, channel).await
     }
 
     /// A connection to any broker: an open one if there is one, else the first address that answers.
@@ -98,7 +98,7 @@ impl Cluster {
             brokers.rotate_left(turn % known);
         }
         // Among open ones the least busy: one that answers nothing any more has requests waiting.
-        let open = addresses.iter().filter_map(|address| self.pool.open(address, MAIN_LANE));
+        let open = addresses.iter().filter_map(|address| self.pool.open(address, MAIN_CHANNEL));
         if let Some(connection) = open.min_by_key(Connection::in_flight) {
             return Ok(connection);
         }
@@ -112,7 +112,7 @@ impl Cluster {
         loop {
             if let Some(address) = addresses.pop_front() {
                 let pool = Arc::clone(&self.pool);
-                attempts.spawn_on(async move { pool.connection(&address, MAIN_LANE).await }, &self.runtime);
+                attempts.spawn_on(async move { pool.connection(&address, MAIN_CHANNEL).await }, &self.runtime);
             }
             let pause = if addresses.is_empty() { Duration::MAX } else { STAGGER };
             match tokio::time::timeout(pause, attempts.join_next()).await {
@@ -125,13 +125,13 @@ impl Cluster {
         }
     }
 
-    /// A connection to the controller, or, where the cluster names none, to anyone: `KRaft` brokers forward.
+    /// A connection to the controller, or, where the cluster names none, to any broker: `KRaft` brokers forward.
     pub(crate) async fn controller(&self) -> Result<Connection, ConnectionError> {
         if self.metadata().brokers.is_empty() {
             self.refresh(Topics::Named(&[]), false).await?;
         }
         let controller = self.metadata().controller;
-        match self.broker(controller, MAIN_LANE).await {
+        match self.broker(controller, MAIN_CHANNEL).await {
             Err(ConnectionError::UnknownBroker { .. }) => self.any().await,
             other => other,
         }

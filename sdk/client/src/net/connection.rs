@@ -1,8 +1,8 @@
 //! One connection: a task that writes requests, a task that reads responses, and the list of what is still unanswered.
 //!
 //! Responses come in the order of requests, so the list is a queue and a response that does not match its head ends the
-//! connection. Whoever submits a request gives a closure to be called with the answer or with the reason why there is
-//! none: exactly once, whatever happens. Callers bound how much they submit.
+//! connection. The caller that submits a request gives a closure to be called with the answer or with the reason why
+//! there is none: exactly once, in every case. Callers bound how much they submit.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ pub(crate) type Reply = Result<Answer, ConnectionError>;
 pub(crate) type OnReply = Box<dyn FnOnce(Reply) + Send>;
 
 /// How a request is to be treated.
-pub(crate) struct Submission {
+pub(crate) struct SendOptions {
     /// How long the broker may take.
     pub(crate) timeout: Duration,
     /// The reply; for a request without response, an empty answer once it is written.
@@ -58,7 +58,7 @@ struct Link {
     pending: Mutex<Pending>,
     /// Rings when there is something to wait for again.
     armed: Notify,
-    /// True once the connection is to be torn down: both tasks let go of the socket, whatever they are doing.
+    /// True once the connection is to be torn down: both tasks let go of the socket at once.
     severed: watch::Sender<bool>,
 }
 
@@ -133,8 +133,8 @@ impl Connection {
     }
 
     /// Sends a request. The reply goes to the submission's closure.
-    pub(crate) fn submit<'a, M: Message<'a>>(&self, version: ApiVersion, message: &M, how: Submission) {
-        let Submission { timeout, on_reply, answered, frame_bytes } = how;
+    pub(crate) fn submit<'a, M: Message<'a>>(&self, version: ApiVersion, message: &M, how: SendOptions) {
+        let SendOptions { timeout, on_reply, answered, frame_bytes } = how;
         let client_id = Some((&*self.link.client_id).into());
         let mut frame = Vec::with_capacity(frame_bytes + 64);
         encode_request(&RequestHeader::of::<M>(version, 0, client_id), message, &mut frame);
@@ -170,14 +170,14 @@ impl Connection {
     pub(crate) async fn call<'a, M: Message<'a>>(&self, version: ApiVersion, message: &M, timeout: Duration) -> Reply {
         let (tell, told) = oneshot::channel();
         let on_reply: OnReply = Box::new(move |reply| {
-            // Nobody listens any more: the caller gave up.
+            // The caller gave up: the answer has no receiver.
             let _ = tell.send(reply);
         });
-        self.submit(version, message, Submission { timeout, on_reply, answered: true, frame_bytes: 256 });
+        self.submit(version, message, SendOptions { timeout, on_reply, answered: true, frame_bytes: 256 });
         told.await.unwrap_or_else(|_| Err(self.link.ended()))
     }
 
-    /// Ends the connection; whatever is unanswered learns it.
+    /// Ends the connection; every unanswered request gets the reason.
     pub(crate) fn sever(&self, reason: &str) {
         self.link.end(self.link.lost(reason));
     }
@@ -221,7 +221,7 @@ impl Link {
         }
     }
 
-    /// Hands a frame to whoever asked for it.
+    /// Hands a frame to the request that it answers.
     fn settle(&self, frame: Bytes) -> Result<(), ConnectionError> {
         let malformed = |api, reason: &str| ConnectionError::Malformed {
             address: Arc::clone(&self.address),

@@ -1,4 +1,4 @@
-//! The first exchange on a connection: who we are (KIP-511) and which versions both sides speak.
+//! The first exchange on a connection: the name of this client (KIP-511) and which versions both sides speak.
 
 use std::collections::HashMap;
 use std::sync::Arc;

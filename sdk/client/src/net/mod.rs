@@ -11,8 +11,8 @@ mod offsets;
 mod pool;
 
 pub(crate) use answer::Answer;
-pub(crate) use cluster::{Cluster, MAIN_LANE, Topics};
-pub(crate) use connection::{Connection, Reply, Submission};
+pub(crate) use cluster::{Cluster, MAIN_CHANNEL, Topics};
+pub(crate) use connection::{Connection, Reply, SendOptions};
 pub(crate) use network::Tcp;
 pub use network::{Connecting, Network, Outlet, Wire};
 pub(crate) use offsets::{OffsetAnswer, OffsetQuestion, timestamp_of};

@@ -10,7 +10,7 @@ use ottla_wire::message::{
     TIMESTAMP_LATEST,
 };
 
-use super::cluster::MAIN_LANE;
+use super::cluster::MAIN_CHANNEL;
 use super::{Answer, Cluster};
 use crate::config::Isolation;
 use crate::core::cursor::StartFrom;
@@ -119,7 +119,7 @@ impl Cluster {
             timeout_ms: i32::try_from(self.config().request_timeout_ms).unwrap_or(i32::MAX),
             topics: topics.collect(),
         };
-        let connection = self.broker(leader, MAIN_LANE).await?;
+        let connection = self.broker(leader, MAIN_CHANNEL).await?;
         connection.ask(&request, i16::MAX, self.request_timeout()).await
     }
 }

@@ -1,4 +1,4 @@
-//! At most one connection per address and lane, made when first wanted and made again, with pauses, when it broke.
+//! At most one connection per address and channel, made when first wanted and made again, with pauses, when it broke.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +16,13 @@ use crate::core::backoff::Backoff;
 use crate::error::ConnectionError;
 
 /// Tells connections to the same address apart: a long poll must not hold up what comes after it.
-pub(crate) type Lane = u8;
+pub(crate) type Channel = u8;
 
 /// The connections of one client.
 pub(super) struct Pool {
     config: Arc<ClientConfig>,
     runtime: Handle,
-    slots: Mutex<HashMap<(Address, Lane), Arc<Slot>>>,
+    slots: Mutex<HashMap<(Address, Channel), Arc<Slot>>>,
     closed: AtomicBool,
 }
 
@@ -51,19 +51,19 @@ impl Pool {
         Self { config, runtime, slots: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
-    fn slot(&self, address: &Address, lane: Lane) -> Arc<Slot> {
+    fn slot(&self, address: &Address, channel: Channel) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry((address.clone(), lane)).or_default())
+        Arc::clone(slots.entry((address.clone(), channel)).or_default())
     }
 
     /// The connection, if there is a live one.
-    pub(super) fn open(&self, address: &Address, lane: Lane) -> Option<Connection> {
-        self.slot(address, lane).open()
+    pub(super) fn open(&self, address: &Address, channel: Channel) -> Option<Connection> {
+        self.slot(address, channel).open()
     }
 
     /// The connection, made now if need be. After a failure, waits out the pause before it tries again.
-    pub(super) async fn connection(&self, address: &Address, lane: Lane) -> Result<Connection, ConnectionError> {
-        let slot = self.slot(address, lane);
+    pub(super) async fn connection(&self, address: &Address, channel: Channel) -> Result<Connection, ConnectionError> {
+        let slot = self.slot(address, channel);
         if let Some(connection) = slot.open() {
             return Ok(connection);
         }

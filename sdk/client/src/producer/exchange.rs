@@ -10,7 +10,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ApiKey, ErrorCode};
 
-use super::Shared;
+use super::ProducerState;
 use super::seal::{renumber, seal};
 use crate::config::Acks;
 use crate::core::batch::{BatchId, Payload};
@@ -19,7 +19,7 @@ use crate::core::outbox::Parcel;
 use crate::core::outcome::{Landing, Run};
 use crate::core::verdict::Verdict;
 use crate::error::{ConnectionError, RecordError};
-use crate::net::{Answer, Connection, Reply, Submission};
+use crate::net::{Answer, Connection, Reply, SendOptions};
 
 /// The last version that names topics; the next one wants their ids.
 const CEILING: i16 = 12;
@@ -33,7 +33,7 @@ struct Sent {
 }
 
 /// Seals the parcels and puts them into one request. Answers arrive in the outbox by themselves.
-pub(super) fn send(shared: &Arc<Shared>, connection: &Connection, parcels: Vec<Parcel>) {
+pub(super) fn send(shared: &Arc<ProducerState>, connection: &Connection, parcels: Vec<Parcel>) {
     let version = match connection.version_of(ApiKey::Produce, CEILING) {
         Ok(version) => version,
         Err(error) => return refuse_all(shared, &parcels, &error),
@@ -69,7 +69,7 @@ pub(super) fn send(shared: &Arc<Shared>, connection: &Connection, parcels: Vec<P
     let handles: Vec<Sent> = sent.iter().map(|(sent, _)| sent.handle()).collect();
     let home = Arc::clone(shared);
     let link = connection.clone();
-    let how = Submission {
+    let how = SendOptions {
         timeout: Duration::from_millis(shared.config.client.request_timeout_ms),
         on_reply: Box::new(move |reply| receive(&home, &link, &handles, &reply)),
         answered: acks != Acks::None,
@@ -79,7 +79,7 @@ pub(super) fn send(shared: &Arc<Shared>, connection: &Connection, parcels: Vec<P
 }
 
 /// The bytes of one batch for this attempt; kept in the outbox for the next.
-fn wrap(shared: &Shared, lane: LaneId, mut dispatch: Dispatch) -> Option<Bytes> {
+fn wrap(shared: &ProducerState, lane: LaneId, mut dispatch: Dispatch) -> Option<Bytes> {
     let bytes = match std::mem::replace(&mut dispatch.payload, Payload::Away) {
         Payload::Open(builder) => {
             seal(builder, &dispatch).inspect_err(|error| tracing::warn!(%error, "a batch could not be built")).ok()?
@@ -92,7 +92,7 @@ fn wrap(shared: &Shared, lane: LaneId, mut dispatch: Dispatch) -> Option<Bytes> 
 }
 
 /// The answer, or the news that there will be none. Runs on the connection's task.
-fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: &Reply) {
+fn receive(shared: &Arc<ProducerState>, connection: &Connection, sent: &[Sent], reply: &Reply) {
     let result = match (reply, shared.config.acks) {
         (Ok(_), Acks::None) => {
             let mut outbox = shared.outbox();
@@ -121,7 +121,12 @@ fn receive(shared: &Arc<Shared>, connection: &Connection, sent: &[Sent], reply: 
     shared.wake.notify_one();
 }
 
-fn judge_all(shared: &Shared, connection: &Connection, sent: &[Sent], answer: &Answer) -> Result<(), ConnectionError> {
+fn judge_all(
+    shared: &ProducerState,
+    connection: &Connection,
+    sent: &[Sent],
+    answer: &Answer,
+) -> Result<(), ConnectionError> {
     let response: ProduceResponse<'_> = answer.decode()?;
     if response.throttle_time_ms > 0 {
         connection.hold_back(Duration::from_millis(response.throttle_time_ms.unsigned_abs().into()));
@@ -154,7 +159,7 @@ fn judge_all(shared: &Shared, connection: &Connection, sent: &[Sent], answer: &A
     Ok(())
 }
 
-fn judge(shared: &Shared, lane: LaneId, batch: BatchId, verdict: Verdict) {
+fn judge(shared: &ProducerState, lane: LaneId, batch: BatchId, verdict: Verdict) {
     let settled = {
         let mut outbox = shared.outbox();
         outbox.judge(shared.now_ms(), lane, batch, verdict);
@@ -164,7 +169,7 @@ fn judge(shared: &Shared, lane: LaneId, batch: BatchId, verdict: Verdict) {
 }
 
 /// The broker has no version of Produce that we speak: no retry will change that.
-fn refuse_all(shared: &Shared, parcels: &[Parcel], error: &ConnectionError) {
+fn refuse_all(shared: &ProducerState, parcels: &[Parcel], error: &ConnectionError) {
     for parcel in parcels {
         let verdict = Verdict::refused(ErrorCode::UnsupportedVersion, Some(error.to_string().into()));
         judge(shared, parcel.lane, parcel.dispatch.batch, verdict);

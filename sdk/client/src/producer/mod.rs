@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub use self::delivery::{Ack, AckBatch, Delivery, DeliverySink, Placement};
 use crate::config::ProducerConfig;
 use crate::core::backoff::Backoff;
-use crate::core::batch::{Claim, Format, Settled};
+use crate::core::batch::{Format, ReportTo, Settled};
 use crate::core::outbox::{Accepted, Limits, Outbox};
 pub use crate::core::record::{Header, ProducerRecord};
 use crate::core::trouble::Trouble;
@@ -41,17 +41,17 @@ use crate::net::Cluster;
 /// # }
 /// ```
 pub struct Producer {
-    shared: Arc<Shared>,
+    shared: Arc<ProducerState>,
 }
 
 /// What sender task, response handlers and callers share.
-pub(crate) struct Shared {
+pub(crate) struct ProducerState {
     config: ProducerConfig,
     cluster: Cluster,
     outbox: Mutex<Outbox>,
     /// Rings for the sender task: there is something to do.
     wake: Notify,
-    /// Rings when records were settled: whoever flushes or waits for space looks again.
+    /// Rings when records were settled: a caller that flushes or waits for space looks again.
     progress: Notify,
     started: Instant,
     closed: AtomicBool,
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     unseen: Mutex<Option<UnseenFailures>>,
 }
 
-/// Records that failed although nobody was left to look: their deliveries had been dropped.
+/// Records that failed unseen: their deliveries had been dropped.
 #[derive(Clone, Debug)]
 pub struct UnseenFailures {
     /// How many.
@@ -90,7 +90,7 @@ impl Producer {
             idempotent: config.idempotent,
         };
         let trouble = Arc::new(Trouble::default());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProducerState {
             cluster: Cluster::new(config.client.clone())?,
             outbox: Mutex::new(Outbox::new(limits, Arc::clone(&trouble))),
             wake: Notify::new(),
@@ -131,19 +131,19 @@ impl Producer {
 
     /// Hands over a record without ever waiting: a full buffer is [`SendError::BufferFull`].
     pub fn try_send(&self, record: &ProducerRecord<'_>) -> Result<Delivery, SendError> {
-        let accepted = self.shared.accept(record, Claim::Delivery)?;
+        let accepted = self.shared.accept(record, ReportTo::Delivery)?;
         accepted.promise.map(Delivery::new).ok_or(SendError::Closed)
     }
 
     /// Like [`try_send`](Self::try_send), and the configured [`DeliverySink`] hears of it under `token`. The cheapest way
     /// for bindings: no object per record.
     pub fn try_send_ticket(&self, record: &ProducerRecord<'_>, token: u64) -> Result<(), SendError> {
-        self.shared.accept(record, Claim::Ticket(token)).map(drop)
+        self.shared.accept(record, ReportTo::Ticket(token)).map(drop)
     }
 
-    /// Like [`try_send`](Self::try_send) for senders who do not want to know what becomes of the record.
+    /// Like [`try_send`](Self::try_send) for senders that do not want to know what becomes of the record.
     pub fn try_send_unheard(&self, record: &ProducerRecord<'_>) -> Result<(), SendError> {
-        self.shared.accept(record, Claim::Nothing).map(drop)
+        self.shared.accept(record, ReportTo::Nothing).map(drop)
     }
 
     /// Waits until something was settled, so that a full buffer has room again; false after `timeout`.
@@ -194,7 +194,7 @@ impl Producer {
         self.runtime().block_on(self.close(timeout))
     }
 
-    /// Failures since the last call that nobody has seen or will see, so that a flush can speak of them.
+    /// Failures since the last call that the program has not seen and cannot see, so that a flush can report them.
     pub fn take_unseen_failures(&self) -> Option<UnseenFailures> {
         self.shared.unseen.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -240,7 +240,7 @@ impl std::fmt::Debug for Producer {
     }
 }
 
-impl Shared {
+impl ProducerState {
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,9 +260,9 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn accept(&self, record: &ProducerRecord<'_>, claim: Claim) -> Result<Accepted, SendError> {
+    fn accept(&self, record: &ProducerRecord<'_>, report_to: ReportTo) -> Result<Accepted, SendError> {
         let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        let accepted = self.outbox().append(self.now_ms(), wall_ms, record, claim);
+        let accepted = self.outbox().append(self.now_ms(), wall_ms, record, report_to);
         let wake = match &accepted {
             Ok(accepted) => accepted.wake,
             Err(error) => matches!(error, SendError::BufferFull { .. }),

@@ -8,13 +8,13 @@ use std::time::Duration;
 use ottla_wire::message::{InitProducerIdRequest, InitProducerIdResponse};
 use ottla_wire::{ApiKey, ErrorCode, ProducerEpoch, ProducerId};
 
-use super::{Shared, exchange};
+use super::{ProducerState, exchange};
 use crate::config::Acks;
 use crate::core::backoff::Backoff;
 use crate::core::batch::Settled;
 use crate::core::sequence::Identity;
 use crate::error::{ConnectionError, ProduceError};
-use crate::net::{MAIN_LANE, Topics};
+use crate::net::{MAIN_CHANNEL, Topics};
 
 /// Requests whose frames wait to be written, where no answers pace us (acks=0).
 const UNANSWERED_BURST: usize = 8;
@@ -39,12 +39,12 @@ struct Errands {
 }
 
 struct Sender {
-    shared: Arc<Shared>,
+    shared: Arc<ProducerState>,
     errands: Mutex<Errands>,
 }
 
 /// Runs until the producer is closed and empty.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<ProducerState>) {
     let sender = Arc::new(Sender { shared: Arc::clone(&shared), errands: Mutex::default() });
     loop {
         let next_ms = sender.step();
@@ -97,7 +97,7 @@ impl Sender {
     /// Sends what is due to this broker, as far as its connection has room. Returns when the broker wants more.
     fn serve(self: &Arc<Self>, now_ms: u64, node: i32) -> Option<u64> {
         let shared = &self.shared;
-        let Some(connection) = shared.cluster.open_connection(node, MAIN_LANE) else {
+        let Some(connection) = shared.cluster.open_connection(node, MAIN_CHANNEL) else {
             self.connect(node);
             return None;
         };
@@ -125,7 +125,7 @@ impl Sender {
         }
         let this = Arc::clone(self);
         self.shared.cluster.runtime().spawn(async move {
-            if let Err(error) = this.shared.cluster.broker(node, MAIN_LANE).await {
+            if let Err(error) = this.shared.cluster.broker(node, MAIN_CHANNEL).await {
                 let words: Arc<str> = error.to_string().into();
                 this.shared.trouble.note(&words);
                 this.shared.outbox().doubt_leader(node, &words);
@@ -251,7 +251,7 @@ impl Errand {
     }
 }
 
-async fn ask_identity(shared: &Shared) -> Result<Result<Identity, ErrorCode>, ConnectionError> {
+async fn ask_identity(shared: &ProducerState) -> Result<Result<Identity, ErrorCode>, ConnectionError> {
     let request = InitProducerIdRequest { transaction_timeout_ms: 60_000, ..InitProducerIdRequest::default() };
     let connection = shared.cluster.any().await?;
     let version = connection.version_of(ApiKey::InitProducerId, i16::MAX)?;

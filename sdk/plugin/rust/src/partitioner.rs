@@ -16,7 +16,7 @@ pub trait Partitioner: Sized {
     const MANIFEST: &'static [(&'static str, &'static str)] = &[];
 
     /// Takes the topic's `ottla.partitioner.config`, the empty text where none is set. An error refuses the configuration
-    /// and is shown to whoever set it.
+    /// and is shown to the user who set it.
     fn new(config: &str) -> Result<Self, String>;
 
     /// The partition of one record, below `partitions`.

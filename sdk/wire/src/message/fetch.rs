@@ -161,7 +161,7 @@ pub struct PartitionData<'a> {
     /// Where the client's history and the log's part ways (KIP-595).
     #[wire(versions = 12.., tag = 0)]
     pub diverging_epoch: EpochEndOffset,
-    /// Who leads the partition, after `NOT_LEADER_OR_FOLLOWER` or `FENCED_LEADER_EPOCH`.
+    /// The leader of the partition, after `NOT_LEADER_OR_FOLLOWER` or `FENCED_LEADER_EPOCH`.
     #[wire(versions = 12.., tag = 1)]
     pub current_leader: LeaderIdAndEpoch,
     /// The snapshot a follower should load.

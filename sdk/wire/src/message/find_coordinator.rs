@@ -11,7 +11,7 @@ pub const COORDINATOR_TRANSACTION: i8 = 1;
 /// `key_type` of a share group.
 pub const COORDINATOR_SHARE: i8 = 2;
 
-/// Asks who coordinates a group or a transaction.
+/// Asks for the coordinator of a group or a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
 #[wire(key = 10, versions = 0..=6, flexible = 3.., response = FindCoordinatorResponse<'a>)]
 pub struct FindCoordinatorRequest<'a> {
@@ -26,7 +26,7 @@ pub struct FindCoordinatorRequest<'a> {
     pub coordinator_keys: Vec<Str<'a>>,
 }
 
-/// Who coordinates.
+/// The coordinators.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
 #[wire(key = 10, versions = 0..=6, flexible = 3..)]
 pub struct FindCoordinatorResponse<'a> {
@@ -53,7 +53,7 @@ pub struct FindCoordinatorResponse<'a> {
     pub coordinators: Vec<Coordinator<'a>>,
 }
 
-/// Who coordinates one key.
+/// The coordinator of one key.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
 pub struct Coordinator<'a> {
     /// The group or transaction.

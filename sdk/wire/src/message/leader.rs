@@ -1,5 +1,5 @@
-//! Who leads a partition and where: shared by Produce and Fetch (KIP-951), so that a client that asked the wrong broker
-//! need not ask for metadata first.
+//! The leader of a partition and its address: shared by Produce and Fetch (KIP-951), so that a client that asked the
+//! wrong broker need not ask for metadata first.
 
 use crate::{Str, Wire};
 

@@ -32,7 +32,7 @@ pub struct LeavingMember<'a> {
     pub reason: Option<Str<'a>>,
 }
 
-/// Who has left.
+/// The members that have left.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
 #[wire(key = 13, versions = 0..=5, flexible = 4..)]
 pub struct LeaveGroupResponse<'a> {

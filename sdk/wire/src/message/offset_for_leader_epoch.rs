@@ -1,6 +1,6 @@
 //! `OffsetForLeaderEpoch`, key 23, versions 2-4, flexible from 4.
 //!
-//! v2 the leader epoch the client believes in (KIP-320), v3 who asks (KIP-392).
+//! v2 the leader epoch the client believes in (KIP-320), v3 the replica that asks (KIP-392).
 
 use crate::{ErrorCode, Str, Wire};
 

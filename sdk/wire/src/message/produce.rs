@@ -89,7 +89,7 @@ pub struct PartitionProduceResponse<'a> {
     /// Why the batch was refused, in one sentence.
     #[wire(versions = 8..)]
     pub error_message: Option<Str<'a>>,
-    /// Who leads the partition, after `NOT_LEADER_OR_FOLLOWER`.
+    /// The leader of the partition, after `NOT_LEADER_OR_FOLLOWER`.
     #[wire(versions = 10.., tag = 0)]
     pub current_leader: LeaderIdAndEpoch,
     /// Ottla: where the records of a batch went when a partitioner distributed them; runs in batch order. Only for

@@ -66,7 +66,7 @@ pub struct SubscribedPartitionMetadata<'a> {
     pub racks: Vec<Str<'a>>,
 }
 
-/// A member of a consumer group: who it is and what it subscribes to.
+/// A member of a consumer group: its identity and what it subscribes to.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
 pub struct ConsumerGroupMemberMetadataValue<'a> {
     /// The instance id of a static member.

@@ -81,7 +81,7 @@ impl BatchBuilder {
         Self { base_timestamp: Some(header.base_timestamp), ..Self::new(codec) }
     }
 
-    /// Counts the timestamps of the records from `timestamp`, whatever the first of them is.
+    /// Counts the timestamps of the records from `timestamp`, not from the first of them.
     #[must_use]
     pub fn counting_from(self, timestamp: i64) -> Self {
         Self { base_timestamp: Some(timestamp), ..self }

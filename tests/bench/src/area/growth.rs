@@ -159,7 +159,7 @@ fn segments(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     }
     for _ in 0..ROUNDS {
         for it in &mut grown {
-            // A prime stride visits them in no order that helps anybody.
+            // A prime stride visits them in no order that helps a cache.
             let requests = (0..1000).map(|at| frames::fetch((at * 7919 % batches) as i64, 1)).collect();
             let script = Script {
                 requests,

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Plan;
-use crate::pairs::{Latency, Pairs, Ratios, Run};
+use crate::pairs::{Latency, Measurement, Pairs, Ratios};
 use crate::peer::{Peer, as_service};
 use crate::report::Row;
 
@@ -114,22 +114,22 @@ impl Comparison<'_> {
             let mib = |rate: f64| rate * RECORD_BYTES as f64 / f64::from(1 << 20);
             let note = format!(
                 "Ottla {:.0} MiB/s, {:.2} CPU µs per record; Kafka {:.0} MiB/s, {:.2} CPU µs",
-                mib(measured.subject_median(Run::rate)),
-                measured.subject_median(Run::cpu_per_work) * 1e6,
-                mib(measured.ceiling_median(Run::rate)),
-                measured.ceiling_median(Run::cpu_per_work) * 1e6,
+                mib(measured.subject_median(Measurement::rate)),
+                measured.subject_median(Measurement::cpu_per_work) * 1e6,
+                mib(measured.ceiling_median(Measurement::rate)),
+                measured.ceiling_median(Measurement::cpu_per_work) * 1e6,
             );
             let of = format!("Apache Kafka 4.1, {what}, {}", self.generator.name());
             rows.push(Row::new(
                 format!("{name}/{what}/throughput"),
                 format!("{of}, records per second"),
-                measured.ratios(Run::rate),
+                measured.ratios(Measurement::rate),
                 note,
             ));
             rows.push(Row::new(
                 format!("{name}/{what}/cpu"),
                 format!("{of}, broker CPU per record"),
-                measured.ratios(Run::cpu_per_work),
+                measured.ratios(Measurement::cpu_per_work),
                 "",
             ));
         }
@@ -161,7 +161,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn throughput(&self, peer: &Peer, what: &str, topic: &str, records: usize) -> Result<Run> {
+    fn throughput(&self, peer: &Peer, what: &str, topic: &str, records: usize) -> Result<Measurement> {
         let (addr, count, bytes) = (peer.addr.to_string(), records.to_string(), RECORD_BYTES.to_string());
         let mut arguments = vec![what, &addr, topic, &count];
         if what != "consume" {
@@ -173,17 +173,22 @@ impl Comparison<'_> {
         let figure = |name: &str| said.get(name).copied().with_context(|| format!("the client did not say {name}"));
         let (timed, all) = (figure("records")?, figure("all")?);
         // Its processor time is that of all records, the warm-up included.
-        Ok(Run { work: timed, wall_s: figure("seconds")?, cpu_s: cpu_s * timed / all, latency: Latency::default() })
+        Ok(Measurement {
+            work: timed,
+            wall_s: figure("seconds")?,
+            cpu_s: cpu_s * timed / all,
+            latency: Latency::default(),
+        })
     }
 
-    fn latency(&self, peer: &Peer, topic: &str) -> Result<Run> {
+    fn latency(&self, peer: &Peer, topic: &str) -> Result<Measurement> {
         let (rate, seconds) = if self.plan.quick { (PACE.0, 1) } else { PACE };
         let (addr, bytes) = (peer.addr.to_string(), RECORD_BYTES.to_string());
         let cpu = peer.cpu_s()?;
         let said = self.generate(&["pace", &addr, topic, &rate.to_string(), &seconds.to_string(), &bytes])?;
         let figure = |name: &str| said.get(name).copied().with_context(|| format!("the client did not say {name}"));
         let latency = Latency { p50_us: figure("p50_us")?, p99_us: figure("p99_us")?, p999_us: figure("p999_us")? };
-        Ok(Run { work: figure("records")?, wall_s: seconds as f64, cpu_s: peer.cpu_s()? - cpu, latency })
+        Ok(Measurement { work: figure("records")?, wall_s: seconds as f64, cpu_s: peer.cpu_s()? - cpu, latency })
     }
 }
 

@@ -9,7 +9,7 @@ use ottla_wire::record::Codec;
 use super::Plan;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Pairs, Run};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::raw::Ceiling;
 use crate::report::Row;
@@ -60,10 +60,10 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
         window: WINDOW,
         error_at: Some(frames::PRODUCE_ERROR_AT),
     };
-    let run = |peer: &Peer| -> Result<Run> {
+    let run = |peer: &Peer| -> Result<Measurement> {
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &[script()])?;
-        Ok(Run {
+        Ok(Measurement {
             work: (done.requests * frame.len()) as f64,
             wall_s: done.wall_s,
             cpu_s: peer.cpu_s()? - cpu,
@@ -76,7 +76,7 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
     let note = format!(
         "bare loop: {:.3} CPU s/GiB, {:.2} GiB/s{}",
         ceiling,
-        pairs.ceiling_median(Run::rate) / gib,
+        pairs.ceiling_median(Measurement::rate) / gib,
         crate::report::validity(ceiling, reference),
     );
     let size = bytes >> 10;
@@ -84,13 +84,13 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
     rows.push(Row::new(
         format!("log/ingest/{size}KiB/throughput"),
         format!("{of}, bytes per second"),
-        pairs.ratios(Run::rate),
+        pairs.ratios(Measurement::rate),
         note,
     ));
     rows.push(Row::new(
         format!("log/ingest/{size}KiB/cpu"),
         format!("{of}, CPU seconds per byte"),
-        pairs.ratios(Run::cpu_per_work),
+        pairs.ratios(Measurement::cpu_per_work),
         "",
     ));
     Ok(())
@@ -102,7 +102,7 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     ottla.create_topic(1, &[])?;
     let raw = Peer::raw(Ceiling::GroupCommit, dir.path())?;
     let frame = frames::produce(0, -1, &frames::batch(1024, 1, Codec::None)?);
-    let run = |peer: &Peer| -> Result<Run> {
+    let run = |peer: &Peer| -> Result<Measurement> {
         let scripts: Vec<_> = (0..PRODUCERS)
             .map(|_| Script {
                 requests: vec![frame.clone()],
@@ -115,15 +115,20 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu, latency: done.latency() })
+        Ok(Measurement {
+            work: done.requests as f64,
+            wall_s: done.wall_s,
+            cpu_s: peer.cpu_s()? - cpu,
+            latency: done.latency(),
+        })
     };
     let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&raw))?;
     let of = "bare append + group fdatasync, 64 producers";
-    let note = format!("bare loop: {:.0} acks/s", pairs.ceiling_median(Run::rate));
+    let note = format!("bare loop: {:.0} acks/s", pairs.ceiling_median(Measurement::rate));
     rows.push(Row::new(
         "log/group-commit/64/throughput",
         format!("{of}, acks per second"),
-        pairs.ratios(Run::rate),
+        pairs.ratios(Measurement::rate),
         note,
     ));
     let p99 = pairs.ratios(|run| run.latency.p99_us);

@@ -8,7 +8,7 @@ use ottla_wire::record::Codec;
 use super::{Plan, forget};
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Pairs, Run};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::raw::{Ceiling, EGRESS_CHUNK_BYTES, EGRESS_FILE_CHUNKS, egress_apart};
 use crate::report::Row;
@@ -75,7 +75,7 @@ fn egress(
         Some(_) => (4 * plan.run_bytes as usize / EGRESS_CHUNK_BYTES as usize / connections).max(4),
         None => requests.len(),
     };
-    let run = |peer: &Peer| -> Result<Run> {
+    let run = |peer: &Peer| -> Result<Measurement> {
         if hot_reference.is_none() {
             forget(dir)?;
         }
@@ -89,7 +89,7 @@ fn egress(
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Run {
+        Ok(Measurement {
             work: done.received_bytes as f64,
             wall_s: done.wall_s,
             cpu_s: peer.cpu_s()? - cpu,
@@ -101,16 +101,21 @@ fn egress(
     let ceiling = pairs.ceiling_median(|r| r.cpu_per_work() * gib);
     let note = format!(
         "bare loop: {ceiling:.3} CPU s/GiB, {:.2} GiB/s{}",
-        pairs.ceiling_median(Run::rate) / gib,
+        pairs.ceiling_median(Measurement::rate) / gib,
         hot_reference.map_or_else(String::new, |reference| crate::report::validity(ceiling, reference)),
     );
     let heat = if hot_reference.is_some() { "hot" } else { "cold" };
     let of = format!("bare sendfile of 1 MiB, {heat}, {connections} connections");
-    rows.push(Row::new(format!("{name}/throughput"), format!("{of}, bytes per second"), pairs.ratios(Run::rate), note));
+    rows.push(Row::new(
+        format!("{name}/throughput"),
+        format!("{of}, bytes per second"),
+        pairs.ratios(Measurement::rate),
+        note,
+    ));
     rows.push(Row::new(
         format!("{name}/cpu"),
         format!("{of}, sender CPU per byte"),
-        pairs.ratios(Run::cpu_per_work),
+        pairs.ratios(Measurement::cpu_per_work),
         "",
     ));
     Ok(())
@@ -120,7 +125,7 @@ fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Ve
     let raw = Peer::raw(Ceiling::Echo, dir)?;
     let request = frames::api_versions();
     let count = 40_000 / connections.min(4);
-    let run = |peer: &Peer| -> Result<Run> {
+    let run = |peer: &Peer| -> Result<Measurement> {
         let scripts: Vec<_> = (0..connections)
             .map(|_| Script {
                 requests: vec![request.clone()],
@@ -133,7 +138,12 @@ fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Ve
             .collect();
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Run { work: done.requests as f64, wall_s: done.wall_s, cpu_s: peer.cpu_s()? - cpu, latency: done.latency() })
+        Ok(Measurement {
+            work: done.requests as f64,
+            wall_s: done.wall_s,
+            cpu_s: peer.cpu_s()? - cpu,
+            latency: done.latency(),
+        })
     };
     let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
     let of = format!("an echo of 100 bytes on the same runtime, {connections} connections");
@@ -141,13 +151,13 @@ fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Ve
     rows.push(Row::new(
         format!("net/echo/{connections}/throughput"),
         format!("{of}, requests per second"),
-        pairs.ratios(Run::rate),
+        pairs.ratios(Measurement::rate),
         note,
     ));
     rows.push(Row::new(
         format!("net/echo/{connections}/cpu"),
         format!("{of}, CPU per request"),
-        pairs.ratios(Run::cpu_per_work),
+        pairs.ratios(Measurement::cpu_per_work),
         "",
     ));
     Ok(())

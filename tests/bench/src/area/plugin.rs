@@ -9,7 +9,7 @@ use ottla_wire::record::Codec;
 use super::Plan;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Latency, Pairs, Run};
+use crate::pairs::{Latency, Measurement, Pairs};
 use crate::peer::{Peer, ottla_binary};
 use crate::report::Row;
 
@@ -55,13 +55,13 @@ fn stage(plan: &Plan, dir: &std::path::Path, rows: &mut Vec<Row>) -> Result<()> 
     let plugin = host.partitioner(&admitted.digest, "")?;
     let keys: Vec<String> = (0..RECORDS).map(|n| format!("customer-{n:08}-{:07}", n * 7919)).collect();
     let work = (RECORDS * CALLS) as f64;
-    let timed = |call: &mut dyn FnMut() -> Result<()>| -> Result<Run> {
+    let timed = |call: &mut dyn FnMut() -> Result<()>| -> Result<Measurement> {
         let begin = Instant::now();
         for _ in 0..CALLS {
             call()?;
         }
         let wall_s = begin.elapsed().as_secs_f64();
-        Ok(Run { work, wall_s, cpu_s: wall_s, latency: Latency::default() })
+        Ok(Measurement { work, wall_s, cpu_s: wall_s, latency: Latency::default() })
     };
     let mut answer = Vec::new();
     let mut columns = None;
@@ -74,7 +74,7 @@ fn stage(plan: &Plan, dir: &std::path::Path, rows: &mut Vec<Row>) -> Result<()> 
         Ok(())
     };
     let pairs = Pairs::measure(plan.pairs, || timed(&mut subject), || timed(&mut native))?;
-    let ns = |r: &Run| r.wall_s / r.work * 1e9;
+    let ns = |r: &Measurement| r.wall_s / r.work * 1e9;
     let native_ns = pairs.ceiling_median(ns);
     let added = crate::pairs::Ratios::of(pairs.runs.iter().map(|(s, c)| (ns(s) - ns(c)) / native_ns).collect());
     let note =
@@ -117,7 +117,7 @@ fn route(plan: &Plan, codec: Codec, name: &str, rows: &mut Vec<Row>) -> Result<(
     let records = batch_bytes / 900;
     let frame = frames::produce(0, 1, &frames::batch(batch_bytes, records, codec)?);
     let count = (plan.run_bytes as usize / 4 / batch_bytes).max(8);
-    let run = |peer: &Peer| -> Result<Run> {
+    let run = |peer: &Peer| -> Result<Measurement> {
         // The answer's base offset says where the records went; its error code is still checked.
         let script = Script {
             requests: vec![frame.clone()],
@@ -129,7 +129,7 @@ fn route(plan: &Plan, codec: Codec, name: &str, rows: &mut Vec<Row>) -> Result<(
         };
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &[script])?;
-        Ok(Run {
+        Ok(Measurement {
             work: (done.requests * records) as f64,
             wall_s: done.wall_s,
             cpu_s: peer.cpu_s()? - cpu,
@@ -139,6 +139,11 @@ fn route(plan: &Plan, codec: Codec, name: &str, rows: &mut Vec<Row>) -> Result<(
     let pairs = Pairs::measure(plan.pairs, || run(&routed), || run(&unrouted))?;
     let of = format!("no plugin, {name}, 900-byte records in 128 KiB batches, broker CPU per record");
     let note = format!("no plugin: {:.2} CPU µs per record", pairs.ceiling_median(|r| r.cpu_per_work() * 1e6));
-    rows.push(Row::new(format!("plugin/route/by-section/{name}/cpu"), of, pairs.ratios(Run::cpu_per_work), note));
+    rows.push(Row::new(
+        format!("plugin/route/by-section/{name}/cpu"),
+        of,
+        pairs.ratios(Measurement::cpu_per_work),
+        note,
+    ));
     Ok(())
 }

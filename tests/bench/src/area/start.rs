@@ -12,7 +12,7 @@ use ottla_wire::record::Codec;
 use super::{Plan, forget, partitions_per_connection};
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Latency, Pairs, Ratios, Run};
+use crate::pairs::{Latency, Measurement, Pairs, Ratios};
 use crate::peer::Peer;
 use crate::raw::read_and_check;
 use crate::report::Row;
@@ -49,10 +49,10 @@ fn held(rows: &mut Vec<Row>, name: &str, of: &str, hold: f64, figures: &[f64], u
 }
 
 /// One start: the time, and the CPU that the broker used until it listened.
-fn start(dir: &Path) -> Result<(Peer, Run)> {
+fn start(dir: &Path) -> Result<(Peer, Measurement)> {
     let (peer, wall_s) = Peer::ottla_timed(dir)?;
     let cpu_s = peer.cpu_s()?;
-    Ok((peer, Run { work: 1.0, wall_s, cpu_s, latency: Latency::default() }))
+    Ok((peer, Measurement { work: 1.0, wall_s, cpu_s, latency: Latency::default() }))
 }
 
 fn empty(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {

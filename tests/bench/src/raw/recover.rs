@@ -7,19 +7,19 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::pairs::{Latency, Run};
+use crate::pairs::{Latency, Measurement};
 
 /// Bytes of one read, as recovery has them.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Reads and checks `files`, each in a thread of its own, in this very process.
-pub(crate) fn read_and_check(files: &[PathBuf]) -> Result<Run> {
+pub(crate) fn read_and_check(files: &[PathBuf]) -> Result<Measurement> {
     let begin = Instant::now();
     std::thread::scope(|scope| {
         let threads: Vec<_> = files.iter().map(|path| scope.spawn(move || one(path))).collect();
         threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| anyhow::bail!("a reader panicked")))
     })?;
-    Ok(Run { work: 1.0, wall_s: begin.elapsed().as_secs_f64(), cpu_s: f64::NAN, latency: Latency::default() })
+    Ok(Measurement { work: 1.0, wall_s: begin.elapsed().as_secs_f64(), cpu_s: f64::NAN, latency: Latency::default() })
 }
 
 fn one(path: &PathBuf) -> Result<()> {

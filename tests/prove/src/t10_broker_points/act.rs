@@ -5,28 +5,29 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use ottla_tests::connection::Connection;
 use ottla_tests::record::hex;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{PartitionProduceData, ProduceRequest, PushPluginRequest, TopicProduceData};
+use ottla_wire::message::PushPluginRequest;
 use sha2::{Digest, Sha256};
 
 use super::{
     Act, NEW, NEW_PARTITIONS, OLD, PLUGIN, ROUTED, ROUTED_BATCHES, ROUTED_RECORDS, SETTING, SETTING_AFTER, Said,
 };
-use crate::admin;
 use crate::content::{Identity, Sender, batch};
 use crate::image::Image;
-use crate::workload::Socket;
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::Guest;
 
 const ROUTED_TAG: u32 = 77;
 /// How long the journal has to be cut once everything is answered.
 const CUT_PATIENCE: Duration = Duration::from_secs(1);
 /// What is installed: everything to partition 1.
-const TO_ONE: Guest<'_> = Guest { answer: "(i32.const 1)", ..ROUND_ROBIN };
+fn to_one() -> Guest {
+    Guest::answers("(i32.const 1)")
+}
 
 pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mut Said) -> io::Result<()> {
-    let mut socket = Socket::open(address)?;
+    let mut socket = Connection::open(address)?;
     let code = match act {
         Act::Route => {
             for number in 0..ROUTED_BATCHES {
@@ -39,13 +40,16 @@ pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mu
             // The checkpoint and the cut belong to it: the file with the first entries goes.
             let first = first_journal(directory);
             let begun = Instant::now();
-            while first_journal(directory) == first && begun.elapsed() < CUT_PATIENCE && Socket::open(address).is_ok() {
+            while first_journal(directory) == first
+                && begun.elapsed() < CUT_PATIENCE
+                && Connection::open(address).is_ok()
+            {
                 std::thread::sleep(Duration::from_millis(10));
             }
             ErrorCode::None
         }
-        Act::CreateTopic => admin::create(&mut socket, NEW, NEW_PARTITIONS, &[(SETTING, SETTING_AFTER)])?,
-        Act::DeleteTopic => admin::delete(&mut socket, OLD)?,
+        Act::CreateTopic => socket.create_topic(NEW, NEW_PARTITIONS, &[(SETTING, SETTING_AFTER)])?.code,
+        Act::DeleteTopic => socket.delete_topic(OLD)?.code,
         Act::Configure => configure(&mut socket)?,
         Act::InstallPlugin => {
             let Installed { code, message, .. } = install(&mut socket)?;
@@ -60,19 +64,20 @@ pub(super) fn perform(act: Act, address: SocketAddr, directory: &Path, said: &mu
     Ok(())
 }
 
-pub(super) fn send_routed(socket: &mut Socket, (producer_id, epoch): (i64, i16), number: u64) -> io::Result<ErrorCode> {
+pub(super) fn send_routed(
+    socket: &mut Connection,
+    (producer_id, epoch): (i64, i16),
+    number: u64,
+) -> io::Result<ErrorCode> {
     let number = number * u64::from(ROUTED_RECORDS);
     let sender = Sender { producer_id, epoch, sequence: number as i32 };
     let first = Identity { tag: ROUTED_TAG, number };
     let bytes = batch(first, ROUTED_RECORDS, 600, 1_700_000_000_000 + number as i64, Some(sender));
-    let data = PartitionProduceData { index: 0, records: Some(&bytes) };
-    let data = TopicProduceData { name: ROUTED.into(), partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
-    socket.call(9, &request, |response| response.responses[0].partition_responses[0].error_code)
+    Ok(socket.produce(ROUTED, 0, &bytes)?.code)
 }
 
-pub(super) fn configure(socket: &mut Socket) -> io::Result<ErrorCode> {
-    admin::configure(socket, OLD, SETTING, SETTING_AFTER)
+pub(super) fn configure(socket: &mut Connection) -> io::Result<ErrorCode> {
+    Ok(socket.set_topic(OLD, SETTING, SETTING_AFTER)?.code)
 }
 
 /// What an upload is answered with.
@@ -82,9 +87,9 @@ pub(super) struct Installed {
     pub(super) version: i32,
 }
 
-pub(super) fn install(socket: &mut Socket) -> io::Result<Installed> {
+pub(super) fn install(socket: &mut Connection) -> io::Result<Installed> {
     socket.name_as_ottla()?;
-    let bytes = TO_ONE.component();
+    let bytes = to_one().component();
     let digest = hex(&Sha256::digest(&bytes));
     let request = PushPluginRequest {
         name: PLUGIN.into(),
@@ -93,7 +98,7 @@ pub(super) fn install(socket: &mut Socket) -> io::Result<Installed> {
         offset: 0,
         chunk: &bytes,
     };
-    socket.call(0, &request, |response| Installed {
+    socket.try_call(0, &request, |response| Installed {
         code: response.error_code,
         message: response.error_message.as_deref().unwrap_or_default().to_owned(),
         version: response.version,

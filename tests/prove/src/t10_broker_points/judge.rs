@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use ottla_tests::Broker;
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{DescribeConfigsRequest, DescribeConfigsResource, DescribePluginsRequest, RESOURCE_TOPIC};
 use serde_json::Value;
@@ -14,11 +15,10 @@ use super::{
     Act, NEW, NEW_PARTITIONS, OLD, OLD_BATCHES, OLD_PARTITIONS, PLUGIN, ROUTED, ROUTED_BATCHES, ROUTED_PARTITIONS,
     ROUTED_RECORDS, SETTING, SETTING_AFTER, SETTING_BEFORE, Said,
 };
-use crate::admin::{self, create, delete};
 use crate::check;
 use crate::content::Identity;
 use crate::metadata::{COPIES, copies_are_whole, copy_alone};
-use crate::workload::{Producer, Socket, Stopped};
+use crate::workload::{Producer, Stopped};
 
 /// All or nothing, the same twice in a row, and usable.
 pub(super) fn judge(act: Act, broker: &mut Broker, said: &Said, program: &Path) -> Result<(), String> {
@@ -48,7 +48,7 @@ pub(super) fn judge(act: Act, broker: &mut Broker, said: &Said, program: &Path) 
     copies_are_whole(program, broker.data_dir())?;
     // And what was made usable stays so.
     broker.restart();
-    let mut socket = Socket::open(broker.address()).map_err(text)?;
+    let mut socket = Connection::open(broker.address()).map_err(text)?;
     match act {
         Act::Route => routed_once(broker.address()),
         Act::CreateTopic => is_topic(&mut socket, NEW, NEW_PARTITIONS)?.then_some(()).ok_or("it is gone".to_owned()),
@@ -72,7 +72,7 @@ fn has_happened(act: Act, records: &[Value]) -> bool {
 
 /// Whether the act has happened.
 fn state(act: Act, address: SocketAddr) -> Result<bool, String> {
-    let mut socket = Socket::open(address).map_err(text)?;
+    let mut socket = Connection::open(address).map_err(text)?;
     match act {
         Act::Route => Ok(true),
         Act::CreateTopic => is_topic(&mut socket, NEW, NEW_PARTITIONS),
@@ -98,7 +98,7 @@ fn state(act: Act, address: SocketAddr) -> Result<bool, String> {
 
 /// Uses what is there, and makes what is not.
 fn use_it(act: Act, address: SocketAddr, is_there: bool, said: &Said) -> Result<(), String> {
-    let mut socket = Socket::open(address).map_err(text)?;
+    let mut socket = Connection::open(address).map_err(text)?;
     let well = |code: ErrorCode| {
         if code == ErrorCode::None { Ok(()) } else { Err(format!("doing it again is answered with {code:?}")) }
     };
@@ -115,15 +115,15 @@ fn use_it(act: Act, address: SocketAddr, is_there: bool, said: &Said) -> Result<
         }
         Act::CreateTopic => {
             if !is_there {
-                well(create(&mut socket, NEW, NEW_PARTITIONS, &[(SETTING, SETTING_AFTER)]).map_err(text)?)?;
+                well(socket.create_topic(NEW, NEW_PARTITIONS, &[(SETTING, SETTING_AFTER)]).map_err(text)?.code)?;
             }
             usable(address, NEW, NEW_PARTITIONS)
         }
         Act::DeleteTopic => {
             if !is_there {
-                well(delete(&mut socket, OLD).map_err(text)?)?;
+                well(socket.delete_topic(OLD).map_err(text)?.code)?;
             }
-            well(create(&mut socket, OLD, OLD_PARTITIONS, &[]).map_err(text)?)?;
+            well(socket.create_topic(OLD, OLD_PARTITIONS, &[]).map_err(text)?.code)?;
             usable(address, OLD, OLD_PARTITIONS)
         }
         Act::Configure => {
@@ -137,8 +137,8 @@ fn use_it(act: Act, address: SocketAddr, is_there: bool, said: &Said) -> Result<
             if version != 1 {
                 return Err(format!("the same plugin comes again as version {version}"));
             }
-            well(admin::activate(&mut socket, PLUGIN, version).map_err(text)?)?;
-            well(create(&mut socket, "called", OLD_PARTITIONS, &[("ottla.partitioner", PLUGIN)]).map_err(text)?)?;
+            well(socket.activate_plugin(PLUGIN, version).map_err(text)?.code)?;
+            well(socket.create_topic("called", OLD_PARTITIONS, &[("ottla.partitioner", PLUGIN)]).map_err(text)?.code)?;
             let ended = Producer::new(9, "called", 0, 100, 1).send(address, 2);
             let [addressed, target] = [0, 1].map(|partition| check::read(address, "called", partition));
             let (addressed, target) = (addressed?.records.len(), target?.records.len());
@@ -194,7 +194,7 @@ fn old_is_whole(address: SocketAddr) -> Result<(), String> {
 }
 
 /// Whether a topic is there with all partitions; with some is an error.
-fn is_topic(socket: &mut Socket, topic: &str, partitions: i32) -> Result<bool, String> {
+fn is_topic(socket: &mut Connection, topic: &str, partitions: i32) -> Result<bool, String> {
     let codes: Result<Vec<ErrorCode>, io::Error> =
         (0..partitions).map(|partition| Ok(socket.fetch(topic, partition, 0, 0)?.code)).collect();
     let codes = codes.map_err(text)?;
@@ -208,23 +208,23 @@ fn is_topic(socket: &mut Socket, topic: &str, partitions: i32) -> Result<bool, S
     }
 }
 
-fn configured(socket: &mut Socket) -> Result<String, String> {
+fn configured(socket: &mut Connection) -> Result<String, String> {
     let keys = Some(vec![SETTING.into()]);
     let resource =
         DescribeConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: OLD.into(), configuration_keys: keys };
     let request =
         DescribeConfigsRequest { resources: vec![resource], include_synonyms: false, include_documentation: false };
-    let value = socket.call(4, &request, |response| {
+    let value = socket.try_call(4, &request, |response| {
         let value = response.results.first().and_then(|result| result.configs.first()?.value.as_deref());
         value.map(str::to_owned)
     });
     value.map_err(text)?.ok_or_else(|| format!("{SETTING} has no value"))
 }
 
-fn versions(socket: &mut Socket) -> Result<Vec<i32>, String> {
+fn versions(socket: &mut Connection) -> Result<Vec<i32>, String> {
     socket.name_as_ottla().map_err(text)?;
     let request = DescribePluginsRequest { names: None };
-    let versions = socket.call(0, &request, |response| {
+    let versions = socket.try_call(0, &request, |response| {
         let found = response.plugins.iter().find(|plugin| plugin.name == PLUGIN);
         found.map(|plugin| plugin.versions.iter().map(|version| version.version).collect()).unwrap_or_default()
     });

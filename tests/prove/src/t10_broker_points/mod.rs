@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use ottla_tests::guest::ROUND_ROBIN;
-use ottla_wire::message::InitProducerIdRequest;
+use ottla_tests::connection::Connection;
+use ottla_tests::guest::Guest;
 
 use self::act::perform;
 use self::point::{Point, Strace, has_cut, points, threads_of, unsynced_journals};
@@ -29,7 +29,7 @@ use crate::seed::Seed;
 use crate::t10_crash_points::unsynced_names;
 use crate::tests::Size;
 use crate::trace::unavailable;
-use crate::workload::{Producer, Socket, Stopped};
+use crate::workload::{Producer, Stopped};
 
 const ACTS: [Act; 5] = [Act::Route, Act::CreateTopic, Act::DeleteTopic, Act::Configure, Act::InstallPlugin];
 /// A topic with records, a topic that a plugin routes, one that is created.
@@ -149,7 +149,7 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 fn before() -> (Image, (i64, i16)) {
     let directory = quick_directory();
     let mut broker = Setting::sound().broker().data_dir(directory.path()).start();
-    let version = broker.push_plugin(PLUGIN_BEFORE, &ROUND_ROBIN.component()).expect("a right plugin");
+    let version = broker.push_plugin(PLUGIN_BEFORE, &Guest::round_robin().component()).expect("a right plugin");
     broker.activate_plugin(PLUGIN_BEFORE, version);
     broker.create_topic(ROUTED, ROUTED_PARTITIONS as i32, &[("ottla.partitioner", PLUGIN_BEFORE)]);
     broker.create_topic(OLD, OLD_PARTITIONS, &[(SETTING, SETTING_BEFORE)]);
@@ -157,11 +157,10 @@ fn before() -> (Image, (i64, i16)) {
         let ended = old_producer(partition).send(broker.address(), OLD_BATCHES);
         assert!(matches!(ended, Stopped::Told), "{ended:?}");
     }
-    let mut socket = Socket::open(broker.address()).expect("a connection");
-    let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
-    let producer = socket.call(4, &request, |response| (response.producer_id, response.producer_epoch));
+    let mut socket = Connection::open(broker.address()).expect("a connection");
+    let producer = socket.new_producer().expect("an answer").expect("a producer id");
     broker.terminate();
-    (Image::of(directory.path()), producer.expect("a producer id"))
+    (Image::of(directory.path()), (producer.producer_id, producer.epoch))
 }
 
 fn old_producer(partition: i32) -> Producer {

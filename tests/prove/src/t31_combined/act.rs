@@ -1,18 +1,17 @@
-//! What is done to a broker while everybody produces.
+//! What is done to a broker while all producers send.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 
 use super::producer::BEING_MADE;
 use super::world::{Ground, PATIENCE, PLUGIN, Stop, VERSIONS, World};
-use crate::admin;
 use crate::check;
 use crate::seed::Seed;
-use crate::workload::Socket;
 
 impl World {
     pub(super) fn sleep(&mut self, ms: std::ops::Range<u64>) {
@@ -26,14 +25,15 @@ impl World {
         ground.history.deleted = vec![0; ground.partitions as usize];
         let settings: Vec<(&str, &str)> = ground.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let partitions = ground.partitions;
-        let code = self.ask(&format!("create {name}"), |socket| admin::create(socket, &name, partitions, &settings));
+        let code =
+            self.ask(&format!("create {name}"), |socket| Ok(socket.create_topic(&name, partitions, &settings)?.code));
         assert_eq!(code, Some(ErrorCode::None), "{name} cannot be made");
         self.topics.push(ground);
         self.topics.len() - 1
     }
 
     /// Asks the broker for something. Not answered in time is wrong, and so is a refusal while nothing is in the way.
-    fn ask(&mut self, what: &str, request: impl FnOnce(&mut Socket) -> io::Result<ErrorCode>) -> Option<ErrorCode> {
+    fn ask(&mut self, what: &str, request: impl FnOnce(&mut Connection) -> io::Result<ErrorCode>) -> Option<ErrorCode> {
         self.tell(what);
         let answer = connected(self, request);
         self.judge_answer(what, answer)
@@ -67,7 +67,7 @@ impl World {
         let Some(offset) = some_offset(self, &name, partition) else { return };
         self.topics[topic].asks(partition, offset);
         let what = format!("delete the records of {name}-{partition} before {offset}");
-        let code = self.ask(&what, |socket| admin::delete_records(socket, &name, partition, offset));
+        let code = self.ask(&what, |socket| socket.delete_records(&name, partition, offset));
         if code == Some(ErrorCode::None) {
             self.topics[topic].answers(partition, offset);
         }
@@ -110,7 +110,7 @@ impl World {
         self.topics[topic].history.is_retained = true;
         let bytes = self.random.within(1..60_000).to_string();
         self.ask(&format!("keep {bytes} bytes of {name}"), |socket| {
-            admin::configure(socket, &name, "retention.bytes", &bytes)
+            Ok(socket.set_topic(&name, "retention.bytes", &bytes)?.code)
         });
     }
 
@@ -119,7 +119,7 @@ impl World {
         let name = self.topics[topic].history.name.clone();
         let bytes = self.random.within(8_000..100_000).to_string();
         self.ask(&format!("segments of {name} get {bytes} bytes"), |socket| {
-            admin::configure(socket, &name, "internal.segment.bytes", &bytes)
+            Ok(socket.set_topic(&name, "internal.segment.bytes", &bytes)?.code)
         });
     }
 
@@ -133,14 +133,16 @@ impl World {
             () => ("segment.ms", ["50", "3600000"]),
         };
         let value = *self.random.pick(&values);
-        self.ask(&format!("{setting} of {name} is {value}"), |socket| admin::configure(socket, &name, setting, value));
+        self.ask(&format!("{setting} of {name} is {value}"), |socket| {
+            Ok(socket.set_topic(&name, setting, value)?.code)
+        });
     }
 
     /// Another version of the plugin runs from here on.
     pub(super) fn activate(&mut self, version: i32) {
         self.ask(&format!("version {version} of the plugin"), |socket| {
             socket.name_as_ottla()?;
-            admin::activate(socket, PLUGIN, version)
+            Ok(socket.activate_plugin(PLUGIN, version)?.code)
         });
     }
 
@@ -150,14 +152,14 @@ impl World {
         // From here on no sender begins to send to it.
         self.topics[topic].generation.fetch_or(BEING_MADE, Ordering::AcqRel);
         self.topics[topic].deletions.push(Instant::now());
-        self.ask(&format!("delete {name}"), |socket| admin::delete(socket, &name));
+        self.ask(&format!("delete {name}"), |socket| Ok(socket.delete_topic(&name)?.code));
         let ground = &mut self.topics[topic];
         ground.history.asked.fill(0);
         ground.history.deleted.fill(0);
         ground.history.is_retained = false;
         let (settings, partitions) = (ground.settings.clone(), ground.partitions);
         let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.ask(&format!("make {name} again"), |socket| admin::create(socket, &name, partitions, &settings));
+        self.ask(&format!("make {name} again"), |socket| Ok(socket.create_topic(&name, partitions, &settings)?.code));
         self.topics[topic].generation.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -205,9 +207,9 @@ impl Ground {
     }
 }
 
-fn connected<T>(world: &World, request: impl FnOnce(&mut Socket) -> io::Result<T>) -> io::Result<T> {
-    let mut socket = Socket::open(world.broker.address())?;
-    socket.connection.set_patience(PATIENCE);
+fn connected<T>(world: &World, request: impl FnOnce(&mut Connection) -> io::Result<T>) -> io::Result<T> {
+    let mut socket = Connection::open(world.broker.address())?;
+    socket.set_patience(PATIENCE);
     request(&mut socket)
 }
 
@@ -226,13 +228,13 @@ fn delete_often(
 ) -> Vec<(i64, io::Result<ErrorCode>)> {
     let mut random = Seed::new(seed);
     let mut said = Vec::new();
-    let Ok(mut socket) = Socket::open(address) else { return said };
-    socket.connection.set_patience(PATIENCE);
+    let Ok(mut socket) = Connection::open(address) else { return said };
+    socket.set_patience(PATIENCE);
     for _ in 0..rounds {
         let Ok((start, end)) = check::bounds(&mut socket, topic, partition) else { break };
         // A little each time, so that there is something left for the next.
         let offset = start + random.within(0..((end - start).max(0) as u64).div_ceil(4) + 1) as i64;
-        let answer = admin::delete_records(&mut socket, topic, partition, offset);
+        let answer = socket.delete_records(topic, partition, offset);
         let is_over = answer.is_err();
         said.push((offset, answer));
         if is_over {

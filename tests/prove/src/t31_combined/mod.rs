@@ -2,8 +2,8 @@
 //! come again, and a storm of acts: disks that fill up and fail, records and topics that are deleted, retention,
 //! compaction, settings, plugins; and it is stopped, killed, and loses its power. Afterwards every acknowledged record
 //! is where its answer said, once, unless it was deleted, retained or compacted away, no record is there twice, and
-//! each partition has the records of a producer in their order; whoever was refused can go on; and an end takes bounded
-//! time.
+//! each partition has the records of a producer in their order; a producer that was refused can go on; and an end takes
+//! bounded time.
 //!
 //! 1. [`mod@world`]: the disks, the broker, the topics
 //! 2. [`producer`]: the producers, and what they were answered
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::Guest;
 
 use self::model::{Batch, Fate, Sender, Topic, judge};
 use self::producer::{Incarnation, Producer, Sent, Shape};
@@ -84,7 +84,7 @@ fn image() -> Image {
     let directory = quick_directory();
     let mut broker = Setting::sound().broker().data_dir(directory.path()).start();
     for answer in VERSIONS {
-        let version = broker.push_plugin(PLUGIN, &Guest { answer, ..ROUND_ROBIN }.component()).expect("a right plugin");
+        let version = broker.push_plugin(PLUGIN, &Guest::answers(answer).component()).expect("a right plugin");
         broker.activate_plugin(PLUGIN, version);
     }
     broker.activate_plugin(PLUGIN, 1);
@@ -197,7 +197,7 @@ impl World {
     }
 }
 
-/// The storm is over: everybody finishes, everything is read twice, with a start in between, and judged.
+/// The storm is over: all producers finish, everything is read twice, with a start in between, and judged.
 fn end(world: &mut World, outcome: &mut Outcome) {
     world.free();
     world.tell("the storm is over");

@@ -296,7 +296,7 @@ mod tests {
     fn records_of_a_sender_stand_in_their_order() {
         let history = topic(vec![unsure(0), unsure(1)]);
         assert_eq!(counts(&history, &[partition(0, &[(0, 1), (1, 0)])]), (0, 0, 1));
-        assert_eq!(counts(&history, &[partition(0, &[]), partition(0, &[(0, 0)])]), (0, 0, 1), "nobody moves them");
+        assert_eq!(counts(&history, &[partition(0, &[]), partition(0, &[(0, 0)])]), (0, 0, 1), "they stay there");
     }
 
     #[test]

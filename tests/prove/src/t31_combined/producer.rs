@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ottla_tests::connection::Connection;
+use ottla_tests::produce::produce_request;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    InitProducerIdRequest, InitProducerIdResponse, PartitionProduceData, ProduceRequest, TopicProduceData,
-};
+use ottla_wire::message::ProduceRequest;
 
 use super::model::{At, KEYS};
 use crate::content::{Identity, Sender, keyed_batch};
 use crate::seed::Seed;
-use crate::workload::{PIPELINE, Socket, timestamp_of};
+use crate::workload::{PIPELINE, timestamp_of};
 
 /// A version whose answers say where records went.
 const PRODUCE_VERSION: i16 = 11;
@@ -204,8 +204,8 @@ impl Producer {
         if generation != self.current.generation {
             self.retire();
         }
-        let mut socket = Socket::open(address)?;
-        socket.connection.set_patience(PATIENCE);
+        let mut socket = Connection::open(address)?;
+        socket.set_patience(PATIENCE);
         socket.name_as_ottla()?;
         if let Some(code) = self.current.introduce(&mut socket)? {
             return Ok(End::Refused(code));
@@ -281,7 +281,7 @@ impl Producer {
         batches.len() - 1
     }
 
-    fn send(&mut self, socket: &mut Socket, index: usize, timeout_ms: i32) -> io::Result<()> {
+    fn send(&mut self, socket: &mut Connection, index: usize, timeout_ms: i32) -> io::Result<()> {
         let Incarnation { tag, id, batches, .. } = &mut self.current;
         batches[index].went_out = Instant::now();
         let Sent { first, count, sequence, .. } = batches[index];
@@ -291,16 +291,13 @@ impl Producer {
         let has_keys = self.shape.has_keys;
         let key = |it: Identity| has_keys.then(|| format!("{}-{}", it.tag, it.number % KEYS));
         let bytes = keyed_batch(identity, count, self.shape.filler_max, timestamp_of(first), sender, key);
-        let data = PartitionProduceData { index: self.addressed, records: Some(&bytes) };
-        let data =
-            TopicProduceData { name: self.name.as_str().into(), partition_data: vec![data], ..Default::default() };
-        let request = ProduceRequest { acks: -1, timeout_ms, topic_data: vec![data], ..ProduceRequest::default() };
-        socket.send(PRODUCE_VERSION, &request)
+        let request = ProduceRequest { timeout_ms, ..produce_request(&self.name, self.addressed, &bytes) };
+        socket.send_request(PRODUCE_VERSION, &request)
     }
 
-    fn receive(&mut self, socket: &mut Socket, index: usize) -> io::Result<ErrorCode> {
+    fn receive(&mut self, socket: &mut Connection, index: usize) -> io::Result<ErrorCode> {
         let (code, base_offset, placements) = socket
-            .receive::<ProduceRequest<'_>, _>(PRODUCE_VERSION, |response| {
+            .receive_response::<ProduceRequest<'_>, _>(PRODUCE_VERSION, |response| {
                 let answer = response.responses.first().and_then(|topic| topic.partition_responses.first());
                 answer.map(|answer| (answer.error_code, answer.base_offset, answer.placements.clone()))
             })?
@@ -381,17 +378,14 @@ impl Incarnation {
     }
 
     /// Asks for a producer id; a code if there is none.
-    fn introduce(&mut self, socket: &mut Socket) -> io::Result<Option<ErrorCode>> {
+    fn introduce(&mut self, socket: &mut Connection) -> io::Result<Option<ErrorCode>> {
         if self.id.is_some() {
             return Ok(None);
         }
-        let request = InitProducerIdRequest { transaction_timeout_ms: 1000, ..InitProducerIdRequest::default() };
-        let answer =
-            |response: InitProducerIdResponse| (response.error_code, response.producer_id, response.producer_epoch);
-        let (code, id, epoch) = socket.call(4, &request, answer)?;
-        if code == ErrorCode::None {
-            self.id = Some((id, epoch));
+        match socket.new_producer()? {
+            Ok(sender) => self.id = Some((sender.producer_id, sender.epoch)),
+            Err(code) => return Ok(Some(code)),
         }
-        Ok((code != ErrorCode::None).then_some(code))
+        Ok(None)
     }
 }

@@ -67,14 +67,14 @@ pub(super) struct World {
     pub(super) topics: Vec<Ground>,
     pub(super) producers: Vec<Producer>,
     pub(super) random: Seed,
-    /// What was done, for those who look into a broken promise.
+    /// What was done, to look into a broken promise.
     pub(super) story: Vec<String>,
     /// Promises broken so far.
     pub(super) wrongs: Vec<String>,
     /// Whether a disk was full or failed since the start.
     was_disturbed: bool,
     begun: Instant,
-    /// The power went, and those who have to know it do not yet.
+    /// The power went, and the producers do not know it yet.
     is_cut: bool,
     /// What is in the page cache since then may be lost with the power.
     clean_since: Instant,
@@ -151,7 +151,7 @@ impl World {
         Producer::new((topic, &ground.history.name, &ground.generation), addressed, shape, self.random.number())
     }
 
-    /// Everybody produces while `act` goes on.
+    /// All producers send while `act` goes on.
     pub(super) fn work(&mut self, act: impl FnOnce(&mut World)) {
         struct StopAtEnd<'a>(&'a AtomicBool);
         impl Drop for StopAtEnd<'_> {
@@ -223,7 +223,7 @@ impl World {
         }
     }
 
-    /// A disk fails under the broker: whatever is written to it is refused from here on. Everything is acknowledged
+    /// A disk fails under the broker: every write to it is refused from here on. Everything is acknowledged
     /// before, since what is under way then could not be judged. False: not everything could be.
     pub(super) fn fail_quietly(&mut self, disk: usize) -> bool {
         self.free();

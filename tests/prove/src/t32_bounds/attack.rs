@@ -12,7 +12,7 @@ use std::time::Duration;
 use ottla_tests::Broker;
 use ottla_tests::batch::{batch, seal};
 use ottla_tests::connection::Connection;
-use ottla_tests::guest::{Guest, ROUND_ROBIN};
+use ottla_tests::guest::Guest;
 use ottla_wire::message::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
     PartitionProduceData, ProduceRequest, TopicProduceData,
@@ -21,8 +21,6 @@ use ottla_wire::record::{BatchBuilder, Codec};
 use ottla_wire::{ErrorCode, Request, RequestHeader, decode_response, encode_request};
 
 use super::bystander::Question;
-use crate::admin;
-use crate::workload::Socket;
 
 /// One way to take everything.
 pub(super) struct Attack {
@@ -237,7 +235,7 @@ fn slow_plugin() -> Vec<u8> {
           (i32.store (i32.const 3000) (i32.add (i32.load (i32.const 3000)) (i32.const 1)))
           (br_if $spin (i32.lt_u (i32.load (i32.const 3000)) (i32.const 30000000))))
         (i32.const 0)";
-    Guest { answer: &format!("(block (result i32) {answer})"), ..ROUND_ROBIN }.component()
+    Guest::answers(format!("(block (result i32) {answer})")).component()
 }
 
 /// 560 topics with a plugin of 50 ms.
@@ -275,7 +273,7 @@ mod full_lanes {
 
     pub(super) fn prepare(broker: &Broker) {
         broker.push_plugin("slow", &slow_plugin()).expect("a plugin");
-        broker.push_plugin("quick", &ROUND_ROBIN.component()).expect("a plugin");
+        broker.push_plugin("quick", &Guest::round_robin().component()).expect("a plugin");
         let page_cache = ("ottla.durability", "page-cache");
         broker.create_topic("slow", 8, &[("ottla.partitioner", "slow"), page_cache]);
         broker.create_topic("quick", 4, &[("ottla.partitioner", "quick"), page_cache]);
@@ -348,11 +346,11 @@ mod topic_changes {
         thread::scope(|scope| {
             for client in 0..530 {
                 scope.spawn(move || {
-                    let Ok(mut socket) = Socket::open(address) else { return };
-                    socket.connection.set_patience(Duration::from_mins(1));
+                    let Ok(mut socket) = Connection::open(address) else { return };
+                    socket.set_patience(Duration::from_mins(1));
                     for number in 0.. {
                         let name = format!("changed-{client}-{number}");
-                        if stop.load(Ordering::Relaxed) || admin::create(&mut socket, &name, 1, &[]).is_err() {
+                        if stop.load(Ordering::Relaxed) || socket.create_topic(&name, 1, &[]).is_err() {
                             return;
                         }
                     }

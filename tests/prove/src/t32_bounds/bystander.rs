@@ -10,14 +10,12 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use ottla_tests::batch::batch;
+use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
     ApiVersionsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, PartitionProduceData,
     ProduceRequest, TopicProduceData,
 };
-
-use crate::admin;
-use crate::workload::Socket;
 
 /// The topic of the bystanders, without a plugin.
 pub(super) const PLAIN: &str = "plain";
@@ -46,9 +44,9 @@ impl Question {
         matches!(self, Self::ApiVersions | Self::Produce | Self::Fetch)
     }
 
-    fn ask(self, socket: &mut Socket, number: usize) -> io::Result<ErrorCode> {
+    fn ask(self, socket: &mut Connection, number: usize) -> io::Result<ErrorCode> {
         match self {
-            Self::ApiVersions => socket.call(2, &ApiVersionsRequest::default(), |response| response.error_code),
+            Self::ApiVersions => socket.try_call(2, &ApiVersionsRequest::default(), |response| response.error_code),
             Self::Produce => {
                 let records = batch(&[(b"k", b"bystander")], None);
                 let data = PartitionProduceData { index: 0, records: Some(&records) };
@@ -56,16 +54,18 @@ impl Question {
                     TopicProduceData { name: PLAIN.into(), partition_data: vec![data], ..TopicProduceData::default() };
                 let request =
                     ProduceRequest { acks: 1, timeout_ms: 30_000, topic_data: vec![data], ..ProduceRequest::default() };
-                socket.call(8, &request, |response| response.responses[0].partition_responses[0].error_code)
+                socket.try_call(8, &request, |response| response.responses[0].partition_responses[0].error_code)
             }
             Self::Fetch => socket.fetch(PLAIN, 0, 0, 0).map(|fetched| fetched.code),
             Self::Search => {
                 let partition = ListOffsetsPartition { timestamp: 1, ..ListOffsetsPartition::default() };
                 let topic = ListOffsetsTopic { name: PLAIN.into(), partitions: vec![partition] };
                 let request = ListOffsetsRequest { topics: vec![topic], ..ListOffsetsRequest::default() };
-                socket.call(7, &request, |response| response.topics[0].partitions[0].error_code)
+                socket.try_call(7, &request, |response| response.topics[0].partitions[0].error_code)
             }
-            Self::CreateTopic => admin::create(socket, &format!("bystander-{}-{number}", thread_number()), 1, &[]),
+            Self::CreateTopic => {
+                Ok(socket.create_topic(&format!("bystander-{}-{number}", thread_number()), 1, &[])?.code)
+            }
         }
     }
 }
@@ -111,7 +111,7 @@ pub(super) fn watch<'scope>(
 }
 
 fn watch_until(question: Question, address: SocketAddr, stop: &AtomicBool, seen: &mut Seen) -> io::Result<()> {
-    let mut socket = Socket::open(address)?;
+    let mut socket = Connection::open(address)?;
     let every = if question.is_quick() { EVERY } else { SELDOM };
     let begun = Instant::now();
     for number in 0.. {

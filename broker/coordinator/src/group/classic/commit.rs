@@ -1,4 +1,4 @@
-//! Who may commit offsets, and when they expire.
+//! Which members may commit offsets, and when offsets expire.
 
 use ottla_wire::ErrorCode;
 

@@ -30,10 +30,10 @@ pub(crate) struct Beat<'a> {
 }
 
 /// An error with the words that go with it.
-pub(crate) type Refusal = (ErrorCode, String);
+pub(crate) type ErrorAnswer = (ErrorCode, String);
 
 impl Beat<'_> {
-    pub(crate) fn refuse(&self, cx: &mut Context, (error_code, message): Refusal) {
+    pub(crate) fn refuse(&self, cx: &mut Context, (error_code, message): ErrorAnswer) {
         let response = ConsumerGroupHeartbeatResponse {
             error_code,
             error_message: Some(Cow::Owned(message)),
@@ -50,8 +50,8 @@ impl Beat<'_> {
         matches!(self.request.member_epoch, MEMBER_EPOCH_LEAVE | MEMBER_EPOCH_LEAVE_STATIC)
     }
 
-    /// What is wrong with the request whatever the group is like.
-    pub(crate) fn check(&self, cx: &Context) -> Result<(), Refusal> {
+    /// Errors of the request that do not depend on the group.
+    pub(crate) fn check(&self, cx: &Context) -> Result<(), ErrorAnswer> {
         let request = self.request;
         let invalid = |message: &str| Err((ErrorCode::InvalidRequest, message.to_owned()));
         let is_blank = |text: Option<&str>| text.is_some_and(|text| text.trim().is_empty());
@@ -144,7 +144,12 @@ impl Beat<'_> {
 
 impl ConsumerGroup {
     /// Handles a heartbeat of a member that joins or stays. `before` are records that come first.
-    pub(crate) fn heartbeat(&mut self, cx: &mut Context, beat: Beat<'_>, before: Vec<Record>) -> Result<(), Refusal> {
+    pub(crate) fn heartbeat(
+        &mut self,
+        cx: &mut Context,
+        beat: Beat<'_>,
+        before: Vec<Record>,
+    ) -> Result<(), ErrorAnswer> {
         let mut records = before;
         let member_id = if beat.request.member_id.is_empty() {
             beat.fresh.to_string().into()
@@ -199,7 +204,7 @@ impl ConsumerGroup {
         beat: &Beat<'_>,
         owned: Option<&Partitions>,
         records: &mut Vec<Record>,
-    ) -> Result<ConsumerMember, Refusal> {
+    ) -> Result<ConsumerMember, ErrorAnswer> {
         let epoch = beat.request.member_epoch;
         let Some(instance_id) = beat.request.instance_id.as_deref() else {
             return match self.members.get(member_id) {
@@ -248,11 +253,11 @@ impl ConsumerGroup {
         member
     }
 
-    pub(super) fn unknown(&self, member_id: &str) -> Refusal {
+    pub(super) fn unknown(&self, member_id: &str) -> ErrorAnswer {
         (ErrorCode::UnknownMemberId, format!("Member {member_id} is not a member of group {}.", self.id))
     }
 
-    pub(super) fn fenced(member_id: &str, instance_id: &str, current_id: &str) -> Refusal {
+    pub(super) fn fenced(member_id: &str, instance_id: &str, current_id: &str) -> ErrorAnswer {
         let message =
             format!("Static member {member_id} with instance id {instance_id} was fenced by member {current_id}.");
         (ErrorCode::FencedInstanceId, message)
@@ -301,7 +306,7 @@ impl ConsumerGroup {
 }
 
 /// A member may be at its epoch, or at the one before if the answer with the new one was lost.
-fn check_epoch(member: &ConsumerMember, epoch: i32, owned: Option<&Partitions>) -> Result<(), Refusal> {
+fn check_epoch(member: &ConsumerMember, epoch: i32, owned: Option<&Partitions>) -> Result<(), ErrorAnswer> {
     if member.state == MemberState::Unknown && owned.is_none_or(|owned| !owned.is_empty()) {
         let message =
             "The consumer group member is in a unknown state. The member must abandon all its partitions and rejoin.";

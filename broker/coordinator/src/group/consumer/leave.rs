@@ -9,12 +9,12 @@ use super::super::effect::{EventKind, Record, Reply};
 use super::super::timers::Timer;
 use super::super::writes::After;
 use super::super::{Context, Text};
-use super::heartbeat::{Beat, Refusal};
+use super::heartbeat::{Beat, ErrorAnswer};
 use super::{ConsumerGroup, MemberState, Partitions};
 
 impl ConsumerGroup {
     /// The member that a leave is of.
-    pub(crate) fn leaving(&self, beat: &Beat<'_>) -> Result<Text, Refusal> {
+    pub(crate) fn leaving(&self, beat: &Beat<'_>) -> Result<Text, ErrorAnswer> {
         let member_id = &*beat.request.member_id;
         match beat.request.instance_id.as_deref() {
             None => match self.members.get_key_value(member_id) {

@@ -1,4 +1,4 @@
-//! Who may commit and fetch offsets.
+//! Which members may commit and fetch offsets.
 
 use ottla_wire::ErrorCode;
 

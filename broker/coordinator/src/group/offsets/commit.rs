@@ -1,4 +1,4 @@
-//! OffsetCommit: who may, and what comes of it.
+//! OffsetCommit: which members may, and what follows.
 
 use std::borrow::Cow;
 

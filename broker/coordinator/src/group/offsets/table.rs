@@ -168,10 +168,4 @@ impl OffsetTable {
     pub(crate) fn count(&self, group: &str) -> usize {
         self.groups.get(group).map_or(0, |topics| topics.values().map(BTreeMap::len).sum())
     }
-
-    /// How many offsets are durable.
-    pub(crate) fn len(&self) -> usize {
-        let slots = self.groups.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
-        slots.filter(|slot| slot.visible.is_some()).count()
-    }
 }

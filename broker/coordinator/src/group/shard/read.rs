@@ -83,11 +83,6 @@ impl Shard {
         listed.filter(|group| passes(states, &group.group_state) && passes(types, &group.group_type)).collect()
     }
 
-    /// How many offsets are durable, for the metrics.
-    pub fn offsets_len(&self) -> usize {
-        self.offsets.len()
-    }
-
     /// The durable offsets of all groups, for lag in the metrics: group, topic, partition, offset.
     pub fn offsets(&self) -> impl Iterator<Item = (&str, &str, i32, i64)> {
         self.offsets.groups().flat_map(|group| {

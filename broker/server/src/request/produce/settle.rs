@@ -21,7 +21,7 @@ impl Produced {
         }
         let (broker, peer) = (Arc::clone(broker), Arc::clone(peer));
         if self.acks == Acks::Never {
-            // Nobody sends it again: it goes its way although its timeout passes or its connection ends.
+            // The client does not send it again: it goes its way although its timeout passes or its connection ends.
             self.deadline = Instant::now() + UNACKNOWLEDGED_PATIENCE;
             let settled = tokio::spawn(async move {
                 self.settle(&broker.topics).await;

@@ -1,8 +1,8 @@
 //! Packing and unpacking the records of a batch.
 //!
-//! Unpacking never makes more than `bytes_max` bytes, whatever the input says about itself, and takes no memory that
-//! the output does not need: a bomb is refused at the cap. Checksums inside the compressed formats are not looked at
-//! where they cost time (LZ4): the CRC of the batch covers the same bytes.
+//! Unpacking never makes more than `bytes_max` bytes, regardless of what the input says about itself, and takes no
+//! memory that the output does not need: a bomb is refused at the cap. Checksums inside the compressed formats are not
+//! looked at where they cost time (LZ4): the CRC of the batch covers the same bytes.
 //!
 //! What is written is what the clients' own decoders read: gzip, Snappy in xerial's framing, LZ4 frames of independent
 //! 64 KiB blocks, one Zstandard frame. What is read is more: raw Snappy (librdkafka, sarama), linked LZ4 blocks
@@ -105,7 +105,7 @@ pub struct CompressError {
     pub codec: Codec,
 }
 
-/// Unpacks `input` to at most `bytes_max` bytes. What is not compressed is handed through, whatever its size.
+/// Unpacks `input` to at most `bytes_max` bytes. Uncompressed input is handed through in any size.
 pub fn decompress(codec: Codec, input: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, DecompressError> {
     let unpacked = match codec {
         Codec::None => return Ok(Cow::Borrowed(input)),

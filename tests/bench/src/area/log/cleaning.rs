@@ -10,7 +10,7 @@ use super::super::Plan;
 use super::PRODUCERS;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
-use crate::pairs::{Pairs, Run};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::report::Row;
 
@@ -29,8 +29,8 @@ const QUIET: Duration = Duration::from_secs(2);
 /// What one run showed of both kinds of producers.
 #[derive(Clone, Copy)]
 struct Both {
-    fsync: Run,
-    pages: Run,
+    fsync: Measurement,
+    pages: Measurement,
     cleaned_bytes: u64,
 }
 
@@ -90,8 +90,8 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
         let note = format!("cleaner: {:.0} MiB/s; with: {with}; without: {without}", cleaned / f64::from(1 << 20));
         let p99 = pairs.ratios(|run| run.latency.p99_us);
         rows.push(Row::new(format!("log/cleaning/{kind}/p99"), format!("{of}, 99th percentile of an ack"), p99, note));
-        let note = format!("{:.0} acks/s without", pairs.ceiling_median(Run::rate));
-        let rate = pairs.ratios(Run::rate);
+        let note = format!("{:.0} acks/s without", pairs.ceiling_median(Measurement::rate));
+        let rate = pairs.ratios(Measurement::rate);
         rows.push(Row::new(format!("log/cleaning/{kind}/throughput"), format!("{of}, acks per second"), rate, note));
     }
     Ok(())
@@ -121,7 +121,7 @@ impl Load {
             (drive(ottla.addr, &scripts), pages.join())
         });
         let pages = pages.unwrap_or_else(|_| anyhow::bail!("a load generator panicked"))?;
-        let of = |done: crate::load::Done| Run {
+        let of = |done: crate::load::Done| Measurement {
             work: done.requests as f64,
             wall_s: done.wall_s,
             cpu_s: f64::NAN,

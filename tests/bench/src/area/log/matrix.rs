@@ -8,7 +8,7 @@ use super::super::Plan;
 use super::WINDOW;
 use crate::frames;
 use crate::load::{Script, drive};
-use crate::pairs::{Pairs, Run};
+use crate::pairs::{Measurement, Pairs};
 use crate::peer::Peer;
 use crate::raw::Ceiling;
 use crate::report::Row;
@@ -101,10 +101,10 @@ fn measure(plan: &Plan, dir: &std::path::Path, cell: Cell, rows: &mut Vec<Row>) 
         Script { requests, count, seconds_max, every_s: None, window: WINDOW, error_at: Some(frames::PRODUCE_ERROR_AT) }
     };
     let scripts: Vec<_> = (0..connections).map(|at| script(at, plan.cell_seconds)).collect();
-    let run = |peer: &Peer| -> Result<Run> {
+    let run = |peer: &Peer| -> Result<Measurement> {
         let cpu = peer.cpu_s()?;
         let done = drive(peer.addr, &scripts)?;
-        Ok(Run {
+        Ok(Measurement {
             work: (done.requests * batch.len()) as f64,
             wall_s: done.wall_s,
             cpu_s: peer.cpu_s()? - cpu,
@@ -122,15 +122,25 @@ fn measure(plan: &Plan, dir: &std::path::Path, cell: Cell, rows: &mut Vec<Row>) 
     let note = format!(
         "Ottla: {:.3} GiB/s, {:.3} CPU s/GiB, {ours}, system calls per request {}; bare: {:.3} GiB/s, {:.3} CPU s/GiB, \
          {bare}, system calls {}",
-        pairs.subject_median(Run::rate) / gib,
-        pairs.subject_median(Run::cpu_per_work) * gib,
+        pairs.subject_median(Measurement::rate) / gib,
+        pairs.subject_median(Measurement::cpu_per_work) * gib,
         calls(&ottla)?,
-        pairs.ceiling_median(Run::rate) / gib,
-        pairs.ceiling_median(Run::cpu_per_work) * gib,
+        pairs.ceiling_median(Measurement::rate) / gib,
+        pairs.ceiling_median(Measurement::cpu_per_work) * gib,
         calls(&raw)?,
     );
-    rows.push(Row::new(format!("{name}/throughput"), format!("{of}, bytes per second"), pairs.ratios(Run::rate), note));
-    rows.push(Row::new(format!("{name}/cpu"), format!("{of}, CPU per byte"), pairs.ratios(Run::cpu_per_work), ""));
+    rows.push(Row::new(
+        format!("{name}/throughput"),
+        format!("{of}, bytes per second"),
+        pairs.ratios(Measurement::rate),
+        note,
+    ));
+    rows.push(Row::new(
+        format!("{name}/cpu"),
+        format!("{of}, CPU per byte"),
+        pairs.ratios(Measurement::cpu_per_work),
+        "",
+    ));
     rows.push(Row::new(
         format!("{name}/p99"),
         format!("{of}, 99th percentile of an answer"),

@@ -1,4 +1,4 @@
-//! Who gets which partitions. Pure functions of subscriptions, topics and the target before.
+//! Which member gets which partitions. Pure functions of subscriptions, topics and the target before.
 
 mod range;
 mod uniform;
@@ -77,7 +77,7 @@ mod tests {
         partitions.values().map(BTreeSet::len).sum()
     }
 
-    /// Every partition that some member wants has one owner, who wants it; no other partition has one.
+    /// Every partition that some member wants has one owner, which wants it; no other partition has one.
     fn check(question: &Question, answer: &Answer) {
         let mut owners: BTreeMap<(Uuid, i32), &Text> = BTreeMap::new();
         for (member, partitions) in answer {

@@ -10,7 +10,7 @@ pub(super) const NAME: &str = "range";
 
 pub(super) fn assign(question: &Question) -> Answer {
     let mut answer = Answer::new();
-    // Static members keep their place whatever their member ids are.
+    // Static members keep their place under every member id.
     let mut members: Vec<(&Text, &Candidate)> = question.members.iter().collect();
     members.sort_by_key(|(member_id, member)| {
         let instance_id = member.instance_id.as_ref();

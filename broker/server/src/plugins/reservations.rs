@@ -10,10 +10,10 @@ use super::PluginUser;
 
 /// The topics that are about to name a plugin.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Mutex<Claimed>);
+pub(super) struct Reservations(Mutex<Reserved>);
 
 #[derive(Debug, Default)]
-struct Claimed {
+struct Reserved {
     next: u64,
     users: BTreeMap<u64, PluginUser>,
 }
@@ -21,36 +21,36 @@ struct Claimed {
 /// A topic that is about to name a plugin. It counts as a user until this is dropped, by when the topic itself counts.
 #[derive(Debug)]
 #[must_use = "the plugin may be deleted once this is dropped"]
-pub struct Claim {
-    claims: Arc<Claims>,
+pub struct Reservation {
+    reservations: Arc<Reservations>,
     number: u64,
 }
 
-impl Claims {
-    pub(super) fn enter(self: &Arc<Self>, user: PluginUser) -> Claim {
-        let mut claimed = self.0.lock();
-        let number = claimed.next;
-        claimed.next += 1;
-        claimed.users.insert(number, user);
-        Claim { claims: Arc::clone(self), number }
+impl Reservations {
+    pub(super) fn enter(self: &Arc<Self>, user: PluginUser) -> Reservation {
+        let mut reserved = self.0.lock();
+        let number = reserved.next;
+        reserved.next += 1;
+        reserved.users.insert(number, user);
+        Reservation { reservations: Arc::clone(self), number }
     }
 
-    /// The topics that name plugins and those that are about to. No claim ends between the two, so none is missed.
+    /// The topics that name plugins and those that are about to. No reservation ends between the two, so none is missed.
     pub(super) fn and(&self, topics: impl FnOnce() -> Vec<PluginUser>) -> Vec<PluginUser> {
-        let claimed = self.0.lock();
+        let reserved = self.0.lock();
         let mut users = topics();
-        users.extend(claimed.users.values().cloned());
+        users.extend(reserved.users.values().cloned());
         users
     }
 }
 
-impl Drop for Claim {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.claims.0.lock().users.remove(&self.number);
+        self.reservations.0.lock().users.remove(&self.number);
     }
 }
 
-/// Components that are being pushed: they are not removed from the store, whatever name is deleted meanwhile.
+/// Components that are being pushed: they are not removed from the store, even if a name is deleted meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Pushing(Mutex<HashMap<Digest, usize>>);
 
@@ -102,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_topic_that_is_about_to_name_a_plugin_counts_until_its_claim_ends() {
-        let claims = Arc::new(Claims::default());
-        let names = || claims.and(|| vec![user("there")]).into_iter().map(|user| user.topic).collect::<Vec<_>>();
-        let (one, two) = (claims.enter(user("one")), claims.enter(user("two")));
+        let reservations = Arc::new(Reservations::default());
+        let names = || reservations.and(|| vec![user("there")]).into_iter().map(|user| user.topic).collect::<Vec<_>>();
+        let (one, two) = (reservations.enter(user("one")), reservations.enter(user("two")));
         assert_eq!(names(), ["there", "one", "two"]);
         drop(one);
         assert_eq!(names(), ["there", "two"]);

@@ -3,40 +3,35 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use ottla_tests::Broker;
-use ottla_tests::batch::{Sender, batch};
-use ottla_tests::connection::Connection;
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{
-    FetchPartition, FetchRecords, FetchRequest, FetchTopic, PartitionProduceData, ProduceRequest, TopicProduceData,
-};
+use ottla_wire::message::{FetchPartition, FetchRecords, FetchRequest, FetchTopic};
+
+use crate::Broker;
+use crate::admin::Answer;
+use crate::batch::{Sender, batch};
+use crate::connection::Connection;
 
 /// The topic.
-pub(crate) const TOPIC: &str = "on-disk";
+pub const TOPIC: &str = "on-disk";
 
 /// Sends one record with acks=all; the error, and what the broker says about it.
-pub(crate) fn produce(broker: &Broker, value: &[u8]) -> (ErrorCode, String) {
+pub fn produce(broker: &Broker, value: &[u8]) -> (ErrorCode, String) {
     send(broker, &batch(&[(b"k", value)], None))
 }
 
 /// Sends records of an idempotent producer.
-pub(crate) fn produce_as(broker: &Broker, sender: Sender, values: &[&[u8]]) -> (ErrorCode, String) {
+pub fn produce_as(broker: &Broker, sender: Sender, values: &[&[u8]]) -> (ErrorCode, String) {
     let records: Vec<(&[u8], &[u8])> = values.iter().map(|value| (&b"k"[..], *value)).collect();
     send(broker, &batch(&records, Some(sender)))
 }
 
 fn send(broker: &Broker, records: &[u8]) -> (ErrorCode, String) {
-    let data = PartitionProduceData { index: 0, records: Some(records) };
-    let topic = TopicProduceData { name: TOPIC.into(), partition_data: vec![data], ..Default::default() };
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..ProduceRequest::default() };
-    Connection::to(broker).call(9, &request, |response| {
-        let partition = &response.responses[0].partition_responses[0];
-        (partition.error_code, partition.error_message.clone().unwrap_or_default().into_owned())
-    })
+    let Answer { code, message } = Connection::to(broker).produce(TOPIC, 0, records).expect("the broker answers");
+    (code, message)
 }
 
 /// A fetch of a partition from an offset on.
-pub(crate) fn fetch_request(partition: i32, fetch_offset: i64) -> FetchRequest<'static> {
+pub fn fetch_request(partition: i32, fetch_offset: i64) -> FetchRequest<'static> {
     let partition =
         FetchPartition { partition, fetch_offset, partition_max_bytes: 8 << 20, ..FetchPartition::default() };
     let topic = FetchTopic { topic: TOPIC.into(), partitions: vec![partition], ..FetchTopic::default() };
@@ -44,7 +39,7 @@ pub(crate) fn fetch_request(partition: i32, fetch_offset: i64) -> FetchRequest<'
 }
 
 /// The error, or the bytes of records from an offset on.
-pub(crate) fn fetch(broker: &Broker, partition: i32, offset: i64) -> Result<Vec<u8>, ErrorCode> {
+pub fn fetch(broker: &Broker, partition: i32, offset: i64) -> Result<Vec<u8>, ErrorCode> {
     Connection::to(broker).call(11, &fetch_request(partition, offset), |response| {
         let partition = &response.responses[0].partitions[0];
         match (partition.error_code, &partition.records) {
@@ -56,14 +51,14 @@ pub(crate) fn fetch(broker: &Broker, partition: i32, offset: i64) -> Result<Vec<
 }
 
 /// Where a broker serves its metrics, as it prints it.
-pub(crate) fn metrics_address(broker: &Broker) -> String {
+pub fn metrics_address(broker: &Broker) -> String {
     let line = broker.wait_for_line(0, &["metrics", "http://"]);
     let (_, address) = line.split_once("http://").expect("an address");
     address.split('/').next().expect("an address").to_owned()
 }
 
 /// Asks for a page: status line and body.
-pub(crate) fn get(address: &str, path: &str) -> (String, String) {
+pub fn get(address: &str, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).expect("the metrics are served");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("the request is taken");
@@ -74,7 +69,7 @@ pub(crate) fn get(address: &str, path: &str) -> (String, String) {
 }
 
 /// The value of a metric, over all of its labels.
-pub(crate) fn metric(broker: &Broker, name: &str) -> f64 {
+pub fn metric(broker: &Broker, name: &str) -> f64 {
     let (status, page) = get(&metrics_address(broker), "/metrics");
     assert!(status.contains(" 200 "), "{status}");
     let samples = page.lines().filter(|line| !line.starts_with('#'));

@@ -4,7 +4,9 @@ import json
 import sys
 import time
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
 import member
@@ -55,19 +57,32 @@ def consume(o):
     consumer.close()
 
 
+class Changes(ConsumerRebalanceListener):
+    def on_partitions_assigned(self, assigned):
+        member.assigned(it.partition for it in assigned)
+
+    def on_partitions_revoked(self, revoked):
+        member.revoked(it.partition for it in revoked)
+
+    def on_partitions_lost(self, lost):
+        member.revoked(it.partition for it in lost)
+
+
 def join(o):
     """Reads as a member of a group, commits what it was handed, and leaves when standard input ends."""
     member.listen()
     consumer = KafkaConsumer(
-        o["topic"],
         bootstrap_servers=o["bootstrap"],
         group_id=o["group"],
+        group_instance_id=o["instance"],
+        partition_assignment_strategy=[CooperativeStickyAssignor if o["cooperative"] else RangePartitionAssignor],
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=10_000,
+        session_timeout_ms=o["session_timeout_ms"],
         heartbeat_interval_ms=300,
         reconnect_backoff_max_ms=200,
     )
+    consumer.subscribe([o["topic"]], listener=Changes())
     while not member.told.is_set():
         polled = consumer.poll(timeout_ms=100, max_records=20)
         for messages in polled.values():

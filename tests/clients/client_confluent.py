@@ -138,18 +138,21 @@ def join(o):
         on_revoke=lambda _, partitions: member.revoked(it.partition for it in partitions),
         on_lost=lambda _, partitions: member.revoked(it.partition for it in partitions),
     )
+    uncommitted = False
     while not member.told.is_set():
         messages = [message for message in consumer.consume(20, timeout=0.1) if message.error() is None]
         for message in messages:
             member.got(message.partition(), message.offset(), message.value())
-        if not messages:
+        uncommitted |= bool(messages)
+        if not uncommitted:
             continue
         try:
             committed = consumer.commit(asynchronous=False)
             member.committed({it.partition: it.offset for it in committed if it.error is None and it.offset >= 0})
-        except KafkaException:
-            # The group rebalances, or the broker is away: the records come again.
-            pass
+            uncommitted = any(it.error is not None for it in committed)
+        except KafkaException as error:
+            # The group rebalances, or the broker is away: what it still owns then is committed later, the rest comes again.
+            uncommitted = error.args[0].code() != KafkaError._NO_OFFSET
     consumer.close()
 
 

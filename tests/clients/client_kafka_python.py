@@ -8,6 +8,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, Topic
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
 
 import member
 import record_file
@@ -83,18 +84,23 @@ def join(o):
         reconnect_backoff_max_ms=200,
     )
     consumer.subscribe([o["topic"]], listener=Changes())
+    uncommitted = {}
     while not member.told.is_set():
         polled = consumer.poll(timeout_ms=100, max_records=20)
-        for messages in polled.values():
+        for partition, messages in polled.items():
             for message in messages:
                 member.got(message.partition, message.offset, message.value)
-        if not polled:
+            uncommitted[partition] = OffsetAndMetadata(messages[-1].offset + 1, "", -1)
+        owned = consumer.assignment()
+        uncommitted = {partition: offset for partition, offset in uncommitted.items() if partition in owned}
+        if not uncommitted:
             continue
         try:
-            consumer.commit()
-            member.committed({it.partition: messages[-1].offset + 1 for it, messages in polled.items()})
+            consumer.commit(uncommitted)
+            member.committed({partition.partition: it.offset for partition, it in uncommitted.items()})
+            uncommitted = {}
         except KafkaError:
-            # The group rebalances, or the broker is away: the records come again.
+            # The group rebalances, or the broker is away: what it still owns then is committed later, the rest comes again.
             pass
     consumer.close()
 

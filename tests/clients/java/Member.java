@@ -14,6 +14,7 @@ import org.apache.kafka.common.serialization.StringDeserializer;
  */
 public class Member implements ConsumerRebalanceListener {
   private final TreeSet<Integer> owned = new TreeSet<>();
+  private final Map<TopicPartition, OffsetAndMetadata> uncommitted = new HashMap<>();
 
   public static void main(String[] words) throws Exception {
     Map<String, String> o = new HashMap<>();
@@ -33,8 +34,9 @@ public class Member implements ConsumerRebalanceListener {
     listener.setDaemon(true);
     listener.start();
     try (var consumer = new KafkaConsumer<>(settings(o), new StringDeserializer(), new StringDeserializer())) {
-      consumer.subscribe(List.of(o.get("topic")), new Member());
-      while (!told.get()) turn(consumer);
+      var member = new Member();
+      consumer.subscribe(List.of(o.get("topic")), member);
+      while (!told.get()) member.turn(consumer);
     }
   }
 
@@ -58,21 +60,23 @@ public class Member implements ConsumerRebalanceListener {
     return settings;
   }
 
-  private static void turn(Consumer<String, String> consumer) {
+  private void turn(Consumer<String, String> consumer) {
     var records = consumer.poll(Duration.ofMillis(100));
-    Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
     for (var record : records) {
       say("got " + record.partition() + " " + record.offset() + " " + record.value());
-      offsets.put(new TopicPartition(record.topic(), record.partition()), new OffsetAndMetadata(record.offset() + 1));
+      var of = new TopicPartition(record.topic(), record.partition());
+      uncommitted.put(of, new OffsetAndMetadata(record.offset() + 1));
     }
-    if (offsets.isEmpty()) return;
+    uncommitted.keySet().retainAll(consumer.assignment());
+    if (uncommitted.isEmpty()) return;
     try {
-      consumer.commitSync(offsets);
-      offsets.forEach((of, next) -> say("committed " + of.partition() + " " + next.offset()));
+      consumer.commitSync(uncommitted);
+      uncommitted.forEach((of, next) -> say("committed " + of.partition() + " " + next.offset()));
+      uncommitted.clear();
     } catch (InterruptException interrupted) {
       throw interrupted;
     } catch (KafkaException rebalancesOrAway) {
-      // The records come again.
+      // What it still owns then is committed later, the rest comes again.
     }
   }
 

@@ -46,32 +46,34 @@ func main() {
 	}
 	told, tell := context.WithCancel(context.Background())
 	member.WhenTold(tell)
+	uncommitted := false
 	for told.Err() == nil {
-		turn(told, client, o.Topic)
+		uncommitted = turn(told, client, o.Topic, uncommitted)
 	}
 	// Without the permission of the poll that the end interrupted, closing waits for ever.
 	client.CloseAllowingRebalance()
 }
 
-func turn(told context.Context, client *kgo.Client, topic string) {
+// What a commit that fails leaves, because the group rebalances or the broker is away, is committed later where it is still
+// owned; the rest comes again.
+func turn(told context.Context, client *kgo.Client, topic string, uncommitted bool) bool {
 	defer client.AllowRebalance()
 	waiting, cancel := context.WithTimeout(told, 100*time.Millisecond)
 	defer cancel()
 	records := client.PollRecords(waiting, 20).Records()
-	next := map[int32]int64{}
 	for _, record := range records {
 		member.Got(record.Partition, record.Offset, record.Value)
-		next[record.Partition] = record.Offset + 1
 	}
-	if len(records) == 0 {
-		return
+	if len(records) == 0 && !uncommitted {
+		return false
 	}
 	committing, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	// Where it fails the group rebalances, or the broker is away: the records come again.
-	if err := client.CommitRecords(committing, records...); err == nil {
-		for partition, offset := range next {
-			member.Committed(partition, offset)
-		}
+	if err := client.CommitUncommittedOffsets(committing); err != nil {
+		return true
 	}
+	for partition, committed := range client.CommittedOffsets()[topic] {
+		member.Committed(partition, committed.Offset)
+	}
+	return false
 }

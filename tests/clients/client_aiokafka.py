@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 import member
@@ -58,19 +58,28 @@ async def consume(o):
                         out.write(message.partition, message.offset, message.key, message.value)
 
 
+class Changes(ConsumerRebalanceListener):
+    async def on_partitions_assigned(self, assigned):
+        member.assigned(it.partition for it in assigned)
+
+    async def on_partitions_revoked(self, revoked):
+        member.revoked(it.partition for it in revoked)
+
+
 async def join(o):
     """Reads as a member of a group, commits what it was handed, and leaves when standard input ends."""
     member.listen()
     consumer = AIOKafkaConsumer(
-        o["topic"],
         bootstrap_servers=o["bootstrap"],
         group_id=o["group"],
+        group_instance_id=o["instance"],
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=10_000,
+        session_timeout_ms=o["session_timeout_ms"],
         heartbeat_interval_ms=300,
         retry_backoff_ms=50,
     )
+    consumer.subscribe([o["topic"]], listener=Changes())
     async with consumer:
         while not member.told.is_set():
             polled = await consumer.getmany(timeout_ms=100, max_records=20)

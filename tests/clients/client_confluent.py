@@ -124,21 +124,35 @@ def join(o):
         "log_level": 0,
     }
     if o["protocol"] == "classic":
-        settings |= {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 300}
+        settings |= {
+            "session.timeout.ms": o["session_timeout_ms"],
+            "heartbeat.interval.ms": 300,
+            "partition.assignment.strategy": "cooperative-sticky" if o["cooperative"] else "range",
+        }
+    if o["instance"] is not None:
+        settings["group.instance.id"] = o["instance"]
     consumer = Consumer(settings)
-    consumer.subscribe([o["topic"]])
+    consumer.subscribe(
+        [o["topic"]],
+        on_assign=lambda _, partitions: member.assigned(it.partition for it in partitions),
+        on_revoke=lambda _, partitions: member.revoked(it.partition for it in partitions),
+        on_lost=lambda _, partitions: member.revoked(it.partition for it in partitions),
+    )
+    uncommitted = False
     while not member.told.is_set():
         messages = [message for message in consumer.consume(20, timeout=0.1) if message.error() is None]
         for message in messages:
             member.got(message.partition(), message.offset(), message.value())
-        if not messages:
+        uncommitted |= bool(messages)
+        if not uncommitted:
             continue
         try:
             committed = consumer.commit(asynchronous=False)
             member.committed({it.partition: it.offset for it in committed if it.error is None and it.offset >= 0})
-        except KafkaException:
-            # The group rebalances, or the broker is away: the records come again.
-            pass
+            uncommitted = any(it.error is not None for it in committed)
+        except KafkaException as error:
+            # The group rebalances, or the broker is away: what it still owns then is committed later, the rest comes again.
+            uncommitted = error.args[0].code() != KafkaError._NO_OFFSET
     consumer.close()
 
 

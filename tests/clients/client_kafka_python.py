@@ -4,8 +4,11 @@ import json
 import sys
 import time
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
 
 import member
 import record_file
@@ -55,31 +58,49 @@ def consume(o):
     consumer.close()
 
 
+class Changes(ConsumerRebalanceListener):
+    def on_partitions_assigned(self, assigned):
+        member.assigned(it.partition for it in assigned)
+
+    def on_partitions_revoked(self, revoked):
+        member.revoked(it.partition for it in revoked)
+
+    def on_partitions_lost(self, lost):
+        member.revoked(it.partition for it in lost)
+
+
 def join(o):
     """Reads as a member of a group, commits what it was handed, and leaves when standard input ends."""
     member.listen()
     consumer = KafkaConsumer(
-        o["topic"],
         bootstrap_servers=o["bootstrap"],
         group_id=o["group"],
+        group_instance_id=o["instance"],
+        partition_assignment_strategy=[CooperativeStickyAssignor if o["cooperative"] else RangePartitionAssignor],
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=10_000,
+        session_timeout_ms=o["session_timeout_ms"],
         heartbeat_interval_ms=300,
         reconnect_backoff_max_ms=200,
     )
+    consumer.subscribe([o["topic"]], listener=Changes())
+    uncommitted = {}
     while not member.told.is_set():
         polled = consumer.poll(timeout_ms=100, max_records=20)
-        for messages in polled.values():
+        for partition, messages in polled.items():
             for message in messages:
                 member.got(message.partition, message.offset, message.value)
-        if not polled:
+            uncommitted[partition] = OffsetAndMetadata(messages[-1].offset + 1, "", -1)
+        owned = consumer.assignment()
+        uncommitted = {partition: offset for partition, offset in uncommitted.items() if partition in owned}
+        if not uncommitted:
             continue
         try:
-            consumer.commit()
-            member.committed({it.partition: messages[-1].offset + 1 for it, messages in polled.items()})
+            consumer.commit(uncommitted)
+            member.committed({partition.partition: it.offset for partition, it in uncommitted.items()})
+            uncommitted = {}
         except KafkaError:
-            # The group rebalances, or the broker is away: the records come again.
+            # The group rebalances, or the broker is away: what it still owns then is committed later, the rest comes again.
             pass
     consumer.close()
 

@@ -42,7 +42,11 @@ async function join() {
     logLevel: logLevel.NOTHING,
     retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 100 },
   });
-  const consumer = kafka.consumer({ groupId: o.group, sessionTimeout: 10000, heartbeatInterval: 300 });
+  const consumer = kafka.consumer({ groupId: o.group, sessionTimeout: o.session_timeout_ms, heartbeatInterval: 300 });
+  consumer.on(consumer.events.REBALANCING, () => console.log("owns"));
+  consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+    console.log("owns", ...(payload.memberAssignment[o.topic] ?? []));
+  });
   await consumer.connect();
   await consumer.subscribe({ topics: [o.topic], fromBeginning: true });
   await consumer.run({

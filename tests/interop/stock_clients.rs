@@ -7,6 +7,8 @@ use ottla_tests::{Broker, Record, wait};
 
 const ALL_CODECS: &[&str] = &["none", "gzip", "snappy", "lz4", "zstd"];
 const PARTITIONS: i32 = 4;
+const READERS: [Client; 6] =
+    [Client::Kcat, Client::Confluent, Client::KafkaPython, Client::Aiokafka, Client::Rskafka, Client::Ottla];
 
 #[test]
 fn kcat_produces_and_consumes_with_every_codec() {
@@ -35,6 +37,11 @@ fn kafkajs_produces_with_none_and_gzip() {
 }
 
 #[test]
+fn rskafka_produces_and_consumes_with_every_codec() {
+    round_trips(Client::Rskafka, Client::Rskafka, ALL_CODECS);
+}
+
+#[test]
 fn our_wheel_produces_and_consumes_with_every_codec() {
     round_trips(Client::Ottla, Client::Ottla, ALL_CODECS);
 }
@@ -51,6 +58,7 @@ fn clients_read_each_other() {
         (Client::Aiokafka, "snappy"),
         (Client::Ottla, "lz4"),
         (Client::KafkaJs, "gzip"),
+        (Client::Rskafka, "lz4"),
     ];
     let mut sent = Vec::new();
     for (number, (writer, codec)) in writers.into_iter().enumerate() {
@@ -58,7 +66,7 @@ fn clients_read_each_other() {
         writer.produce(&broker.bootstrap(), "shared", &Sending { codec, ..Sending::default() }, &records);
         sent.extend(records);
     }
-    for reader in [Client::Kcat, Client::Confluent, Client::KafkaPython, Client::Aiokafka, Client::Ottla] {
+    for reader in READERS {
         let received = reader.consume(&broker.bootstrap(), "shared");
         assert_same_by_partition(&sent, &received, &format!("{reader:?}"));
     }
@@ -111,7 +119,7 @@ fn every_client_reads_what_compaction_left() {
         for (offset, record) in sent.iter().enumerate() {
             last.insert(record.key.clone(), offset as i64);
         }
-        for reader in [Client::Kcat, Client::Confluent, Client::KafkaPython, Client::Aiokafka, Client::Ottla] {
+        for reader in READERS {
             let received = reader.consume(&broker.bootstrap(), &topic);
             let offsets: Vec<i64> = received.iter().map(|record| record.offset).collect();
             assert!(offsets.is_sorted_by(|one, next| one < next), "{reader:?} {codec}: {offsets:?}");

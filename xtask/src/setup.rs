@@ -22,6 +22,8 @@ const PYTHON_PACKAGES: &[&str] = &[
     "pytest==9.2.0",
 ];
 const KAFKAJS: &str = "kafkajs@2.2.4";
+/// The newest kafka-clients, and the last before version 4. The harness of the tests names them too.
+const KAFKA_CLIENTS: &[&str] = &["4.4.0", "3.9.2"];
 const CARGO_DENY: &str = "0.20.2";
 const PYTHON_AT_LEAST: (u32, u32) = (3, 11);
 const NODE_AT_LEAST: u32 = 16;
@@ -38,6 +40,9 @@ const STEPS: &[Step] = &[
     ("system packages", system_packages),
     ("Python clients", python_clients),
     ("KafkaJS", kafkajs),
+    ("Java clients", java_clients),
+    ("Go clients", go_clients),
+    ("rskafka", rskafka),
     ("package index", package_index),
     ("cargo-deny", cargo_deny),
     ("guest toolchain", |root| guests::setup(root).map(|()| "ready".to_owned())),
@@ -156,6 +161,58 @@ fn kafkajs(root: &Path) -> Result<String> {
         .quiet()?;
     fs::write(stamp, KAFKAJS)?;
     Ok(format!("installed {KAFKAJS}"))
+}
+
+/// kafka-clients with Maven, and `tests/clients/java` compiled against it.
+fn java_clients(root: &Path) -> Result<String> {
+    let sources = root.join("tests/clients/java");
+    let wanted = format!("{}{}", read(&sources.join("pom.xml"))?, read(&sources.join("Member.java"))?);
+    for version in KAFKA_CLIENTS {
+        let home = root.join("target/java").join(version);
+        let stamp = home.join("installed");
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+            continue;
+        }
+        let path = |name: &str| home.join(name).to_string_lossy().into_owned();
+        let (jars, classes) = (path("jars"), path("classes"));
+        let settings = [format!("-Dkafka.version={version}"), format!("-DoutputDirectory={jars}")];
+        shell("mvn", &["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime"])
+            .args(&settings)
+            .at(&sources)
+            .quiet()
+            .context("install Maven and a JDK of version 17 or newer (Debian 12: apt-get install maven)")?;
+        shell("javac", &["-d", &classes, "-cp", &format!("{jars}/*"), "Member.java"])
+            .at(&sources)
+            .quiet()
+            .context("install a JDK of version 17 or newer (Debian 12: apt-get install openjdk-17-jdk-headless)")?;
+        fs::write(stamp, &wanted)?;
+    }
+    Ok(format!("kafka-clients {}", KAFKA_CLIENTS.join(", ")))
+}
+
+/// franz-go, sarama and segmentio/kafka-go, in the programs of `tests/clients/go`. What is built already costs no time.
+fn go_clients(root: &Path) -> Result<String> {
+    let target = root.join("target/go");
+    fs::create_dir_all(&target)?;
+    let output = format!("{}/", target.display());
+    shell("go", &["build", "-mod=readonly", "-o", &output, "./franz", "./sarama", "./segmentio"])
+        .at(&root.join("tests/clients/go"))
+        .quiet()
+        .context("install Go 1.26 or newer")?;
+    Ok("franz-go, sarama, segmentio/kafka-go".to_owned())
+}
+
+/// The program of `tests/clients/rskafka`, with the dependencies of a client and not ours.
+fn rskafka(root: &Path) -> Result<String> {
+    let target = root.join("target/rskafka");
+    cargo(root, &["build", "--release", "--locked", "--quiet", "--manifest-path", "tests/clients/rskafka/Cargo.toml"])
+        .env("CARGO_TARGET_DIR", target)
+        .quiet()?;
+    Ok("built".to_owned())
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The real records of the end-to-end test. Without them the test makes records of the same shape, and says so.

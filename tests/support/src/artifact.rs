@@ -39,6 +39,21 @@ pub fn node_modules() -> PathBuf {
     built("node/node_modules", "cargo xtask setup")
 }
 
+/// A client in Go, built from `tests/clients/go/`.
+pub fn go_client(name: &str) -> PathBuf {
+    built(&format!("go/{name}"), "cargo xtask setup")
+}
+
+/// Whether the clients in Go could be built.
+pub fn has_go_clients() -> bool {
+    ["franz", "sarama", "segmentio"].iter().all(|name| root().join("target/go").join(name).exists())
+}
+
+/// The program around rskafka, a package of its own in `tests/clients/rskafka/`.
+pub fn rskafka() -> PathBuf {
+    built("rskafka/release/client-rskafka", "cargo xtask setup")
+}
+
 /// Client programs of these tests: `tests/clients/`.
 pub fn client(name: &str) -> PathBuf {
     root().join("tests/clients").join(name)

@@ -1,7 +1,12 @@
-//! Stock clients as processes: kcat, the Python clients, KafkaJS, and our own Python client, behind one face.
+//! Stock clients as processes: kcat, the clients for Python, JavaScript, Java and Go, and our own Python client, behind one
+//! face.
 
+mod java;
 mod kcat;
 mod process;
+
+use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -23,8 +28,20 @@ pub enum Client {
     Aiokafka,
     /// KafkaJS. It consumes only in groups.
     KafkaJs,
+    /// Apache's kafka-clients, the newest. This and those below are members of groups, and nothing else here.
+    Java,
+    /// Apache's kafka-clients before version 4.
+    Java3,
+    /// franz-go.
+    FranzGo,
+    /// sarama.
+    Sarama,
+    /// segmentio/kafka-go.
+    KafkaGo,
     /// The wheel that this project builds.
     Ottla,
+    /// rskafka. It has no groups.
+    Rskafka,
 }
 
 /// How records are sent.
@@ -94,19 +111,44 @@ impl Client {
     }
 
     /// The command line that runs a verb of this client's program in `tests/clients/`.
-    pub fn command(self, verb: &str, options: &Value) -> std::process::Command {
-        let (program, script) = match self {
-            Client::Kcat => panic!("kcat needs no program around it"),
-            Client::Confluent => (artifact::python(), "client_confluent.py"),
-            Client::KafkaPython => (artifact::python(), "client_kafka_python.py"),
-            Client::Aiokafka => (artifact::python(), "client_aiokafka.py"),
-            Client::Ottla => (artifact::python_with_wheel(), "client_ottla.py"),
-            Client::KafkaJs => ("node".into(), "client_kafkajs.js"),
+    ///
+    /// # Panics
+    /// When the program was not built: [`Client::missing`] says so.
+    pub fn command(self, verb: &str, options: &Value) -> Command {
+        let python = |script| with_script(artifact::python(), script);
+        let mut command = match self {
+            Client::Kcat => python("client_kcat.py"),
+            Client::Confluent => python("client_confluent.py"),
+            Client::KafkaPython => python("client_kafka_python.py"),
+            Client::Aiokafka => python("client_aiokafka.py"),
+            Client::Ottla => with_script(artifact::python_with_wheel(), "client_ottla.py"),
+            Client::KafkaJs => {
+                let mut command = with_script("node".into(), "client_kafkajs.js");
+                command.env("NODE_PATH", artifact::node_modules());
+                command
+            }
+            Client::Rskafka => Command::new(artifact::rskafka()),
+            Client::Java => return java::command("4.4.0", options),
+            Client::Java3 => return java::command("3.9.2", options),
+            Client::FranzGo => Command::new(artifact::go_client("franz")),
+            Client::Sarama => Command::new(artifact::go_client("sarama")),
+            Client::KafkaGo => Command::new(artifact::go_client("segmentio")),
         };
-        let mut command = std::process::Command::new(program);
-        command.arg(artifact::client(script)).arg(verb).arg(options.to_string());
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("NODE_PATH", node_path(self));
+        command.arg(verb).arg(options.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
         command
+    }
+
+    /// Why this client cannot run here, if it cannot: its toolchain is not on this machine.
+    pub fn missing(self) -> Option<&'static str> {
+        let (there, why) = match self {
+            Client::Java => (java::is_built("4.4.0"), "kafka-clients is not in target/java: it needs a JDK and Maven"),
+            Client::Java3 => (java::is_built("3.9.2"), "kafka-clients is not in target/java: it needs a JDK and Maven"),
+            Client::FranzGo | Client::Sarama | Client::KafkaGo => {
+                (artifact::has_go_clients(), "the Go clients are not in target/go: they need Go 1.26")
+            }
+            _ => return None,
+        };
+        (!there).then_some(why)
     }
 
     fn run(self, verb: &str, options: &Value) {
@@ -114,8 +156,10 @@ impl Client {
     }
 }
 
-fn node_path(client: Client) -> std::path::PathBuf {
-    if client == Client::KafkaJs { artifact::node_modules() } else { std::path::PathBuf::new() }
+fn with_script(program: PathBuf, script: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(artifact::client(script));
+    command
 }
 
 /// `partition offset`, either of them `none`; or `error …`; or `missing`.

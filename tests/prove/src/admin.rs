@@ -64,6 +64,6 @@ pub(crate) fn delete_records(
 
 /// Makes a version of a plugin the one that runs. The connection has to be named as ours.
 pub(crate) fn activate(socket: &mut Socket, name: &str, version: i32) -> io::Result<ErrorCode> {
-    let request = ActivatePluginRequest { name: name.into(), version };
+    let request = ActivatePluginRequest { name: name.into(), version, ..Default::default() };
     socket.call(0, &request, |response| response.error_code)
 }

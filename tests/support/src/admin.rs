@@ -79,7 +79,7 @@ impl Broker {
 
     /// Makes `version` of a plugin the one that runs; −1 is the one before.
     pub fn activate_plugin(&self, name: &str, version: i32) {
-        let request = ActivatePluginRequest { name: name.into(), version };
+        let request = ActivatePluginRequest { name: name.into(), version, ..Default::default() };
         Connection::as_ottla(self).call(0, &request, |response| {
             assert_eq!(response.error_code, ErrorCode::None, "{name} {version}: {:?}", response.error_message);
         });

@@ -13,10 +13,10 @@ use crate::contract::Prepared;
 use crate::digest::Digest;
 use crate::engine::Runtime;
 use crate::header::NotAComponent;
-use crate::instance::reason;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest, ManifestError};
 use crate::partitioner::{CallError, Loaded, Partitioner};
+use crate::trap::reason;
 use crate::upload::Upload;
 use crate::vault::{ComponentFault, Vault, VaultError, WorkDir};
 

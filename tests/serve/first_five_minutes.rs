@@ -38,6 +38,46 @@ fn every_command_of_the_readme_works_as_written() {
     assert_eq!((filled.next(), filled.next()), (Some(&2), None), "one section, one partition: {ends:?}");
 }
 
+#[test]
+fn the_readmes_sentence_about_upgrade_and_rollback_works_as_written() {
+    let readme = std::fs::read_to_string(artifact::root().join("README.md")).expect("the README");
+    let sentence =
+        readme.split_once("Upload its next version").expect("the sentence").1.split_once("\n\n").expect("its end").0;
+    let commands: Vec<&str> = sentence.split('`').skip(1).step_by(2).collect();
+    let [upgrade, rollback] = commands[..] else { panic!("two commands: {commands:?}") };
+
+    let broker = Broker::start();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::copy(artifact::plugin("by-key"), directory.path().join("next.wasm")).expect("another plugin");
+    let says = |line: &str| {
+        let mut command = Command::new("bash");
+        let path = format!("{}:{}", artifact::ottla().parent().expect("a folder").display(), env!("PATH"));
+        command
+            .args(["-euc", line])
+            .current_dir(directory.path())
+            .env("PATH", path)
+            .env("OTTLA_BOOTSTRAP", broker.bootstrap());
+        run(command, &[])
+    };
+    let first = format!("ottla plugin push {} --name by-section", artifact::plugin("by-section").display());
+    let first = says(&first).success().text();
+    assert!(first.contains("version 1, active, used by no topic yet: ottla topic set TOPIC"), "{first}");
+    let upgraded = says(upgrade).success().text();
+    assert!(upgraded.contains("version 2, active"), "{upgraded}");
+    let back = says(rollback).success().text();
+    assert!(back.contains("runs version 1; marked bad: 2"), "{back}");
+
+    let again = says(rollback);
+    assert!(!again.status.success() && again.stderr.contains("runs version 1"), "{}", again.stderr);
+    assert!(again.stderr.contains("ottla plugin rollback by-section --to VERSION"), "{}", again.stderr);
+    let pushed_again = says(upgrade);
+    assert!(!pushed_again.status.success(), "the same bytes are the bad version: {}", pushed_again.text());
+    assert!(pushed_again.stderr.contains("ottla plugin activate by-section 2"), "{}", pushed_again.stderr);
+    let shown = says("ottla plugin show by-section --json").success().text();
+    assert!(shown.contains("\"active\":1") && shown.matches("\"bad\":true").count() == 1, "{shown}");
+    assert!(says("ottla plugin rollback by-section --to 2").success().text().contains("runs version 2; marked bad: 1"));
+}
+
 /// The shell blocks, one after the other. Starting the broker and building are not repeated.
 fn script(readme: &str) -> String {
     let commands = readme.split_once(NEXT_CHAPTER).expect("the chapter behind the commands").0;

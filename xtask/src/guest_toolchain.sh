@@ -34,12 +34,21 @@ release=${version%%+*}     # 1.96.0+dfsg1-1~deb12u2 -> 1.96.0
 series=${release%.*}       # -> 1.96
 llvm=$(apt-cache depends "libstd-rust-web-$series=$version" | sed -n 's/^ *Depends: \(libllvm.*\)/\1/p' | head -n 1)
 
+# What LLVM's library is linked with, and a small machine lacks: libz3-4, libxml2 and what these need in turn.
+lacking() {
+    local package
+    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances "$1" |
+        grep '^[a-z]' | sort -u | while read -r package; do
+            dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || echo "$package"
+        done
+}
+
 rm -rf "$dir/packages" "$dir/usr"
 mkdir -p "$dir/packages"
 cd "$dir/packages"
 apt-get download -qq \
     "rustc-web=$version" "libstd-rust-web-$series=$version" "libstd-rust-web-dev=$version" "rust-web-src=$version" \
-    ${llvm:+"$llvm"}
+    ${llvm:+$(lacking "$llvm")}
 for package in *.deb; do
     case $package in
         rust-web-src*) dpkg-deb --fsys-tarfile "$package" | tar -x -C "$dir" --wildcards './usr/src/rustc-*/library/*' ;;
@@ -49,9 +58,10 @@ done
 
 cat > "$dir/rustc" <<END
 #!/bin/sh
-LD_LIBRARY_PATH=$dir/usr/lib/$cpu-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH} exec $dir/usr/bin/rustc "\$@"
+LD_LIBRARY_PATH=$dir/usr/lib/$cpu-linux-gnu:$dir/lib/$cpu-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH} exec $dir/usr/bin/rustc "\$@"
 END
 chmod +x "$dir/rustc"
+"$dir/rustc" --version >/dev/null || fail "the unpacked compiler does not start: $(ldd "$dir/usr/bin/rustc" | grep 'not found' || true)"
 mkdir -p "$lib/$cpu-unknown-linux-gnu/bin"
 ln -sf "$tools/rust-lld" "$lib/$cpu-unknown-linux-gnu/bin/rust-lld"
 

@@ -14,6 +14,8 @@ use crate::shell::{Shell, cargo, shell};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const PLUGINS: &[&str] = &["by-section", "by-key"];
+/// Guests that misbehave, examples of the kit.
+const TEST_GUESTS: &[&str] = &["panics", "reads_the_clock"];
 /// Seconds that rustup may try to reach its server.
 const RUSTUP_S_MAX: &str = "180";
 /// How every component begins: magic, version 13, layer 1.
@@ -73,28 +75,39 @@ pub(crate) fn toolchain(root: &Path) -> Result<GuestEnv> {
     Ok(GuestEnv { variables })
 }
 
-/// Builds every ready-made plugin to `target/plugins/<name>.wasm`.
+/// Builds every ready-made plugin to `target/plugins/<name>.wasm`, and the guests of the tests to `target/plugins/tests/`.
 pub(crate) fn build(root: &Path) -> Result<Vec<PathBuf>> {
     let environment = toolchain(root)?;
+    let compile = |what: &[&str]| {
+        let command = cargo(root, &["build", "--profile", "plugin", "--target", TARGET]).args(what);
+        environment.apply(command).show()
+    };
     let plugins = root.join("target/plugins");
-    fs::create_dir_all(&plugins)?;
+    fs::create_dir_all(plugins.join("tests"))?;
+    let made = root.join("target/guests").join(TARGET).join("plugin");
     let mut built = Vec::new();
     for name in PLUGINS {
-        let command = cargo(root, &["build", "--profile", "plugin", "--target", TARGET, "--package", name]);
-        environment.apply(command).show()?;
-        let file = format!("{}.wasm", name.replace('-', "_"));
-        let component = root.join("target/guests").join(TARGET).join("plugin").join(file);
-        let bytes = fs::read(&component).with_context(|| format!("cannot read {}", component.display()))?;
-        if !bytes.starts_with(COMPONENT_HEADER) {
-            bail!("{} is not a component; was it linked by wasm-component-ld?", component.display());
-        }
-        let plugin = plugins.join(format!("{name}.wasm"));
-        // Renamed into place, so that an upload at the same time does not read half of it.
-        let fresh = plugin.with_extension("wasm.fresh");
-        fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &plugin))?;
-        built.push(plugin);
+        compile(&["--package", name])?;
+        let component = made.join(format!("{}.wasm", name.replace('-', "_")));
+        built.push(place(&component, plugins.join(format!("{name}.wasm")))?);
+    }
+    for name in TEST_GUESTS {
+        compile(&["--package", "ottla-plugin", "--example", name])?;
+        place(&made.join("examples").join(format!("{name}.wasm")), plugins.join(format!("tests/{name}.wasm")))?;
     }
     Ok(built)
+}
+
+/// Puts a component where it is looked for.
+fn place(component: &Path, plugin: PathBuf) -> Result<PathBuf> {
+    let bytes = fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+    if !bytes.starts_with(COMPONENT_HEADER) {
+        bail!("{} is not a component; was it linked by wasm-component-ld?", component.display());
+    }
+    // Renamed into place, so that no upload meanwhile reads half of it.
+    let fresh = plugin.with_extension("wasm.fresh");
+    fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &plugin))?;
+    Ok(plugin)
 }
 
 fn rustc(root: &Path, arguments: &[&str]) -> Result<String> {

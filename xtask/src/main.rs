@@ -11,6 +11,7 @@
 //! | `layers`, `imports` | what may depend on what |
 //! | `check` | every suite in order, and the summary |
 
+mod bare;
 mod check;
 mod guests;
 mod imports;
@@ -39,6 +40,8 @@ Every chore of this project has one name.
                                    fault tests with counts, seeds and canaries (`prove list` shows them)
     cargo xtask bench [log|net|plugin|growth|kafka] [--quick|--full] [--json FILE]
                                    Ottla against the raw ceilings of this machine and Apache Kafka, as ratios
+    cargo xtask bare [--keep]      the README's two commands in a fresh minimal Debian (root, network, about an hour);
+                                   --keep uses the one of before
 
 `setup` needs Debian or Ubuntu with rustup's Rust, Python 3.11 or newer, a C compiler and apt-get; it asks apt-get
 (through sudo where it is not root) for kcat, strace and other tools that are missing, and keeps the rest under target/.
@@ -80,6 +83,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             wheel::install(&root, &wheel)?;
             println!("{}", wheel.display());
         }
+        "bare" => bare::run(&root, rest)?,
         "prove" => return prove::run(&root, rest),
         "bench" => {
             shell::cargo(&root, &["build", "--release", "--package", "ottla"]).show()?;

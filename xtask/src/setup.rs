@@ -43,6 +43,7 @@ const STEPS: &[Step] = &[
     ("Java clients", java_clients),
     ("Go clients", go_clients),
     ("rskafka", rskafka),
+    ("Apache Kafka", kafka),
     ("package index", package_index),
     ("cargo-deny", cargo_deny),
     ("guest toolchain", |root| guests::setup(root).map(|()| "ready".to_owned())),
@@ -213,6 +214,26 @@ fn rskafka(root: &Path) -> Result<String> {
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The jars of a Kafka cluster that our client is tested against. Java is not for everybody: without it that suite does not run.
+fn kafka(root: &Path) -> Result<String> {
+    let home = root.join("target/kafka-4.4");
+    let (pom, stamp) = (root.join("tests/kafka/pom.xml"), home.join("complete"));
+    let wanted = fs::read_to_string(&pom)?;
+    if fs::read_to_string(&stamp).is_ok_and(|fetched| fetched == wanted) {
+        return Ok("all here".to_owned());
+    }
+    for (program, package) in [("java", "default-jre-headless"), ("mvn", "maven")] {
+        if !shell(program, &["-version"]).works() {
+            return Ok(format!("left out: it needs `{program}` (Debian: apt-get install {package})"));
+        }
+    }
+    shell("mvn", &["--batch-mode", "--quiet", "dependency:copy-dependencies", "--file"])
+        .args(&[pom.to_string_lossy(), format!("-DoutputDirectory={}", home.join("jars").display()).into()])
+        .quiet()?;
+    fs::write(stamp, &wanted)?;
+    Ok("fetched 4.4.0".to_owned())
 }
 
 /// The real records of the end-to-end test. Without them the test makes records of the same shape, and says so.

@@ -4,13 +4,16 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How often a bounded command is asked whether it has ended.
 const ASK_EVERY_MS: u64 = 50;
+/// How long a killed command may take to be gone: one that waits for a disk is not gone at once.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A command with the few verbs that chores need.
 pub(crate) struct Shell {
@@ -96,19 +99,60 @@ impl Shell {
         let err = out.try_clone()?;
         self.command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         let mut child = self.command.spawn().with_context(|| format!("cannot start `{}`", self.words))?;
-        let started = Instant::now();
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(Ended::Exited(status));
-            }
-            if started.elapsed() > limit {
-                // The group is the command's own (`process_group(0)`), so nothing else is hit.
-                let group = format!("-{}", child.id());
-                shell("kill", &["-KILL", "--", &group]).quiet().ok();
-                child.wait()?;
-                return Ok(Ended::TimedOut);
-            }
+        if let Some(status) = wait(&mut child, limit)? {
+            return Ok(Ended::Exited(status));
+        }
+        // The group is the command's own (`process_group(0)`), so nothing else is hit.
+        kill_process_group(Pid::from_child(&child), Signal::KILL)
+            .with_context(|| format!("cannot end `{}`", self.words))?;
+        if wait(&mut child, GONE_WITHIN)?.is_none() {
+            bail!("`{}` is still there {} s after SIGKILL", self.words, GONE_WITHIN.as_secs());
+        }
+        Ok(Ended::TimedOut)
+    }
+}
+
+/// How the command ended, if it did within `limit`.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || started.elapsed() > limit {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(ASK_EVERY_MS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also where there is no program `kill`: the call is the kernel's. Run this with an empty PATH to see it.
+    #[test]
+    fn a_command_that_overruns_is_ended_with_everything_it_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        // The inner one would hold the pipe, and this test, for ten minutes.
+        let overruns = shell("/bin/sh", &["-c", "/bin/sleep 600 & echo $!; wait"]);
+        let ended = overruns.logged(&log, Duration::from_millis(300)).unwrap();
+        assert!(matches!(ended, Ended::TimedOut));
+        let started: u32 = std::fs::read_to_string(&log).unwrap().trim().parse().unwrap();
+        let is_alive = || {
+            let status = std::fs::read_to_string(format!("/proc/{started}/stat")).unwrap_or_default();
+            !status.is_empty() && !status.contains(") Z ")
+        };
+        let patience = Instant::now();
+        while is_alive() {
+            assert!(patience.elapsed() < GONE_WITHIN, "the sleep of {started} goes on");
             std::thread::sleep(Duration::from_millis(ASK_EVERY_MS));
         }
+    }
+
+    #[test]
+    fn a_command_that_ends_in_time_is_left_to_its_own_status() {
+        let directory = tempfile::tempdir().unwrap();
+        let ended = shell("/bin/sh", &["-c", "exit 3"]).logged(&directory.path().join("log"), GONE_WITHIN).unwrap();
+        assert!(matches!(ended, Ended::Exited(status) if status.code() == Some(3)));
     }
 }

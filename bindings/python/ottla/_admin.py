@@ -102,6 +102,8 @@ class PluginVersion:
     created: int
     """When it was pushed, in milliseconds since 1970."""
     reads: list[str]
+    marked_bad: bool = False
+    """Whether a rollback left it: no rollback returns to it unless it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +205,11 @@ class Admin(_core.Admin):
         """Make a version the one that runs; return its number."""
         return self._activate_plugin(name, version, timeout)
 
-    def roll_back_plugin(self, name: str, timeout: float | None = None) -> int:
-        """Make the version before the active one run again; return its number."""
-        return self._roll_back_plugin(name, timeout)
+    def roll_back_plugin(self, name: str, timeout: float | None = None, *, to: int | None = None) -> int:
+        """Go back to the version that ran before, or to one; return its number.
+
+        The version that it leaves is marked bad: called again, it goes back further and never forward."""
+        return self._roll_back_plugin(name, to, timeout)
 
     def remove_plugin(self, name: str, version: int | None = None, timeout: float | None = None) -> None:
         """Remove one version, or the whole plugin."""
@@ -216,7 +220,7 @@ def _plugin(
     name: str,
     active: int | None,
     previous: int | None,
-    versions: list[tuple[int, str, str, int, int, list[str]]],
+    versions: list[tuple[int, str, str, int, int, list[str], bool]],
     topics: list[str],
 ) -> PluginDescription:
     return PluginDescription(name, active, previous, [PluginVersion(*version) for version in versions], topics)

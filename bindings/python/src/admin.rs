@@ -17,7 +17,7 @@ use crate::settings;
 type Listing = (String, usize, bool);
 type Partition = (i32, Option<i32>, i32, Vec<i32>, Vec<i32>, Option<i64>, Option<i64>);
 type Config = (String, Option<String>, &'static str, bool, Option<String>);
-type Version = (i32, String, String, i64, i64, Vec<String>);
+type Version = (i32, String, String, i64, i64, Vec<String>, bool);
 type Plugin = (String, Option<i32>, Option<i32>, Vec<Version>, Vec<String>);
 type Cluster = (Option<String>, i32, Vec<(i32, String)>);
 
@@ -142,9 +142,9 @@ impl Admin {
         self.ask(py, timeout, self.core.get()?.activate_plugin(name, version))
     }
 
-    #[pyo3(signature = (name, timeout = None))]
-    fn _roll_back_plugin(&self, py: Python<'_>, name: &str, timeout: Option<f64>) -> PyResult<i32> {
-        self.ask(py, timeout, self.core.get()?.roll_back_plugin(name))
+    #[pyo3(signature = (name, to, timeout = None))]
+    fn _roll_back_plugin(&self, py: Python<'_>, name: &str, to: Option<i32>, timeout: Option<f64>) -> PyResult<i32> {
+        self.ask(py, timeout, self.core.get()?.roll_back_plugin(name, to))
     }
 
     #[pyo3(signature = (name, version, timeout = None))]
@@ -161,8 +161,8 @@ fn partition(part: PartitionDescription) -> Partition {
 fn plugin(plugin: PluginDescription) -> Plugin {
     let PluginDescription { name, active, previous, versions, topics } = plugin;
     let version = |version| {
-        let PluginVersion { version, digest, kind, bytes, created_ms, reads } = version;
-        (version, digest, kind, bytes, created_ms, reads)
+        let PluginVersion { version, digest, kind, bytes, created_ms, reads, marked_bad } = version;
+        (version, digest, kind, bytes, created_ms, reads, marked_bad)
     };
     (name, active, previous, versions.into_iter().map(version).collect(), topics)
 }

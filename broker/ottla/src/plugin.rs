@@ -35,11 +35,14 @@ pub(crate) enum PluginCommand {
         #[arg(value_parser = clap::value_parser!(i32).range(1..))]
         version: i32,
     },
-    /// Make the version before the active one run again
+    /// Go back to the version that ran before, and mark the version left as bad
     #[command(after_long_help = ROLLBACK_HELP)]
     Rollback {
         /// The plugin
         name: String,
+        /// Go back to this version instead
+        #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i32).range(1..))]
+        to: Option<i32>,
     },
     /// Remove a plugin, or one version of it
     #[command(after_long_help = RM_HELP)]
@@ -60,12 +63,16 @@ pub(crate) struct PushArgs {
     /// Its name on the broker; the file's name without `.wasm` if not given
     #[arg(long)]
     name: Option<String>,
+    /// Let this version run at once, for all topics that use the plugin
+    #[arg(long)]
+    activate: bool,
 }
 
 const PUSH_HELP: &str = "\
 Examples:
   ottla plugin push target/plugins/by-section.wasm --name by-section
   ottla plugin push by-section.wasm                  the name is by-section
+  ottla plugin push by-section.wasm --activate       the next version, which runs at once
 
 An upload that broke off goes on where it stood when it is started again.
 Then let a topic use it: ottla topic set packages ottla.partitioner=by-section";
@@ -88,7 +95,11 @@ The next batch is routed by it; the broker does not restart.";
 
 const ROLLBACK_HELP: &str = "\
 Examples:
-  ottla plugin rollback by-section";
+  ottla plugin rollback by-section                   the version that ran before
+  ottla plugin rollback by-section --to 2
+
+Each call goes back further, never forward: the version that it leaves is marked bad, and no rollback returns to a bad
+version unless --to names it. Activating a version takes its mark away.";
 
 const RM_HELP: &str = "\
 Examples:
@@ -109,10 +120,7 @@ pub(crate) async fn run(command: PluginCommand, config: ClientConfig, output: &m
             let active = admin.activate_plugin(&name, version).await.map_err(|error| missing(error.into()))?;
             say_active(&name, active, output)
         }
-        PluginCommand::Rollback { name } => {
-            let active = admin.roll_back_plugin(&name).await.map_err(|error| missing(error.into()))?;
-            say_active(&name, active, output)
-        }
+        PluginCommand::Rollback { name, to } => roll_back(&admin, &name, to, output).await,
         PluginCommand::Rm { name, version } => {
             admin.remove_plugin(&name, version).await.map_err(|error| missing(error.into()))?;
             let what = version.map_or_else(|| "all versions".to_owned(), |version| format!("version {version}"));
@@ -136,18 +144,47 @@ async fn push(admin: &Admin, args: &PushArgs, output: &mut Output) -> Result<(),
     });
     let pushed = pushed.await.map_err(Failure::from);
     progress.clear();
-    let pushed = pushed?;
-    let active = admin.describe_plugin(&name).await?.active == Some(pushed.version);
-    let value = json!({
-        "name": &*pushed.name, "version": pushed.version, "digest": pushed.digest, "active": active,
-        "bytes": component.len(),
-    });
-    let state = if active { "active" } else { "not active yet" };
-    output.say(&format!("pushed plugin {name}, version {}, {state}", pushed.version), &value)?;
-    if !active && !output.is_json() {
-        output.line(&format!("let it run with `ottla plugin activate {name} {}`", pushed.version))?;
+    let version = pushed?.version;
+    let plugin = admin.describe_plugin(&name).await?;
+    let mut active = plugin.active == Some(version);
+    let marked_bad = plugin.versions.iter().any(|known| known.version == version && known.marked_bad);
+    if args.activate && !active {
+        if marked_bad {
+            let message = format!("this file is version {version} of plugin {name}, which a rollback marked as bad");
+            let hint = format!("`ottla plugin activate {name} {version}` lets it run all the same");
+            return Err(Failure::new(Kind::Refused, message).hint(hint));
+        }
+        active = admin.activate_plugin(&name, version).await? == version;
     }
-    Ok(())
+    let digest = plugin.versions.iter().find(|known| known.version == version).map(|known| &known.digest);
+    let value = json!({
+        "name": name, "version": version, "digest": digest, "active": active, "bytes": component.len(),
+    });
+    let next = match (active, plugin.topics.is_empty()) {
+        (false, _) if marked_bad => format!("marked bad by a rollback: ottla plugin activate {name} {version}"),
+        (false, _) => format!("not active yet: ottla plugin activate {name} {version}"),
+        (true, true) => format!("active, used by no topic yet: ottla topic set TOPIC ottla.partitioner={name}"),
+        (true, false) => format!("active in {}", plugin.topics.join(", ")),
+    };
+    output.say(&format!("pushed plugin {name}, version {version}, {next}"), &value)
+}
+
+async fn roll_back(admin: &Admin, name: &str, to: Option<i32>, output: &mut Output) -> Result<(), Failure> {
+    let rolled_back = admin.roll_back_plugin(name, to).await;
+    let active = rolled_back.map_err(|error| {
+        let failure = missing(error.into());
+        match failure.code() {
+            Some(ErrorCode::InvalidRequest) => failure.hint(format!(
+                "`ottla plugin show {name}` lists the versions, `ottla plugin rollback {name} --to VERSION` goes to one"
+            )),
+            _ => failure,
+        }
+    })?;
+    let plugin = admin.describe_plugin(name).await?;
+    let bad: Vec<i32> = plugin.versions.iter().filter(|known| known.marked_bad).map(|known| known.version).collect();
+    let list = bad.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let value = json!({ "name": name, "active": active, "bad": bad });
+    output.say(&format!("plugin {name} runs version {active}; marked bad: {list}"), &value)
 }
 
 /// The name that a file suggests.
@@ -193,13 +230,19 @@ async fn show(admin: &Admin, name: &str, output: &mut Output) -> Result<(), Fail
     output.line(&format!("previous  {}", number(plugin.previous)))?;
     let topics = if plugin.topics.is_empty() { "none".to_owned() } else { plugin.topics.join(" ") };
     output.line(&format!("topics    {topics}\n"))?;
-    let head = ["VERSION", "KIND", "READS", "SIZE", "PUSHED", "SHA-256"];
+    let head = ["VERSION", "STATE", "KIND", "READS", "SIZE", "PUSHED", "SHA-256"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(plugin.versions.iter().map(|version| {
         let size = human_bytes(u64::try_from(version.bytes).unwrap_or(0));
         let pushed = show_utc(version.created_ms);
         let reads = version.reads.join(",");
-        vec![version.version.to_string(), version.kind.clone(), reads, size, pushed, version.digest.clone()]
+        let state = match (plugin.active == Some(version.version), version.marked_bad) {
+            (true, _) => "active",
+            (false, true) => "bad",
+            (false, false) => "-",
+        };
+        let (number, kind) = (version.version.to_string(), version.kind.clone());
+        vec![number, state.to_owned(), kind, reads, size, pushed, version.digest.clone()]
     }));
     output.table(&rows)
 }
@@ -212,7 +255,7 @@ fn plugin_json(plugin: &PluginDescription) -> Value {
     let version = |version: &PluginVersion| {
         json!({
             "version": version.version, "digest": version.digest, "kind": version.kind, "bytes": version.bytes,
-            "created_ms": version.created_ms, "reads": version.reads,
+            "created_ms": version.created_ms, "reads": version.reads, "bad": version.marked_bad,
         })
     };
     json!({

@@ -18,7 +18,8 @@ const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// The clock stops after so many ticks without a call, so that an idle process stays asleep.
 const IDLE_TICKS_MAX: u32 = 50;
 const WASM_STACK_BYTES: usize = 512 << 10;
-const BACKTRACE_FRAMES: usize = 8;
+/// Enough to reach the author's functions behind the ones that a panic goes through.
+const BACKTRACE_FRAMES: usize = 32;
 /// Elements of one table; a Python component has about 40 000 functions in it.
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 60_000;
 
@@ -234,6 +235,8 @@ fn config(limits: &Limits, instances: u32) -> Config {
         .cranelift_opt_level(OptLevel::Speed)
         .generate_address_map(false)
         .native_unwind_info(false)
+        // Handles to the memory of a guest that trapped, whose last words are in it; nothing is copied.
+        .coredump_on_trap(true)
         .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES))
         .max_wasm_stack(WASM_STACK_BYTES)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(limits, instances)));

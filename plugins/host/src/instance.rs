@@ -4,12 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use crate::contract::{PartitionerPlugin, PartitionerPluginIndices};
 use crate::cpu_time::thread_cpu_time;
 use crate::engine::{Clock, InstanceSlot, TABLE_ELEMENTS_MAX};
 use crate::manifest::shorten;
+use crate::trap;
 
 /// How far wall-clock time may run past a deadline that counts processor time.
 const WALL_FACTOR_MAX: u64 = 20;
@@ -119,7 +120,7 @@ impl Instance {
         });
         let instance = match guarded(|| prepared.instance.instantiate(&mut store)) {
             Ok(instance) => instance,
-            Err(error) => return Err(store.data_mut().why(&error)),
+            Err(error) => return Err(why(&mut store, &error)),
         };
         let plugin = guarded(|| prepared.exports.load(&mut store, &instance));
         let plugin = plugin.map_err(|error| Stop::WrongTypes { reason: shorten(&format!("{error:#}")) })?;
@@ -139,7 +140,7 @@ impl Instance {
         store.data_mut().deadline = Deadline::new(deadline_ms);
         store.set_epoch_deadline(deadline_ms.div_ceil(2));
         store.set_hostcall_fuel(data_bytes);
-        guarded(|| function(plugin, store)).map_err(|error| store.data_mut().why(&error))
+        guarded(|| function(plugin, store)).map_err(|error| why(store, &error))
     }
 }
 
@@ -151,10 +152,9 @@ fn guarded<R>(function: impl FnOnce() -> wasmtime::Result<R>) -> wasmtime::Resul
     })
 }
 
-impl Guest {
-    fn why(&mut self, error: &wasmtime::Error) -> Stop {
-        self.stopped.take().unwrap_or_else(|| Stop::Trap { reason: reason(error) })
-    }
+fn why(store: &mut Store<Guest>, error: &wasmtime::Error) -> Stop {
+    let stopped = store.data_mut().stopped.take();
+    stopped.unwrap_or_else(|| Stop::Trap { reason: trap::reason_in(error, store) })
 }
 
 impl Drop for Guest {
@@ -186,21 +186,4 @@ impl ResourceLimiter for Guest {
         }
         Ok(true)
     }
-}
-
-/// What a plugin author needs: the trap, and the function that it came from if its name is known.
-pub(crate) fn reason(error: &wasmtime::Error) -> String {
-    let what = match error.downcast_ref::<Trap>() {
-        Some(Trap::UnreachableCodeReached) => "it aborted (unreachable code; a Rust panic ends so)".to_owned(),
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
-    };
-    let frames = error.downcast_ref::<wasmtime::WasmBacktrace>();
-    let functions: Vec<&str> = frames
-        .into_iter()
-        .flat_map(wasmtime::WasmBacktrace::frames)
-        .filter_map(wasmtime::FrameInfo::func_name)
-        .take(3)
-        .collect();
-    if functions.is_empty() { shorten(&what) } else { shorten(&format!("{what}, in {}", functions.join(" < "))) }
 }

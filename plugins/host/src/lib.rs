@@ -33,6 +33,7 @@ mod limits;
 mod manifest;
 mod partitioner;
 mod pool;
+mod trap;
 mod upload;
 mod vault;
 

@@ -257,11 +257,11 @@ apis! {
     PushPlugin = 20000, versions 0..=0, flexible 0.., OttlaClients,
         served 0..=0, advertised 0..=0, not supported: "nothing is missing";
     /// Ottla: lists plugins, their versions and the topics that use them.
-    DescribePlugins = 20001, versions 0..=0, flexible 0.., OttlaClients,
-        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
+    DescribePlugins = 20001, versions 0..=1, flexible 0.., OttlaClients,
+        served 0..=1, advertised 0..=1, not supported: "nothing is missing";
     /// Ottla: makes a version of a plugin the active one.
-    ActivatePlugin = 20002, versions 0..=0, flexible 0.., OttlaClients,
-        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
+    ActivatePlugin = 20002, versions 0..=1, flexible 0.., OttlaClients,
+        served 0..=1, advertised 0..=1, not supported: "nothing is missing";
     /// Ottla: removes versions of a plugin.
     DeletePlugin = 20003, versions 0..=0, flexible 0.., OttlaClients,
         served 0..=0, advertised 0..=0, not supported: "nothing is missing";

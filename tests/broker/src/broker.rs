@@ -214,7 +214,7 @@ impl TestBroker {
 
     /// Makes a version active; -1 rolls back.
     pub async fn activate(&self, name: &str, version: i32) -> (ErrorCode, i32) {
-        let request = ActivatePluginRequest { name: name.into(), version };
+        let request = ActivatePluginRequest { name: name.into(), version, ..Default::default() };
         let answer = self.ottla().await.ask(0, &request).await;
         let response: ActivatePluginResponse<'_> = answer.read();
         (response.error_code, response.active_version)

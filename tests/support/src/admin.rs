@@ -78,7 +78,7 @@ impl Connection {
 
     /// Makes `version` of a plugin the one that runs. The connection has to be named as ours.
     pub fn activate_plugin(&mut self, name: &str, version: i32) -> io::Result<Answer> {
-        let request = ActivatePluginRequest { name: name.into(), version };
+        let request = ActivatePluginRequest { name: name.into(), version, ..Default::default() };
         self.try_call(0, &request, |response| answer(response.error_code, response.error_message.as_deref()))
     }
 }

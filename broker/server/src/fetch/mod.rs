@@ -1,9 +1,7 @@
 //! Reading: from an offset to ranges of segment files, which the front sends.
 
 pub(crate) mod plan;
-pub(crate) mod sessions;
 pub(crate) mod wanted;
 
 pub(crate) use plan::{Plan, check_leader_epoch};
-pub(crate) use sessions::Sessions;
 pub(crate) use wanted::Wanted;

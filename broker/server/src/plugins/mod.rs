@@ -9,6 +9,7 @@
 pub(crate) mod uploads;
 
 mod bound;
+mod history;
 mod host;
 mod reservations;
 
@@ -58,9 +59,16 @@ pub enum RegistryError {
         /// The version.
         version: i32,
     },
-    /// Nothing was active before.
-    #[error("plugin {0:?} has no earlier active version to return to")]
-    NoPrevious(String),
+    /// Nothing was active before that a rollback did not leave.
+    #[error(
+        "plugin {name:?} runs version {active_version}, and no earlier one ran that is not marked bad: name the version to return to"
+    )]
+    NoPrevious {
+        /// The plugin.
+        name: String,
+        /// The version that stays active.
+        active_version: i32,
+    },
     /// The plugin has versions, but none is active.
     #[error("plugin {0:?} has no active version: activate one, or name a version")]
     NoneActive(String),
@@ -211,17 +219,38 @@ impl PluginRegistry {
         topics: impl FnOnce() -> Vec<PluginUser>,
     ) -> Result<i32, RegistryError> {
         let _changing = self.changing.lock();
-        self.activate_alone(name, version, topics)
+        let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
+        self.replace_active(&record, &record.activated(version), topics)
     }
 
-    fn activate_alone(
+    /// Makes an earlier version active again: the one named, otherwise the last of the history. The version that it leaves is marked
+    /// bad, so that no later rollback returns to it.
+    pub fn roll_back(
         &self,
         name: &str,
-        version: i32,
+        to: Option<i32>,
         topics: impl FnOnce() -> Vec<PluginUser>,
     ) -> Result<i32, RegistryError> {
+        let _changing = self.changing.lock();
         let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
-        let digest = digest_of(&record, version)?;
+        let no_previous = || RegistryError::NoPrevious { name: name.to_owned(), active_version: record.active_version };
+        let changed = record.rolled_back(to).ok_or_else(no_previous)?;
+        let active_version = self.replace_active(&record, &changed, topics)?;
+        if active_version != record.active_version {
+            tracing::warn!(plugin = name, version = record.active_version, "plugin version marked bad by a rollback");
+        }
+        Ok(active_version)
+    }
+
+    /// Stores the record with another active version, as soon as that can serve all topics that follow the active one.
+    fn replace_active(
+        &self,
+        record: &PluginRecord,
+        changed: &PluginRecord,
+        topics: impl FnOnce() -> Vec<PluginUser>,
+    ) -> Result<i32, RegistryError> {
+        let (name, version) = (&*changed.name, changed.active_version);
+        let digest = digest_of(record, version)?;
         if record.active_version == version {
             return Ok(version);
         }
@@ -235,12 +264,7 @@ impl PluginRegistry {
             // One that is about to name it looks it up with its first batch.
             ready.extend(user.topic_id.map(|topic_id| ((topic_id, user.kind), bound)));
         }
-        let changed = PluginRecord {
-            active_version: version,
-            previous_version: record.active_version,
-            ..PluginRecord::clone(&record)
-        };
-        self.store(changed)?;
+        self.store(changed.clone())?;
         {
             let mut bound = self.bound.write();
             let alive: HashSet<Uuid> = users.iter().filter_map(|user| user.topic_id).collect();
@@ -253,16 +277,6 @@ impl PluginRegistry {
         }
         tracing::info!(plugin = name, version, previous = record.active_version, "plugin version activated");
         Ok(version)
-    }
-
-    /// Makes the version active again that was so before.
-    pub fn roll_back(&self, name: &str, topics: impl FnOnce() -> Vec<PluginUser>) -> Result<i32, RegistryError> {
-        let _changing = self.changing.lock();
-        let record = self.get(name).ok_or_else(|| RegistryError::UnknownName(name.to_owned()))?;
-        match record.previous_version {
-            0 => Err(RegistryError::NoPrevious(name.to_owned())),
-            previous => self.activate_alone(name, previous, topics),
-        }
     }
 
     /// Removes a version, or all of them, unless topics use it. Version numbers are not given again. `topics` are those
@@ -295,13 +309,7 @@ impl PluginRegistry {
         if let Some(version) = version.filter(|version| *version == record.active_version && !kept.is_empty()) {
             return Err(RegistryError::Active { name: name.to_owned(), version });
         }
-        let still = |number: i32| if kept.iter().any(|known| known.version == number) { number } else { 0 };
-        self.store(PluginRecord {
-            active_version: still(record.active_version),
-            previous_version: still(record.previous_version),
-            versions: kept.clone(),
-            ..PluginRecord::clone(&record)
-        })?;
+        self.store(record.with_versions(kept))?;
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.remove_components(&gone);
         tracing::info!(plugin, "plugin deleted");

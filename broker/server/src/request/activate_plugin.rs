@@ -1,8 +1,9 @@
-//! ActivatePlugin, Ottla's own, version 0.
+//! ActivatePlugin, Ottla's own, versions 0 and 1.
 //!
-//! Behaviour: makes a version the active one, or (version -1) the one that was active before. Batches that are in the
-//! plugin finish in the version they entered; the next ones go through the new one. A version that cannot serve one of
-//! the topics that follow the active version is refused, and nothing changes.
+//! Behaviour: makes a version the active one. A rollback (version -1, or `is_rollback`) goes to the version that was active before, or
+//! to the one named, and marks the version it leaves as bad: no later rollback returns to that unless it is named, and activating it
+//! takes the mark away. Batches that are in the plugin finish in the version they entered; the next ones go through the new one.
+//! A version that cannot serve one of the topics that follow the active version is refused, and nothing changes.
 
 use std::sync::Arc;
 
@@ -22,7 +23,10 @@ pub(super) fn respond(
 ) -> Result<Response, CloseReason> {
     let request: ActivatePluginRequest<'_> = decoded(head, frame)?;
     let activated = match request.version {
-        VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, || plugin_users(broker)),
+        VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, None, || plugin_users(broker)),
+        version if request.is_rollback => {
+            broker.plugins.roll_back(&request.name, Some(version), || plugin_users(broker))
+        }
         version => broker.plugins.activate(&request.name, version, || plugin_users(broker)),
     };
     let answer = match activated {

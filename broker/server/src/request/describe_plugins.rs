@@ -1,4 +1,4 @@
-//! DescribePlugins, Ottla's own, version 0.
+//! DescribePlugins, Ottla's own, versions 0 and 1.
 //!
 //! Behaviour: the plugins asked for, or all, with their versions and the topics that name them. A name that is not there
 //! is RESOURCE_NOT_FOUND for the whole request, the others are answered all the same.
@@ -52,6 +52,7 @@ fn described<'a>(record: &'a PluginRecord, users: &'a [PluginUser]) -> Described
         bytes: version.bytes,
         created_ms: version.created_ms,
         reads: version.reads.iter().map(|part| Str::Borrowed(part.as_str())).collect(),
+        marked_bad: record.bad_versions.contains(&version.version),
     });
     let topics = users.iter().filter(|user| user.plugin.name == record.name);
     DescribedPlugin {
@@ -82,7 +83,7 @@ pub(super) fn plugin_users(broker: &Broker) -> Vec<PluginUser> {
 pub(super) fn registry_refusal(error: &RegistryError) -> (ErrorCode, String) {
     let error_code = match error {
         RegistryError::UnknownName(_) | RegistryError::UnknownVersion { .. } => ErrorCode::ResourceNotFound,
-        RegistryError::NoPrevious(_) | RegistryError::NoneActive(_) => ErrorCode::InvalidRequest,
+        RegistryError::NoPrevious { .. } | RegistryError::NoneActive(_) => ErrorCode::InvalidRequest,
         RegistryError::InUse { .. } | RegistryError::Active { .. } => ErrorCode::PolicyViolation,
         RegistryError::WrongKind { .. } | RegistryError::Load { .. } => ErrorCode::InvalidConfig,
         RegistryError::Meta(_) | RegistryError::BadDigest(_) => {

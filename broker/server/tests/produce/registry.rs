@@ -3,8 +3,8 @@
 use ottla_plugin_host::Digest;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    DeletePluginRequest, DeletePluginResponse, DescribePluginsRequest, DescribePluginsResponse, PushPluginRequest,
-    PushPluginResponse, VERSION_ALL,
+    ActivatePluginRequest, ActivatePluginResponse, DeletePluginRequest, DeletePluginResponse, DescribePluginsRequest,
+    DescribePluginsResponse, PushPluginRequest, PushPluginResponse, VERSION_ALL,
 };
 
 use ottla_test_broker::{Client, TestBroker, digit, said};
@@ -137,7 +137,42 @@ async fn a_fixed_version_stays_when_another_becomes_active() {
     assert_eq!(home.activate("digit", 3).await, (ErrorCode::ResourceNotFound, 1));
     assert_eq!(home.activate("other", 1).await, (ErrorCode::ResourceNotFound, 0));
     let topics = vec!["fixed".to_owned(), "follows".to_owned()];
-    assert_eq!(described(&home).await, [("digit".to_owned(), 1, 2, vec![1, 2], topics)]);
+    assert_eq!(described(&home).await, [("digit".to_owned(), 1, 0, vec![1, 2], topics)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_walks_back_through_the_activations_and_never_returns_to_what_it_left() {
+    let home = Home::new().await;
+    for shift in 0..3 {
+        home.push("digit", &digit(shift)).await;
+    }
+    home.create_topic("t", 3, &[("ottla.partitioner", "digit")]).await;
+    let mut client = home.ottla().await;
+    let mut goes_to = async || client.produce("t", 2, &said("0")).await.placements[0].2;
+    assert_eq!(home.activate("digit", 2).await, (ErrorCode::None, 2));
+    assert_eq!(home.activate("digit", 3).await, (ErrorCode::None, 3));
+    assert_eq!((home.activate("digit", -1).await, goes_to().await), ((ErrorCode::None, 2), 1));
+    let home = home.crash().await;
+    let mut client = home.ottla().await;
+    let mut goes_to = async || client.produce("t", 2, &said("0")).await.placements[0].2;
+    assert_eq!((home.activate("digit", -1).await, goes_to().await), ((ErrorCode::None, 1), 0));
+    assert_eq!((home.activate("digit", -1).await, goes_to().await), ((ErrorCode::InvalidRequest, 1), 0));
+    assert_eq!(bad_versions(&home).await, [2, 3]);
+
+    let to = ActivatePluginRequest { name: "digit".into(), version: 2, is_rollback: true };
+    let answer = home.ottla().await.ask(1, &to).await;
+    let answer: ActivatePluginResponse<'_> = answer.read();
+    assert_eq!((answer.error_code, answer.active_version, goes_to().await), (ErrorCode::None, 2, 1));
+    assert_eq!(bad_versions(&home).await, [1, 3], "the version that was left, not the one gone to");
+    assert_eq!(home.activate("digit", 3).await, (ErrorCode::None, 3));
+    assert_eq!(bad_versions(&home).await, [1], "what is activated is wanted");
+}
+
+async fn bad_versions(home: &Home) -> Vec<i32> {
+    let answer = home.ottla().await.ask(1, &DescribePluginsRequest::default()).await;
+    let response: DescribePluginsResponse<'_> = answer.read();
+    let versions = response.plugins.iter().flat_map(|plugin| &plugin.versions);
+    versions.filter(|version| version.marked_bad).map(|version| version.version).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

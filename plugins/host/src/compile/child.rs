@@ -10,11 +10,13 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::report::{CODE, ComponentRefusal, JOB, Job, REPORT, Report};
+use super::samples;
 use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS};
 use crate::engine::Runtime;
-use crate::instance::{Instance, Prepared, Stop, TEXT_BYTES_MAX, reason};
+use crate::instance::{Instance, Prepared, Stop, TEXT_BYTES_MAX};
 use crate::limits::Limits;
 use crate::manifest::{Kind, MANIFEST_BYTES_MAX, Manifest, shorten};
+use crate::trap::reason;
 
 const OPEN_FILES_MAX: u64 = 64;
 /// Instances the child has room for; it needs one.
@@ -81,9 +83,11 @@ fn compile(job: &Job) -> Result<(Pairs, Vec<u8>), Report> {
     let component = Component::from_binary(&runtime.engine, &bytes).map_err(|error| invalid(&error))?;
     drop(bytes);
     check_world(&component).map_err(Report::Refused)?;
-    let pairs = question(&runtime, &component).map_err(Report::Refused)?;
+    let prepared = prepare(&component).map_err(Report::Refused)?;
+    let pairs = question(&runtime, &prepared).map_err(Report::Refused)?;
     let manifest = Manifest::parse(Kind::Partitioner, pairs, &job.limits)
         .map_err(|error| Report::Refused(ComponentRefusal::Manifest { reason: error.to_string() }))?;
+    samples::try_out(&runtime, &prepared, &manifest).map_err(Report::Refused)?;
     let code = component.serialize().map_err(|error| invalid(&error))?;
     Ok((manifest.pairs, code))
 }
@@ -115,17 +119,21 @@ fn check_world(component: &Component) -> Result<(), ComponentRefusal> {
     }
 }
 
+fn prepare(component: &Component) -> Result<Prepared, ComponentRefusal> {
+    let wrong = |error| ComponentRefusal::WrongSignature { interface: PARTITIONER.to_owned(), reason: reason(&error) };
+    Prepared::new(component).map_err(wrong)
+}
+
 /// Creates an instance under the limits of a call and asks for its manifest.
-fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<Pairs, ComponentRefusal> {
+fn question(runtime: &std::sync::Arc<Runtime>, prepared: &Prepared) -> Result<Pairs, ComponentRefusal> {
     let failed = |stop: Stop| match stop {
         Stop::WrongTypes { reason } => ComponentRefusal::WrongSignature { interface: PARTITIONER.to_owned(), reason },
         stop => ComponentRefusal::ManifestCall { reason: crate::CallError::from(stop).to_string() },
     };
-    let prepared = Prepared::new(component).map_err(|error| failed(Stop::WrongTypes { reason: reason(&error) }))?;
     let slot = runtime
         .instance_slot()
         .ok_or(ComponentRefusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
-    let mut instance = Instance::create(&prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
+    let mut instance = Instance::create(prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
     instance
         .call(&runtime.clock, runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {

@@ -50,6 +50,12 @@ pub enum ComponentRefusal {
     ManifestCall { reason: String },
     #[error("its manifest is refused: {reason}")]
     Manifest { reason: String },
+    #[error("it fails on the empty configuration: {reason}; a configuration that it needs is asked for with an error")]
+    InitCall { reason: String },
+    #[error(
+        "it fails on each of {samples} sample records: {reason}; what it does not understand is refused with an error"
+    )]
+    SampleCalls { samples: usize, reason: String },
 }
 
 fn list(names: &[String]) -> String {

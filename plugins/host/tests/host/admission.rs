@@ -100,6 +100,23 @@ fn imports_are_refused_by_name() {
     assert!(error.contains("wasm32-unknown-unknown"), "{error}");
 }
 
+/// A guest that needs no import to fail each time is found at upload; one that fails now and then is not.
+#[test]
+fn a_plugin_that_traps_on_every_sample_record_or_on_no_configuration_is_refused() {
+    let home = Home::new();
+    let refused = home.refused(&Guest::that("unreachable").component());
+    assert!(refused.contains("it fails on each of 4 sample records: it aborted"), "{refused}");
+    assert!(refused.contains("in partition"), "{refused}");
+    let refused = home.refused(&Guest { init: "unreachable", ..Guest::default() }.component());
+    assert!(refused.contains("it fails on the empty configuration: it aborted"), "{refused}");
+    // Traps unless the key is null: the column of keys has no bytes then.
+    let picky = "(if (i32.load offset=8 (local.get $columns)) (then unreachable))
+        (call $fill (i32.const 0) (local.get $records))";
+    home.admit(&Guest::that(picky).component()).expect("it answers one of the samples");
+    let wants_one = Guest { init: "(call $err (i32.const 0) (i32.const 0))", ..Guest::default() };
+    home.admit(&wants_one.component()).expect("a configuration that is asked for is no failure");
+}
+
 #[test]
 fn another_world_is_told_what_is_missing() {
     let home = Home::new();

@@ -52,7 +52,7 @@ fn fixtures_are_what_their_text_says() {
         };
         let expected = match name {
             "last-partition" => "Ok([4])",
-            "trap" => "Err(Trap",
+            "trap" => "it fails on each of 4 sample records: it aborted",
             "endless" => "Err(Deadline",
             "memory-hog" => "Err(Memory",
             "out-of-range" => "Err(OutOfRange",

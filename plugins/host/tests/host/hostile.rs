@@ -132,15 +132,32 @@ fn an_answer_outside_its_memory_is_a_trap() {
 
 #[test]
 fn a_lying_allocator_is_a_trap() {
-    for realloc in ["(i32.const -64)", "(i32.const 7)", "unreachable"] {
+    for lie in ["(i32.const -64)", "(i32.const 7)", "unreachable"] {
         let home = Home::with(limits());
-        let admitted = home.admit(&Guest { realloc, ..Guest::default() }.component()).expect("it allocates later");
-        match home.host.partitioner(&admitted.digest, "") {
-            Ok(partitioner) => drop(trap(ask(&partitioner, &["a"]).expect_err("a trap"))),
-            Err(LoadError::Start(error)) => drop(trap(error)),
-            Err(error) => panic!("{error}"),
-        }
+        let always = Guest { realloc: lie, ..Guest::default() };
+        let refused = home.refused(&always.component());
+        assert!(refused.contains("it fails on"), "{refused}");
     }
+    for lie in ["(i32.const -64)", "unreachable"] {
+        let home = Home::with(limits());
+        // One that lies about large pieces only gets past the sample records.
+        let large = format!(
+            "(if (i32.gt_u (local.get $size) (i32.const 200)) (then (return {lie}))) (call $alloc (local.get $size))"
+        );
+        let partitioner =
+            home.load(&Guest { realloc: Box::leak(large.into_boxed_str()), ..Guest::default() }.component());
+        assert_eq!(ask(&partitioner, &["a"]), Ok(vec![0]));
+        trap(ask(&partitioner, &[&"a".repeat(300)]).expect_err("a trap"));
+    }
+}
+
+#[test]
+fn a_guest_that_aborts_may_leave_its_last_words() {
+    let words = r#"(data (i32.const 2048) "ottla last words\05\00\00\00sorry")"#;
+    let body = format!("{TWO} unreachable)) (call $fill (i32.const 0) (local.get $records))");
+    let guest = Guest { fields: words, ..Guest::that(Box::leak(body.into_boxed_str())) };
+    let reason = trap(provoke(&guest));
+    assert_eq!(reason, "it panicked: sorry, in partition");
 }
 
 #[test]
@@ -209,7 +226,9 @@ fn a_thousand_failures_leave_no_memory_behind() {
     let hog =
         Guest::that("(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable");
     let hog = home.load(&hog.component());
-    let trap = home.load(&Guest::that("unreachable").component());
+    let traps =
+        "(if (i32.eq (local.get $records) (i32.const 2)) (then unreachable)) (call $fill (i32.const 0) (i32.const 1))";
+    let trap = home.load(&Guest::that(traps).component());
     let fail = |partitioner: &Partitioner| ask(partitioner, &["a", "b"]).expect_err("a failure");
     fail(&hog);
     let before = resident_bytes();

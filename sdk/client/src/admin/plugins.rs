@@ -72,6 +72,8 @@ pub struct PluginVersion {
     pub created_ms: i64,
     /// What it reads of a record.
     pub reads: Vec<String>,
+    /// Whether a rollback left it. No rollback returns to it unless it is named; activating it takes the mark away.
+    pub marked_bad: bool,
 }
 
 impl Admin {
@@ -147,16 +149,21 @@ impl Admin {
 
     /// Makes a version the one that runs; returns its number.
     pub async fn activate_plugin(&self, name: &str, version: i32) -> Result<i32, AdminError> {
-        let request = ActivatePluginRequest { name: name.into(), version };
+        self.change_active_version(name, version, false).await
+    }
+
+    /// Goes back to an earlier version, the one that was active before or `to`, and marks the version that it leaves as bad; returns the
+    /// number of the one that runs. Called again it goes back further, never forward. [`AdminError::Refused`] if no earlier one is left.
+    pub async fn roll_back_plugin(&self, name: &str, to: Option<i32>) -> Result<i32, AdminError> {
+        self.change_active_version(name, to.unwrap_or(VERSION_PREVIOUS), true).await
+    }
+
+    async fn change_active_version(&self, name: &str, version: i32, is_rollback: bool) -> Result<i32, AdminError> {
+        let request = ActivatePluginRequest { name: name.into(), version, is_rollback };
         let answer = self.ask_controller(&request).await?;
         let response: ActivatePluginResponse<'_> = answer.decode()?;
         check(name, response.error_code, response.error_message.as_deref())?;
         Ok(response.active_version)
-    }
-
-    /// Makes the version before the active one run again; returns its number.
-    pub async fn roll_back_plugin(&self, name: &str) -> Result<i32, AdminError> {
-        self.activate_plugin(name, VERSION_PREVIOUS).await
     }
 
     /// Removes one version, or with none the whole plugin.
@@ -180,6 +187,7 @@ impl PluginDescription {
                 bytes: version.bytes,
                 created_ms: version.created_ms,
                 reads: version.reads.iter().map(ToString::to_string).collect(),
+                marked_bad: version.marked_bad,
             })
             .collect();
         versions.sort_by_key(|version| version.version);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::record::{Batch, set_base_offset, set_leader_epoch};
 use ottla_wire::{ApiKey, ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Uuid};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep};
 
 use crate::broker::{Reply, Request, versions};
@@ -27,6 +28,8 @@ use crate::producing::answer_each;
 
 /// Node ids, from 1 on.
 pub(crate) const NODES: i32 = 3;
+/// What a connection takes in although its broker does not read: less than a large request, so that one can get stuck halfway.
+const PIPE_BYTES: usize = 512;
 /// A broker refuses larger batches: half of the games' `batch_bytes` get there.
 const BATCH_RECORDS_MAX: usize = 12;
 /// The broker refuses every record with such a token.
@@ -61,7 +64,7 @@ pub(crate) enum Mood {
     Well,
     /// Nothing listens, and what was connected is not.
     Refusing,
-    /// It takes connections and bytes and answers nothing until it thaws.
+    /// It takes connections, reads nothing and answers nothing until it thaws.
     Hanging,
     /// It answers late.
     Late,
@@ -236,6 +239,8 @@ impl State {
 #[derive(Clone)]
 pub(crate) struct Cluster {
     state: Arc<Mutex<State>>,
+    /// Halves of connections that clients have not let go of.
+    held: Arc<AtomicUsize>,
     started: Instant,
 }
 
@@ -264,11 +269,25 @@ impl Cluster {
         };
         let partitions = state.dice.between(1, 4);
         state.new_topic(1, partitions);
-        Self { state: Arc::new(Mutex::new(state)), started: Instant::now() }
+        Self { state: Arc::new(Mutex::new(state)), held: Arc::default(), started: Instant::now() }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Halves of connections that clients have not let go of.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// All nodes hang until they are thawed.
+    pub(crate) fn freeze(&self) {
+        self.state().moods = [Mood::Hanging; NODES as usize];
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.state().moods = [Mood::Well; NODES as usize];
     }
 
     pub(crate) fn bootstrap() -> String {
@@ -353,6 +372,7 @@ impl Cluster {
     async fn answer_all(&self, node: i32, stream: &mut DuplexStream) -> io::Result<()> {
         let address = "127.0.0.1:1".parse().unwrap();
         loop {
+            self.wait_for_thaw(node).await;
             let length = stream.read_i32().await?;
             let mut frame = vec![0; usize::try_from(length).unwrap()];
             stream.read_exact(&mut frame).await?;
@@ -364,9 +384,7 @@ impl Cluster {
                 state.dice.between(1, late)
             };
             sleep(Duration::from_millis(delay)).await;
-            while self.state().mood(node) == Mood::Hanging {
-                sleep(Duration::from_millis(50)).await;
-            }
+            self.wait_for_thaw(node).await;
             let mood = self.state().mood(node);
             let reply = match mood {
                 Mood::Refusing | Mood::DroppingBefore => return Ok(()),
@@ -382,6 +400,12 @@ impl Cluster {
             } else {
                 return Ok(());
             }
+        }
+    }
+
+    async fn wait_for_thaw(&self, node: i32) {
+        while self.state().mood(node) == Mood::Hanging {
+            sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -540,28 +564,52 @@ impl Network for Cluster {
             if cluster.state().mood(node) == Mood::Refusing {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
-            let (near, far) = tokio::io::duplex(16 * 1024);
-            tokio::spawn(cluster.serve(node, far));
+            let (near, far) = tokio::io::duplex(PIPE_BYTES);
             let (read, write) = tokio::io::split(near);
-            Ok(Wire { read: Box::new(read), write: Box::new(Pipe(write)) })
+            let (read, write) = (Half::of(&cluster, read), Half::of(&cluster, write));
+            tokio::spawn(cluster.serve(node, far));
+            Ok(Wire { read: Box::new(read), write: Box::new(write) })
         })
     }
 }
 
-struct Pipe(WriteHalf<DuplexStream>);
+/// The client's half of a connection, counted for as long as the client has it.
+struct Half<T> {
+    pipe: T,
+    held: Arc<AtomicUsize>,
+}
 
-impl Outlet for Pipe {}
+impl<T> Half<T> {
+    fn of(cluster: &Cluster, pipe: T) -> Self {
+        cluster.held.fetch_add(1, Ordering::Relaxed);
+        Self { pipe, held: Arc::clone(&cluster.held) }
+    }
+}
 
-impl AsyncWrite for Pipe {
+impl<T> Drop for Half<T> {
+    fn drop(&mut self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Half<ReadHalf<DuplexStream>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, into)
+    }
+}
+
+impl Outlet for Half<WriteHalf<DuplexStream>> {}
+
+impl AsyncWrite for Half<WriteHalf<DuplexStream>> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.pipe).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
     }
 }

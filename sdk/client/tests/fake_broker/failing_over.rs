@@ -275,35 +275,40 @@ async fn a_record_that_was_given_up_is_not_sent_any_more_when_its_broker_reads_a
     assert_eq!(peer.whole.load(Ordering::Relaxed), 0, "the record arrived after it was given up");
 }
 
+/// Many threads and long copies: a thread that waits for the outbox while `close` goes through it is the rule then, not the exception.
 #[test]
 fn every_record_that_send_takes_over_beside_close_is_settled() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let broker = runtime.block_on(FakeBroker::start(1, |request| {
         (request.key == ApiKey::Produce).then(|| answer_all(request, &stored_at(0)))
     }));
-    for round in 0..500 {
+    let value = vec![7; 50_000];
+    for round in 0..100 {
         let mut config = broker.producer();
         config.client.runtime = Some(runtime.handle().clone());
         let producer = Producer::new(config).unwrap();
+        let started = AtomicUsize::new(0);
         let taken = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| {
+            let send = || {
                 let mut taken = Vec::new();
                 loop {
-                    match producer.try_send(&record()) {
+                    match producer.try_send(&ProducerRecord::new("t").value(&value)) {
                         Ok(delivery) => taken.push(delivery),
                         Err(SendError::Closed) => return taken,
+                        Err(SendError::BufferFull { .. }) => std::thread::yield_now(),
                         Err(error) => panic!("{error}"),
                     }
-                    if taken.len() > 50 {
-                        std::thread::yield_now();
-                    }
+                    started.fetch_add(1, Ordering::Relaxed);
                 }
-            });
-            std::thread::yield_now();
+            };
+            let senders: Vec<_> = (0..8).map(|_| scope.spawn(send)).collect();
+            while started.load(Ordering::Relaxed) < 20 {
+                std::thread::yield_now();
+            }
             producer.close_blocking(Duration::ZERO);
-            sender.join().unwrap()
+            senders.into_iter().map(|sender| sender.join().unwrap()).collect::<Vec<_>>()
         });
-        for delivery in taken {
+        for delivery in taken.into_iter().flatten() {
             assert!(delivery.wait(Duration::from_secs(5)).is_some(), "round {round}: a record is never settled");
         }
     }

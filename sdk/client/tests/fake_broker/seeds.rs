@@ -4,15 +4,15 @@
 //! * Every record is settled once, and truthfully: stored where it is said to be, once; not stored if that is said.
 //! * A consumer skips no offset without an error, and reads every record in the end.
 //! * Nothing spins: requests per second are bounded, and simulated time goes on only while all tasks wait.
-//! * Nothing leaks: no connection, no task, no byte is left after the end.
+//! * Nothing leaks: no connection, no task, no byte is left after the end, also where the end comes while no broker reads.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_client::{
-    ClientConfig, ConsumeError, Consumer, ConsumerConfig, Delivery, OffsetReset, Placement, ProduceError, Producer,
-    ProducerConfig, ProducerRecord, SendError, StartFrom,
+    Assignment, ClientConfig, ConsumeError, Consumer, ConsumerConfig, Delivery, OffsetReset, Placement, ProduceError,
+    Producer, ProducerConfig, ProducerRecord, SendError, StartFrom,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -140,10 +140,14 @@ struct Reader {
     read: Vec<(i32, i64, u64)>,
     /// Errors that it was told.
     told: usize,
+    /// Whether it gives partitions back and takes them again while it reads, and how often it did.
+    is_restless: bool,
+    reassigned: usize,
+    dice: Dice,
 }
 
 impl Reader {
-    async fn start(game: &mut Game, policy: OffsetReset) -> Self {
+    async fn start(game: &mut Game, policy: OffsetReset, is_restless: bool) -> Self {
         let mut config = ConsumerConfig::default();
         config.client = game.client();
         config.offset_reset = policy;
@@ -155,7 +159,8 @@ impl Reader {
             match consumer.assign_topic("t", StartFrom::Earliest).await {
                 Ok(partitions) => {
                     let expected = partitions.into_iter().map(|partition| (partition, Some(0))).collect();
-                    return Self { consumer, expected, read: Vec::new(), told: 0 };
+                    let dice = Dice(game.seed ^ 0x7ea);
+                    return Self { consumer, expected, read: Vec::new(), told: 0, is_restless, reassigned: 0, dice };
                 }
                 Err(ConsumeError::Connection(_) | ConsumeError::UnknownTopic { .. }) => {
                     sleep(Duration::from_millis(100)).await;
@@ -166,6 +171,9 @@ impl Reader {
     }
 
     async fn poll(&mut self, seed: u64) {
+        if self.is_restless && self.dice.one_in(4) {
+            self.reassign(seed).await;
+        }
         let polled = self.consumer.poll(7, Duration::from_millis(300)).await;
         self.told += usize::from(polled.is_err());
         match polled {
@@ -199,6 +207,34 @@ impl Reader {
                 }
             }
             Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+
+    /// Gives a partition back and takes it again a little before where it was: an answer to the earlier reader may be on its way.
+    async fn reassign(&mut self, seed: u64) {
+        let known: Vec<_> = self.expected.iter().filter_map(|(partition, next)| Some((*partition, (*next)?))).collect();
+        let Some((partition, next)) = known.get(self.dice.roll(known.len().max(1) as u64) as usize).copied() else {
+            return;
+        };
+        self.consumer.unassign("t", partition);
+        let offset = next.saturating_sub(self.dice.between(0, 20) as i64).max(0);
+        let again = [Assignment { topic: "t".into(), partition, start: StartFrom::Offset(offset) }];
+        self.reassigned += 1;
+        loop {
+            match self.consumer.assign(&again).await {
+                Ok(()) => {
+                    self.expected.insert(partition, Some(offset));
+                    return;
+                }
+                Err(ConsumeError::NoSuchPartition { .. }) => {
+                    self.expected.remove(&partition);
+                    return;
+                }
+                Err(ConsumeError::Connection(_) | ConsumeError::UnknownTopic { .. }) => {
+                    sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
         }
     }
 
@@ -252,6 +288,8 @@ struct Tally {
     read: usize,
     told_to_readers: usize,
     topics_made_anew: usize,
+    reassigned: usize,
+    ended_in_silence: usize,
     idle_requests_per_second_max: usize,
 }
 
@@ -279,25 +317,23 @@ async fn play(seed: u64, tally: &mut Tally) {
         async move { cluster.make_trouble(TROUBLE).await }
     });
     let producer = game.producer();
-    let mut reader = Reader::start(&mut game, OffsetReset::Fail).await;
+    let mut reader = Reader::start(&mut game, OffsetReset::Fail, true).await;
     let sending = Game { seed, dice: Dice(seed ^ 0xabc), cluster: cluster.clone() }.send(&producer);
     let reading = async {
         while !trouble.is_finished() {
             reader.poll(seed).await;
         }
-        std::future::pending::<()>().await;
     };
-    let told = tokio::select! {
-        told = sending => told,
-        () = reading => unreachable!(),
-    };
+    // Neither is cancelled: a reader that has given a partition back would not take it again.
+    let (told, ()) = tokio::join!(sending, reading);
     trouble.await.unwrap();
     // Upset nodes have calmed down by then.
     sleep(Duration::from_secs(5)).await;
+    reader.is_restless = false;
     reader.catch_up(seed, &cluster).await;
     assert_eq!(producer.buffered_bytes(), 0, "seed {seed}");
 
-    let mut fresh = Reader::start(&mut game, OffsetReset::Earliest).await;
+    let mut fresh = Reader::start(&mut game, OffsetReset::Earliest, false).await;
     fresh.catch_up(seed, &cluster).await;
     {
         let state = cluster.state();
@@ -313,6 +349,7 @@ async fn play(seed: u64, tally: &mut Tally) {
         tally.requests += state.requests;
         tally.read += reader.read.len();
         tally.told_to_readers += reader.told;
+        tally.reassigned += reader.reassigned;
         tally.topics_made_anew += state.gone.len();
         tally.idle_requests_per_second_max = tally.idle_requests_per_second_max.max(state.idle_requests_max);
         let State { idle_requests_max, busiest, .. } = &*state;
@@ -321,12 +358,31 @@ async fn play(seed: u64, tally: &mut Tally) {
             "seed {seed}: {idle_requests_max} idle requests in a second: {busiest:?}"
         );
     }
-    assert!(producer.close(Duration::from_secs(5)).await, "seed {seed}");
+    let ends_in_silence = game.dice.one_in(2);
+    if ends_in_silence {
+        tally.ended_in_silence += 1;
+        cluster.freeze();
+        send_in_vain(&producer).await;
+    }
+    let is_settled = producer.close(Duration::from_secs(5)).await;
+    assert!(is_settled || ends_in_silence, "seed {seed}");
     drop((producer, reader, fresh));
     // The slowest broker takes 1.5 s for an answer, a long poll half a second.
     sleep(Duration::from_secs(10)).await;
+    assert_eq!(cluster.held(), 0, "seed {seed}: the client holds halves of connections that it gave up");
+    cluster.thaw();
+    sleep(Duration::from_secs(1)).await;
     assert_eq!(cluster.state().open, 0, "seed {seed}: connections stay open");
     assert_eq!(alive(), alive_before, "seed {seed}: tasks are left");
+}
+
+/// Records whose requests do not fit into what a connection takes in.
+async fn send_in_vain(producer: &Producer) {
+    for token in RECORDS..RECORDS + 20 {
+        let value = format!("{token:0>700}");
+        drop(producer.send(&ProducerRecord::new("t").value(&value).partition(0)).await);
+    }
+    sleep(Duration::from_secs(3)).await;
 }
 
 /// 200 games, or those that `OTTLA_CLIENT_SEEDS` says: a number of games, `=SEED` for one, or `FIRST..END`.
@@ -351,6 +407,7 @@ fn whatever_the_cluster_does_every_record_is_settled_and_read_and_nothing_spins_
         assert!(tally.idle_requests_per_second_max > 10 && read > stored / 2, "the games are too slow: {tally:?}");
         assert!(stored > games * RECORDS as usize / 2 && requests > games * 150, "the games are too short: {tally:?}");
         let enough = [in_doubt, refused, timed_out, partition_gone, tally.told_to_readers, tally.topics_made_anew];
+        assert!(tally.reassigned > games && tally.ended_in_silence > games / 4, "the games are too even: {tally:?}");
         assert!(enough.iter().all(|count| *count >= games / 20), "the games are too easy: {tally:?}");
     }
 }

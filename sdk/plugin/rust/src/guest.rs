@@ -21,9 +21,10 @@ pub type Pairs = Vec<(String, String)>;
 /// What the macro calls, so that it stays a few lines.
 pub mod glue {
     use super::{Column, Pairs};
-    use crate::{Batch, Partitioner};
+    use crate::{Batch, Partitioner, last_words};
 
     pub fn manifest<P: Partitioner>(about: &[(&str, &str)]) -> Pairs {
+        last_words::keep();
         let reads = P::READS.text();
         [("kind", "partitioner"), ("shape", "may-route"), ("reads", reads.as_str())]
             .iter()
@@ -36,6 +37,7 @@ pub mod glue {
     }
 
     pub fn init<P: Partitioner>(plugin: &mut Option<P>, config: &str) -> Result<(), String> {
+        last_words::keep();
         *plugin = Some(P::new(config)?);
         Ok(())
     }

@@ -34,12 +34,15 @@
 //! 2. [`Batch`] and [`Record`] what it is given
 //! 3. [`hash`] the hashes that other clients use as well
 //! 4. [`testing`] runs the rule with `cargo test`, without a broker
-//! 5. `guest` the component's side of the contract; only there when building for WebAssembly
+//! 5. `guest` the component's side of the contract, and `last_words` what a panic tells the host; only there when building for
+//!    WebAssembly
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod guest;
 pub mod hash;
+#[cfg(target_arch = "wasm32")]
+mod last_words;
 mod partitioner;
 mod reads;
 mod record;

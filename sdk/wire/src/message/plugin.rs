@@ -1,9 +1,9 @@
-//! Ottla's own APIs around plugins, keys 20000 to 20003, version 0, flexible. Only for clients that name themselves
+//! Ottla's own APIs around plugins, keys 20000 to 20003, from version 0 on, flexible. Only for clients that name themselves
 //! `ottla`; no other client gets to see them.
 
 use crate::{ErrorCode, Str, Wire};
 
-/// `version` of [`ActivatePluginRequest`]: the one that was active before.
+/// `version` of [`ActivatePluginRequest`]: the one that was active before; always a rollback.
 pub const VERSION_PREVIOUS: i32 = -1;
 /// `version` of [`DeletePluginRequest`]: all of them.
 pub const VERSION_ALL: i32 = -1;
@@ -44,7 +44,7 @@ pub struct PushPluginResponse<'a> {
 
 /// Asks for plugins.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 20001, versions = 0..=0, flexible = 0.., response = DescribePluginsResponse<'a>)]
+#[wire(key = 20001, versions = 0..=1, flexible = 0.., response = DescribePluginsResponse<'a>)]
 pub struct DescribePluginsRequest<'a> {
     /// Their names, `None` for all.
     pub names: Option<Vec<Str<'a>>>,
@@ -52,7 +52,7 @@ pub struct DescribePluginsRequest<'a> {
 
 /// The plugins.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 20001, versions = 0..=0, flexible = 0..)]
+#[wire(key = 20001, versions = 0..=1, flexible = 0..)]
 pub struct DescribePluginsResponse<'a> {
     /// How long the request was held back by a quota.
     pub throttle_time_ms: i32,
@@ -71,7 +71,7 @@ pub struct DescribedPlugin<'a> {
     pub name: Str<'a>,
     /// The version that runs, 0 if none does.
     pub active_version: i32,
-    /// The version that ran before, 0 if none did.
+    /// The version that a rollback would activate, 0 if there is none.
     pub previous_version: i32,
     /// All versions.
     pub versions: Vec<DescribedPluginVersion<'a>>,
@@ -94,21 +94,27 @@ pub struct DescribedPluginVersion<'a> {
     pub created_ms: i64,
     /// What it reads of a record: `key`, `value`, `headers`.
     pub reads: Vec<Str<'a>>,
+    /// Whether a rollback left it: no rollback returns to it unless it is named.
+    #[wire(versions = 1..)]
+    pub marked_bad: bool,
 }
 
 /// Makes a version the one that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 20002, versions = 0..=0, flexible = 0.., response = ActivatePluginResponse<'a>)]
+#[wire(key = 20002, versions = 0..=1, flexible = 0.., response = ActivatePluginResponse<'a>)]
 pub struct ActivatePluginRequest<'a> {
     /// The plugin.
     pub name: Str<'a>,
     /// The version, or [`VERSION_PREVIOUS`] to roll back.
     pub version: i32,
+    /// Whether this is a rollback, which marks the version that it leaves as bad.
+    #[wire(versions = 1..)]
+    pub is_rollback: bool,
 }
 
 /// The version that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Wire)]
-#[wire(key = 20002, versions = 0..=0, flexible = 0..)]
+#[wire(key = 20002, versions = 0..=1, flexible = 0..)]
 pub struct ActivatePluginResponse<'a> {
     /// How long the request was held back by a quota.
     pub throttle_time_ms: i32,

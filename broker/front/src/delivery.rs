@@ -24,7 +24,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::front::Bounds;
+use crate::bounds::Bounds;
 use crate::memory::Memory;
 use crate::metrics::FrontMetrics;
 use crate::pool::Pool;

@@ -16,6 +16,7 @@
 //! 10. [`memory`], [`pool`]: the memory and the threads that requests may take, shared with the server behind the front.
 //! 11. [`shutdown`], [`settings`], [`metrics`], `complaints`: the stop, the limits, what is counted, what is logged.
 
+mod bounds;
 mod complaints;
 mod connection;
 mod delivery;
@@ -32,7 +33,8 @@ pub mod service;
 pub mod settings;
 pub mod shutdown;
 
-pub use front::{Bounds, Front};
+pub use bounds::Bounds;
+pub use front::Front;
 pub use listener::{BindError, bind, listen_address};
 pub use memory::{Charge, Memory, Use};
 pub use metrics::{Counted, FrontMetrics};

@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::broker::Broker;
-use crate::fetch::sessions::SessionCounts;
+use crate::fetch_sessions::SessionCounts;
 use crate::log_dirs::LogDirectory;
 
 /// Everything, in the text format that Prometheus reads. Asks the disks, so it may wait for them.

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use ottla_front::Memory;
 use ottla_coordinator::sequence::Check;
+use ottla_front::Memory;
 use ottla_log::PartitionLog;
 use ottla_wire::record::BatchHeader;
 
@@ -45,11 +45,7 @@ impl Submission {
 /// Sends checked batches through the doors of their partitions, given in the order in which those of each partition arrived.
 /// What became of each comes back in the order given. Batches that wait take of `memory`; `start` is told of every lane that
 /// needs a worker.
-pub fn submit_all(
-    mut batches: Vec<Submission>,
-    memory: &Arc<Memory>,
-    start: impl Fn(&Arc<Partition>),
-) -> Vec<Outcome> {
+pub fn submit_all(mut batches: Vec<Submission>, memory: &Arc<Memory>, start: impl Fn(&Arc<Partition>)) -> Vec<Outcome> {
     if batches.len() < 2 {
         return batches.into_iter().map(|batch| submit(batch, memory, &start)).collect();
     }

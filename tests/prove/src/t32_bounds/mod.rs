@@ -159,7 +159,9 @@ impl Figures {
         broken.extend(self.struck.as_ref().err().map(|what| ("the attack".to_owned(), what.clone())));
         for (seen, calm) in self.attacked.iter().zip(&self.calm) {
             let Seen { question, wrong, .. } = seen;
-            broken.extend(wrong.as_ref().map(|wrong| (format!("{question:?}"), format!("{question:?} {wrong}"))));
+            // A bystander that asks for what the attack asks for may be told to try again.
+            let wrong = wrong.as_ref().filter(|_| attack.of_kind != Some(*question));
+            broken.extend(wrong.map(|wrong| (format!("{question:?}"), format!("{question:?} {wrong}"))));
             let (took, allowed) = if question.is_quick() {
                 (seen.percentile(99), QUICK_MAX + calm.percentile(99))
             } else {

@@ -46,6 +46,23 @@ fn a_plugin_that_eats_memory_fails_its_batch() {
     fails_its_batch(Guest { count: "(i32.const 500000000)", ..ROUND_ROBIN });
 }
 
+/// Only one line in ten seconds tells of a failure; the others are counted and told at the latest when the version goes.
+#[test]
+fn failures_between_two_log_lines_are_told_after_a_rollback() {
+    let broker = Broker::start();
+    broker.push_plugin("under-test", &ROUND_ROBIN.component()).expect("a good plugin");
+    broker.create_topic("routed", 4, &[("ottla.partitioner", "under-test")]);
+    let bad = Guest { answer: "(unreachable)", ..ROUND_ROBIN };
+    let bad_version = broker.push_plugin("under-test", &bad.component()).expect("it only shows when it runs");
+    broker.activate_plugin("under-test", bad_version);
+    let mut connection = Connection::to(&broker);
+    for _ in 0..6 {
+        assert_eq!(produce(&mut connection, "routed").code, ErrorCode::InvalidRecord);
+    }
+    broker.activate_plugin("under-test", -1);
+    broker.wait_for_line(0, &["under-test", "more=5", "batches were refused"]);
+}
+
 fn fails_its_batch(bad: Guest<'_>) {
     let broker = Broker::start();
     let version = broker.push_plugin("under-test", &ROUND_ROBIN.component()).expect("a good plugin");

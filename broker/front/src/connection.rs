@@ -217,7 +217,13 @@ impl<S: Service> Connection<S> {
     async fn send_ready(&mut self) -> io::Result<Option<CloseReason>> {
         let mut pieces = Vec::new();
         let mut close = None;
-        while let Some(reply) = self.pending.pop_settled() {
+        // One look at the clock for all of them.
+        let mut now = None;
+        while let Some((reply, request)) = self.pending.pop_settled() {
+            if let (Some(kind), false) = (request.kind, matches!(reply, Reply::Close(_))) {
+                let now = *now.get_or_insert_with(std::time::Instant::now);
+                self.front.service.answered(kind, now.saturating_duration_since(request.at));
+            }
             match reply {
                 Reply::Ready(response) => {
                     pieces.push(Piece::Bytes(response.head));

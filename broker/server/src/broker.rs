@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ottla_front::{Memory, Peer, Shutdown};
 use ottla_log::RecoveryReport;
@@ -58,6 +59,8 @@ pub struct Broker {
     pub pools: Pools,
     /// What the start found, for each directory that could be opened.
     pub recovery: Vec<RecoveryReport>,
+    /// When it was opened.
+    pub opened: Instant,
     /// Where the broker listens, the port filled in.
     listening_on: SocketAddr,
 }
@@ -145,6 +148,7 @@ impl Broker {
         config.check()?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
+        let opened = Instant::now();
         let (log, recovery) = LogDirs::open(&config)?;
         let log = Arc::new(log);
         let missing: Vec<PathBuf> = log.offline().into_iter().map(|(path, _)| path).collect();
@@ -177,6 +181,7 @@ impl Broker {
             groups,
             cleaner,
             recovery: recovery.clone(),
+            opened,
             listening_on,
             config,
         };

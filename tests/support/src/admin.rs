@@ -3,8 +3,8 @@
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
     ActivatePluginRequest, AlterConfigsResource, AlterableConfig, CreatableTopic, CreatableTopicConfig,
-    CreateTopicsRequest, IncrementalAlterConfigsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
-    OPERATION_SET, PLUGIN_CHUNK_BYTES_MAX, PushPluginRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic, OPERATION_SET, PLUGIN_CHUNK_BYTES_MAX, PushPluginRequest,
 };
 use sha2::{Digest, Sha256};
 
@@ -41,6 +41,15 @@ impl Broker {
         let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
         Connection::to(self).call(7, &request, |response| {
             let result = &response.topics[0];
+            assert_eq!(result.error_code, ErrorCode::None, "{name}: {:?}", result.error_message);
+        });
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) {
+        let request = DeleteTopicsRequest { topics: Vec::new(), topic_names: vec![name.into()], timeout_ms: 30_000 };
+        Connection::to(self).call(5, &request, |response| {
+            let result = &response.responses[0];
             assert_eq!(result.error_code, ErrorCode::None, "{name}: {:?}", result.error_message);
         });
     }

@@ -111,6 +111,9 @@ settings! {
     /// Where metrics are served over HTTP: GET /metrics for Prometheus and GET /healthz. Unset: nowhere. Like `listeners`
     /// it has to be a loopback address, unless --i-accept-an-open-broker says otherwise.
     "metrics.listener" metrics_listen: Option<HostPort> = None;
+    /// Most partitions that have lines of their own on the page of metrics. Topics get theirs in the order of their names
+    /// until there are so many partitions; what is beyond counts in the sums alone.
+    "metrics.partitions.max" metrics_partitions_max: usize = 10_000, in 0..=10_000_000;
     /// The address that clients are told to connect to. Unset: the one listened on, or, when listening on every
     /// interface, the one the asking client already reached.
     "advertised.listeners" advertised: Option<HostPort> = None;

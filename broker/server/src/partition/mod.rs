@@ -58,9 +58,45 @@ pub struct Partition {
     pub log: Arc<PartitionLog>,
     /// How far it may be read.
     pub watermark: Watermark,
+    /// What was fetched from it since the start.
+    pub fetched: Fetched,
     /// Entries of the route journal below it that were addressed here are in the snapshot on the disk.
     saved_mark: AtomicU64,
     intake: Mutex<Intake>,
+}
+
+/// Batches that wait for a plugin.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct WaitingForPlugin {
+    /// How many.
+    pub batches: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// What clients fetched from a partition: two relaxed additions per answer.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    records: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Fetched {
+    /// An answer has these in it.
+    pub(crate) fn note(&self, records: u64, bytes: u64) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Offsets that were asked for and answered.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of their batches, as they are stored.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// What a partition knows of batches on their way in.
@@ -164,7 +200,8 @@ impl Partition {
         }
         let intake = Intake { share: ProducerShare::of(budget), ..Intake::default() };
         let saved_mark = AtomicU64::new(0);
-        Self { topic_id, topic, index, log, watermark, saved_mark, intake: Mutex::new(intake) }
+        let fetched = Fetched::default();
+        Self { fetched, topic_id, topic, index, log, watermark, saved_mark, intake: Mutex::new(intake) }
     }
 
     /// Tells everybody who waits that nothing more comes: the topic is being deleted.
@@ -175,6 +212,13 @@ impl Partition {
     /// Appends a batch that the broker itself made, of no producer.
     pub(crate) fn append_own(&self, batch: &mut [u8]) -> Result<Appended, Refusal> {
         self.intake().append(&self.log, batch, None)
+    }
+
+    /// What waits in its lane for the topic's plugin.
+    pub fn waiting_for_plugin(&self) -> WaitingForPlugin {
+        let intake = self.intake();
+        let waiting = &intake.lane.waiting;
+        WaitingForPlugin { batches: waiting.len(), bytes: waiting.iter().map(|job| job.batch.len()).sum() }
     }
 
     pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {

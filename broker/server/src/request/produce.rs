@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use ottla_front::Taken;
 use ottla_wire::message::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, Placement, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
@@ -47,7 +48,7 @@ pub struct Joined {
 
 struct JoinedRequest {
     head: RequestHead,
-    bytes: usize,
+    request: Taken,
     accepted: Accepted,
 }
 
@@ -63,22 +64,21 @@ enum Accepted {
 
 impl Joined {
     /// Reads and checks a request. False when it is the last one that is joined.
-    pub(super) fn add(&mut self, broker: &Broker, head: RequestHead, frame: Frame) -> bool {
-        let bytes = frame.len();
+    pub(super) fn add(&mut self, broker: &Broker, head: RequestHead, request: Taken, frame: Frame) -> bool {
         let accepted = match survey(broker, head, frame) {
             Ok(surveyed) if surveyed.unpacks(broker, head) => Accepted::Unpacks(Box::new(surveyed)),
             Ok(surveyed) => Accepted::Checked(surveyed.check(broker, head, &mut self.batches)),
             Err(reason) => Accepted::Ends(reason),
         };
         let goes_on = matches!(accepted, Accepted::Checked(_));
-        self.requests.push(JoinedRequest { head, bytes, accepted });
+        self.requests.push(JoinedRequest { head, request, accepted });
         goes_on
     }
 
-    /// Sends the batches on their way. The reply to each request comes back in turn, with the bytes of the request.
-    pub(super) fn send(self, broker: &Arc<Broker>, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, usize)> {
+    /// Sends the batches on their way. The reply to each request comes back in turn, with the request.
+    pub(super) fn send(self, broker: &Arc<Broker>, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, Taken)> {
         let mut submitted = broker.router.submit_all(self.batches).into_iter();
-        self.requests.into_iter().map(move |JoinedRequest { head, bytes, accepted }| {
+        self.requests.into_iter().map(move |JoinedRequest { head, request, accepted }| {
             let reply = match accepted {
                 Accepted::Checked(mut produced) => {
                     produced.take_submitted(&mut submitted);
@@ -87,7 +87,7 @@ impl Joined {
                 Accepted::Unpacks(surveyed) => surveyed.reply(broker, peer, head),
                 Accepted::Ends(reason) => reason.into(),
             };
-            (reply, bytes)
+            (reply, request)
         })
     }
 }

@@ -39,6 +39,7 @@ impl Shared {
         while !self.stop.wait_or_nudge(self.keeper_rest()) {
             self.retry_held();
             self.checkpoint(Extent::Due);
+            self.plugins.tell_unmentioned_failures();
         }
     }
 

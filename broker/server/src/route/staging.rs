@@ -1,5 +1,7 @@
 //! The plugin of a topic asked about one batch, with every way in which that can go wrong.
 
+use std::time::Instant;
+
 use ottla_plugin_host::CallError;
 use ottla_stage::{Address, StageError, Staged};
 
@@ -13,7 +15,16 @@ pub(super) fn stage(
     batch: &[u8],
     unpacked_bytes_max: usize,
 ) -> Result<Staged, Refusal> {
-    ottla_stage::run(plugin.partitioner(), address, batch, unpacked_bytes_max).map_err(|error| match error {
+    let began = Instant::now();
+    let staged = ottla_stage::run(plugin.partitioner(), address, batch, unpacked_bytes_max);
+    let took = began.elapsed();
+    match &staged {
+        Ok(_) => plugin.note(took, None),
+        Err(StageError::Plugin { source, .. }) => plugin.note(took, Some(source)),
+        // The plugin was not asked.
+        Err(_) => {}
+    }
+    staged.map_err(|error| match error {
         StageError::Corrupt(error) => Refusal::Corrupt(error.to_string()),
         StageError::Transactional => Refusal::TransactionalRoute,
         StageError::UnpackedTooLarge { bytes_max } => Refusal::UnpackedTooLarge { bytes_max },

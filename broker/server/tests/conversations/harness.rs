@@ -120,7 +120,7 @@ impl TestBroker {
     }
 
     /// Waits until so many fetches wait for records.
-    pub(crate) async fn wait_for_polls(&self, polls: i64) {
+    pub(crate) async fn wait_for_polls(&self, polls: u64) {
         let polling = async {
             while self.broker.metrics.fetches_waiting.get() != polls {
                 tokio::task::yield_now().await;

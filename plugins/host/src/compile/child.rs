@@ -121,7 +121,8 @@ fn question(runtime: &std::sync::Arc<Runtime>, component: &Component) -> Result<
     };
     let prepared = Prepared::new(component).map_err(|error| failed(Stop::WrongTypes { reason: reason(&error) }))?;
     let slot = runtime.instance_slot().ok_or(Refusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
-    let mut instance = Instance::create(&prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
+    let mut instance =
+        Instance::create(&prepared, slot, runtime.limits.memory_bytes, std::sync::Arc::default()).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
     instance
         .call(&runtime.clock, runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {

@@ -241,6 +241,10 @@ impl<S: Service> Connection<S> {
             self.front.delivery.send(&self.stream, pieces).await?;
             self.idle.touch();
         }
+        if let Some(farewell) = close.as_ref().and_then(CloseReason::farewell) {
+            // It is the first thing that this peer is sent, so there is room; the end comes either way.
+            let _ = self.stream.try_write(farewell);
+        }
         Ok(close)
     }
 }

@@ -38,7 +38,7 @@ pub use memory::{Charge, Memory, Use};
 pub use metrics::{Counted, Counter, FrontMetrics, Gauge};
 pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
 pub use pool::{Pool, PoolError, PoolOptions};
-pub use reply::{CloseReason, Piece, Reply, RequestHead, Response};
+pub use reply::{CloseReason, ForeignProtocol, Piece, Reply, RequestHead, Response};
 pub use service::{Service, Taken, Turn};
 pub use settings::FrontSettings;
 pub use shutdown::{Shutdown, ShutdownWatch};

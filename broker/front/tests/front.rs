@@ -204,6 +204,21 @@ async fn replies_leave_in_the_order_of_their_requests() {
 }
 
 #[tokio::test]
+async fn a_peer_of_another_protocol_is_told_so_in_its_own() {
+    let front = start(Echo::default(), settings());
+    for (sent, answer) in [
+        (&b"GET /metrics HTTP/1.1\r\n\r\n"[..], &b"HTTP/1.1 400 Bad Request\r\n"[..]),
+        (&[0x16, 0x03, 0x01, 0x00, 0xc4, 0x01], &[0x15, 0x03, 0x01, 0x00, 0x02, 0x02]),
+    ] {
+        let mut client = front.client().await;
+        client.0.write_all(sent).await.unwrap();
+        let mut received = Vec::new();
+        client.0.read_to_end(&mut received).await.unwrap();
+        assert!(received.starts_with(answer), "{}", String::from_utf8_lossy(&received));
+    }
+}
+
+#[tokio::test]
 async fn each_request_is_timed_until_its_reply_leaves() {
     let front = start(Echo::default(), settings());
     let mut client = front.client().await;

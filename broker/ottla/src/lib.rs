@@ -24,10 +24,10 @@ mod telemetry;
 mod template;
 mod topic;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use ottla_client::ClientConfig;
 use tokio::runtime::Runtime;
 
@@ -43,6 +43,8 @@ struct Cli {
     /// What to do; nothing means `serve`.
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -84,6 +86,9 @@ struct ConnectionArgs {
     /// Answer in JSON, for scripts
     #[arg(long, global = true, help_heading = "Client options")]
     pub json: bool,
+    /// Tell what is done on the way to the broker; twice tells more. For the broker: log debug, then trace
+    #[arg(long, short, global = true, action = ArgAction::Count, help_heading = "Client options")]
+    pub verbose: u8,
 }
 
 impl ConnectionArgs {
@@ -98,6 +103,7 @@ impl ConnectionArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the broker (what `ottla` alone does, too)
+    #[command(after_long_help = serve::settings_help())]
     Serve(serve::ServeArgs),
     /// Create, list, describe, set and delete topics
     #[command(subcommand)]
@@ -118,18 +124,19 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print records
     Consume(consume::ConsumeArgs),
-    /// Compiles a plugin in a process of its own; the broker starts it itself
-    #[command(name = "__compile", hide = true)]
-    Compile {
-        /// Handed on as they are
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
 }
+
+/// The first argument of the process that compiles a plugin, which the broker starts itself. It is no command: neither help
+/// nor completions know it.
+const COMPILE: &str = "__compile";
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == COMPILE) {
+        return ottla_plugin_host::compile_child_main(arguments);
+    }
+    let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way as well, with code 0. Nobody may be reading.
@@ -138,9 +145,8 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        None => serve::run(&serve::ServeArgs::default()),
-        Some(Command::Serve(args)) => serve::run(&args),
-        Some(Command::Compile { args }) => ottla_plugin_host::compile_child_main(args),
+        None => serve::run(&cli.serve.louder(cli.connection.verbose)),
+        Some(Command::Serve(args)) => serve::run(&args.louder(cli.connection.verbose)),
         Some(Command::Log(command)) => on_files(cli.connection.json, |output| log::run(command, output)),
         Some(Command::Meta(command)) => on_files(cli.connection.json, |output| meta::run(command, output)),
         Some(command) => {
@@ -167,21 +173,38 @@ fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failu
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let config = connection.client(&runtime);
     let mut output = Output::new(connection.json);
+    if connection.verbose > 0 {
+        telemetry::init_tool(connection.verbose);
+    }
+    let broker = connection.bootstrap.as_str();
     let result = match command {
-        Command::Topic(command) => runtime.block_on(topic::run(command, config, &mut output)),
-        Command::Group(command) => runtime.block_on(group::run(command, config, &mut output)),
+        Command::Topic(command) => {
+            runtime.block_on(progress::impatient(broker, topic::run(command, config, &mut output)))
+        }
+        Command::Group(command) => {
+            runtime.block_on(progress::impatient(broker, group::run(command, config, &mut output)))
+        }
         Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
-        Command::Produce(args) => produce::run(&args, config, &runtime, &mut output),
+        Command::Produce(args) => produce::run(&args, config, broker, &runtime, &mut output),
         Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
-        Command::Serve(_) | Command::Log(_) | Command::Meta(_) | Command::Compile { .. } => Ok(()),
+        Command::Serve(_) | Command::Log(_) | Command::Meta(_) => Ok(()),
     };
     result.and_then(|()| output.finish())
 }
 
+impl Cli {
+    /// Options of the broker stand behind `serve`, or where there is no command.
+    fn checked(self) -> Result<Self, clap::Error> {
+        if self.command.is_some() && self.serve != serve::ServeArgs::default() {
+            let words = "options of the broker stand behind `serve`, or alone: ottla --set KEY=VALUE";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, words));
+        }
+        Ok(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -194,6 +217,10 @@ mod tests {
         for line in [
             "ottla",
             "ottla serve --data-dir d --listen 127.0.0.1:0 --set num.partitions=3",
+            "ottla --set num.partitions=3 --data-dir d",
+            "ottla -v",
+            "ottla serve --log-format json --log-level debug -vv",
+            "ottla topic list -v",
             "ottla topic create packages --partitions 6",
             "ottla plugin push target/plugins/by-section.wasm --name by-section",
             "ottla topic set packages ottla.partitioner=by-section",
@@ -239,8 +266,10 @@ mod tests {
             "ottla consume t --format {nonsense}",
             "ottla produce t --compression rar",
             "ottla produce t --header novalue",
+            "ottla --set num.partitions=3 topic list",
+            "ottla __compile",
         ] {
-            let error = Cli::try_parse_from(line.split(' ')).map(|_| line).unwrap_err();
+            let error = Cli::try_parse_from(line.split(' ')).and_then(Cli::checked).map(|_| line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
     }

@@ -14,9 +14,10 @@
 //! 10. [`plugins`]: the plugins by name and version, uploads, which topic uses which.
 //! 11. [`producer_ids`]: ids for idempotent producers.
 //! 12. [`metrics`], [`monitoring`]: what is counted, and the listener that shows it.
-//! 13. [`meta`]: topics, settings, ids and plugins as they are stored.
-//! 14. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
-//! 15. [`pools`]: the threads for work that waits or computes. [`clock`]: the time.
+//! 13. [`told`]: log lines that a thousand topics do not make a thousand of.
+//! 14. [`meta`]: topics, settings, ids and plugins as they are stored.
+//! 15. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
+//! 16. [`pools`]: the threads for work that waits or computes. [`clock`]: the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
@@ -36,4 +37,5 @@ pub mod producer_ids;
 pub mod request;
 pub mod route;
 pub mod serve;
+pub mod told;
 pub mod topics;

@@ -310,7 +310,7 @@ impl PluginRegistry {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.remove_components(&gone);
         let is_gone = |version: i32| gone.iter().any(|known| known.version == version);
-        lock(&self.stats).retain(|(known, version), _| known != name || !is_gone(*version));
+        self.stats.lock().retain(|(known, version), _| known != name || !is_gone(*version));
         tracing::info!(plugin, "plugin deleted");
         Ok(())
     }
@@ -341,18 +341,18 @@ impl PluginRegistry {
 
     /// What the versions did that ran since the start, by name and version.
     pub fn stats(&self) -> Vec<(String, i32, Arc<PluginStats>)> {
-        let stats = lock(&self.stats);
+        let stats = self.stats.lock();
         stats.iter().map(|((name, version), stats)| (name.clone(), *version, Arc::clone(stats))).collect()
     }
 
     fn stats_of(&self, name: &str, version: i32) -> Arc<PluginStats> {
-        Arc::clone(lock(&self.stats).entry((name.to_owned(), version)).or_default())
+        Arc::clone(self.stats.lock().entry((name.to_owned(), version)).or_default())
     }
 
     /// Linear memory of the plugins that topics use, in bytes, by name and version.
     pub fn memory_held_bytes(&self) -> BTreeMap<(String, i32), u64> {
         let mut held = BTreeMap::new();
-        for bound in self.bound.read().unwrap_or_else(PoisonError::into_inner).values() {
+        for bound in self.bound.read().values() {
             let of_version = held.entry((bound.name().to_owned(), bound.version())).or_default();
             *of_version += bound.partitioner().memory_held_bytes();
         }
@@ -361,7 +361,7 @@ impl PluginRegistry {
 
     /// Writes log lines about failures that had none, where the last one was a while ago.
     pub(crate) fn tell_unmentioned_failures(&self) {
-        for bound in self.bound.read().unwrap_or_else(PoisonError::into_inner).values() {
+        for bound in self.bound.read().values() {
             bound.tell_unmentioned_when_due();
         }
     }

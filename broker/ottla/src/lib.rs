@@ -7,6 +7,7 @@
 //!
 //! The only user of `clap` and of [`ottla_client`] in the broker: the broker itself is a library, [`ottla_broker`].
 
+mod complete;
 mod consume;
 mod failure;
 mod group;
@@ -17,6 +18,7 @@ mod meta;
 mod output;
 mod plugin;
 mod produce;
+mod profile;
 mod progress;
 mod serve;
 mod signal;
@@ -74,15 +76,12 @@ Each command has its own examples: ottla help COMMAND";
 #[derive(Clone, Debug, Args)]
 struct ConnectionArgs {
     /// The broker to talk to; several addresses are separated by commas
-    #[arg(
-        long,
-        global = true,
-        env = "OTTLA_BOOTSTRAP",
-        default_value = "127.0.0.1:9092",
-        value_name = "HOST:PORT",
-        help_heading = "Client options"
-    )]
-    pub bootstrap: String,
+    /// [default: `OTTLA_BOOTSTRAP`, then the profile's, then 127.0.0.1:9092]
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = "Client options")]
+    pub bootstrap: Option<String>,
+    /// The profile whose addresses are meant, of those in ~/.config/ottla/profiles.toml [default: `OTTLA_PROFILE`]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "bootstrap", help_heading = "Client options")]
+    pub profile: Option<String>,
     /// Answer in JSON, for scripts
     #[arg(long, global = true, help_heading = "Client options")]
     pub json: bool,
@@ -92,8 +91,20 @@ struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
-    fn client(&self, runtime: &Runtime) -> ClientConfig {
-        let mut config = ClientConfig::new(&self.bootstrap);
+    /// The addresses that are meant: what is typed wins over the environment, and that over the file of profiles.
+    fn addresses(&self) -> Result<String, Failure> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let typed = || self.bootstrap.clone();
+        let of_environment = || variable("OTTLA_BOOTSTRAP").filter(|_| self.profile.is_none());
+        if let Some(addresses) = typed().or_else(of_environment) {
+            return Ok(addresses);
+        }
+        let named = self.profile.clone().or_else(|| variable("OTTLA_PROFILE"));
+        profile::bootstrap(profile::default_file().as_deref(), named.as_deref())
+    }
+
+    fn client(addresses: &str, runtime: &Runtime) -> ClientConfig {
+        let mut config = ClientConfig::new(addresses);
         "ottla-cli".clone_into(&mut config.client_id);
         config.runtime = Some(runtime.handle().clone());
         config
@@ -124,6 +135,10 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print records
     Consume(consume::ConsumeArgs),
+    /// Write what a shell needs to complete the commands and options of ottla
+    Completions(complete::CompletionsArgs),
+    /// Write the manual pages
+    Man(complete::ManArgs),
 }
 
 /// The first argument of the process that compiles a plugin, which the broker starts itself. It is no command: neither help
@@ -149,6 +164,12 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args.louder(cli.connection.verbose)),
         Some(Command::Log(command)) => on_files(cli.connection.json, |output| log::run(command, output)),
         Some(Command::Meta(command)) => on_files(cli.connection.json, |output| meta::run(command, output)),
+        Some(Command::Completions(args)) => {
+            on_files(cli.connection.json, |output| complete::completions(&args, Cli::command(), output))
+        }
+        Some(Command::Man(args)) => {
+            on_files(cli.connection.json, |output| complete::man(&args, Cli::command(), output))
+        }
         Some(command) => {
             let json = cli.connection.json;
             match run_client(command, &cli.connection) {
@@ -171,12 +192,13 @@ fn on_files(json: bool, run: impl FnOnce(&mut Output) -> Result<(), Failure>) ->
 /// A command that talks to a broker.
 fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let config = connection.client(&runtime);
+    let addresses = connection.addresses()?;
+    let config = ConnectionArgs::client(&addresses, &runtime);
     let mut output = Output::new(connection.json);
     if connection.verbose > 0 {
         telemetry::init_tool(connection.verbose);
     }
-    let broker = connection.bootstrap.as_str();
+    let broker = addresses.as_str();
     let result = match command {
         Command::Topic(command) => {
             runtime.block_on(progress::impatient(broker, topic::run(command, config, &mut output)))
@@ -187,7 +209,7 @@ fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failu
         Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
         Command::Produce(args) => produce::run(&args, config, broker, &runtime, &mut output),
         Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
-        Command::Serve(_) | Command::Log(_) | Command::Meta(_) => Ok(()),
+        Command::Serve(_) | Command::Log(_) | Command::Meta(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
     };
     result.and_then(|()| output.finish())
 }
@@ -230,6 +252,14 @@ mod tests {
             "ottla --bootstrap h:1 --json topic list",
             "ottla topic list --bootstrap h:1 --json",
             "ottla topic delete packages --yes",
+            "ottla topic create packages retention.ms=5 --config segment.bytes=1048576 --replication-factor 1",
+            "ottla topic set packages --config retention.ms=5",
+            "ottla topic list orders-* --sort size",
+            "ottla topic offsets packages --at 2026-01-02T03:04:05Z",
+            "ottla topic trim packages --before @2026-01-02 --partition 1 --partition 2 --dry-run",
+            "ottla --profile staging topic list",
+            "ottla completions zsh",
+            "ottla man target/man",
             "ottla group list",
             "ottla group describe orders --members --lag",
             "ottla group offsets orders --reset --to @2026-01-02T03:04:05Z --topic packages --dry-run",
@@ -268,6 +298,10 @@ mod tests {
             "ottla produce t --header novalue",
             "ottla --set num.partitions=3 topic list",
             "ottla __compile",
+            "ottla --profile staging --bootstrap h:1 topic list",
+            "ottla topic trim packages",
+            "ottla topic trim packages --before yesterday",
+            "ottla completions cmd",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).and_then(Cli::checked).map(|_| line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -99,8 +99,8 @@ impl BoundPlugin {
         self.stats.note(took, failure);
     }
 
-    /// Writes a log line about a failure, unless there was one moments ago: then
-    /// [`tell_unmentioned`](Self::tell_unmentioned) tells of it.
+    /// Writes a log line about a failure, unless there was one moments ago: then it is counted, and told with the next one,
+    /// after a while, or when the version goes.
     pub fn complain(&self, topic: &str, partition: i32, reason: &str) {
         let now_ms = crate::clock::now_ms();
         let last_ms = self.complained_ms.load(Ordering::Relaxed);

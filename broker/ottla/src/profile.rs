@@ -56,18 +56,16 @@ pub(crate) fn bootstrap(file: Option<&Path>, named: Option<&str>) -> Result<Stri
     let profiles: Profiles = toml::from_str(&text)
         .map_err(|error| Failure::new(Kind::Usage, format!("{shown}: {}", error.to_string().trim())))?;
     let Some(name) = named.or(profiles.default.as_deref()) else { return Ok(BOOTSTRAP_DEFAULT.to_owned()) };
-    match profiles.profiles.get(name) {
-        Some(profile) => Ok(profile.bootstrap.clone()),
-        None => {
-            let known: Vec<&str> = profiles.profiles.keys().map(String::as_str).collect();
-            let hint = if known.is_empty() {
-                format!("write it: [profiles.{name}] and bootstrap = \"HOST:PORT\"")
-            } else {
-                format!("there are: {}", known.join(", "))
-            };
-            Err(Failure::new(Kind::Usage, format!("{shown} has no profile {name}")).hint(hint))
-        }
+    if let Some(profile) = profiles.profiles.get(name) {
+        return Ok(profile.bootstrap.clone());
     }
+    let known: Vec<&str> = profiles.profiles.keys().map(String::as_str).collect();
+    let hint = if known.is_empty() {
+        format!("write it: [profiles.{name}] and bootstrap = \"HOST:PORT\"")
+    } else {
+        format!("there are: {}", known.join(", "))
+    };
+    Err(Failure::new(Kind::Usage, format!("{shown} has no profile {name}")).hint(hint))
 }
 
 #[cfg(test)]

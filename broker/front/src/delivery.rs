@@ -24,12 +24,11 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::front::Bounds;
 use crate::memory::Memory;
 use crate::metrics::FrontMetrics;
 use crate::pool::Pool;
 use crate::reply::Piece;
-use crate::settings::FrontSettings;
+use crate::settings::{Bounds, FrontSettings};
 
 /// How long a client may take nothing of its answers while memory is short.
 const SHORT_STALL: Duration = Duration::from_secs(10);

@@ -7,19 +7,9 @@ use crate::delivery::Delivery;
 use crate::inbox::BufferPool;
 use crate::memory::Memory;
 use crate::metrics::FrontMetrics;
-use crate::pool::Pool;
 use crate::service::Service;
-use crate::settings::FrontSettings;
+use crate::settings::{Bounds, FrontSettings};
 use crate::shutdown::ShutdownWatch;
-
-/// The memory and the threads that the front takes part in; the server behind it charges the same.
-#[derive(Debug, Clone)]
-pub struct Bounds {
-    /// The owner of memory.
-    pub memory: Arc<Memory>,
-    /// Threads for reads that wait for the disk. What waits for them is bounded by the number of connections.
-    pub reads: Arc<Pool>,
-}
 
 /// What all connections share.
 pub struct Front<S> {

@@ -32,7 +32,7 @@ pub mod service;
 pub mod settings;
 pub mod shutdown;
 
-pub use front::{Bounds, Front};
+pub use front::Front;
 pub use listener::{BindError, bind, listen_address};
 pub use memory::{Charge, Memory, Use};
 pub use metrics::{Counted, Counter, FrontMetrics, Gauge};
@@ -40,5 +40,5 @@ pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use reply::{CloseReason, ForeignProtocol, Piece, Reply, RequestHead, Response};
 pub use service::{Service, Taken, Turn};
-pub use settings::FrontSettings;
+pub use settings::{Bounds, FrontSettings};
 pub use shutdown::{Shutdown, ShutdownWatch};

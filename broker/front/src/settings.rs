@@ -1,6 +1,10 @@
 //! The limits of connections. The server that owns the front says where an operator sets them.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::memory::Memory;
+use crate::pool::Pool;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -25,4 +29,13 @@ pub struct FrontSettings {
     pub sendfile_min_bytes: u32,
     /// Bytes handed to one call of `sendfile`.
     pub sendfile_step_bytes: usize,
+}
+
+/// The memory and the threads that the front takes part in; the server behind it charges the same.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// The owner of memory.
+    pub memory: Arc<Memory>,
+    /// Threads for reads that wait for the disk. What waits for them is bounded by the number of connections.
+    pub reads: Arc<Pool>,
 }

@@ -13,7 +13,7 @@ use ottla_log::RecoveryReport;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
 use crate::config::{Config, HostPort, SettingsConflict};
-use crate::fetch::Sessions;
+use crate::fetch_sessions::Sessions;
 use crate::groups::Groups;
 use crate::log_dirs::{LogDirs, LogDirsError};
 use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};

@@ -6,7 +6,7 @@
 //! 2. [`request`]: the service behind the front: one table from API key to handler, one file per API.
 //! 3. [`partition`]: what a partition is to clients: sequences, appends, the watermark and who waits for it.
 //! 4. [`route`]: the way of batches into the log, journal and replay included where plugins move records.
-//! 5. [`fetch`]: from an offset to ranges of segment files.
+//! 5. [`fetch`]: from an offset to ranges of segment files; [`fetch_sessions`]: what each session asked for before.
 //! 6. [`groups`]: consumer groups and committed offsets, driven over `__consumer_offsets`.
 //! 7. [`cleaner`]: old data goes, by age, by size and by key.
 //! 8. [`topics`]: which topics there are and what they are set to.
@@ -25,6 +25,7 @@ pub mod cleaner;
 pub mod clock;
 pub mod config;
 pub mod fetch;
+pub mod fetch_sessions;
 pub mod groups;
 pub mod log_dirs;
 pub mod meta;

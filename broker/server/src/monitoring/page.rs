@@ -9,7 +9,7 @@ use ottla_log::{PartitionLog, RecoveryReport};
 use super::process;
 use super::text::{Labels, Page};
 use crate::broker::Broker;
-use crate::fetch::sessions::SessionCounts;
+use crate::fetch_sessions::SessionCounts;
 use crate::log_dirs::LogDirectory;
 use crate::partition::Partition;
 use crate::topics::Topic;

@@ -49,6 +49,23 @@ fn a_plugin_that_eats_memory_fails_its_batch() {
     fails_its_batch(&Guest { count: "(i32.const 500000000)", ..Guest::round_robin() });
 }
 
+/// Only one line in ten seconds tells of a failure; the others are counted and told at the latest when the version goes.
+#[test]
+fn failures_between_two_log_lines_are_told_after_a_rollback() {
+    let broker = Broker::start();
+    broker.push_plugin("under-test", &Guest::round_robin().component()).expect("a good plugin");
+    broker.create_topic("routed", 4, &[("ottla.partitioner", "under-test")]);
+    let bad = Guest::answers("(if (i32.eq (local.get $records) (i32.const 3)) (then (unreachable))) (i32.const 0)");
+    let bad_version = broker.push_plugin("under-test", &bad.component()).expect("it only shows when it runs");
+    broker.activate_plugin("under-test", bad_version);
+    let mut connection = Connection::to(&broker);
+    for _ in 0..6 {
+        assert_eq!(produce(&mut connection, "routed").code, ErrorCode::InvalidRecord);
+    }
+    broker.activate_plugin("under-test", -1);
+    broker.wait_for_line(0, &["under-test", "more=5", "batches were refused"]);
+}
+
 #[test]
 fn a_rust_panic_reaches_its_producer_with_its_text_and_the_authors_functions() {
     let broker = Broker::start();

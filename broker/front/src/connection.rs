@@ -217,7 +217,13 @@ impl<S: Service> Connection<S> {
     async fn send_ready(&mut self) -> io::Result<Option<CloseReason>> {
         let mut pieces = Vec::new();
         let mut close = None;
-        while let Some(reply) = self.pending.pop_settled() {
+        // One look at the clock for all of them.
+        let mut now = None;
+        while let Some((reply, request)) = self.pending.pop_settled() {
+            if let (Some(kind), false) = (request.kind, matches!(reply, Reply::Close(_))) {
+                let now = *now.get_or_insert_with(std::time::Instant::now);
+                self.front.service.answered(kind, now.saturating_duration_since(request.at));
+            }
             match reply {
                 Reply::Ready(response) => {
                     pieces.push(Piece::Bytes(response.head));
@@ -234,6 +240,10 @@ impl<S: Service> Connection<S> {
             self.account(pieces.iter().map(Piece::memory_bytes).sum());
             self.front.delivery.send(&self.stream, pieces).await?;
             self.idle.touch();
+        }
+        if let Some(farewell) = close.as_ref().and_then(CloseReason::farewell) {
+            // It is the first thing that this peer is sent, so there is room; the end comes either way.
+            let _ = self.stream.try_write(farewell);
         }
         Ok(close)
     }

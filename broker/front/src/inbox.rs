@@ -10,7 +10,7 @@ use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
 use parking_lot::Mutex;
 
-use crate::reply::CloseReason;
+use crate::reply::{CloseReason, ForeignProtocol};
 
 /// Room that one read finds at least when it begins a frame; many small requests arrive in one read.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -135,6 +135,11 @@ impl Inbox {
     /// Takes out the next frame, without its length, if all of it is there.
     pub(crate) fn next_frame(&mut self) -> Result<Option<BytesMut>, CloseReason> {
         let Some(length) = self.length() else { return Ok(None) };
+        if (length < 0 || length > self.frame_bytes_max)
+            && let Some(protocol) = ForeignProtocol::of(length.to_be_bytes())
+        {
+            return Err(CloseReason::Foreign(protocol));
+        }
         if length < 0 {
             return Err(CloseReason::NegativeFrame(length));
         }

@@ -1,8 +1,39 @@
-//! What the front counts. The server that owns it registers the counters where it shows its own.
+//! What the front counts. The server that owns it shows the counters with its own.
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only rises; a clone is the same number.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.inc_by(1);
+    }
+
+    /// So many more.
+    pub fn inc_by(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many there are of something now; a clone is the same number.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<AtomicU64>);
+
+impl Gauge {
+    /// The number.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The counters; a clone counts the same.
 #[derive(Debug, Clone, Default)]
@@ -19,22 +50,6 @@ pub struct FrontMetrics {
     pub read_errors: Counter,
 }
 
-impl FrontMetrics {
-    /// Adds the counters to what `registry` shows.
-    pub fn register(&self, registry: &mut Registry) {
-        let counters = [
-            ("sent_record_bytes", "Bytes of records handed to clients", &self.sent_record_bytes),
-            ("connections_accepted", "Connections that were accepted", &self.connections_accepted),
-            ("connections_refused", "Connections that a limit refused", &self.connections_refused),
-            ("disk_read_errors", "Answers that ended because the log could not be read", &self.read_errors),
-        ];
-        for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
-        }
-        registry.register("connections_open", "Connections that are open", self.connections_open.clone());
-    }
-}
-
 /// One thing that a gauge counts for as long as this lives.
 #[derive(Debug)]
 pub struct Counted(Gauge);
@@ -42,13 +57,13 @@ pub struct Counted(Gauge);
 impl Counted {
     /// One more.
     pub fn by(gauge: &Gauge) -> Self {
-        gauge.inc();
+        gauge.0.fetch_add(1, Ordering::Relaxed);
         Self(gauge.clone())
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

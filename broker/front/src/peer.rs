@@ -1,5 +1,6 @@
 //! The client at the other end of a connection, as far as it said.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
@@ -62,5 +63,18 @@ impl Peer {
     /// Whether this is one of the project's own clients, which understand its own keys and tags.
     pub fn is_ottla(&self) -> bool {
         self.software_name() == OTTLA_SOFTWARE_NAME
+    }
+}
+
+/// The address, and what the client says of itself: `127.0.0.1:4711 (my-app, librdkafka 2.3.0)`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { addr, .. } = self;
+        match (self.client_id(), self.software()) {
+            ("", None) => write!(f, "{addr}"),
+            (id, None) => write!(f, "{addr} ({id})"),
+            ("", Some(Software { name, version })) => write!(f, "{addr} ({name} {version})"),
+            (id, Some(Software { name, version })) => write!(f, "{addr} ({id}, {name} {version})"),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use crate::reply::Reply;
+use crate::service::Taken;
 
 /// Bytes of answers that are made before those in front of them have left. A client that does not read its answers is not
 /// worth making more.
@@ -13,13 +14,19 @@ const READY_BYTES_MAX: usize = 64 << 10;
 /// The replies that one connection waits for or has not sent, first asked first. Bounded: see
 /// [`has_room`](Self::has_room).
 pub(crate) struct PendingReplies {
-    queue: VecDeque<(Reply, usize)>,
+    queue: VecDeque<Pending>,
     /// Of the requests that wait.
     bytes: usize,
     /// Of the answers that are there.
     ready_bytes: usize,
     requests_max: usize,
     bytes_max: usize,
+}
+
+/// One of them.
+struct Pending {
+    reply: Reply,
+    request: Taken,
 }
 
 impl PendingReplies {
@@ -41,7 +48,7 @@ impl PendingReplies {
         self.queue.len() + requests < self.requests_max
             && self.bytes + bytes < self.bytes_max
             && self.ready_bytes < READY_BYTES_MAX
-            && !matches!(self.queue.back(), Some((Reply::Exclusive(_), _)))
+            && !matches!(self.queue.back(), Some(Pending { reply: Reply::Exclusive(_), .. }))
     }
 
     /// Bytes of the requests that wait for their answers.
@@ -54,34 +61,35 @@ impl PendingReplies {
         self.ready_bytes
     }
 
-    fn push(&mut self, reply: Reply, request_bytes: usize) {
+    fn push(&mut self, reply: Reply, request: Taken) {
         self.ready_bytes += reply.ready_bytes();
-        self.bytes += request_bytes;
-        self.queue.push_back((reply, request_bytes));
+        self.bytes += request.bytes;
+        self.queue.push_back(Pending { reply, request });
     }
 
     /// Adds replies. True: one of them ends the connection.
-    pub(crate) fn add(&mut self, replies: impl Iterator<Item = (Reply, usize)>) -> bool {
+    pub(crate) fn add(&mut self, replies: impl Iterator<Item = (Reply, Taken)>) -> bool {
         let mut closes = false;
-        for (reply, request_bytes) in replies {
+        for (reply, request) in replies {
             closes |= matches!(reply, Reply::Close(_));
-            self.push(reply, request_bytes);
+            self.push(reply, request);
         }
         closes
     }
 
     pub(crate) fn first_is_settled(&self) -> bool {
-        self.queue.front().is_some_and(|(reply, _)| !reply.is_pending())
+        self.queue.front().is_some_and(|first| !first.reply.is_pending())
     }
 
-    pub(crate) fn pop_settled(&mut self) -> Option<Reply> {
+    /// Takes the first reply out, with its request, if it is there.
+    pub(crate) fn pop_settled(&mut self) -> Option<(Reply, Taken)> {
         if !self.first_is_settled() {
             return None;
         }
-        let (reply, bytes) = self.queue.pop_front()?;
-        self.bytes -= bytes;
+        let Pending { reply, request } = self.queue.pop_front()?;
+        self.bytes -= request.bytes;
         self.ready_bytes -= reply.ready_bytes();
-        Some(reply)
+        Some((reply, request))
     }
 
     /// Waits until the first reply, or one that holds back further requests, is there or waits for something else; for
@@ -103,9 +111,9 @@ impl PendingReplies {
             },
             Reply::Ready(_) | Reply::Silent | Reply::Close(_) => false,
         };
-        let mut changed = queue.front_mut().is_some_and(|(reply, _)| settle(reply));
+        let mut changed = queue.front_mut().is_some_and(|first| settle(&mut first.reply));
         if queue.len() > 1
-            && let Some((reply @ Reply::Exclusive(_), _)) = queue.back_mut()
+            && let Some(Pending { reply: reply @ Reply::Exclusive(_), .. }) = queue.back_mut()
         {
             changed |= settle(reply);
         }

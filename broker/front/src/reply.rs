@@ -192,6 +192,9 @@ pub enum CloseReason {
         /// The limit.
         bytes_max: i32,
     },
+    /// The first bytes are those of another protocol.
+    #[error("it speaks {0}, and this port the Kafka protocol")]
+    Foreign(ForeignProtocol),
     /// A key that is not served.
     #[error("API key {0} is not served")]
     UnknownApi(i16),
@@ -232,6 +235,7 @@ impl CloseReason {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::NegativeFrame(_) | Self::FrameTooLarge { .. } => "impossible frames",
+            Self::Foreign(_) => "bytes of other protocols",
             Self::UnknownApi(_) | Self::UnsupportedVersion { .. } => "requests that are not served",
             Self::Undecodable(_) => "requests that do not decode",
             Self::UnacknowledgedFailure(_) => "failures with acks=0",
@@ -240,4 +244,48 @@ impl CloseReason {
             Self::Internal(_) => "failures of the broker",
         }
     }
+
+    /// What a peer of another protocol is sent before the end, in its own.
+    pub(crate) fn farewell(&self) -> Option<&'static [u8]> {
+        match self {
+            Self::Foreign(ForeignProtocol::Http) => Some(HTTP_FAREWELL.as_bytes()),
+            Self::Foreign(ForeignProtocol::Tls) => Some(&TLS_FAREWELL),
+            _ => None,
+        }
+    }
 }
+
+/// What may come to a port of Kafka by mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignProtocol {
+    /// A web browser, curl, a scraper of metrics.
+    Http,
+    /// A client that was told to encrypt.
+    Tls,
+}
+
+impl ForeignProtocol {
+    /// The protocol that begins with these bytes.
+    pub(crate) fn of(start: [u8; 4]) -> Option<Self> {
+        match &start {
+            b"GET " | b"HEAD" | b"POST" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"PRI " => Some(Self::Http),
+            // A handshake record of SSL 3.0 to TLS 1.3.
+            [0x16, 0x03, 0..=4, _] => Some(Self::Tls),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ForeignProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Tls => "TLS",
+        })
+    }
+}
+
+const HTTP_FAREWELL: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+    This port speaks the Kafka protocol, not HTTP. Metrics are served where metrics.listener says.\n";
+/// A fatal alert, `handshake_failure` (RFC 8446, 6.2).
+const TLS_FAREWELL: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 40];

@@ -1,6 +1,7 @@
 //! The seam between the sockets and the service that answers: the frame.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -23,6 +24,36 @@ pub trait Service: Send + Sync + 'static {
 
     /// Handles the joined requests of `turn` and pushes a reply for each.
     fn finish(self: &Arc<Self>, peer: &Arc<Peer>, turn: &mut Turn<Self::Joined>);
+
+    /// The reply to a request of this [kind](Taken::kind) begins to leave, `took` after the request was taken. Called for
+    /// each request that has a kind and does not end its connection; it must cost next to nothing.
+    fn answered(&self, kind: usize, took: Duration) {
+        let _ = (kind, took);
+    }
+}
+
+/// A request that was taken, on its way to its reply.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    /// Its bytes.
+    pub bytes: usize,
+    /// The number by which the service knows its kind; none for what it does not count.
+    pub kind: Option<usize>,
+    /// When it was taken.
+    pub at: Instant,
+}
+
+impl Taken {
+    /// A request of `bytes` that is taken now and has no kind yet.
+    pub fn now(bytes: usize) -> Self {
+        Self { bytes, kind: None, at: Instant::now() }
+    }
+
+    /// The same with its kind.
+    #[must_use]
+    pub fn of_kind(self, kind: Option<usize>) -> Self {
+        Self { kind, ..self }
+    }
 }
 
 /// The requests of one connection that one read brought.
@@ -31,7 +62,7 @@ pub struct Turn<J> {
     joined: J,
     joined_requests: usize,
     joined_bytes: usize,
-    replies: Vec<(Reply, usize)>,
+    replies: Vec<(Reply, Taken)>,
 }
 
 impl<J: Default> Turn<J> {
@@ -48,15 +79,15 @@ impl<J: Default> Turn<J> {
         (std::mem::take(&mut self.joined_requests) > 0).then(|| std::mem::take(&mut self.joined))
     }
 
-    /// The reply to a request of `bytes`.
-    pub fn push(&mut self, reply: Reply, bytes: usize) {
-        self.replies.push((reply, bytes));
+    /// The reply to a request.
+    pub fn push(&mut self, reply: Reply, request: Taken) {
+        self.replies.push((reply, request));
     }
 
     /// Ends the connection behind the requests that were taken so far.
     pub(crate) fn close<S: Service<Joined = J>>(&mut self, service: &Arc<S>, peer: &Arc<Peer>, reason: CloseReason) {
         service.finish(peer, self);
-        self.push(reason.into(), 0);
+        self.push(reason.into(), Taken::now(0));
     }
 
     /// Requests that have no reply yet.
@@ -69,8 +100,8 @@ impl<J: Default> Turn<J> {
         self.joined_bytes
     }
 
-    /// Takes the replies that were pushed, each with the bytes of its request.
-    pub(crate) fn replies(&mut self) -> impl Iterator<Item = (Reply, usize)> {
+    /// Takes the replies that were pushed, each with its request.
+    pub(crate) fn replies(&mut self) -> impl Iterator<Item = (Reply, Taken)> {
         self.replies.drain(..)
     }
 }

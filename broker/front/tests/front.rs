@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ottla_front::{
     Bounds, CloseReason, Front, FrontMetrics, FrontSettings, Memory, Peer, Piece, Pool, PoolOptions, Reply, Response,
-    Service, Shutdown, Turn, Use, bind,
+    Service, Shutdown, Taken, Turn, Use, bind,
 };
 use ottla_log::{FileRange, LogDir, LogOptions, Offset, PartitionName, PartitionOptions};
 use ottla_wire::Uuid;
@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Echo {
     /// What happened, in order.
     events: Mutex<Vec<String>>,
+    /// The kinds of the requests whose replies left, in order: their sizes.
+    timed: Mutex<Vec<usize>>,
     /// A permit for each reply that may come.
     released: Arc<Semaphore>,
     /// What is answered to `file`.
@@ -32,7 +34,7 @@ struct Echo {
 
 impl Default for Echo {
     fn default() -> Self {
-        Self { events: Mutex::default(), released: Arc::new(Semaphore::new(0)), range: None }
+        Self { events: Mutex::default(), timed: Mutex::default(), released: Arc::new(Semaphore::new(0)), range: None }
     }
 }
 
@@ -53,6 +55,7 @@ impl Service for Echo {
 
     fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<Vec<BytesMut>>) {
         let bytes = frame.len();
+        let request = Taken::now(bytes).of_kind(Some(bytes));
         self.note("took", &frame);
         if frame.starts_with(b"joined") {
             turn.join(bytes).push(frame);
@@ -74,7 +77,7 @@ impl Service for Echo {
                     service.note("answered", &frame);
                     response(&frame)
                 });
-                return turn.push(if bytes > 8 { reply.exclusive() } else { reply }, bytes);
+                return turn.push(if bytes > 8 { reply.exclusive() } else { reply }, request);
             }
             other if other.starts_with(b"ordered") => Reply::Exclusive(Box::pin(async move {
                 service.note("sent on its way", &frame);
@@ -85,14 +88,19 @@ impl Service for Echo {
             })),
             other => response(other).into(),
         };
-        turn.push(reply, bytes);
+        turn.push(reply, request);
+    }
+
+    fn answered(&self, kind: usize, took: Duration) {
+        assert!(took < PATIENCE);
+        self.timed.lock().push(kind);
     }
 
     fn finish(self: &Arc<Self>, _peer: &Arc<Peer>, turn: &mut Turn<Vec<BytesMut>>) {
         let Some(joined) = turn.take_joined() else { return };
         for frame in &joined {
             let text = format!("{} of {}", String::from_utf8_lossy(frame), joined.len());
-            turn.push(response(text.as_bytes()).into(), frame.len());
+            turn.push(response(text.as_bytes()).into(), Taken::now(frame.len()));
         }
     }
 }
@@ -193,6 +201,36 @@ async fn replies_leave_in_the_order_of_their_requests() {
             "answered later 3"
         ]
     );
+}
+
+#[tokio::test]
+async fn a_peer_of_another_protocol_is_told_so_in_its_own() {
+    let front = start(Echo::default(), settings());
+    for (sent, answer) in [
+        (&b"GET /metrics HTTP/1.1\r\n\r\n"[..], &b"HTTP/1.1 400 Bad Request\r\n"[..]),
+        (&[0x16, 0x03, 0x01, 0x00, 0xc4, 0x01], &[0x15, 0x03, 0x01, 0x00, 0x02, 0x02]),
+    ] {
+        let mut client = front.client().await;
+        client.0.write_all(sent).await.unwrap();
+        let mut received = Vec::new();
+        client.0.read_to_end(&mut received).await.unwrap();
+        assert!(received.starts_with(answer), "{}", String::from_utf8_lossy(&received));
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_timed_until_its_reply_leaves() {
+    let front = start(Echo::default(), settings());
+    let mut client = front.client().await;
+    client.send(&["later 1", "silent", "now 22"]).await;
+    front.service.released.add_permits(1);
+    for expected in ["later 1", "now 22"] {
+        assert_eq!(client.receive().await.as_deref(), Some(expected));
+    }
+    assert_eq!(*front.service.timed.lock(), [7, 6, 6]);
+    client.send(&["close"]).await;
+    assert_eq!(client.receive().await, None);
+    assert_eq!(front.service.timed.lock().len(), 3, "the end of the connection is no reply");
 }
 
 #[tokio::test]

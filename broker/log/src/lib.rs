@@ -150,4 +150,4 @@ pub use partition::{Appended, FileRange, PartitionLog, QuarantinedRange, Removed
 pub use report::{RecoveryReport, TruncatedRange, UnreadablePartition};
 pub use segment::{MappedSlice, Segment};
 pub use state_file::{StateFile, StateReadError, StateWriteError};
-pub use stats::{Distribution, LogStats};
+pub use stats::{Distribution, Histogram, LogStats};

@@ -85,6 +85,8 @@ impl LogDir {
         dir.start_notifier().map_err(io_error)?;
         let mut report = RecoveryReport { path: path.to_path_buf(), clean, ..RecoveryReport::default() };
         let (mut recovered, unreadable) = recover_all(&dir, clean)?;
+        // Where there is nothing, nothing was left unfinished.
+        report.clean |= recovered.is_empty() && unreadable.is_empty();
         make_durable(&dir, &mut recovered)?;
         for partition in recovered {
             note(&mut report, &partition);

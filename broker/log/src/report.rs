@@ -13,7 +13,7 @@ use crate::partition::QuarantinedRange;
 pub struct RecoveryReport {
     /// The log directory.
     pub path: PathBuf,
-    /// The last shutdown was clean.
+    /// The last shutdown was clean, or there was none: the directory held no partition.
     pub clean: bool,
     /// Partitions found.
     pub partitions: usize,

@@ -1,24 +1,25 @@
-//! The counters of a log directory, for metrics: how long syncs take and how much each covers.
+//! The counters of a log directory, for metrics: how long syncs take and how much each covers. And the histogram that they
+//! are made of.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper ends of the buckets of durations, in seconds.
-const SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+/// Upper ends of the buckets of durations, in microseconds.
+const MICROS: &[u64] = &[100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_000_000];
 /// Upper ends of the buckets of sizes, in bytes.
-const BYTES: [f64; 12] = [
-    1024.0,
-    4096.0,
-    16384.0,
-    65536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    67_108_864.0,
-    268_435_456.0,
-    1_073_741_824.0,
-    4_294_967_296.0,
+const BYTES: &[u64] = &[
+    1 << 10,
+    4 << 10,
+    16 << 10,
+    64 << 10,
+    256 << 10,
+    1 << 20,
+    4 << 20,
+    16 << 20,
+    64 << 20,
+    256 << 20,
+    1 << 30,
+    4 << 30,
 ];
 
 /// The counters of a log directory since it was opened.
@@ -43,50 +44,73 @@ pub struct Distribution {
     pub sum: f64,
 }
 
-#[derive(Debug, Default)]
-struct Buckets {
-    counts: [AtomicU64; 12],
+/// Counts values by size, with three relaxed additions each and no lock.
+#[derive(Debug)]
+pub struct Histogram {
+    /// Upper end of each bucket, rising.
+    bounds: &'static [u64],
+    /// Values that are at most as large as the bound and larger than the one before.
+    counts: Box<[AtomicU64]>,
     count: AtomicU64,
     sum: AtomicU64,
 }
 
-impl Buckets {
-    fn note(&self, bounds: &[f64; 12], value: f64, sum: u64) {
-        if let Some(count) = bounds.iter().position(|bound| value <= *bound).and_then(|at| self.counts.get(at)) {
+impl Histogram {
+    /// A histogram with buckets up to these bounds, which rise.
+    pub fn new(bounds: &'static [u64]) -> Self {
+        let counts = bounds.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, counts, count: AtomicU64::new(0), sum: AtomicU64::new(0) }
+    }
+
+    /// Counts a value.
+    pub fn note(&self, value: u64) {
+        if let Some(count) = self.counts.get(self.bounds.partition_point(|bound| *bound < value)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(sum, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    fn read(&self, bounds: &[f64; 12], unit: f64) -> Distribution {
-        let buckets = bounds.iter().zip(&self.counts).map(|(bound, count)| (*bound, count.load(Ordering::Relaxed)));
-        Distribution {
-            buckets: buckets.collect(),
-            count: self.count.load(Ordering::Relaxed),
-            sum: self.sum.load(Ordering::Relaxed) as f64 * unit,
-        }
+    /// The values so far, each multiplied by `unit`: 1e-6 shows microseconds as seconds. A value that is counted
+    /// meanwhile may be in part of the result.
+    pub fn read(&self, unit: f64) -> Distribution {
+        let count = self.count.load(Ordering::Relaxed);
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let buckets: Vec<_> = self.bounds.iter().map(|bound| *bound as f64 * unit).zip(counts).collect();
+        let below: u64 = buckets.iter().map(|(_, count)| count).sum();
+        Distribution { buckets, count: count.max(below), sum: self.sum.load(Ordering::Relaxed) as f64 * unit }
     }
 }
 
 /// The counters. They change once per sync, never per record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
-    syncs: Buckets,
-    groups: Buckets,
+    syncs: Histogram,
+    groups: Histogram,
     sync_failures: AtomicU64,
     deleted_bytes: AtomicU64,
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            syncs: Histogram::new(MICROS),
+            groups: Histogram::new(BYTES),
+            sync_failures: AtomicU64::new(0),
+            deleted_bytes: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Counters {
     pub(crate) fn note_sync(&self, took: Duration, worked: bool) {
-        self.syncs.note(&SECONDS, took.as_secs_f64(), took.as_micros() as u64);
+        self.syncs.note(took.as_micros() as u64);
         self.sync_failures.fetch_add(u64::from(!worked), Ordering::Relaxed);
     }
 
     pub(crate) fn note_group(&self, bytes: u64) {
         if bytes > 0 {
-            self.groups.note(&BYTES, bytes as f64, bytes);
+            self.groups.note(bytes);
         }
     }
 
@@ -101,8 +125,8 @@ impl Counters {
 
     pub(crate) fn read(&self) -> LogStats {
         LogStats {
-            sync_seconds: self.syncs.read(&SECONDS, 1e-6),
-            group_bytes: self.groups.read(&BYTES, 1.0),
+            sync_seconds: self.syncs.read(1e-6),
+            group_bytes: self.groups.read(1.0),
             sync_failures: self.sync_failures.load(Ordering::Relaxed),
         }
     }
@@ -111,6 +135,16 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_counts_in_the_first_bucket_that_it_fits_into() {
+        let histogram = Histogram::new(&[10, 20]);
+        for value in [0, 10, 11, 20, 21, u64::from(u32::MAX)] {
+            histogram.note(value);
+        }
+        let read = histogram.read(1.0);
+        assert_eq!((read.buckets, read.count), (vec![(10.0, 2), (20.0, 2)], 6));
+    }
 
     #[test]
     fn every_value_counts_in_one_bucket_or_above_all_buckets() {

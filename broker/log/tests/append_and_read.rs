@@ -16,7 +16,7 @@ fn appended_batches_are_read_back_byte_for_byte_across_restarts() {
     let mut expected = Vec::new();
     for round in 0..3 {
         let (log, report) = open(directory.path());
-        assert_eq!((report.clean, report.partitions_scanned), (round > 0, 0));
+        assert_eq!((report.clean, report.partitions_scanned), (true, 0), "round {round}");
         let options = PartitionOptions { segment_bytes: 16 << 10, ..PartitionOptions::default() };
         let partition = log.partition(&name("t", 0)).unwrap_or_else(|| create(&log, "t", options));
         assert_eq!(read_all(&partition), expected);

@@ -7,6 +7,7 @@
 //!
 //! The only user of `clap` and of [`ottla_client`] in the broker: the broker itself is a library, [`ottla_broker`].
 
+mod complete;
 mod consume;
 mod failure;
 mod group;
@@ -17,6 +18,7 @@ mod meta;
 mod output;
 mod plugin;
 mod produce;
+mod profile;
 mod progress;
 mod serve;
 mod signal;
@@ -24,10 +26,10 @@ mod telemetry;
 mod template;
 mod topic;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use ottla_client::ClientConfig;
 use tokio::runtime::Runtime;
 
@@ -43,6 +45,8 @@ struct Cli {
     /// What to do; nothing means `serve`.
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -72,23 +76,35 @@ Each command has its own examples: ottla help COMMAND";
 #[derive(Clone, Debug, Args)]
 struct ConnectionArgs {
     /// The broker to talk to; several addresses are separated by commas
-    #[arg(
-        long,
-        global = true,
-        env = "OTTLA_BOOTSTRAP",
-        default_value = "127.0.0.1:9092",
-        value_name = "HOST:PORT",
-        help_heading = "Client options"
-    )]
-    pub bootstrap: String,
+    /// [default: `OTTLA_BOOTSTRAP`, then the profile's, then 127.0.0.1:9092]
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = "Client options")]
+    pub bootstrap: Option<String>,
+    /// The profile whose addresses are meant, of those in ~/.config/ottla/profiles.toml [default: `OTTLA_PROFILE`]
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "bootstrap", help_heading = "Client options")]
+    pub profile: Option<String>,
     /// Answer in JSON, for scripts
     #[arg(long, global = true, help_heading = "Client options")]
     pub json: bool,
+    /// Tell what is done on the way to the broker; twice tells more. For the broker: log debug, then trace
+    #[arg(long, short, global = true, action = ArgAction::Count, help_heading = "Client options")]
+    pub verbose: u8,
 }
 
 impl ConnectionArgs {
-    fn client(&self, runtime: &Runtime) -> ClientConfig {
-        let mut config = ClientConfig::new(&self.bootstrap);
+    /// The addresses that are meant: what is typed wins over the environment, and that over the file of profiles.
+    fn addresses(&self) -> Result<String, Failure> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let typed = || self.bootstrap.clone();
+        let of_environment = || variable("OTTLA_BOOTSTRAP").filter(|_| self.profile.is_none());
+        if let Some(addresses) = typed().or_else(of_environment) {
+            return Ok(addresses);
+        }
+        let named = self.profile.clone().or_else(|| variable("OTTLA_PROFILE"));
+        profile::bootstrap(profile::default_file().as_deref(), named.as_deref())
+    }
+
+    fn client(addresses: &str, runtime: &Runtime) -> ClientConfig {
+        let mut config = ClientConfig::new(addresses);
         "ottla-cli".clone_into(&mut config.client_id);
         config.runtime = Some(runtime.handle().clone());
         config
@@ -98,6 +114,7 @@ impl ConnectionArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the broker (what `ottla` alone does, too)
+    #[command(after_long_help = serve::settings_help())]
     Serve(serve::ServeArgs),
     /// Create, list, describe, set and delete topics
     #[command(subcommand)]
@@ -118,18 +135,23 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print records
     Consume(consume::ConsumeArgs),
-    /// Compiles a plugin in a process of its own; the broker starts it itself
-    #[command(name = "__compile", hide = true)]
-    Compile {
-        /// Handed on as they are
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
+    /// Write what a shell needs to complete the commands and options of ottla
+    Completions(complete::CompletionsArgs),
+    /// Write the manual pages
+    Man(complete::ManArgs),
 }
+
+/// The first argument of the process that compiles a plugin, which the broker starts itself. It is no command: neither help
+/// nor completions know it.
+const COMPILE: &str = "__compile";
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == COMPILE) {
+        return ottla_plugin_host::compile_child_main(arguments);
+    }
+    let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way as well, with code 0. The reader may be gone.
@@ -138,11 +160,16 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        None => serve::run(&serve::ServeArgs::default()),
-        Some(Command::Serve(args)) => serve::run(&args),
-        Some(Command::Compile { args }) => ottla_plugin_host::compile_child_main(args),
+        None => serve::run(&cli.serve.louder(cli.connection.verbose)),
+        Some(Command::Serve(args)) => serve::run(&args.louder(cli.connection.verbose)),
         Some(Command::Log(command)) => on_files(cli.connection.json, |output| log::run(command, output)),
         Some(Command::Meta(command)) => on_files(cli.connection.json, |output| meta::run(command, output)),
+        Some(Command::Completions(args)) => {
+            on_files(cli.connection.json, |output| complete::completions(&args, Cli::command(), output))
+        }
+        Some(Command::Man(args)) => {
+            on_files(cli.connection.json, |output| complete::man(&args, Cli::command(), output))
+        }
         Some(command) => {
             let json = cli.connection.json;
             match run_client(command, &cli.connection) {
@@ -165,23 +192,41 @@ fn on_files(json: bool, run: impl FnOnce(&mut Output) -> Result<(), Failure>) ->
 /// A command that talks to a broker.
 fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let config = connection.client(&runtime);
+    let addresses = connection.addresses()?;
+    let config = ConnectionArgs::client(&addresses, &runtime);
     let mut output = Output::new(connection.json);
+    if connection.verbose > 0 {
+        telemetry::init_tool(connection.verbose);
+    }
+    let broker = addresses.as_str();
     let result = match command {
-        Command::Topic(command) => runtime.block_on(topic::run(command, config, &mut output)),
-        Command::Group(command) => runtime.block_on(group::run(command, config, &mut output)),
+        Command::Topic(command) => {
+            runtime.block_on(progress::impatient(broker, topic::run(command, config, &mut output)))
+        }
+        Command::Group(command) => {
+            runtime.block_on(progress::impatient(broker, group::run(command, config, &mut output)))
+        }
         Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
-        Command::Produce(args) => produce::run(&args, config, &runtime, &mut output),
+        Command::Produce(args) => produce::run(&args, config, broker, &runtime, &mut output),
         Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
-        Command::Serve(_) | Command::Log(_) | Command::Meta(_) | Command::Compile { .. } => Ok(()),
+        Command::Serve(_) | Command::Log(_) | Command::Meta(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
     };
     result.and_then(|()| output.finish())
 }
 
+impl Cli {
+    /// Options of the broker stand behind `serve`, or where there is no command.
+    fn checked(self) -> Result<Self, clap::Error> {
+        if self.command.is_some() && self.serve != serve::ServeArgs::default() {
+            let words = "options of the broker stand behind `serve`, or alone: ottla --set KEY=VALUE";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, words));
+        }
+        Ok(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -194,6 +239,10 @@ mod tests {
         for line in [
             "ottla",
             "ottla serve --data-dir d --listen 127.0.0.1:0 --set num.partitions=3",
+            "ottla --set num.partitions=3 --data-dir d",
+            "ottla -v",
+            "ottla serve --log-format json --log-level debug -vv",
+            "ottla topic list -v",
             "ottla topic create packages --partitions 6",
             "ottla plugin push target/plugins/by-section.wasm --name by-section",
             "ottla topic set packages ottla.partitioner=by-section",
@@ -203,6 +252,14 @@ mod tests {
             "ottla --bootstrap h:1 --json topic list",
             "ottla topic list --bootstrap h:1 --json",
             "ottla topic delete packages --yes",
+            "ottla topic create packages retention.ms=5 --config segment.bytes=1048576 --replication-factor 1",
+            "ottla topic set packages --config retention.ms=5",
+            "ottla topic list orders-* --sort size",
+            "ottla topic offsets packages --at 2026-01-02T03:04:05Z",
+            "ottla topic trim packages --before @2026-01-02 --partition 1 --partition 2 --dry-run",
+            "ottla --profile staging topic list",
+            "ottla completions zsh",
+            "ottla man target/man",
             "ottla group list",
             "ottla group describe orders --members --lag",
             "ottla group offsets orders --reset --to @2026-01-02T03:04:05Z --topic packages --dry-run",
@@ -241,8 +298,14 @@ mod tests {
             "ottla consume t --format {nonsense}",
             "ottla produce t --compression rar",
             "ottla produce t --header novalue",
+            "ottla --set num.partitions=3 topic list",
+            "ottla __compile",
+            "ottla --profile staging --bootstrap h:1 topic list",
+            "ottla topic trim packages",
+            "ottla topic trim packages --before yesterday",
+            "ottla completions cmd",
         ] {
-            let error = Cli::try_parse_from(line.split(' ')).map(|_| line).unwrap_err();
+            let error = Cli::try_parse_from(line.split(' ')).and_then(Cli::checked).map(|_| line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
     }

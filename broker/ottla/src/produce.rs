@@ -19,7 +19,8 @@ use tokio::runtime::Runtime;
 use super::failure::{Failure, Kind};
 use super::input::{InputError, InputFormat, InputRecord, KeyRule, RecordReader};
 use super::output::{Output, remark};
-use super::progress::{Progress, human_bytes};
+use super::progress::{Progress, human_bytes, impatient};
+use super::telemetry;
 use super::topic::parse_pair;
 
 /// Arguments of `ottla produce`.
@@ -168,6 +169,7 @@ impl DeliverySink for Tally {
 pub(crate) fn run(
     args: &ProduceArgs,
     config: ClientConfig,
+    broker: &str,
     runtime: &Runtime,
     output: &mut Output,
 ) -> Result<(), Failure> {
@@ -182,7 +184,9 @@ pub(crate) fn run(
     settings.auto_create_topics = args.create;
     settings.sink = Some(Arc::clone(&tally) as Arc<dyn DeliverySink>);
     let producer = Producer::new(settings)?;
-    check_topic(args, runtime, &producer)?;
+    runtime.block_on(impatient(broker, check_topic(args, &producer)))?;
+    // From here on it waits for a broker that goes away, and says so.
+    telemetry::init_tool(0);
 
     let keys = KeyRule { separator: args.key_separator.clone(), field: args.key_field.clone() };
     let mut reader = RecordReader::new(input, args.format, keys);
@@ -210,8 +214,8 @@ fn open_input(args: &ProduceArgs) -> Result<Box<dyn BufRead>, Failure> {
 }
 
 /// A mistyped topic is noticed before anything is read, not half a minute later.
-fn check_topic(args: &ProduceArgs, runtime: &Runtime, producer: &Producer) -> Result<(), Failure> {
-    let count = runtime.block_on(producer.partition_count(&args.topic))?;
+async fn check_topic(args: &ProduceArgs, producer: &Producer) -> Result<(), Failure> {
+    let count = producer.partition_count(&args.topic).await?;
     match (count, args.partition) {
         (None, _) if args.create => Ok(()),
         (None, _) => Err(Failure::new(Kind::NotFound, format!("topic {} does not exist", args.topic))

@@ -1,6 +1,8 @@
 //! A line on stderr that shows how far long work is: on a terminal only, and not for work that is over at once.
 
+use std::future::Future;
 use std::io::{IsTerminal, Write, stderr};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// Work shorter than this shows nothing.
@@ -52,6 +54,20 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// How long a command waits before it says that it does.
+const UNTOLD: Duration = Duration::from_secs(2);
+
+/// Says on stderr, whatever that is, that `broker` has not answered yet, where the work takes longer than it should.
+pub(crate) async fn impatient<T>(broker: &str, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    if let Ok(done) = tokio::time::timeout(UNTOLD, work.as_mut()).await {
+        return done;
+    }
+    // A closed stderr is no failure.
+    let _ = writeln!(stderr(), "ottla: no answer from {broker} yet, still waiting");
+    work.await
 }
 
 /// A number of bytes as people read it: `1.4 MiB`.

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ottla_broker::broker::{Broker, StartError};
-use ottla_broker::config::{Config, Durability, LoadError, broker_reference, load_file, set_pair, topic_reference};
+use ottla_broker::broker::{Broker, StartError, check_data_dir};
+use ottla_broker::config::{
+    Config, Durability, LoadError, LogFormat, broker_reference, load_file, set_pair, topic_reference,
+};
 use ottla_broker::serve::Listeners;
 use ottla_front::BindError;
 
@@ -18,9 +20,9 @@ const EXIT_USAGE: u8 = 2;
 /// The broker could not start, or did not stop cleanly.
 const EXIT_FAILURE: u8 = 1;
 
-/// Runs the broker in the foreground.
-#[derive(Debug, Default, clap::Args)]
-#[command(after_long_help = settings_help())]
+/// How the broker is run.
+#[derive(Debug, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Broker options")]
 pub(crate) struct ServeArgs {
     /// Directory that holds everything the broker keeps [default: ./ottla-data]
     #[arg(long, value_name = "DIR")]
@@ -34,6 +36,16 @@ pub(crate) struct ServeArgs {
     /// One setting, winning over the file; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// What is logged: error, warn, info, debug, trace, or by module: `ottla_broker=debug,info`
+    /// [default: `OTTLA_LOG`, then `RUST_LOG`, then info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// How it is logged: text or json, one object per line [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// Use a data directory although it holds files of something else and nothing of Ottla
+    #[arg(long)]
+    pub(crate) use_foreign_directory: bool,
     /// Listen on an address that others can reach, although anyone who reaches the broker can read, write and delete
     /// everything: there is no TLS and no authentication yet
     #[arg(long)]
@@ -41,7 +53,7 @@ pub(crate) struct ServeArgs {
 }
 
 /// The tables of settings, as `ottla serve --help` shows them.
-fn settings_help() -> String {
+pub(crate) fn settings_help() -> String {
     format!(
         "Settings, for --set KEY=VALUE and the TOML file (name = default):\n{}\n\
          Settings of topics, for `ottla topic create|set` and any Kafka admin tool:\n{}",
@@ -51,6 +63,16 @@ fn settings_help() -> String {
 }
 
 impl ServeArgs {
+    /// The same with what `-v` asks for, unless a level is given.
+    pub(crate) fn louder(self, verbose: u8) -> Self {
+        let level = match verbose {
+            0 => return self,
+            1 => "debug",
+            _ => "trace",
+        };
+        Self { log_level: self.log_level.or_else(|| Some(level.to_owned())), ..self }
+    }
+
     /// The settings: defaults, then the file, then `--set`, then the options of their own.
     pub(crate) fn config(&self) -> Result<Config, LoadError> {
         let mut config = Config::default();
@@ -66,17 +88,27 @@ impl ServeArgs {
         if let Some(listen) = &self.listen {
             set_pair(&mut config, &format!("listeners={listen}"))?;
         }
+        if let Some(level) = &self.log_level {
+            set_pair(&mut config, &format!("ottla.log.level={level}"))?;
+        }
+        if let Some(format) = &self.log_format {
+            set_pair(&mut config, &format!("ottla.log.format={format}"))?;
+        }
         Ok(config)
     }
 }
 
 /// Runs the broker until Ctrl-C or SIGTERM.
 pub(crate) fn run(args: &ServeArgs) -> ExitCode {
-    telemetry::init();
     let config = match args.config() {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_USAGE),
     };
+    if let Err(error) = telemetry::init(&config) {
+        return fail(&error, EXIT_USAGE);
+    }
+    let voice = Voice { format: config.log_format };
+    let allowed = Allowed { open_broker: args.i_accept_an_open_broker, foreign_directory: args.use_foreign_directory };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.network_threads > 0 {
         runtime.worker_threads(config.network_threads);
@@ -85,7 +117,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, EXIT_FAILURE),
     };
-    let served = runtime.block_on(serve(config, args.i_accept_an_open_broker));
+    let served = runtime.block_on(serve(config, allowed, voice));
     // A plugin or a search that still blocks on a thread does not keep the process.
     runtime.shutdown_background();
     match served {
@@ -93,10 +125,22 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Err(error) => {
             let open =
                 matches!(error.downcast_ref(), Some(BindError::OpenToOthers { .. } | BindError::Unresolvable { .. }))
-                    || matches!(error.downcast_ref(), Some(StartError::Settings(_)));
-            fail(&*error, if open { EXIT_USAGE } else { EXIT_FAILURE })
+                    || matches!(
+                        error.downcast_ref(),
+                        Some(StartError::Settings(_) | StartError::ForeignDirectory { .. })
+                    );
+            voice.fail(&*error, if open { EXIT_USAGE } else { EXIT_FAILURE })
         }
     }
+}
+
+/// What the operator said twice.
+#[derive(Debug, Clone, Copy)]
+struct Allowed {
+    /// To listen where others can reach the broker.
+    open_broker: bool,
+    /// To use a data directory that holds files of something else.
+    foreign_directory: bool,
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
@@ -104,23 +148,26 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
+async fn serve(config: Config, allowed: Allowed, voice: Voice) -> anyhow::Result<()> {
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let listeners = Listeners::bind(&config, accept_open)?;
+        if !allowed.foreign_directory {
+            check_data_dir(&config.data_dir)?;
+        }
+        let listeners = Listeners::bind(&config, allowed.open_broker)?;
         let (broker, report) = Broker::open(config, listeners.clients_on())?;
         Ok((listeners, broker, report))
     });
     let (listeners, broker, report) = opened.await??;
     let stop = stop_signal()?;
     if report.is_news() {
-        say(&report.to_string());
+        voice.say(&report.to_string());
     }
-    say(&welcome(&broker, &listeners));
+    voice.welcome(&broker, &listeners);
     let stopper = tokio::spawn({
         let broker = Arc::clone(&broker);
         async move {
             let cause = stop.await;
-            say(&format!("{cause}: finishing what was begun"));
+            voice.say(&format!("{cause}: finishing what was begun"));
             broker.shutdown.begin();
         }
     });
@@ -128,7 +175,7 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
         let broker = Arc::clone(&broker);
         async move {
             let reasons = broker.log.wait_all_offline().await;
-            say(&format!("every log directory is offline, so the broker stops: {reasons}"));
+            voice.say(&format!("every log directory is offline, so the broker stops: {reasons}"));
             broker.shutdown.begin();
         }
     });
@@ -137,14 +184,52 @@ async fn serve(config: Config, accept_open: bool) -> anyhow::Result<()> {
     failing.abort();
     // Not on a thread of the pool: all of those may wait for what the close ends.
     tokio::task::block_in_place(|| broker.close())?;
-    say("stopped cleanly: everything is on the disk");
+    voice.say("stopped cleanly: everything is on the disk");
     Ok(())
 }
 
-/// A line for the person who started the broker. If stdout has no reader, that is no reason to stop.
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+/// Speaks to the person who started the broker: on stdout, or, where the log is JSON, in the log alone, so that a program
+/// that reads it finds everything in one form.
+#[derive(Debug, Clone, Copy)]
+struct Voice {
+    format: LogFormat,
+}
+
+impl Voice {
+    fn say(self, text: &str) {
+        match self.format {
+            LogFormat::Json => tracing::info!("{text}"),
+            LogFormat::Text => {
+                let mut out = std::io::stdout().lock();
+                // A closed stdout is no reason to stop.
+                let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+            }
+        }
+    }
+
+    fn welcome(self, broker: &Broker, listeners: &Listeners) {
+        if self.format == LogFormat::Text {
+            return self.say(&welcome(broker, listeners));
+        }
+        let addr = listeners.clients_on();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %broker.config.data_dir.display(),
+            topics = broker.topics.len(),
+            metrics = listeners.metrics_on().map(tracing::field::display),
+            "listening on {addr}"
+        );
+    }
+
+    fn fail(self, error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+        match self.format {
+            LogFormat::Text => fail(error, code),
+            LogFormat::Json => {
+                tracing::error!("{error}");
+                ExitCode::from(code)
+            }
+        }
+    }
 }
 
 fn welcome(broker: &Broker, listeners: &Listeners) -> String {

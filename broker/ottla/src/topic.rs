@@ -1,4 +1,7 @@
-//! `ottla topic`: create, list, describe, set, delete.
+//! `ottla topic`: create, list, describe, set, offsets, trim, delete.
+
+mod list;
+mod offsets;
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 
@@ -21,11 +24,13 @@ pub(crate) enum TopicCommand {
     Create(CreateArgs),
     /// List topics
     #[command(after_long_help = LIST_HELP)]
-    List {
-        /// Also list topics that the broker keeps for itself
-        #[arg(long)]
-        internal: bool,
-    },
+    List(list::ListArgs),
+    /// Show where partitions begin and end, or where they were at a time
+    #[command(after_long_help = offsets::OFFSETS_HELP)]
+    Offsets(offsets::OffsetsArgs),
+    /// Delete the oldest records of a topic
+    #[command(after_long_help = offsets::TRIM_HELP)]
+    Trim(offsets::TrimArgs),
     /// Show the partitions, offsets and settings of a topic
     #[command(after_long_help = DESCRIBE_HELP)]
     Describe {
@@ -49,7 +54,8 @@ pub(crate) enum TopicCommand {
 const CREATE_HELP: &str = "\
 Examples:
   ottla topic create packages --partitions 6
-  ottla topic create logs --config ottla.durability=page-cache --config retention.ms=86400000
+  ottla topic create logs ottla.durability=page-cache retention.ms=86400000
+  ottla topic create logs --config retention.ms=86400000    the same in the words of Kafka's tools
   ottla topic create packages --if-not-exists
 
 `ottla topic set --help` lists the settings.";
@@ -57,6 +63,8 @@ Examples:
 const LIST_HELP: &str = "\
 Examples:
   ottla topic list
+  ottla topic list 'orders-*'
+  ottla topic list --sort size           the largest first, with records and sizes
   ottla topic list --json | jq -r .name";
 
 const DESCRIBE_HELP: &str = "\
@@ -73,6 +81,7 @@ fn set_help() -> String {
     format!(
         "Examples:\n  ottla topic set packages ottla.partitioner=by-section\n  \
          ottla topic set packages max.message.bytes=2000000 compression.type=producer\n  \
+         ottla topic set packages --config retention.ms=86400000    the same in the words of Kafka's tools\n  \
          ottla topic set packages --unset ottla.partitioner\n\n\
          Settings (name = default):\n{}",
         topic_reference()
@@ -84,13 +93,16 @@ fn set_help() -> String {
 pub(crate) struct CreateArgs {
     /// Its name: letters, digits, `.`, `_` and `-`
     topic: String,
+    /// Settings and their values
+    #[arg(value_name = "KEY=VALUE", value_parser = parse_pair)]
+    settings: Vec<(String, String)>,
     /// How many partitions; the broker's default if not given
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
     /// How many replicas; an Ottla broker is one node and keeps one
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
+    #[arg(long, visible_alias = "replication-factor", value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
     replicas: Option<i16>,
-    /// A setting; can be repeated
+    /// The same as KEY=VALUE; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     config: Vec<(String, String)>,
     /// Succeed if the topic is there already
@@ -104,8 +116,11 @@ pub(crate) struct SetArgs {
     /// The topic
     topic: String,
     /// Settings and their new values
-    #[arg(value_name = "KEY=VALUE", value_parser = parse_pair, required_unless_present = "unset")]
+    #[arg(value_name = "KEY=VALUE", value_parser = parse_pair, required_unless_present_any = ["unset", "config"])]
     settings: Vec<(String, String)>,
+    /// The same as KEY=VALUE; can be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    config: Vec<(String, String)>,
     /// A setting that goes back to its default; can be repeated
     #[arg(long, value_name = "KEY")]
     unset: Vec<String>,
@@ -124,7 +139,9 @@ pub(crate) async fn run(command: TopicCommand, config: ClientConfig, output: &mu
     let admin = Admin::new(config)?;
     match command {
         TopicCommand::Create(args) => create(&admin, &args, output).await,
-        TopicCommand::List { internal } => list(&admin, internal, output).await,
+        TopicCommand::List(args) => list::run(&admin, &args, output).await,
+        TopicCommand::Offsets(args) => offsets::show(&admin, &args, output).await,
+        TopicCommand::Trim(args) => offsets::trim(&admin, &args, output).await,
         TopicCommand::Describe { topic } => describe(&admin, &topic, output).await,
         TopicCommand::Set(args) => set(&admin, args, output).await,
         TopicCommand::Delete { topic, yes } => delete(&admin, &topic, yes, output).await,
@@ -135,7 +152,7 @@ async fn create(admin: &Admin, args: &CreateArgs, output: &mut Output) -> Result
     let mut topic = NewTopic::new(&args.topic);
     topic.partitions = args.partitions;
     topic.replicas = args.replicas;
-    topic.configs.clone_from(&args.config);
+    topic.configs = args.settings.iter().chain(&args.config).cloned().collect();
     match admin.create_topic(&topic).await.map_err(Failure::from) {
         Ok(created) => {
             let partitions = match created.partitions {
@@ -162,28 +179,16 @@ async fn create(admin: &Admin, args: &CreateArgs, output: &mut Output) -> Result
     }
 }
 
-async fn list(admin: &Admin, internal: bool, output: &mut Output) -> Result<(), Failure> {
-    let topics = admin.list_topics().await?;
-    let shown = || topics.iter().filter(|topic| internal || !topic.internal);
-    if output.is_json() {
-        return shown().try_for_each(|topic| {
-            output.json_line(&json!({
-                "name": &*topic.name, "id": topic.id.to_string(), "partitions": topic.partitions,
-                "internal": topic.internal,
-            }))
-        });
-    }
-    if shown().next().is_none() {
-        return output.line("no topics yet; create one with `ottla topic create NAME`");
-    }
-    let mut rows = vec![vec!["TOPIC".to_owned(), "PARTITIONS".to_owned()]];
-    rows.extend(shown().map(|topic| vec![topic.name.to_string(), topic.partitions.to_string()]));
-    output.table(&rows)
-}
-
 async fn describe(admin: &Admin, topic: &str, output: &mut Output) -> Result<(), Failure> {
     let described = admin.describe_topic(topic).await.map_err(|error| missing(topic, error))?;
-    let configs = admin.describe_topic_configs(topic).await.map_err(|error| missing(topic, error))?;
+    let mut configs = admin.describe_topic_configs(topic).await.map_err(|error| missing(topic, error))?;
+    // What differs from the defaults comes first; the sort is stable.
+    configs.sort_by_key(|entry| match entry.source {
+        ConfigSource::Topic => 0,
+        ConfigSource::Broker => 1,
+        ConfigSource::Other(_) => 2,
+        ConfigSource::Default => 3,
+    });
     if output.is_json() {
         return output.json_line(&description_json(&described, &configs));
     }
@@ -240,7 +245,8 @@ fn source_word(source: ConfigSource) -> &'static str {
 }
 
 async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Failure> {
-    let set = args.settings.iter().map(|(name, value)| ConfigChange::Set { name: name.clone(), value: value.clone() });
+    let settings: Vec<_> = args.settings.iter().chain(&args.config).collect();
+    let set = settings.iter().map(|(name, value)| ConfigChange::Set { name: name.clone(), value: value.clone() });
     let unset = args.unset.iter().map(|name| ConfigChange::Unset { name: name.clone() });
     let changes: Vec<_> = set.chain(unset).collect();
     admin.change_topic_configs(&args.topic, &changes).await.map_err(|error| {
@@ -250,7 +256,7 @@ async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Fa
             _ => failure,
         }
     })?;
-    for (name, value) in &args.settings {
+    for (name, value) in settings {
         let json = json!({ "topic": args.topic, "setting": name, "value": value });
         output.say(&format!("{}: {name} = {value}", args.topic), &json)?;
     }

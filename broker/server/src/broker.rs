@@ -1,10 +1,12 @@
 //! The broker as a whole: everything a request handler may need, shared by all connections, and its start and stop.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ottla_front::{Memory, Peer, Shutdown};
 use ottla_log::RecoveryReport;
@@ -22,6 +24,7 @@ use crate::pools::Pools;
 use crate::producer_ids::ProducerIds;
 use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router, Way};
 use crate::stop::Stop;
+use crate::told::Told;
 use crate::topics::{TopicTable, TopicsOpenError};
 
 /// One running broker.
@@ -62,6 +65,10 @@ pub struct Broker {
     pub pools: Pools,
     /// What the start found, for each directory that could be opened.
     pub recovery: Vec<RecoveryReport>,
+    /// What the log says of topics that come and go.
+    pub told: Told,
+    /// When it was opened.
+    pub opened: Instant,
     /// Where the broker listens, the port filled in.
     listening_on: SocketAddr,
 }
@@ -120,6 +127,17 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The data directory holds files, and none of them is Ottla's.
+    #[error(
+        "{path} holds {entry:?} and nothing of Ottla: it looks like a directory of something else. Choose another one \
+         with --data-dir, or say --use-foreign-directory if this is the one"
+    )]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Something that is in it.
+        entry: OsString,
+    },
     /// The logs cannot be opened.
     #[error(transparent)]
     Log(#[from] LogDirsError),
@@ -145,6 +163,28 @@ pub enum StopError {
     Log(#[from] ottla_log::ShutdownError),
 }
 
+/// What a data directory has in it from its first start on, whatever became of the rest.
+const OWN_ENTRIES: [&str; 6] =
+    ["metadata.log", "log-directories", "log", "plugins", "metadata.redb", "metadata.redb.migrated"];
+/// What a file system puts into its root by itself.
+const SYSTEM_ENTRIES: [&str; 1] = ["lost+found"];
+
+/// Refuses a data directory that holds files of something else and none of Ottla's: a mistyped path must not fill a home
+/// directory with logs.
+pub fn check_data_dir(path: &Path) -> Result<(), StartError> {
+    // One that is not there is made, and one that cannot be read is reported when it is opened.
+    let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
+    let names: Vec<OsString> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    let is_one_of = |name: &OsString, known: &[&str]| known.iter().any(|known| *known == *name);
+    if names.iter().any(|name| is_one_of(name, &OWN_ENTRIES)) {
+        return Ok(());
+    }
+    match names.into_iter().find(|name| !is_one_of(name, &SYSTEM_ENTRIES)) {
+        Some(entry) => Err(StartError::ForeignDirectory { path: path.to_owned(), entry }),
+        None => Ok(()),
+    }
+}
+
 impl Broker {
     /// Opens the data directory for a broker that clients reach at `listening_on`. It serves no client before
     /// [`serve`](crate::serve::serve). Blocks on the disk.
@@ -152,6 +192,7 @@ impl Broker {
         config.check()?;
         let data_dir = &config.data_dir;
         std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
+        let opened = Instant::now();
         let (log, recovery) = LogDirs::open(&config)?;
         let log = Arc::new(log);
         let missing: Vec<PathBuf> = log.offline().into_iter().map(|(path, _)| path).collect();
@@ -201,29 +242,17 @@ impl Broker {
             groups,
             cleaner,
             recovery: recovery.clone(),
+            told: Told::default(),
+            opened,
             listening_on,
             config,
         };
-        for report in &recovery {
-            let truncated_bytes: u64 = report.truncated.iter().map(|cut| cut.bytes).sum();
-            tracing::info!(
-                directory = %report.path.display(),
-                clean = report.clean,
-                partitions = report.partitions,
-                partitions_scanned = report.partitions_scanned,
-                scanned_bytes = report.bytes_scanned,
-                truncated_bytes,
-                quarantined = report.quarantined.len(),
-                epochs_raised = report.epochs_raised,
-                seconds = report.duration.as_secs_f64(),
-                "log directory recovered"
-            );
-        }
         Ok((Arc::new(broker), StartReport { recovery, missing, meta: meta_report, route }))
     }
 
     /// Flushes everything and leaves the clean-shutdown marker. Blocks on the disk.
     pub fn close(&self) -> Result<(), StopError> {
+        self.told.tell_rest();
         self.cleaner.close();
         self.router.close();
         self.keeper.close();
@@ -250,5 +279,24 @@ impl Broker {
             }
             None => HostPort { host: self.listening_on.ip().to_string(), port },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_something_else_is_not_taken_as_a_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = || check_data_dir(dir.path());
+        assert!(check().is_ok() && check_data_dir(&dir.path().join("new")).is_ok());
+        std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+        assert!(check().is_ok(), "a fresh file system");
+        std::fs::write(dir.path().join("thesis.tex"), "x").unwrap();
+        let refused = check().unwrap_err().to_string();
+        assert!(refused.contains("thesis.tex") && refused.contains("--use-foreign-directory"), "{refused}");
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        assert!(check().is_ok(), "ours, and a file of its owner");
     }
 }

@@ -104,6 +104,7 @@ impl Shared {
         while !self.stop.wait_or_nudge(self.router.retry_rest(self.options.interval)) {
             self.router.retry_held();
             self.checkpoint(Due::Grown(self.options.unsaved_bytes_max));
+            self.plugins.tell_unmentioned_failures();
         }
     }
 

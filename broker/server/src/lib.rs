@@ -15,9 +15,10 @@
 //! 11. `plugins`: the plugins by name and version, uploads, which topic uses which.
 //! 12. `producer_ids`: ids for idempotent producers.
 //! 13. `metrics`, `monitoring`: what is counted, and the listener that shows it.
-//! 14. [`meta`]: topics, settings, ids and plugins as they are stored.
-//! 15. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
-//! 16. `pools`: the threads for work that waits or computes. [`stop`], [`clock`]: what threads wait for, and the time.
+//! 14. [`told`]: log lines that a thousand topics do not make a thousand of.
+//! 15. [`meta`]: topics, settings, ids and plugins as they are stored.
+//! 16. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
+//! 17. `pools`: the threads for work that waits or computes. [`stop`], [`clock`]: what threads wait for, and the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
@@ -40,4 +41,5 @@ pub(crate) mod request;
 pub mod route;
 pub mod serve;
 pub mod stop;
+pub mod told;
 pub mod topics;

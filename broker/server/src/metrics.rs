@@ -1,25 +1,28 @@
-//! What the broker counts while it serves: one relaxed addition each, and none per record. [`crate::monitoring`] shows it,
-//! `docs/metrics.md` lists it.
+//! What the broker counts while it serves: relaxed additions per request, and none per record. [`crate::monitoring`] shows
+//! it, `docs/metrics.md` lists it.
 
-use ottla_front::FrontMetrics;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla_front::{Counter, FrontMetrics, Gauge};
+use ottla_log::{Distribution, Histogram};
 use ottla_wire::{Api, ApiKey, ErrorCode};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use parking_lot::Mutex;
 
-type ByApi = Family<[(&'static str, &'static str); 1], Counter>;
-type ByCode = Family<[(&'static str, String); 2], Counter>;
+/// Upper ends of the buckets of the time that an answer takes, in microseconds.
+const MICROS: &[u64] = &[
+    100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
 
 /// The counters of one broker.
 #[derive(Debug)]
 pub struct Metrics {
     /// What happens to connections.
     pub front: FrontMetrics,
-    requests: ByApi,
-    /// The counters of `requests` by the row of their API in [`Api::served`], found without a lock.
-    requests_by_row: Box<[Counter]>,
-    errors: ByCode,
+    /// By the row of the API in [`Api::served`], so that they are found without a lock.
+    apis: Box<[ApiMetrics]>,
+    errors: Mutex<BTreeMap<(&'static str, i16), u64>>,
     /// Fetches that wait for records.
     pub fetches_waiting: Gauge,
     /// Reads that met damaged batches.
@@ -28,14 +31,26 @@ pub struct Metrics {
     pub disk_full: Counter,
 }
 
+/// The counters of one API.
+#[derive(Debug)]
+struct ApiMetrics {
+    name: &'static str,
+    requests: Counter,
+    /// From the request to the moment at which its answer begins to leave.
+    micros: Histogram,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        let requests = ByApi::default();
+        let of_api = |api: &'static Api| ApiMetrics {
+            name: api.name,
+            requests: Counter::default(),
+            micros: Histogram::new(MICROS),
+        };
         Self {
             front: FrontMetrics::default(),
-            requests_by_row: Api::served().map(|api| requests.get_or_create(&[("api", api.name)]).clone()).collect(),
-            requests,
-            errors: ByCode::default(),
+            apis: Api::served().map(of_api).collect(),
+            errors: Mutex::default(),
             fetches_waiting: Gauge::default(),
             damaged_reads: Counter::default(),
             disk_full: Counter::default(),
@@ -44,27 +59,32 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A request arrived.
-    pub fn note_request(&self, key: ApiKey) {
-        if let Some(counter) =
-            Api::served().position(|api| api.key == key).and_then(|row| self.requests_by_row.get(row))
-        {
-            counter.inc();
+    /// A request arrived. The number of its API comes back, for [`note_answer`](Self::note_answer).
+    pub fn note_request(&self, key: ApiKey) -> Option<usize> {
+        let row = Api::served().position(|api| api.key == key)?;
+        self.apis.get(row)?.requests.inc();
+        Some(row)
+    }
+
+    /// The answer to a request of an API begins to leave.
+    pub fn note_answer(&self, row: usize, took: Duration) {
+        if let Some(api) = self.apis.get(row) {
+            api.micros.note(took.as_micros() as u64);
         }
     }
 
     /// A partition was answered with an error.
     pub fn note_error(&self, key: ApiKey, code: ErrorCode) {
-        self.errors.get_or_create(&[("api", key.name().to_owned()), ("code", format!("{code:?}"))]).inc();
+        *self.errors.lock().entry((key.name(), code.code())).or_default() += 1;
     }
 
-    /// Adds the counters to what `registry` shows.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("requests", "Requests that arrived", self.requests.clone());
-        registry.register("errors", "Partitions that were answered with an error code", self.errors.clone());
-        registry.register("fetches_waiting", "Fetches that wait for records", self.fetches_waiting.clone());
-        registry.register("damaged_reads", "Reads that met damaged batches", self.damaged_reads.clone());
-        registry.register("disk_full", "Batches refused because the disk was full", self.disk_full.clone());
-        self.front.register(registry);
+    /// Name, number of requests and time to their answers, by API.
+    pub fn apis(&self) -> impl Iterator<Item = (&'static str, u64, Distribution)> {
+        self.apis.iter().map(|api| (api.name, api.requests.get(), api.micros.read(1e-6)))
+    }
+
+    /// Partitions answered with an error, by API and code.
+    pub fn errors(&self) -> Vec<(&'static str, ErrorCode, u64)> {
+        self.errors.lock().iter().map(|((api, code), count)| (*api, ErrorCode::from_code(*code), *count)).collect()
     }
 }

@@ -1,6 +1,8 @@
 //! One live guest: its store, its memory and its deadline.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::{Component, InstancePre, Linker};
@@ -43,6 +45,8 @@ pub(crate) struct Guest {
     slot: InstanceSlot,
     memory_max: u64,
     memory_held: u64,
+    /// What all instances of its partitioner hold.
+    memory_shown: Arc<AtomicU64>,
     deadline: Deadline,
     stopped: Option<Stop>,
 }
@@ -100,12 +104,18 @@ impl Deadline {
 }
 
 impl Instance {
-    /// Creates a guest: instantiates and runs its start code, nothing more.
-    pub(crate) fn create(prepared: &Prepared, slot: InstanceSlot, memory_max: u64) -> Result<Self, Stop> {
+    /// Creates a guest: instantiates and runs its start code, nothing more. What it holds is added to `memory_shown` while
+    /// it lives.
+    pub(crate) fn create(
+        prepared: &Prepared,
+        slot: InstanceSlot,
+        memory_max: u64,
+        memory_shown: Arc<AtomicU64>,
+    ) -> Result<Self, Stop> {
         let runtime = std::sync::Arc::clone(slot.runtime());
         let _running = runtime.clock.run();
         let deadline = Deadline::new(runtime.limits.start_deadline_ms);
-        let guest = Guest { slot, memory_max, memory_held: 0, deadline, stopped: None };
+        let guest = Guest { slot, memory_max, memory_held: 0, memory_shown, deadline, stopped: None };
         let mut store = Store::new(&runtime.engine, guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(TEXT_BYTES_MAX);
@@ -160,6 +170,7 @@ fn why(store: &mut Store<Guest>, error: &wasmtime::Error) -> Stop {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.slot.runtime().memory.give_back(self.memory_held);
+        self.memory_shown.fetch_sub(self.memory_held, Ordering::Relaxed);
     }
 }
 
@@ -176,6 +187,7 @@ impl ResourceLimiter for Guest {
             self.stopped = Some(Stop::MemoryTotal { allowed_bytes: memory.max() });
             return Err(wasmtime::Error::msg("memory limit of all plugins"));
         }
+        self.memory_shown.fetch_add(wanted_bytes.saturating_sub(self.memory_held), Ordering::Relaxed);
         self.memory_held = self.memory_held.max(wanted_bytes);
         Ok(true)
     }

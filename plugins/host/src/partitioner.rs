@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::columns::{Chunk, Columns};
@@ -66,6 +67,7 @@ pub struct Partitioner {
     pool: Arc<Pool>,
     call_deadline_ms: u64,
     memory_bytes: u64,
+    memory_held: Arc<AtomicU64>,
 }
 
 impl Partitioner {
@@ -79,6 +81,7 @@ impl Partitioner {
             call_deadline_ms: plugin.manifest.call_ms.unwrap_or(limits.call_deadline_ms),
             memory_bytes: plugin.manifest.memory_bytes.unwrap_or(limits.memory_bytes),
             config: config.to_owned(),
+            memory_held: Arc::default(),
             plugin,
             pool,
         };
@@ -92,6 +95,11 @@ impl Partitioner {
     /// The plugin's name in the store.
     pub fn digest(&self) -> &Digest {
         &self.plugin.digest
+    }
+
+    /// Linear memory of its instances, those that wait for a call included, in bytes.
+    pub fn memory_held_bytes(&self) -> u64 {
+        self.memory_held.load(Ordering::Relaxed)
     }
 
     /// What the plugin says about itself.
@@ -217,7 +225,7 @@ impl Partitioner {
         let limits = &runtime.limits;
         let slot =
             runtime.instance_slot().ok_or(CallError::TooManyInstances { instances_max: limits.instances_max })?;
-        let mut instance = Instance::create(prepared, slot, self.memory_bytes)?;
+        let mut instance = Instance::create(prepared, slot, self.memory_bytes, Arc::clone(&self.memory_held))?;
         instance
             .call(&runtime.clock, limits.start_deadline_ms, TEXT_BYTES_MAX, |plugin, store| {
                 plugin.ottla_plugin_partitioner().call_init(store, &self.config)

@@ -27,7 +27,7 @@ pub mod producer;
 pub use admin::{
     Admin, Broker, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, GroupDescription,
     GroupListing, GroupMember, NewTopic, PartitionDescription, PluginDescription, PluginVersion, PushProgress,
-    PushedPlugin, TopicDescription, TopicListing,
+    PushedPlugin, TopicDescription, TopicListing, TrimTo,
 };
 pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
 pub use consumer::{

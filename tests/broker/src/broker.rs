@@ -233,7 +233,7 @@ impl TestBroker {
     }
 
     /// Waits until so many fetches wait for records.
-    pub async fn wait_for_polls(&self, polls: i64) {
+    pub async fn wait_for_polls(&self, polls: u64) {
         let polling = async {
             while self.broker.metrics.fetches_waiting.get() != polls {
                 tokio::task::yield_now().await;

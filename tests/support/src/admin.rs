@@ -98,6 +98,11 @@ impl Broker {
         done(name, Connection::to(self).create_topic(name, partitions, settings));
     }
 
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) {
+        done(name, Connection::to(self).delete_topic(name));
+    }
+
     /// Changes one setting of a topic.
     pub fn set_topic(&self, name: &str, key: &str, value: &str) {
         done(&format!("{name} {key}={value}"), Connection::to(self).set_topic(name, key, value));

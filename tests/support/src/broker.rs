@@ -279,7 +279,8 @@ fn text(lines: &Lines) -> String {
 fn address_in(lines: &Lines) -> Option<SocketAddr> {
     let lines = lines.lock();
     let rest = lines.iter().find_map(|line| line.split_once(READY))?.1;
-    rest.split_whitespace().next()?.trim_end_matches(['.', ',', ';']).parse().ok()
+    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "[]:.".contains(c))).unwrap_or(rest.len());
+    rest.get(..end)?.trim_end_matches('.').parse().ok()
 }
 
 fn only_child(parent: u32) -> u32 {

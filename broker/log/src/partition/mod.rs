@@ -69,6 +69,8 @@ pub struct PartitionLog {
     deleted: AtomicBool,
     settings: Settings,
     offsets: Offsets,
+    /// The end of the log when it was opened.
+    opened_end: Offset,
     /// All segments by base offset; the last one is the active one.
     slots: RwLock<Vec<Arc<Slot>>>,
     /// The append lock: held by the append that writes.
@@ -158,6 +160,7 @@ impl PartitionLog {
             deleted: AtomicBool::new(false),
             settings: Settings::new(meta),
             offsets: Offsets::new(log_start, end),
+            opened_end: end,
             slots: RwLock::new(slots),
             active: Mutex::new(ActiveSegment::new(active_bytes)),
             flushing: Flushing::new(FlushState::new(checkpoint, persisted)),

@@ -12,6 +12,11 @@ impl PartitionLog {
         self.flushing.appended_bytes.load(Ordering::Acquire)
     }
 
+    /// Records appended since the directory was opened.
+    pub fn appended_records(&self) -> u64 {
+        u64::try_from(self.end_offset().0 - self.opened_end.0).unwrap_or(0)
+    }
+
     /// Whether a lookup of `offset` may wait for the disk. The end of an open active segment counts as in memory
     /// without a check, because almost all reads are there.
     pub fn may_wait(&self, offset: Offset) -> bool {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::de::{DeInteger, DeTable, DeValue};
+
 use super::{Config, SETTINGS, Setting};
 
 /// Why settings could not be read.
@@ -23,8 +25,18 @@ pub enum LoadError {
         /// What the parser said, with line and column.
         source: Box<toml::de::Error>,
     },
+    /// A line of the file says something wrong.
+    #[error("{path}, line {line}: {source}")]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        source: Box<LoadError>,
+    },
     /// A name that is no setting.
-    #[error("{name:?} is no setting{}; `ottla serve --help` lists them all", nearest(name).map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default())]
+    #[error("{name:?} is no setting{}", advice(name))]
     UnknownSetting {
         /// The name.
         name: String,
@@ -50,27 +62,50 @@ pub enum LoadError {
 pub fn load_file(config: &mut Config, path: &Path) -> Result<(), LoadError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
-    let table: toml::Table =
-        text.parse().map_err(|source| LoadError::NotToml { path: path.to_owned(), source: Box::new(source) })?;
-    set_table(config, "", &table)
+    let table = DeTable::parse(&text)
+        .map_err(|source| LoadError::NotToml { path: path.to_owned(), source: Box::new(source) })?;
+    set_table(config, "", table.get_ref()).map_err(|Misplaced { at, error }| {
+        let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+        LoadError::InFile { path: path.to_owned(), line, source: Box::new(error) }
+    })
 }
 
-fn set_table(config: &mut Config, prefix: &str, table: &toml::Table) -> Result<(), LoadError> {
+/// An error, and the position of what is wrong in the file.
+struct Misplaced {
+    at: usize,
+    error: LoadError,
+}
+
+fn set_table(config: &mut Config, prefix: &str, table: &DeTable<'_>) -> Result<(), Misplaced> {
     for (key, value) in table {
-        let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            toml::Value::Table(inner) => set_table(config, &name, inner)?,
-            toml::Value::String(text) => set_one(config, &name, text)?,
-            toml::Value::Integer(number) => set_one(config, &name, &number.to_string())?,
-            toml::Value::Float(number) => set_one(config, &name, &number.to_string())?,
-            toml::Value::Boolean(flag) => set_one(config, &name, &flag.to_string())?,
-            toml::Value::Array(_) | toml::Value::Datetime(_) => {
-                let wrong = "a text, a number, true or false is wanted".to_owned();
-                return Err(LoadError::BadValue { name, wrong });
+        let name = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
+        let at = key.span().start;
+        let text = match value.get_ref() {
+            DeValue::Table(inner) => {
+                set_table(config, &name, inner)?;
+                continue;
             }
-        }
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => whole_number(number),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::Boolean(flag) => flag.to_string(),
+            DeValue::Array(_) | DeValue::Datetime(_) => {
+                let wrong = "a text, a number, true or false is wanted".to_owned();
+                return Err(Misplaced { at, error: LoadError::BadValue { name, wrong } });
+            }
+        };
+        set_one(config, &name, &text).map_err(|error| Misplaced { at, error })?;
     }
     Ok(())
+}
+
+/// TOML writes whole numbers in decimal digits, or in others behind `0x`, `0o` and `0b`.
+fn whole_number(number: &DeInteger<'_>) -> String {
+    match i64::from_str_radix(number.as_str(), number.radix()) {
+        Ok(number) => number.to_string(),
+        // The setting says what it wants instead.
+        Err(_) => number.as_str().to_owned(),
+    }
 }
 
 /// Reads one `KEY=VALUE` over `config`.
@@ -84,12 +119,37 @@ fn set_one(config: &mut Config, name: &str, value: &str) -> Result<(), LoadError
     (setting.set)(config, value).map_err(|wrong| LoadError::BadValue { name: name.to_owned(), wrong })
 }
 
-/// The setting a mistyped name most likely meant: the one that shares the most three-letter pieces with it.
+/// Names of Kafka's, or the beginnings of such names, that mean nothing here, and what to do instead.
+const FOREIGN: [(&str, &str); 7] = [
+    ("zookeeper.", "Ottla needs no ZooKeeper: leave it out"),
+    ("controller.", "Ottla has no controllers: leave it out"),
+    ("process.roles", "Ottla has no controllers: leave it out"),
+    ("broker.id", "it is called node.id"),
+    ("security.inter.broker.", "one broker has no others to speak to: leave it out"),
+    ("inter.broker.", "one broker has no others to speak to: leave it out"),
+    ("offsets.topic.replication.factor", "one broker keeps one replica: leave it out"),
+];
+
+/// What to do about a name that is no setting.
+fn advice(name: &str) -> String {
+    if let Some((_, instead)) = FOREIGN.iter().find(|(start, _)| name.starts_with(start)) {
+        return format!(": {instead}");
+    }
+    let near = nearest(name).map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default();
+    format!("{near}; `ottla serve --help` lists them all")
+}
+
+/// The setting a mistyped name most likely meant: the one that has most of its three-letter pieces in common with it, if
+/// that is most of the pieces of both.
 fn nearest(name: &str) -> Option<&'static str> {
+    const ALIKE_PERCENT_MIN: usize = 60;
     let pieces: Vec<&[u8]> = name.as_bytes().windows(3).collect();
-    let shared = |known: &str| known.as_bytes().windows(3).filter(|piece| pieces.contains(piece)).count();
-    let (score, best) = SETTINGS.iter().map(|setting| (shared(setting.name), setting.name)).max()?;
-    (score * 2 > pieces.len()).then_some(best)
+    let alike_percent = |known: &str| {
+        let shared = known.as_bytes().windows(3).filter(|piece| pieces.contains(piece)).count();
+        200 * shared / (pieces.len() + known.len().saturating_sub(2)).max(1)
+    };
+    let (alike, best) = SETTINGS.iter().map(|setting| (alike_percent(setting.name), setting.name)).max()?;
+    (alike >= ALIKE_PERCENT_MIN).then_some(best)
 }
 
 #[cfg(test)]
@@ -115,6 +175,37 @@ mod tests {
         assert!(wrong.contains("num.partitions"), "{wrong}");
         let wrong = set_pair(&mut Config::default(), "xyz=3").unwrap_err().to_string();
         assert!(!wrong.contains("did you mean"), "{wrong}");
+    }
+
+    #[test]
+    fn a_bad_value_in_a_file_is_told_with_file_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ottla.toml");
+        for (text, line, wrong) in [
+            ("node.id = 3\n\nnum.partitions = \"many\"\n", 3, "num.partitions: \"many\" is not a number"),
+            ("# Ours\n[num]\npartitions = 0\n", 3, "num.partitions: 0 is outside"),
+            ("node.id = 3\nnum.partition = 3\n", 2, "\"num.partition\" is no setting"),
+            ("node.id = [1]\n", 1, "node.id: a text, a number"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let told = load_file(&mut Config::default(), &path).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("{}, line {line}: ", path.display())), "{told}");
+            assert!(told.contains(wrong), "{told}");
+        }
+        std::fs::write(&path, "num.partitions = 0x10\nlog.cleaner.min.cleanable.ratio = 0.25\n").unwrap();
+        let mut config = Config::default();
+        load_file(&mut config, &path).unwrap();
+        assert_eq!((config.num_partitions, config.cleaner_min_dirty_ratio), (16, 0.25));
+    }
+
+    #[test]
+    fn a_setting_of_kafka_that_means_nothing_here_gets_no_wrong_guess() {
+        let told = |pair| set_pair(&mut Config::default(), pair).unwrap_err().to_string();
+        let zookeeper = told("zookeeper.connect=localhost:2181");
+        assert!(zookeeper.contains("no ZooKeeper") && !zookeeper.contains("did you mean"), "{zookeeper}");
+        assert!(told("broker.id=3").contains("node.id"));
+        assert!(!told("quota.window.num=3").contains("did you mean"));
+        assert!(told("max.connection.per.ip=3").contains("max.connections.per.ip"));
     }
 
     #[test]

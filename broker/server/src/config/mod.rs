@@ -17,8 +17,18 @@ pub use ottla_log::Durability;
 pub use reference::{broker_reference, topic_reference};
 use topic::{CleanupPolicy, TimestampType, TopicCompression};
 pub use topic::{PluginRef, TopicSettings};
-use value::check_allowed;
 pub use value::{HostPort, PathList, SettingValue, ValueKind};
+use value::{check_allowed, spelled};
+
+spelled! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// An object per line, for programs.
+        Json = "json",
+    }
+}
 
 impl SettingValue for Durability {
     const KIND: ValueKind = ValueKind::String;
@@ -111,6 +121,14 @@ settings! {
     /// Where metrics are served over HTTP: GET /metrics for Prometheus and GET /healthz. Unset: nowhere. Like `listeners`
     /// it has to be a loopback address, unless --i-accept-an-open-broker says otherwise.
     "metrics.listener" metrics_listen: Option<HostPort> = None;
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or by module, as in `ottla_broker=debug,info`. Unset: what
+    /// the environment says in OTTLA_LOG, then RUST_LOG, then `info`.
+    "ottla.log.level" log_level: Option<String> = None;
+    /// How it is logged: `text` for people, or `json`, an object per line with everything that the broker says.
+    "ottla.log.format" log_format: LogFormat = LogFormat::Text;
+    /// Most partitions that have lines of their own on the page of metrics. Topics get theirs in the order of their names
+    /// until there are so many partitions; what is beyond counts in the sums alone.
+    "metrics.partitions.max" metrics_partitions_max: usize = 10_000, in 0..=10_000_000;
     /// The address that clients are told to connect to. Unset: the one listened on, or, when listening on every
     /// interface, the one the asking client already reached.
     "advertised.listeners" advertised: Option<HostPort> = None;

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::page;
+use super::text::CONTENT_TYPE;
 use crate::broker::Broker;
 
 /// Connections served at once; more wait to be accepted.
@@ -26,7 +27,6 @@ const HEADERS_MAX: usize = 64;
 /// Rest after a failed accept.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Serves until the broker stops.
@@ -115,8 +115,8 @@ async fn answer(path: &str, broker: &Arc<Broker>) -> Page {
             let (metrics, broker) = (Arc::clone(&broker.pools.metrics), Arc::clone(broker));
             // It asks the disks how much is left.
             match metrics.run(move || page::text(&broker)).await {
-                Ok(Ok(text)) => Page { status: "200 OK", kind: METRICS_TYPE, text },
-                _ => Page::text("500 Internal Server Error", "the metrics cannot be shown\n"),
+                Ok(text) => Page { status: "200 OK", kind: CONTENT_TYPE, text },
+                Err(_) => Page::text("500 Internal Server Error", "the metrics cannot be shown\n"),
             }
         }
         "/healthz" => health(broker),

@@ -1,267 +1,326 @@
 //! All metrics as one page. The state of logs and directories is looked up for it and costs nothing otherwise.
 
-use std::collections::HashMap;
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_front::{Pool, Use};
-use ottla_log::Distribution;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::exemplar::Exemplar;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use ottla_log::{PartitionLog, RecoveryReport};
 
+use super::process;
+use super::text::{Labels, Page};
 use crate::broker::Broker;
 use crate::fetch_sessions::SessionCounts;
 use crate::log_dirs::LogDirectory;
+use crate::partition::Partition;
+use crate::topics::Topic;
 
 /// Everything, in the text format that Prometheus reads. Asks the disks, so it may wait for them.
-pub(crate) fn text(broker: &Arc<Broker>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("ottla");
-    broker.metrics.register(&mut registry);
-    registry.register_collector(Box::new(State(Arc::clone(broker))));
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
+pub(crate) fn text(broker: &Broker) -> String {
+    let mut page = Page::default();
+    build(&mut page, broker);
+    requests(&mut page, broker);
+    connections(&mut page, broker);
+    partitions(&mut page, broker);
+    topics(&mut page, broker);
+    plugins(&mut page, broker);
+    directories(&mut page, broker);
+    fetch_sessions(&mut page, broker);
+    bounds(&mut page, broker);
+    cleaner(&mut page, broker);
+    recovery(&mut page, broker);
+    process::add(&mut page);
+    page.finish()
 }
 
-/// The state of a broker.
-struct State(Arc<Broker>);
+/// A family with one sample for each of several things: the middle of its name, its help text, and the value.
+type Column<T, V> = (&'static str, &'static str, fn(&T) -> V);
 
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").finish_non_exhaustive()
-    }
+fn one(value: f64) -> [(Labels, f64); 1] {
+    [(Labels::new(), value)]
 }
-
-/// The label that names a log directory.
-type Labels = Vec<(&'static str, String)>;
 
 fn directory_of(directory: &LogDirectory) -> Labels {
     vec![("directory", directory.path().display().to_string())]
 }
 
-impl Collector for State {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let broker = &*self.0;
-        let mut page = Page(encoder);
-        page.partitions(broker)?;
-        page.directories(broker)?;
-        page.metadata(broker)?;
-        page.fetch_sessions(broker)?;
-        page.bounds(broker)?;
-        page.cleaner(broker)?;
-        page.recovery(broker)
+fn build(page: &mut Page, broker: &Broker) {
+    let labels = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("cluster", broker.cluster_id.clone())];
+    page.gauge("ottla_build_info", "1, with the version of the broker and the id of its cluster", [(labels, 1.0)]);
+    page.gauge("ottla_uptime_seconds", "Time since the start", one(broker.opened.elapsed().as_secs_f64()));
+}
+
+fn requests(page: &mut Page, broker: &Broker) {
+    let metrics = &broker.metrics;
+    let api = |name: &str| vec![("api", name.to_owned())];
+    let requests = metrics.apis().map(|(name, requests, _)| (api(name), requests));
+    page.counter("ottla_requests_total", "Requests that arrived", requests);
+    let help = "From the arrival of a request to the moment at which its answer begins to leave";
+    page.histogram("ottla_request_seconds", help, metrics.apis().map(|(name, _, seconds)| (api(name), seconds)));
+    let errors = metrics.errors().into_iter().map(|(api, code, count)| {
+        let labels = vec![("api", api.to_owned()), ("code", format!("{code:?}"))];
+        (labels, count)
+    });
+    page.counter("ottla_errors_total", "Partitions that were answered with an error code", errors);
+}
+
+fn connections(page: &mut Page, broker: &Broker) {
+    let metrics = &broker.metrics;
+    let front = &metrics.front;
+    let counters = [
+        ("sent_record_bytes", "Bytes of records handed to clients", &front.sent_record_bytes),
+        ("connections_accepted", "Connections that were accepted", &front.connections_accepted),
+        ("connections_refused", "Connections that a limit refused", &front.connections_refused),
+        ("disk_read_errors", "Reads that the disk refused", &front.read_errors),
+        ("damaged_reads", "Reads that met damaged batches", &metrics.damaged_reads),
+        ("disk_full", "Batches refused because the disk was full", &metrics.disk_full),
+    ];
+    for (name, help, counter) in counters {
+        page.counter(&format!("ottla_{name}_total"), help, [(Labels::new(), counter.get())]);
+    }
+    page.gauge("ottla_connections_open", "Connections that are open", one(front.connections_open.get() as f64));
+    page.gauge("ottla_fetches_waiting", "Fetches that wait for records", one(metrics.fetches_waiting.get() as f64));
+}
+
+fn partitions(page: &mut Page, broker: &Broker) {
+    let (mut offline, mut online, mut lag, mut lag_max) = (0_u64, 0_u64, 0, 0);
+    let mut quarantined = 0_u64;
+    for log in broker.log.partitions() {
+        if log.is_offline() {
+            offline += 1;
+            continue;
+        }
+        online += 1;
+        let behind = (log.end_offset().get() - log.durable_offset().get()).max(0);
+        lag += behind;
+        lag_max = lag_max.max(behind);
+        quarantined += log.quarantined().len() as u64;
+    }
+    let states = [("online", online), ("offline", offline)];
+    let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count as f64));
+    page.gauge("ottla_partitions", "Partitions, by whether they can be used", states);
+    page.gauge("ottla_topics", "Topics", one(broker.topics.len() as f64));
+    let help = "Offsets appended and not yet durable, over all partitions";
+    page.gauge("ottla_undurable_offsets", help, one(lag as f64));
+    let help = "Offsets appended and not yet durable, of the partition with the most";
+    page.gauge("ottla_undurable_offsets_max", help, one(lag_max as f64));
+    page.gauge("ottla_quarantined_ranges", "Damaged ranges in open segments", one(quarantined as f64));
+}
+
+/// The topics with lines of their own: by name, as long as their partitions are within the limit. And the number of
+/// partitions without.
+fn shown_topics(broker: &Broker) -> (Vec<Arc<Topic>>, usize) {
+    let mut room = broker.config.metrics_partitions_max;
+    let (mut shown, mut left_out) = (Vec::new(), 0);
+    for topic in broker.topics.all() {
+        let count = topic.partitions.len();
+        if left_out == 0 && count <= room {
+            room -= count;
+            shown.push(topic);
+        } else {
+            left_out += count;
+        }
+    }
+    (shown, left_out)
+}
+
+fn topics(page: &mut Page, broker: &Broker) {
+    let (shown, left_out) = shown_topics(broker);
+    let help = "Partitions beyond metrics.partitions.max, whose topics have no lines of their own";
+    page.gauge("ottla_partitions_without_metrics", help, one(left_out as f64));
+    let of_topics = |value: fn(&Partition) -> u64| {
+        shown.iter().map(move |topic| {
+            let sum = topic.partitions.iter().map(|partition| value(partition)).sum();
+            (vec![("topic", topic.name.to_string())], sum)
+        })
+    };
+    let counters: [Column<Partition, u64>; 4] = [
+        ("appended_records", "Records appended", |it| it.log.appended_records()),
+        ("appended_bytes", "Bytes of batches appended", |it| it.log.appended_bytes()),
+        ("fetched_records", "Offsets handed to clients", |it| it.fetched.records()),
+        ("fetched_bytes", "Bytes of batches handed to clients", |it| it.fetched.bytes()),
+    ];
+    for (name, help, value) in counters {
+        page.counter(&format!("ottla_topic_{name}_total"), help, of_topics(value));
+    }
+    let gauges: [Column<PartitionLog, f64>; 4] = [
+        ("size_bytes", "Bytes of all batches on the disk", |log| log.stored_bytes() as f64),
+        ("start_offset", "First offset that can be read", |log| log.log_start_offset().get() as f64),
+        ("end_offset", "Offset after the last record", |log| log.end_offset().get() as f64),
+        ("high_watermark", "Offset up to which consumers read", |log| log.high_watermark().get() as f64),
+    ];
+    let logs = || shown.iter().flat_map(|topic| &topic.partitions).filter(|partition| !partition.log.is_offline());
+    for (name, help, value) in gauges {
+        let values = logs().map(|partition| {
+            let labels = vec![("topic", partition.topic.to_string()), ("partition", partition.index.to_string())];
+            (labels, value(&partition.log))
+        });
+        page.gauge(&format!("ottla_partition_{name}"), help, values);
     }
 }
 
-struct Page<'a>(DescriptorEncoder<'a>);
-
-impl Page<'_> {
-    fn metadata(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let help = "Copies of the metadata that have every change: two, unless a disk refuses one";
-        self.gauge("metadata_copies", help, [(Vec::new(), broker.meta.whole_copies() as f64)])
-    }
-
-    fn fetch_sessions(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let SessionCounts { sessions, partitions, evictions } = broker.fetch_sessions.counts();
-        self.gauge("fetch_sessions", "Fetch sessions that are kept", [(Labels::new(), sessions as f64)])?;
-        let help = "Partitions in all fetch sessions together";
-        self.gauge("fetch_session_partitions", help, [(Labels::new(), partitions as f64)])?;
-        let help = "Fetch sessions that gave way to others";
-        self.counter("fetch_session_evictions", help, [(Labels::new(), evictions)])
-    }
-
-    fn bounds(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let memory = &broker.memory;
-        let used = Use::ALL.map(|held_for| (vec![("use", held_for.name().to_owned())], memory.used(held_for) as f64));
-        self.gauge("memory_bytes", "Memory that requests take, by what it is held for", used)?;
-        let help = "What they may take: ottla.memory.max.bytes";
-        self.gauge("memory_max_bytes", help, [(Labels::new(), memory.bytes_max() as f64)])?;
-        let label = |pool: &Pool| vec![("pool", pool.name().to_owned())];
-        let pools = &broker.pools;
-        let busy = pools.all().map(|pool| (label(pool), pool.busy() as f64));
-        self.gauge("pool_busy_threads", "Threads of a pool that do work", busy)?;
-        let max = pools.all().map(|pool| (label(pool), pool.threads_max() as f64));
-        self.gauge("pool_threads_max", "Threads that a pool may have", max)?;
-        let waiting = pools.all().map(|pool| (label(pool), pool.waiting() as f64));
-        self.gauge("pool_waiting", "Pieces of work that wait for a thread of a pool", waiting)?;
-        let refused = pools.all().map(|pool| (label(pool), pool.refused()));
-        self.counter("pool_refused", "Pieces of work that a pool refused because its queue was full", refused)
-    }
-
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (Labels, f64)>,
-    ) -> Result<(), fmt::Error> {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in values {
-            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+fn plugins(page: &mut Page, broker: &Broker) {
+    let stats = broker.plugins.stats();
+    let version = |name: &str, version: i32| vec![("plugin", name.to_owned()), ("version", version.to_string())];
+    let distributions: Vec<_> =
+        stats.iter().map(|(name, number, stats)| (version(name, *number), stats.seconds())).collect();
+    let batches = distributions.iter().map(|(labels, seconds)| (labels.clone(), seconds.count));
+    page.counter("ottla_plugin_batches_total", "Batches that a plugin was asked about", batches);
+    let failures = stats.iter().flat_map(|(name, number, stats)| {
+        stats.failures().map(|(reason, count)| {
+            let mut labels = version(name, *number);
+            labels.push(("reason", reason.to_owned()));
+            (labels, count)
+        })
+    });
+    page.counter("ottla_plugin_failures_total", "Batches that a plugin gave no verdict on", failures);
+    let help = "From the unpacking of a batch to the verdict of the plugin";
+    page.histogram("ottla_plugin_seconds", help, distributions);
+    let memories = broker.plugins.memory_held_bytes();
+    let memory = memories.iter().map(|((name, number), bytes)| (version(name, *number), *bytes as f64));
+    page.gauge("ottla_plugin_memory_bytes", "Linear memory of the instances of a plugin", memory);
+    let mut queues: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for topic in broker.topics.all() {
+        let Some(plugin) = &topic.settings().partitioner else { continue };
+        let (batches, bytes) = queues.entry(plugin.name.clone()).or_default();
+        for partition in &topic.partitions {
+            let waiting = partition.waiting_for_plugin();
+            *batches += waiting.batches;
+            *bytes += waiting.bytes;
         }
-        Ok(())
     }
+    let queue = |value: fn(&(usize, usize)) -> usize| {
+        queues.iter().map(move |(name, waiting)| (vec![("plugin", name.clone())], value(waiting) as f64))
+    };
+    page.gauge("ottla_plugin_queue_batches", "Batches that wait for a plugin", queue(|(batches, _)| *batches));
+    page.gauge("ottla_plugin_queue_bytes", "Bytes of the batches that wait for a plugin", queue(|(_, bytes)| *bytes));
+}
 
-    fn counter(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (Labels, u64)>,
-    ) -> Result<(), fmt::Error> {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in values {
-            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
-        }
-        Ok(())
+fn fetch_sessions(page: &mut Page, broker: &Broker) {
+    let SessionCounts { sessions, partitions, evictions } = broker.fetch_sessions.counts();
+    page.gauge("ottla_fetch_sessions", "Fetch sessions that are kept", one(sessions as f64));
+    let help = "Partitions in all fetch sessions together";
+    page.gauge("ottla_fetch_session_partitions", help, one(partitions as f64));
+    let help = "Fetch sessions that gave way to others";
+    page.counter("ottla_fetch_session_evictions_total", help, [(Labels::new(), evictions)]);
+}
+
+fn bounds(page: &mut Page, broker: &Broker) {
+    let memory = &broker.memory;
+    let used = Use::ALL.map(|held_for| (vec![("use", held_for.name().to_owned())], memory.used(held_for) as f64));
+    page.gauge("ottla_memory_bytes", "Memory that requests take, by what it is held for", used);
+    let help = "What they may take: ottla.memory.max.bytes";
+    page.gauge("ottla_memory_max_bytes", help, one(memory.bytes_max() as f64));
+    let label = |pool: &Pool| vec![("pool", pool.name().to_owned())];
+    let pools = &broker.pools;
+    let busy = pools.all().map(|pool| (label(pool), pool.busy() as f64));
+    page.gauge("ottla_pool_busy_threads", "Threads of a pool that do work", busy);
+    let max = pools.all().map(|pool| (label(pool), pool.threads_max() as f64));
+    page.gauge("ottla_pool_threads_max", "Threads that a pool may have", max);
+    let waiting = pools.all().map(|pool| (label(pool), pool.waiting() as f64));
+    page.gauge("ottla_pool_waiting", "Pieces of work that wait for a thread of a pool", waiting);
+    let refused = pools.all().map(|pool| (label(pool), pool.refused()));
+    page.counter("ottla_pool_refused_total", "Pieces of work that a pool refused because its queue was full", refused);
+}
+
+fn directories(page: &mut Page, broker: &Broker) {
+    let help = "Copies of the metadata that have every change: two, unless a disk refuses one";
+    page.gauge("ottla_metadata_copies", help, one(broker.meta.whole_copies() as f64));
+    let all = broker.log.all();
+    let online = all.iter().map(|directory| {
+        let reason = directory.offline_reason();
+        let online = f64::from(u8::from(reason.is_none()));
+        let mut labels = directory_of(directory);
+        labels.push(("reason", reason.unwrap_or_default()));
+        (labels, online)
+    });
+    let help = "1 for a log directory that works, 0 with the reason for one that is offline";
+    page.gauge("ottla_log_directory_online", help, online);
+    let working = || all.iter().filter(|directory| directory.is_online());
+    let gauge = |value: fn(&LogDirectory) -> f64| working().map(move |it| (directory_of(it), value(it)));
+    let gauges: [Column<LogDirectory, f64>; 4] = [
+        ("log_directory_partitions", "Partitions in a log directory", |it| it.log().partition_count() as f64),
+        ("preallocated_bytes", "Space reserved for appends to come", |it| it.log().preallocated_bytes() as f64),
+        ("disk_usable_bytes", "Bytes that can still be written to the disk of a log directory", |it| {
+            disk(it).map_or(-1.0, |(usable, _)| usable as f64)
+        }),
+        ("disk_total_bytes", "Size of the disk of a log directory", |it| {
+            disk(it).map_or(-1.0, |(_, total)| total as f64)
+        }),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(&format!("ottla_{name}"), help, gauge(value));
     }
+    // The budget of open files is one for the process.
+    let open = all.first().map_or(0, |directory| directory.log().open_segments());
+    page.gauge("ottla_open_segments", "Segments with an open file", one(open as f64));
+    let appended = all.iter().map(|it| (directory_of(it), it.log().appended_bytes()));
+    page.counter("ottla_appended_bytes_total", "Bytes of batches appended", appended);
+    let stats: Vec<_> = all.iter().map(|it| (directory_of(it), it.log().stats())).collect();
+    let failures = stats.iter().map(|(labels, stats)| (labels.clone(), stats.sync_failures));
+    page.counter("ottla_sync_failures_total", "Syncs of segments that failed", failures);
+    let seconds = stats.iter().map(|(labels, stats)| (labels.clone(), stats.sync_seconds.clone()));
+    page.histogram("ottla_sync_seconds", "How long each sync of a segment took", seconds);
+    let groups = stats.iter().map(|(labels, stats)| (labels.clone(), stats.group_bytes.clone()));
+    page.histogram("ottla_group_commit_bytes", "How much each group commit made durable", groups);
+}
 
-    fn histogram(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (Labels, Distribution)>,
-    ) -> Result<(), fmt::Error> {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (labels, Distribution { mut buckets, count, sum }) in values {
-            let below: u64 = buckets.iter().map(|(_, count)| count).sum();
-            buckets.push((f64::MAX, count.saturating_sub(below)));
-            let none: Option<&HashMap<usize, Exemplar<Labels, f64>>> = None;
-            metric.encode_family(&labels)?.encode_histogram(sum, count, &buckets, none)?;
-        }
-        Ok(())
+fn cleaner(page: &mut Page, broker: &Broker) {
+    let stats = broker.cleaner.stats();
+    let counters = [
+        ("removed_segments", "Segments that retention removed", stats.segments_removed),
+        ("removed_bytes", "Bytes that retention removed", stats.bytes_removed),
+        ("compactions", "Compactions that changed something", stats.compactions),
+        ("read_bytes", "Bytes that compaction read", stats.compaction_bytes_read),
+        ("written_bytes", "Bytes that compaction wrote", stats.compaction_bytes_written),
+        ("freed_bytes", "Bytes by which compaction made logs shorter", stats.compaction_bytes_freed),
+        ("removed_records", "Records that compaction removed", stats.compaction_records_removed),
+    ];
+    for (name, help, value) in counters {
+        page.counter(&format!("ottla_cleaner_{name}_total"), help, [(Labels::new(), value)]);
     }
-
-    fn partitions(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let (mut offline, mut online, mut lag, mut lag_max) = (0_u64, 0_u64, 0, 0);
-        let mut quarantined = 0_u64;
-        for log in broker.log.partitions() {
-            if log.is_offline() {
-                offline += 1;
-                continue;
-            }
-            online += 1;
-            let behind = (log.end_offset().get() - log.durable_offset().get()).max(0);
-            lag += behind;
-            lag_max = lag_max.max(behind);
-            quarantined += log.quarantined().len() as u64;
-        }
-        let none = || Labels::new();
-        let states = [("online", online), ("offline", offline)];
-        let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count as f64));
-        self.gauge("partitions", "Partitions, by whether they can be used", states)?;
-        self.gauge("topics", "Topics", [(none(), broker.topics.len() as f64)])?;
-        let help = "Offsets appended and not yet durable, over all partitions";
-        self.gauge("undurable_offsets", help, [(none(), lag as f64)])?;
-        let help = "Offsets appended and not yet durable, of the partition with the most";
-        self.gauge("undurable_offsets_max", help, [(none(), lag_max as f64)])?;
-        self.gauge("quarantined_ranges", "Damaged ranges in open segments", [(none(), quarantined as f64)])
+    let partitions = || stats.partitions.values();
+    let failing = partitions().filter(|it| it.last_error.is_some()).count();
+    let damaged: usize = partitions().map(|it| it.damaged_segments).sum();
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    let gauges = [
+        (
+            "retention_timestamp_seconds",
+            "When the last look at what is too old ended",
+            seconds(stats.last_retention_ms),
+        ),
+        (
+            "compaction_timestamp_seconds",
+            "When the last look at what can be compacted ended",
+            seconds(stats.last_compaction_ms),
+        ),
+        (
+            "dirty_ratio_max",
+            "The greatest share of bytes not compacted of a compacted partition",
+            stats.dirty_ratio_max,
+        ),
+        ("failing_partitions", "Partitions whose last cleaning failed", failing as f64),
+        ("damaged_segments", "Segments that compaction passed over because of damage", damaged as f64),
+    ];
+    for (name, help, value) in gauges {
+        page.gauge(&format!("ottla_cleaner_{name}"), help, one(value));
     }
+}
 
-    fn directories(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let all = broker.log.all();
-        let online = all.iter().map(|directory| {
-            let reason = directory.offline_reason();
-            let online = f64::from(u8::from(reason.is_none()));
-            let mut labels = directory_of(directory);
-            labels.push(("reason", reason.unwrap_or_default()));
-            (labels, online)
-        });
-        self.gauge(
-            "log_directory_online",
-            "1 for a log directory that works, 0 with the reason for one that is offline",
-            online,
-        )?;
-        let working = || all.iter().filter(|directory| directory.is_online());
-        let gauge = |value: fn(&LogDirectory) -> f64| working().map(move |it| (directory_of(it), value(it)));
-        let help = "Partitions in a log directory";
-        self.gauge("log_directory_partitions", help, gauge(|it| it.log().partition_count() as f64))?;
-        let help = "Space reserved for appends to come";
-        self.gauge("preallocated_bytes", help, gauge(|it| it.log().preallocated_bytes() as f64))?;
-        let help = "Bytes that can still be written to the disk of a log directory";
-        self.gauge("disk_usable_bytes", help, gauge(|it| disk(it).map_or(-1.0, |(usable, _)| usable as f64)))?;
-        let help = "Size of the disk of a log directory";
-        self.gauge("disk_total_bytes", help, gauge(|it| disk(it).map_or(-1.0, |(_, total)| total as f64)))?;
-        // The budget of open files is one for the process.
-        let open = all.first().map_or(0, |directory| directory.log().open_segments());
-        self.gauge("open_segments", "Segments with an open file", [(Labels::new(), open as f64)])?;
-        let stats: Vec<_> = all.iter().map(|it| (directory_of(it), it.log().stats())).collect();
-        let appended = all.iter().map(|it| (directory_of(it), it.log().appended_bytes()));
-        self.counter("appended_bytes", "Bytes of batches appended", appended)?;
-        let failures = stats.iter().map(|(labels, stats)| (labels.clone(), stats.sync_failures));
-        self.counter("sync_failures", "Syncs of segments that failed", failures)?;
-        let seconds = stats.iter().map(|(labels, stats)| (labels.clone(), stats.sync_seconds.clone()));
-        self.histogram("sync_seconds", "How long each sync of a segment took", seconds)?;
-        let groups = stats.iter().map(|(labels, stats)| (labels.clone(), stats.group_bytes.clone()));
-        self.histogram("group_commit_bytes", "How much each group commit made durable", groups)
-    }
-
-    fn cleaner(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let stats = broker.cleaner.stats();
-        let counters = [
-            ("removed_segments", "Segments that retention removed", stats.segments_removed),
-            ("removed_bytes", "Bytes that retention removed", stats.bytes_removed),
-            ("compactions", "Compactions that changed something", stats.compactions),
-            ("read_bytes", "Bytes that compaction read", stats.compaction_bytes_read),
-            ("written_bytes", "Bytes that compaction wrote", stats.compaction_bytes_written),
-            ("freed_bytes", "Bytes by which compaction made logs shorter", stats.compaction_bytes_freed),
-            ("removed_records", "Records that compaction removed", stats.compaction_records_removed),
-        ];
-        for (name, help, value) in counters {
-            self.counter(&format!("cleaner_{name}"), help, [(Labels::new(), value)])?;
-        }
-        let partitions = || stats.partitions.values();
-        let failing = partitions().filter(|it| it.last_error.is_some()).count();
-        let damaged: usize = partitions().map(|it| it.damaged_segments).sum();
-        let seconds = |ms: i64| ms as f64 / 1000.0;
-        let gauges = [
-            (
-                "retention_timestamp_seconds",
-                "When the last look at what is too old ended",
-                seconds(stats.last_retention_ms),
-            ),
-            (
-                "compaction_timestamp_seconds",
-                "When the last look at what can be compacted ended",
-                seconds(stats.last_compaction_ms),
-            ),
-            (
-                "dirty_ratio_max",
-                "The greatest share of bytes not compacted of a compacted partition",
-                stats.dirty_ratio_max,
-            ),
-            ("failing_partitions", "Partitions whose last cleaning failed", failing as f64),
-            ("damaged_segments", "Segments that compaction passed over because of damage", damaged as f64),
-        ];
-        for (name, help, value) in gauges {
-            self.gauge(&format!("cleaner_{name}"), help, [(Labels::new(), value)])?;
-        }
-        Ok(())
-    }
-
-    fn recovery(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
-        let reports = &broker.recovery;
-        let mut gauge = |name: &str, help: &str, value: fn(&ottla_log::RecoveryReport) -> f64| {
-            let values = reports.iter().map(|it| (vec![("directory", it.path.display().to_string())], value(it)));
-            self.gauge(name, help, values)
-        };
-        gauge("recovery_clean", "1 if the last stop was clean", |it| f64::from(u8::from(it.clean)))?;
-        gauge("recovery_partitions_scanned", "Partitions that the start had to scan", |it| {
-            it.partitions_scanned as f64
-        })?;
-        gauge("recovery_scanned_bytes", "Bytes that the start read and checked", |it| it.bytes_scanned as f64)?;
-        gauge("recovery_truncated_bytes", "Unfinished bytes that the start cut off", |it| {
+fn recovery(page: &mut Page, broker: &Broker) {
+    let gauges: [Column<RecoveryReport, f64>; 7] = [
+        ("clean", "1 if the last stop was clean, or there was none", |it| f64::from(u8::from(it.clean))),
+        ("partitions_scanned", "Partitions that the start had to scan", |it| it.partitions_scanned as f64),
+        ("scanned_bytes", "Bytes that the start read and checked", |it| it.bytes_scanned as f64),
+        ("truncated_bytes", "Unfinished bytes that the start cut off", |it| {
             it.truncated.iter().map(|cut| cut.bytes as f64).sum()
-        })?;
-        gauge("recovery_quarantined_ranges", "Damaged ranges that the start found", |it| it.quarantined.len() as f64)?;
-        gauge("recovery_epochs_raised", "Partitions whose leader epoch the start raised", |it| {
-            it.epochs_raised as f64
-        })?;
-        gauge("recovery_seconds", "How long recovery took", |it| it.duration.as_secs_f64())
+        }),
+        ("quarantined_ranges", "Damaged ranges that the start found", |it| it.quarantined.len() as f64),
+        ("epochs_raised", "Partitions whose leader epoch the start raised", |it| it.epochs_raised as f64),
+        ("seconds", "How long recovery took", |it| it.duration.as_secs_f64()),
+    ];
+    for (name, help, value) in gauges {
+        let values = broker.recovery.iter().map(|it| (vec![("directory", it.path.display().to_string())], value(it)));
+        page.gauge(&format!("ottla_recovery_{name}"), help, values);
     }
 }
 

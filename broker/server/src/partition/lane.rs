@@ -28,6 +28,15 @@ pub(crate) struct Job {
     pub(crate) stub: TicketStub,
 }
 
+/// Batches that wait for a plugin.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct WaitingForPlugin {
+    /// Number of batches.
+    pub(crate) batches: usize,
+    /// Their bytes.
+    pub(crate) bytes: usize,
+}
+
 /// The batches addressed to one partition that are not appended yet.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
@@ -49,6 +58,14 @@ impl Lane {
     pub(crate) fn push(&mut self, job: Job) -> bool {
         self.waiting.push_back(job);
         !std::mem::replace(&mut self.busy, true)
+    }
+
+    /// What waits for the plugin.
+    pub(crate) fn waiting_for_plugin(&self) -> WaitingForPlugin {
+        WaitingForPlugin {
+            batches: self.waiting.len(),
+            bytes: self.waiting.iter().map(|job| job.batch.len()).sum(),
+        }
     }
 
     /// The next batch for the worker that has the lane; with none left the lane is given back.

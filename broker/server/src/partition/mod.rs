@@ -6,11 +6,12 @@
 //! 4. `lane`: the batches that cannot be appended at once, first in, first out
 //! 5. [`landing`]: where a batch went
 //! 6. [`watermark`]: how far the partition may be read, and the waiters for it to move
-//! 7. [`snapshot`]: the producers on the disk
-//! 8. [`set`]: the partitions of a topic, whose producers are saved together
-//! 9. `abroad`: what snapshots of different topics have to know of each other
-//! 10. `budget`: how many producers are remembered
-//! 11. [`refusal`]: why a batch was not taken
+//! 7. `fetched`: what clients fetched from it
+//! 8. [`snapshot`]: the producers on the disk
+//! 9. [`set`]: the partitions of a topic, whose producers are saved together
+//! 10. `abroad`: what snapshots of different topics have to know of each other
+//! 11. `budget`: how many producers are remembered
+//! 12. [`refusal`]: why a batch was not taken
 //!
 //! Everything that belongs to the order of batches is under one lock per partition, held from the sequence check to the
 //! append, so that the order of the checks is the order of the log.
@@ -19,6 +20,7 @@ pub(crate) mod abroad;
 pub(crate) mod budget;
 pub mod check;
 pub mod door;
+mod fetched;
 mod intake;
 pub mod landing;
 pub(crate) mod lane;
@@ -61,6 +63,8 @@ pub struct Partition {
     pub log: Arc<PartitionLog>,
     /// How far it may be read.
     pub watermark: Watermark,
+    /// What was fetched from it since the start.
+    pub fetched: Fetched,
     /// Entries of the route journal below it that were addressed here are in the snapshot on the disk.
     saved_mark: AtomicU64,
     intake: Mutex<Intake>,
@@ -93,8 +97,9 @@ impl Partition {
         }
         let intake = Intake { share: ProducerShare::of(producers), ..Intake::default() };
         let saved_mark = AtomicU64::new(0);
+        let fetched = Fetched::default();
         let (intake, lanes) = (Mutex::new(intake), Arc::clone(lanes));
-        Self { topic_id, topic, index, log, watermark, saved_mark, intake, lanes }
+        Self { topic_id, topic, index, log, watermark, fetched, saved_mark, intake, lanes }
     }
 
     /// Tells all waiters that nothing more comes: the topic is being deleted.
@@ -113,6 +118,11 @@ impl Partition {
     /// Appends a batch that the broker itself made, of no producer. The offset after its last record.
     pub(crate) fn append_own(&self, batch: &mut [u8]) -> Result<Offset, Refusal> {
         Ok(self.intake().write(&self.log, batch)?.end_offset)
+    }
+
+    /// What waits in its lane for the topic's plugin.
+    pub(crate) fn waiting_for_plugin(&self) -> WaitingForPlugin {
+        self.intake().lane.waiting_for_plugin()
     }
 
     pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
-use ottla_plugin_host::{Kind, Partitioner};
+use ottla_plugin_host::{CallError, Kind, Partitioner};
+use parking_lot::Mutex;
 
-use super::Resolved;
+use super::{PluginStats, Resolved};
 use crate::config::PluginRef;
 
 /// Between two log lines about the same plugin on the same topic, in milliseconds. What happens between is counted.
@@ -39,11 +41,27 @@ pub struct BoundPlugin {
     /// The generation of the registry for which this is known to be the right version.
     confirmed: AtomicU64,
     complained_ms: AtomicI64,
-    unmentioned: AtomicU64,
+    unmentioned: Mutex<Option<Unmentioned>>,
+    stats: Arc<PluginStats>,
+}
+
+/// Failures that no log line has told yet: how many, and the last one.
+#[derive(Debug)]
+struct Unmentioned {
+    count: u64,
+    topic: String,
+    partition: i32,
+    reason: String,
 }
 
 impl BoundPlugin {
-    pub(super) fn new(name: &str, version: i32, partitioner: Arc<Partitioner>, config: &str) -> Self {
+    pub(super) fn new(
+        name: &str,
+        version: i32,
+        partitioner: Arc<Partitioner>,
+        config: &str,
+        stats: Arc<PluginStats>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             version,
@@ -51,7 +69,8 @@ impl BoundPlugin {
             partitioner,
             confirmed: AtomicU64::new(u64::MAX),
             complained_ms: AtomicI64::new(i64::MIN),
-            unmentioned: AtomicU64::new(0),
+            unmentioned: Mutex::default(),
+            stats,
         }
     }
 
@@ -65,7 +84,23 @@ impl BoundPlugin {
         format!("{}@{}", self.name, self.version)
     }
 
-    /// Writes a log line about a failure, unless there was one moments ago.
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Which version of it this is.
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    /// Counts a batch that the plugin was asked about.
+    pub(crate) fn note(&self, took: Duration, failure: Option<&CallError>) {
+        self.stats.note(took, failure);
+    }
+
+    /// Writes a log line about a failure, unless there was one moments ago: then it is counted, and told with the next one,
+    /// after a while, or when the version goes.
     pub fn complain(&self, topic: &str, partition: i32, reason: &str) {
         let now_ms = crate::clock::now_ms();
         let last_ms = self.complained_ms.load(Ordering::Relaxed);
@@ -73,18 +108,37 @@ impl BoundPlugin {
         let mine =
             || self.complained_ms.compare_exchange(last_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if due && mine() {
-            let unmentioned = self.unmentioned.swap(0, Ordering::Relaxed);
-            tracing::warn!(
-                plugin = self.name,
-                version = self.version,
-                topic,
-                partition,
-                reason,
-                more_since_last = unmentioned,
-                "plugin failed, the batch was refused"
-            );
+            self.tell_unmentioned();
+            let (plugin, version) = (&self.name, self.version);
+            tracing::warn!(plugin, version, topic, partition, reason, "plugin failed, the batch was refused");
         } else {
-            self.unmentioned.fetch_add(1, Ordering::Relaxed);
+            let mut unmentioned = self.unmentioned.lock();
+            let count = unmentioned.as_ref().map_or(0, |before| before.count) + 1;
+            *unmentioned = Some(Unmentioned { count, topic: topic.to_owned(), partition, reason: reason.to_owned() });
+        }
+    }
+
+    /// Writes one log line about all failures that had none.
+    fn tell_unmentioned(&self) {
+        let unmentioned = self.unmentioned.lock().take();
+        let Some(Unmentioned { count: more, topic, partition, reason }) = unmentioned else { return };
+        let (plugin, version) = (&self.name, self.version);
+        tracing::warn!(
+            plugin,
+            version,
+            topic,
+            partition,
+            reason,
+            more,
+            "plugin went on failing, the batches were refused"
+        );
+    }
+
+    /// The same where the last log line is not of this moment.
+    pub(super) fn tell_unmentioned_when_due(&self) {
+        let since_ms = crate::clock::now_ms().saturating_sub(self.complained_ms.load(Ordering::Relaxed));
+        if since_ms >= COMPLAINT_INTERVAL_MS {
+            self.tell_unmentioned();
         }
     }
 
@@ -105,5 +159,12 @@ impl BoundPlugin {
 
     pub(super) fn confirm(&self, generation: u64) {
         self.confirmed.store(generation, Ordering::Release);
+    }
+}
+
+/// A version that is replaced leaves nothing untold.
+impl Drop for BoundPlugin {
+    fn drop(&mut self) {
+        self.tell_unmentioned();
     }
 }

@@ -12,6 +12,7 @@ mod bound;
 mod history;
 mod host;
 mod reservations;
+mod stats;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 pub(crate) use bound::{Binding, BoundPlugin};
 pub(crate) use host::plugin_host;
 pub(crate) use reservations::Reservation;
+pub(crate) use stats::PluginStats;
 pub(crate) use uploads::{Chunk, Progress, UploadError, Uploads};
 
 use crate::config::PluginRef;
@@ -43,6 +45,8 @@ pub struct PluginRegistry {
     /// Counts the changes, so that a bound partitioner knows whether it is still the right one.
     generation: AtomicU64,
     bound: RwLock<HashMap<(Uuid, Kind), Arc<BoundPlugin>>>,
+    /// What the versions did that were bound since the start, by name and version, as long as there are these versions.
+    stats: Mutex<BTreeMap<(String, i32), Arc<PluginStats>>>,
 }
 
 /// Why the registry did not do as told.
@@ -159,6 +163,7 @@ impl PluginRegistry {
             names: RwLock::new(names),
             generation: AtomicU64::new(0),
             bound: RwLock::default(),
+            stats: Mutex::default(),
         })
     }
 
@@ -260,7 +265,8 @@ impl PluginRegistry {
         let mut ready = Vec::new();
         for user in following() {
             let partitioner = self.load(name, resolved, &user.config, &format!("topic {}", user.topic))?;
-            let bound = Arc::new(BoundPlugin::new(name, version, partitioner, &user.config));
+            let stats = self.stats_of(name, version);
+            let bound = Arc::new(BoundPlugin::new(name, version, partitioner, &user.config, stats));
             // One that is about to name it looks it up with its first batch.
             ready.extend(user.topic_id.map(|topic_id| ((topic_id, user.kind), bound)));
         }
@@ -312,6 +318,8 @@ impl PluginRegistry {
         self.store(record.with_versions(kept))?;
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.remove_components(&gone);
+        let is_gone = |version: i32| gone.iter().any(|known| known.version == version);
+        self.stats.lock().retain(|(known, version), _| known != name || !is_gone(*version));
         tracing::info!(plugin, "plugin deleted");
         Ok(())
     }
@@ -331,12 +339,40 @@ impl PluginRegistry {
             _ => {
                 let name = &binding.plugin.name;
                 let partitioner = self.load(name, resolved, binding.config, &format!("topic {topic}"))?;
-                Arc::new(BoundPlugin::new(name, resolved.version, partitioner, binding.config))
+                let stats = self.stats_of(name, resolved.version);
+                Arc::new(BoundPlugin::new(name, resolved.version, partitioner, binding.config, stats))
             }
         };
         plugin.confirm(generation);
         self.bound.write().insert(use_of_topic, Arc::clone(&plugin));
         Ok(plugin)
+    }
+
+    /// What the versions did that ran since the start, by name and version.
+    pub fn stats(&self) -> Vec<(String, i32, Arc<PluginStats>)> {
+        let stats = self.stats.lock();
+        stats.iter().map(|((name, version), stats)| (name.clone(), *version, Arc::clone(stats))).collect()
+    }
+
+    fn stats_of(&self, name: &str, version: i32) -> Arc<PluginStats> {
+        Arc::clone(self.stats.lock().entry((name.to_owned(), version)).or_default())
+    }
+
+    /// Linear memory of the plugins that topics use, in bytes, by name and version.
+    pub fn memory_held_bytes(&self) -> BTreeMap<(String, i32), u64> {
+        let mut held = BTreeMap::new();
+        for bound in self.bound.read().values() {
+            let of_version = held.entry((bound.name().to_owned(), bound.version())).or_default();
+            *of_version += bound.partitioner().memory_held_bytes();
+        }
+        held
+    }
+
+    /// Writes log lines about failures that had none, where the last one was a while ago.
+    pub(crate) fn tell_unmentioned_failures(&self) {
+        for bound in self.bound.read().values() {
+            bound.tell_unmentioned_when_due();
+        }
     }
 
     /// Lets go of what is loaded for topics that are gone.

@@ -21,6 +21,7 @@ use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
 use crate::config::topic::TOPIC_SETTINGS;
+use crate::told::TopicEvent;
 use crate::topics::NewTopic;
 
 const REPLICATION_FACTOR: i16 = 1;
@@ -28,7 +29,7 @@ const REPLICATION_FACTOR: i16 = 1;
 /// Serves CreateTopics.
 pub(super) fn respond(
     broker: &Arc<Broker>,
-    _peer: &Arc<Peer>,
+    peer: &Arc<Peer>,
     head: RequestHead,
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
@@ -41,7 +42,7 @@ pub(super) fn respond(
         if times_named.get(&*topic.name).is_some_and(|times| *times > 1) {
             return Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."));
         }
-        create_one(broker, topic, request.validate_only)
+        create_one(broker, peer, topic, request.validate_only)
     };
     let topics = request.topics.iter().map(|topic| match create(topic) {
         Ok(result) => CreatableTopicResult { name: topic.name.clone(), ..result },
@@ -57,6 +58,7 @@ pub(super) fn respond(
 
 fn create_one(
     broker: &Broker,
+    peer: &Peer,
     topic: &CreatableTopic<'_>,
     validate_only: bool,
 ) -> Result<CreatableTopicResult<'static>, ApiError> {
@@ -80,7 +82,7 @@ fn create_one(
     };
     if !validate_only {
         let topic = broker.topics.create(NewTopic { name: topic.name.to_string(), partition_count, settings })?;
-        tracing::info!("created topic {} with {partition_count} partitions", topic.name);
+        broker.told.topic(TopicEvent::Created, &topic.name, partition_count, peer);
         result.topic_id = topic.id;
     }
     Ok(result)

@@ -13,12 +13,13 @@ use ottla_wire::{ErrorCode, Str, Uuid};
 use super::api_error::ApiError;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
+use crate::told::TopicEvent;
 use crate::topics::Topic;
 
 /// Serves DeleteTopics.
 pub(super) fn respond(
     broker: &Arc<Broker>,
-    _peer: &Arc<Peer>,
+    peer: &Arc<Peer>,
     head: RequestHead,
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
@@ -38,7 +39,7 @@ pub(super) fn respond(
                 return Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name or id."));
             }
             broker.topics.delete(&topic)?;
-            tracing::info!("deleted topic {}", topic.name);
+            broker.told.topic(TopicEvent::Deleted, &topic.name, topic.partitions.len() as i32, peer);
             Ok(())
         });
         let ApiError { error_code, message } =

@@ -119,6 +119,11 @@ fn respond(broker: &Broker, asked: &Asked, plan: Plan) -> Response {
         let records = match planned.range {
             Some(range) => {
                 let bytes = range.bytes;
+                if let Some(partition) = &planned.partition {
+                    let from = range.base_offset.get().max(wanted.partition.fetch_offset);
+                    let records = u64::try_from(range.next_offset.get() - from).unwrap_or(0);
+                    partition.fetched.note(records, bytes.into());
+                }
                 ranges.push(range);
                 FetchRecords::Region { bytes }
             }

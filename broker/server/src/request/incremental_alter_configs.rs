@@ -18,13 +18,13 @@ use super::api_error::ApiError;
 use super::topic_settings::check_settings;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
-use crate::config::topic::{TopicSetting, list_items};
+use crate::config::topic::{TOPIC_SETTINGS, TopicSetting, list_items};
 use crate::config::{TopicSettings, ValueKind};
 
 /// Serves IncrementalAlterConfigs.
 pub(super) fn respond(
     broker: &Arc<Broker>,
-    _peer: &Arc<Peer>,
+    peer: &Arc<Peer>,
     head: RequestHead,
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
@@ -37,7 +37,7 @@ pub(super) fn respond(
         if times_named.get(&(resource.resource_type, &*resource.resource_name)).is_some_and(|times| *times > 1) {
             return Err(ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once."));
         }
-        alter_one(broker, resource, request.validate_only)
+        alter_one(broker, peer, resource, request.validate_only)
     };
     let responses = request.resources.iter().map(|resource| {
         let refusal = alter(resource).err();
@@ -51,7 +51,12 @@ pub(super) fn respond(
     Ok(Response::of(head, &IncrementalAlterConfigsResponse { responses: responses.collect(), ..Default::default() }))
 }
 
-fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only: bool) -> Result<(), ApiError> {
+fn alter_one(
+    broker: &Broker,
+    peer: &Peer,
+    resource: &AlterConfigsResource<'_>,
+    validate_only: bool,
+) -> Result<(), ApiError> {
     match resource.resource_type {
         RESOURCE_TOPIC => {}
         RESOURCE_BROKER => {
@@ -68,10 +73,12 @@ fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only
     })?;
     // A plugin that is named from now on stays until the topic has its settings.
     let mut reservation = None;
+    let mut replaced = None;
     let mut change = |settings: &TopicSettings| {
         let (after, reserved) =
             check_settings(broker, &topic.name, Some(settings), changed(settings, &resource.configs)?)?;
         reservation = reserved;
+        replaced = Some((settings.clone(), after.clone()));
         Ok(after)
     };
     if validate_only {
@@ -79,8 +86,20 @@ fn alter_one(broker: &Broker, resource: &AlterConfigsResource<'_>, validate_only
     }
     broker.topics.alter(&topic, change)?;
     drop(reservation);
-    tracing::info!("changed settings of topic {}", topic.name);
+    if let Some((before, after)) = replaced {
+        tell(&topic.name, &before, &after, peer);
+    }
     Ok(())
+}
+
+/// A log line for each setting that has another value now.
+fn tell(topic: &str, before: &TopicSettings, after: &TopicSettings, peer: &Peer) {
+    for setting in TOPIC_SETTINGS {
+        let (from, to) = ((setting.show)(before), (setting.show)(after));
+        if from != to {
+            tracing::info!(topic, setting = setting.name, from, to, client = %peer, "setting changed");
+        }
+    }
 }
 
 /// What the topic sets itself after the changes.

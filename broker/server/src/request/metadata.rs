@@ -21,6 +21,7 @@ use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
 use crate::partition::Partition;
+use crate::told::TopicEvent;
 use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name, is_internal};
 
 /// The leader of a partition whose log directory is offline.
@@ -83,7 +84,7 @@ pub(super) fn respond(
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
     let request: MetadataRequest<'_> = decoded(head, frame)?;
-    create_missing(broker, &request);
+    create_missing(broker, peer, &request);
     Ok(answer(broker, peer, head, &request))
 }
 
@@ -100,15 +101,13 @@ fn wants_creation(broker: &Broker, request: &MetadataRequest<'_>) -> bool {
     broker.config.auto_create_topics && request.allow_auto_topic_creation && missing(broker, request).next().is_some()
 }
 
-fn create_missing(broker: &Broker, request: &MetadataRequest<'_>) {
+fn create_missing(broker: &Broker, peer: &Peer, request: &MetadataRequest<'_>) {
     for name in missing(broker, request) {
-        let new = NewTopic {
-            name: name.to_owned(),
-            partition_count: broker.config.num_partitions,
-            settings: TopicSettings::defaults(&broker.config),
-        };
+        let partition_count = broker.config.num_partitions;
+        let new =
+            NewTopic { name: name.to_owned(), partition_count, settings: TopicSettings::defaults(&broker.config) };
         match broker.topics.create(new) {
-            Ok(topic) => tracing::info!("created topic {} on first use", topic.name),
+            Ok(topic) => broker.told.topic(TopicEvent::CreatedOnUse, &topic.name, partition_count, peer),
             // Another request was faster, or the name collides: the answer says which.
             Err(TopicChangeError::Exists(_) | TopicChangeError::Collides { .. }) => {}
             Err(error) => tracing::error!("cannot create topic {name}: {error}"),

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use ottla_front::{CloseReason, Peer, Piece, Pool, PoolError, Reply, RequestHead, Response, Service, Turn, Use};
+use ottla_front::{CloseReason, Peer, Piece, Pool, PoolError, Reply, RequestHead, Response, Service, Taken, Turn, Use};
 use ottla_log::canary::{Canary, broken};
 use ottla_wire::api::Audience;
 use ottla_wire::{ApiKey, ApiVersion, Message, decode_request, split_request};
@@ -198,17 +198,18 @@ impl Service for Broker {
     type Joined = produce::Joined;
 
     fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<produce::Joined>) {
-        let bytes = frame.len();
+        let request = Taken::now(frame.len());
         let (head, row, body) = match open(peer, frame) {
             Ok(opened) => opened,
             Err(refused) => {
                 self.finish(peer, turn);
-                return turn.push(*refused, bytes);
+                return turn.push(*refused, request);
             }
         };
-        self.metrics.note_request(head.key);
+        let request = request.of_kind(self.metrics.note_request(head.key));
         let Row { answers, pool, work_bytes, is_large, exclusive, operation } = row;
-        tracing::trace!(peer = %peer.addr, api = head.key.name(), ?operation, head.version, bytes, "request");
+        let (api, bytes) = (head.key.name(), request.bytes);
+        tracing::trace!(peer = %peer.addr, api, ?operation, head.version, bytes, "request");
         if !matches!(answers, Answers::Joined) {
             self.finish(peer, turn);
         }
@@ -220,7 +221,7 @@ impl Service for Broker {
         let large = large() && !broken(Canary::TurnWithoutEnd);
         let reply = match answers {
             Answers::Joined => {
-                if !turn.join(body.len()).add(self, head, body) {
+                if !turn.join(body.len()).add(self, head, request, body) {
                     self.finish(peer, turn);
                 }
                 return;
@@ -240,15 +241,19 @@ impl Service for Broker {
                 Err(reason) => reason.into(),
             },
         };
-        turn.push(if exclusive { reply.exclusive() } else { reply }, bytes);
+        turn.push(if exclusive { reply.exclusive() } else { reply }, request);
     }
 
     fn finish(self: &Arc<Self>, peer: &Arc<Peer>, turn: &mut Turn<produce::Joined>) {
         if let Some(joined) = turn.take_joined() {
-            for (reply, bytes) in joined.send(self, peer) {
-                turn.push(reply, bytes);
+            for (reply, request) in joined.send(self, peer) {
+                turn.push(reply, request);
             }
         }
+    }
+
+    fn answered(&self, kind: usize, took: Duration) {
+        self.metrics.note_answer(kind, took);
     }
 }
 

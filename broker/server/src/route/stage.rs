@@ -204,7 +204,16 @@ fn append_if_first(partition: &Partition, batch: &mut BytesMut, claim: Option<Cl
 
 /// Asks the plugin. A failure is a refusal of this batch and a line in the log.
 fn ask(plugin: &BoundPlugin, address: Address<'_>, batch: &[u8], unpacked_bytes_max: usize) -> Result<Staged, Refusal> {
-    ottla_stage::run(plugin.partitioner(), address, batch, unpacked_bytes_max).map_err(|error| match error {
+    let began = Instant::now();
+    let staged = ottla_stage::run(plugin.partitioner(), address, batch, unpacked_bytes_max);
+    let took = began.elapsed();
+    match &staged {
+        Ok(_) => plugin.note(took, None),
+        Err(StageError::Plugin { source, .. }) => plugin.note(took, Some(source)),
+        // The plugin was not asked.
+        Err(_) => {}
+    }
+    staged.map_err(|error| match error {
         StageError::Corrupt(error) => Refusal::Corrupt(error.to_string()),
         StageError::Transactional => Refusal::TransactionalRoute,
         StageError::UnpackedTooLarge { bytes_max } => Refusal::UnpackedTooLarge { bytes_max },

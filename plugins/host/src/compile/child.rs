@@ -133,7 +133,8 @@ fn question(runtime: &std::sync::Arc<Runtime>, prepared: &Prepared) -> Result<Pa
     let slot = runtime
         .instance_slot()
         .ok_or(ComponentRefusal::ManifestCall { reason: "no room for an instance".to_owned() })?;
-    let mut instance = Instance::create(prepared, slot, runtime.limits.memory_bytes).map_err(failed)?;
+    let mut instance =
+        Instance::create(prepared, slot, runtime.limits.memory_bytes, std::sync::Arc::default()).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
     instance
         .call(&runtime.clock, runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {

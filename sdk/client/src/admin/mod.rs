@@ -3,6 +3,7 @@
 mod configs;
 mod groups;
 mod plugins;
+mod records;
 mod topics;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::runtime::Handle;
 pub use self::configs::{ConfigChange, ConfigEntry, ConfigSource};
 pub use self::groups::{GroupDescription, GroupListing, GroupMember};
 pub use self::plugins::{PluginDescription, PluginVersion, PushProgress, PushedPlugin};
+pub use self::records::TrimTo;
 pub use self::topics::{
     Broker, ClusterDescription, CreatedTopic, NewTopic, PartitionDescription, TopicDescription, TopicListing,
 };

@@ -19,6 +19,7 @@ mod settle;
 use std::ops::Range;
 use std::sync::Arc;
 
+use ottla_front::Taken;
 use ottla_wire::Uuid;
 use tokio::time::Instant;
 
@@ -39,7 +40,7 @@ pub struct Joined {
 
 struct JoinedRequest {
     head: RequestHead,
-    bytes: usize,
+    request: Taken,
     accepted: Accepted,
 }
 
@@ -55,23 +56,22 @@ enum Accepted {
 
 impl Joined {
     /// Reads and checks a request. False when it is the last one that is joined.
-    pub(super) fn add(&mut self, broker: &Broker, head: RequestHead, frame: Frame) -> bool {
-        let bytes = frame.len();
+    pub(super) fn add(&mut self, broker: &Broker, head: RequestHead, request: Taken, frame: Frame) -> bool {
         let accepted = match survey(broker, head, frame) {
             Ok(surveyed) if surveyed.unpacks(broker, head) => Accepted::Unpacks(Box::new(surveyed)),
             Ok(surveyed) => Accepted::Checked(surveyed.check(broker, head, &mut self.batches)),
             Err(reason) => Accepted::Ends(reason),
         };
         let goes_on = matches!(accepted, Accepted::Checked(_));
-        self.requests.push(JoinedRequest { head, bytes, accepted });
+        self.requests.push(JoinedRequest { head, request, accepted });
         goes_on
     }
 
-    /// Sends the batches on their way. The reply to each request comes back in turn, with the bytes of the request.
-    pub(super) fn send(self, broker: &Arc<Broker>, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, usize)> {
+    /// Sends the batches on their way. The reply to each request comes back in turn, with the request.
+    pub(super) fn send(self, broker: &Arc<Broker>, peer: &Arc<Peer>) -> impl Iterator<Item = (Reply, Taken)> {
         let submitted = submit_all(self.batches, &broker.memory, |lane| broker.router.work_on(lane));
         let mut outcomes = submitted.into_iter();
-        self.requests.into_iter().map(move |JoinedRequest { head, bytes, accepted }| {
+        self.requests.into_iter().map(move |JoinedRequest { head, request, accepted }| {
             let reply = match accepted {
                 Accepted::Checked(mut produced) => {
                     produced.take_outcomes(&mut outcomes);
@@ -80,7 +80,7 @@ impl Joined {
                 Accepted::Unpacks(surveyed) => surveyed.reply(broker, peer, head),
                 Accepted::Ends(reason) => reason.into(),
             };
-            (reply, bytes)
+            (reply, request)
         })
     }
 }

@@ -111,7 +111,6 @@ pub(super) fn recover(
                     |error| tracing::warn!(%error, "what the route journal has is carried out, but stays in it"),
                 )
                 .is_err();
-        tracing::info!("{report}");
     }
     report.topics_held = held.iter().map(|held| held.topics.len()).sum();
     Ok(Recovered { report, held, kept })

@@ -242,7 +242,7 @@ impl Broker {
             groups,
             cleaner,
             recovery: recovery.clone(),
-            told: Told::default(),
+            told: Told::in_current_runtime(),
             opened,
             listening_on,
             config,

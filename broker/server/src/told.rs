@@ -35,9 +35,11 @@ impl TopicEvent {
 }
 
 /// What was told of topics lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Told {
     bursts: [Arc<Mutex<Burst>>; 3],
+    /// Where the ends of periods are waited for. The threads that call have no runtime of their own.
+    runtime: Option<Handle>,
 }
 
 /// The events of one kind in a period.
@@ -50,6 +52,11 @@ struct Burst {
 }
 
 impl Told {
+    /// For a broker that is opened in a tokio runtime; without one each topic has a line.
+    pub fn in_current_runtime() -> Self {
+        Self { bursts: Default::default(), runtime: Handle::try_current().ok() }
+    }
+
     /// Tells of a topic, at once or, where there are many, with others.
     pub fn topic(&self, event: TopicEvent, topic: &str, partitions: i32, client: &Peer) {
         let burst = &self.bursts[event as usize];
@@ -68,8 +75,8 @@ impl Told {
             }
         }
         tracing::info!(topic, partitions, client = %client, "{}", event.words());
-        match Handle::try_current() {
-            Ok(runtime) => {
+        match &self.runtime {
+            Some(runtime) => {
                 let burst = Arc::clone(burst);
                 runtime.spawn(async move {
                     tokio::time::sleep(PERIOD).await;
@@ -77,7 +84,7 @@ impl Told {
                 });
             }
             // Where nothing ends a period there is none.
-            Err(_) => end(event, burst),
+            None => end(event, burst),
         }
     }
 

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use lint::Page;
+use ottla_tests::batch::batch;
 use ottla_tests::client::run;
+use ottla_tests::connection::Connection;
 use ottla_tests::guest::Guest;
 use ottla_tests::one_topic::{TOPIC, fetch, get, metric, metrics_address, produce};
+use ottla_tests::produce::produce_request;
 use ottla_tests::{Broker, artifact};
 use ottla_wire::ErrorCode;
 
@@ -170,8 +173,13 @@ fn plugins_are_told_by_name_and_version() {
     }
     let bad_version = broker.push_plugin("spread", &bad.component()).expect("it only shows when it runs");
     broker.activate_plugin("spread", bad_version);
+    let mut connection = Connection::to(&broker);
     for _ in 0..3 {
-        assert_eq!(produce(&broker, b"refused").0, ErrorCode::InvalidRecord);
+        let records = batch(&[(b"a", b"refused"), (b"b", b"refused"), (b"c", b"refused")], None);
+        let code = connection.call(8, &produce_request(TOPIC, 0, &records), |response| {
+            response.responses[0].partition_responses[0].error_code
+        });
+        assert_eq!(code, ErrorCode::InvalidRecord);
     }
     let page = page(&broker);
     let told = |name: &str, version: i32| page.value(name, &[("plugin", "spread"), ("version", &version.to_string())]);

@@ -5,23 +5,23 @@ use std::fmt::{Display, Write};
 use ottla_log::Distribution;
 
 /// The type of a page for HTTP.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Names and values of labels.
-pub type Labels = Vec<(&'static str, String)>;
+pub(crate) type Labels = Vec<(&'static str, String)>;
 
 /// A page in the making: families one after the other, the samples of each behind its head.
 #[derive(Debug, Default)]
-pub struct Page(String);
+pub(crate) struct Page(String);
 
 impl Page {
     /// The whole page.
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 
     /// A family of numbers that rise and fall.
-    pub fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) {
         self.head(name, "gauge", help);
         for (labels, value) in values {
             self.sample(name, "", &labels, None, number(value));
@@ -29,7 +29,7 @@ impl Page {
     }
 
     /// A family of numbers that only rise. Its name ends in `_total`.
-    pub fn counter(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
+    pub(crate) fn counter(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
         self.head(name, "counter", help);
         for (labels, value) in values {
             self.sample(name, "", &labels, None, value);
@@ -37,13 +37,18 @@ impl Page {
     }
 
     /// The same with fractions.
-    pub fn fraction_counter(&mut self, name: &str, help: &str, value: f64) {
+    pub(crate) fn fraction_counter(&mut self, name: &str, help: &str, value: f64) {
         self.head(name, "counter", help);
         self.sample(name, "", &[], None, number(value));
     }
 
     /// A family of distributions.
-    pub fn histogram(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, Distribution)>) {
+    pub(crate) fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels, Distribution)>,
+    ) {
         self.head(name, "histogram", help);
         for (labels, Distribution { buckets, count, sum }) in values {
             let mut below = 0;

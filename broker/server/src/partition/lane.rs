@@ -62,10 +62,7 @@ impl Lane {
 
     /// What waits for the plugin.
     pub(crate) fn waiting_for_plugin(&self) -> WaitingForPlugin {
-        WaitingForPlugin {
-            batches: self.waiting.len(),
-            bytes: self.waiting.iter().map(|job| job.batch.len()).sum(),
-        }
+        WaitingForPlugin { batches: self.waiting.len(), bytes: self.waiting.iter().map(|job| job.batch.len()).sum() }
     }
 
     /// The next batch for the worker that has the lane; with none left the lane is given back.

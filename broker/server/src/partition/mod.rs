@@ -47,8 +47,9 @@ pub use set::{PartitionSet, SaveError, Saved};
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};
 
 use budget::{ProducerBudget, ProducerShare};
+use fetched::Fetched;
 use intake::Unsaved;
-use lane::LaneShare;
+use lane::{LaneShare, WaitingForPlugin};
 use snapshot::PartitionSnapshot;
 
 /// One partition of a topic.

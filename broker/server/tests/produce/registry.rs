@@ -142,7 +142,7 @@ async fn a_fixed_version_stays_when_another_becomes_active() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_walks_back_through_the_activations_and_never_returns_to_what_it_left() {
-    let home = TestBroker::new().await;
+    let home = TestBroker::start().await;
     for shift in 0..3 {
         home.push("digit", &digit(shift)).await;
     }

@@ -56,7 +56,9 @@ pub(super) fn try_out(
 fn try_sample(runtime: &Arc<Runtime>, prepared: &Prepared, columns: &Columns) -> Result<Tried, ComponentRefusal> {
     let Some(slot) = runtime.instance_slot() else { return Ok(Tried::Enough) };
     let limits = &runtime.limits;
-    let Ok(mut instance) = Instance::create(prepared, slot, limits.memory_bytes, Arc::default()) else { return Ok(Tried::Enough) };
+    let Ok(mut instance) = Instance::create(prepared, slot, limits.memory_bytes, Arc::default()) else {
+        return Ok(Tried::Enough);
+    };
     let init = instance.call(&runtime.clock, limits.start_deadline_ms, TEXT_BYTES_MAX, |plugin, store| {
         plugin.ottla_plugin_partitioner().call_init(store, "")
     });

@@ -12,7 +12,7 @@ use ottla_wire::message::{
 use super::{Admin, check};
 use crate::consumer::TopicPartition;
 use crate::error::AdminError;
-use crate::net::{MAIN_LANE, Topics};
+use crate::net::{MAIN_CHANNEL, Topics};
 
 /// What is deleted of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Admin {
         let metadata = self.cluster.refresh(Topics::All, false).await?;
         let mut sizes: BTreeMap<Arc<str>, u64> = metadata.topics.keys().map(|name| (Arc::clone(name), 0)).collect();
         for node in metadata.brokers.keys() {
-            let connection = self.cluster.broker(*node, MAIN_LANE).await?;
+            let connection = self.cluster.broker(*node, MAIN_CHANNEL).await?;
             let request = DescribeLogDirsRequest { topics: None };
             let answer = connection.ask(&request, i16::MAX, self.cluster.request_timeout()).await?;
             let response: DescribeLogDirsResponse<'_> = answer.decode()?;
@@ -75,7 +75,7 @@ impl Admin {
                 topics.into_iter().map(|(name, partitions)| DeleteRecordsTopic { name: name.into(), partitions });
             let timeout_ms = i32::try_from(self.cluster.config().request_timeout_ms).unwrap_or(i32::MAX);
             let request = DeleteRecordsRequest { topics: topics.collect(), timeout_ms };
-            let connection = self.cluster.broker(leader, MAIN_LANE).await?;
+            let connection = self.cluster.broker(leader, MAIN_CHANNEL).await?;
             let answer = connection.ask(&request, i16::MAX, self.cluster.request_timeout()).await?;
             let response: DeleteRecordsResponse<'_> = answer.decode()?;
             for topic in &response.topics {

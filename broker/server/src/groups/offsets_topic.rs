@@ -6,7 +6,7 @@ use crate::config::{Config, TopicSettings};
 use crate::topics::{NewTopic, TopicChangeError, TopicTable};
 
 /// Its name.
-pub(super) const NAME: &str = "__consumer_offsets";
+pub const NAME: &str = "__consumer_offsets";
 
 /// Creates it if it does not exist. What is committed survives a power cut, whatever the defaults of topics are.
 pub(super) fn create(config: &Config, topics: &TopicTable) -> Result<(), TopicChangeError> {

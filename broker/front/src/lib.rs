@@ -16,7 +16,6 @@
 //! 10. [`memory`], [`pool`]: the memory and the threads that requests may take, shared with the server behind the front.
 //! 11. [`shutdown`], [`settings`], [`metrics`], `complaints`: the stop, the limits, what is counted, what is logged.
 
-mod bounds;
 mod complaints;
 mod connection;
 mod delivery;

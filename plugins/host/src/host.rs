@@ -12,11 +12,11 @@ use crate::compile::{CompileError, Compiler, Output};
 use crate::digest::Digest;
 use crate::engine::Runtime;
 use crate::header::NotAComponent;
+use crate::instance::Prepared;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest, ManifestError};
 use crate::partitioner::{CallError, Loaded, Partitioner};
 use crate::trap::reason;
-use crate::upload::Upload;
 use crate::vault::{ComponentFault, Vault, VaultError, WorkDir};
 
 /// Where plugins are kept, what compiles them, and what they may cost.

@@ -17,7 +17,11 @@ use prometheus_client::registry::Registry;
 
 use crate::broker::Broker;
 use crate::fetch_sessions::SessionCounts;
+use crate::groups::{GroupCounts, GroupLag};
 use crate::log_dirs::LogDirectory;
+
+/// As many lags of groups are on the page at most: one for each partition that a group committed.
+const GROUP_LAGS_MAX: usize = 10_000;
 
 /// Everything, in the text format that Prometheus reads. Asks the disks, so it may wait for them.
 pub(crate) fn text(broker: &Arc<Broker>) -> Result<String, fmt::Error> {
@@ -54,6 +58,7 @@ impl Collector for State {
         page.metadata(broker)?;
         page.fetch_sessions(broker)?;
         page.bounds(broker)?;
+        page.groups(broker)?;
         page.cleaner(broker)?;
         page.recovery(broker)
     }
@@ -65,6 +70,24 @@ impl Page<'_> {
     fn metadata(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
         let help = "Copies of the metadata that have every change: two, unless a disk refuses one";
         self.gauge("metadata_copies", help, [(Vec::new(), broker.meta.whole_copies() as f64)])
+    }
+
+    fn groups(&mut self, broker: &Broker) -> Result<(), fmt::Error> {
+        let GroupCounts { states, shards_unavailable, offsets, lags, rebalances } =
+            broker.groups.counts(GROUP_LAGS_MAX);
+        let groups =
+            states.into_iter().map(|((kind, state), count)| (vec![("type", kind), ("state", state)], count as f64));
+        self.gauge("groups", "Groups, by type and state", groups)?;
+        let help = "Partitions of __consumer_offsets whose groups are not served: being loaded, or offline";
+        self.gauge("group_shards_unavailable", help, [(Labels::new(), shards_unavailable as f64)])?;
+        self.counter("group_rebalances", "Rebalances of groups", [(Labels::new(), rebalances)])?;
+        self.gauge("group_offsets", "Offsets that groups committed", [(Labels::new(), offsets as f64)])?;
+        let lags = lags.into_iter().map(|GroupLag { group, topic, partition, offsets }| {
+            let labels = vec![("group", group), ("topic", topic.to_string()), ("partition", partition.to_string())];
+            (labels, offsets as f64)
+        });
+        let help = "Offsets between what a group committed and the high watermark";
+        self.gauge("group_lag_offsets", help, lags)
     }
 
     fn fetch_sessions(&mut self, broker: &Broker) -> Result<(), fmt::Error> {

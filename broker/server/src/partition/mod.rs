@@ -7,7 +7,7 @@
 //! 5. [`landing`]: where a batch went
 //! 6. [`watermark`]: how far the partition may be read, and the waiters for it to move
 //! 7. [`snapshot`]: the producers on the disk
-//! 8. [`set`]: the partitions of a topic, whose producers are saved together
+//! 8. [`set`]: the partitions of a topic, whose producers are saved together; [`list`]: more may come
 //! 9. `abroad`: what snapshots of different topics have to know of each other
 //! 10. `budget`: how many producers are remembered
 //! 11. [`refusal`]: why a batch was not taken
@@ -22,6 +22,7 @@ pub mod door;
 mod intake;
 pub mod landing;
 pub(crate) mod lane;
+pub mod list;
 pub mod refusal;
 pub mod set;
 pub mod snapshot;
@@ -40,6 +41,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) use intake::{Claim, Intake, append_refusal};
 pub(crate) use landing::ticket;
 pub use landing::{Landing, Moved, Outcome, Place, PlacedRun, Target, Ticket, TicketStub};
+pub use list::PartitionList;
 pub use refusal::Refusal;
 pub use set::{PartitionSet, SaveError, Saved};
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};

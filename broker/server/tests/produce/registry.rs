@@ -142,7 +142,7 @@ async fn a_fixed_version_stays_when_another_becomes_active() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_walks_back_through_the_activations_and_never_returns_to_what_it_left() {
-    let home = Home::new().await;
+    let home = TestBroker::start().await;
     for shift in 0..3 {
         home.push("digit", &digit(shift)).await;
     }
@@ -168,7 +168,7 @@ async fn a_rollback_walks_back_through_the_activations_and_never_returns_to_what
     assert_eq!(bad_versions(&home).await, [1], "what is activated is wanted");
 }
 
-async fn bad_versions(home: &Home) -> Vec<i32> {
+async fn bad_versions(home: &TestBroker) -> Vec<i32> {
     let answer = home.ottla().await.ask(1, &DescribePluginsRequest::default()).await;
     let response: DescribePluginsResponse<'_> = answer.read();
     let versions = response.plugins.iter().flat_map(|plugin| &plugin.versions);

@@ -170,7 +170,8 @@ fn plugin(plugin: PluginDescription) -> Plugin {
 fn source_name(source: ConfigSource) -> &'static str {
     match source {
         ConfigSource::Topic => "topic",
-        ConfigSource::Broker => "broker",
+        ConfigSource::Group => "group",
+        ConfigSource::RunningBroker | ConfigSource::AllBrokers | ConfigSource::Broker => "broker",
         ConfigSource::Default => "default",
         ConfigSource::Other(_) => "other",
     }

@@ -9,7 +9,7 @@ use ottla_client::{
 use serde_json::{Value, json};
 
 use super::failure::{Failure, Kind};
-use super::instant::parse_utc;
+use super::instant::{ms_ago, parse_utc};
 use super::output::Output;
 
 /// What to do with consumer groups.
@@ -57,6 +57,7 @@ Examples:
   ottla group offsets orders
   ottla group offsets orders --reset --to earliest --dry-run
   ottla group offsets orders --reset --to @2026-01-31T12:30Z --topic packages
+  ottla group offsets orders --reset --to by-duration=PT1H30M       an hour and a half ago
 
 Consumers that are running would overwrite what is set: stop them first.";
 
@@ -72,7 +73,7 @@ pub(crate) struct OffsetsArgs {
     /// Set the offsets
     #[arg(long, requires = "to")]
     reset: bool,
-    /// Where to: earliest, latest, an offset, or @ and a point in time (UTC)
+    /// Where to: earliest, latest, an offset, @ and a point in time (UTC), or by-duration= and how long ago
     #[arg(long, value_name = "WHERE", value_parser = parse_to, requires = "reset", allow_hyphen_values = true)]
     to: Option<StartFrom>,
     /// Only this topic, also where nothing of it is committed yet; can be repeated
@@ -84,6 +85,10 @@ pub(crate) struct OffsetsArgs {
 }
 
 fn parse_to(text: &str) -> Result<StartFrom, String> {
+    if let Some(duration) = text.strip_prefix("by-duration=") {
+        let ago = ms_ago(duration).map(StartFrom::Timestamp);
+        return ago.ok_or_else(|| format!("{duration:?} is no duration: write PT1H30M, P2D or 90m"));
+    }
     match (text, text.strip_prefix('@'), text.parse::<i64>()) {
         ("earliest" | "beginning", ..) => Ok(StartFrom::Earliest),
         ("latest" | "end", ..) => Ok(StartFrom::Latest),
@@ -91,7 +96,7 @@ fn parse_to(text: &str) -> Result<StartFrom, String> {
             format!("{instant:?} is no point in time: write 2026-01-31T12:30Z or milliseconds since 1970")
         }),
         (_, None, Ok(offset)) if offset >= 0 => Ok(StartFrom::Offset(offset)),
-        _ => Err("use earliest, latest, an offset, or @ and a point in time".to_owned()),
+        _ => Err("use earliest, latest, an offset, @ and a point in time, or by-duration= and how long ago".to_owned()),
     }
 }
 

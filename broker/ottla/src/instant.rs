@@ -1,9 +1,9 @@
 //! Points in time as people write them, always UTC: `2026-01-31`, `2026-01-31T12:30`, `2026-01-31T12:30:59Z`, or
 //! milliseconds since 1970.
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo, Timestamp};
 
 /// Milliseconds since 1970, or none if it is no point in time since then.
 pub(crate) fn parse_utc(text: &str) -> Option<i64> {
@@ -13,6 +13,14 @@ pub(crate) fn parse_utc(text: &str) -> Option<i64> {
         let civil: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
         civil.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond()
     };
+    (ms >= 0).then_some(ms)
+}
+
+/// What was so long ago, in milliseconds since 1970: `PT1H30M`, `P2D`, `90m`. A day has 24 hours.
+pub(crate) fn ms_ago(duration: &str) -> Option<i64> {
+    let span: Span = duration.parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok().filter(|it| !it.is_negative())?;
+    let ms = Timestamp::now().as_millisecond().checked_sub(i64::try_from(duration.as_millis()).ok()?)?;
     (ms >= 0).then_some(ms)
 }
 
@@ -44,6 +52,18 @@ mod tests {
             ["", "yesterday", "-1", "2026-13-01", "2026-02-30", "2026-01-01T24:00", "2026-01-01T1", "1969-12-31"]
         {
             assert_eq!(parse_utc(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_kafkas_tools_and_people_write_them() {
+        let now_ms = Timestamp::now().as_millisecond();
+        for (text, minutes) in [("PT1H30M", 90), ("P1D", 24 * 60), ("90m", 90), ("2h 5m", 125), ("PT0S", 0)] {
+            let ago = (now_ms - ms_ago(text).unwrap()) / 60_000;
+            assert!((minutes - 1..=minutes).contains(&ago), "{text}: {ago}");
+        }
+        for text in ["", "soon", "-PT1H", "P1M", "90"] {
+            assert_eq!(ms_ago(text), None, "{text}");
         }
     }
 

@@ -7,7 +7,9 @@
 //!
 //! The only user of `clap` and of [`ottla_client`] in the broker: the broker itself is a library, [`ottla_broker`].
 
+mod cluster;
 mod complete;
+mod config;
 mod consume;
 mod failure;
 mod group;
@@ -116,9 +118,15 @@ enum Command {
     /// Run the broker (what `ottla` alone does, too)
     #[command(after_long_help = serve::settings_help())]
     Serve(serve::ServeArgs),
-    /// Create, list, describe, set and delete topics
+    /// Create, list, describe, set, enlarge and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// Show the cluster and its brokers
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Show and change the settings of brokers, topics and groups
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// List, describe and delete consumer groups, show and set their offsets
     #[command(subcommand)]
     Group(group::GroupCommand),
@@ -203,6 +211,12 @@ fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failu
         Command::Topic(command) => {
             runtime.block_on(progress::impatient(broker, topic::run(command, config, &mut output)))
         }
+        Command::Cluster(command) => {
+            runtime.block_on(progress::impatient(broker, cluster::run(command, config, &mut output)))
+        }
+        Command::Config(command) => {
+            runtime.block_on(progress::impatient(broker, config::run(command, config, &mut output)))
+        }
         Command::Group(command) => {
             runtime.block_on(progress::impatient(broker, group::run(command, config, &mut output)))
         }
@@ -260,6 +274,12 @@ mod tests {
             "ottla --profile staging topic list",
             "ottla completions zsh",
             "ottla man target/man",
+            "ottla topic add-partitions packages 12",
+            "ottla cluster info --json",
+            "ottla config describe",
+            "ottla config describe --group orders --set",
+            "ottla config set --all-brokers num.partitions=3 --unset log.retention.ms",
+            "ottla group offsets orders --reset --to by-duration=PT1H30M",
             "ottla group list",
             "ottla group describe orders --members --lag",
             "ottla group offsets orders --reset --to @2026-01-02T03:04:05Z --topic packages --dry-run",
@@ -292,6 +312,10 @@ mod tests {
             "ottla topic set t novalue",
             "ottla topic set t",
             "ottla consume t --from yesterday",
+            "ottla topic add-partitions t 0",
+            "ottla config set",
+            "ottla config describe --topic t --group g",
+            "ottla group offsets g --reset --to by-duration=soon",
             "ottla group offsets g --reset",
             "ottla group offsets g --to earliest",
             "ottla group offsets g --reset --to yesterday",

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use ottla_broker::log_dirs;
 use ottla_broker::meta::inspect::{self, Survey};
 use ottla_broker::meta::rescue::{Note, Rescue, rescue};
-use ottla_broker::meta::{Contents, MetaError, PluginRecord, TopicRecord, Verdict};
+use ottla_broker::meta::{ConfigResource, ConfigsRecord, Contents, MetaError, PluginRecord, TopicRecord, Verdict};
 use ottla_log::inspect::PartitionFiles;
 use serde_json::{Value, json};
 
@@ -142,7 +142,7 @@ fn dump(place: &Place, output: &mut Output) -> Result<(), Failure> {
 }
 
 fn show(contents: &Contents, output: &mut Output) -> Result<(), Failure> {
-    let Contents { cluster_id, producer_id_mark, topics, plugins } = contents;
+    let Contents { cluster_id, producer_id_mark, topics, plugins, configs } = contents;
     let cluster = json!({ "kind": "cluster", "cluster_id": cluster_id, "producer_id_mark": producer_id_mark });
     output.say(&format!("cluster {cluster_id}, producer ids below {producer_id_mark} may be in use"), &cluster)?;
     for topic in topics.values() {
@@ -161,6 +161,16 @@ fn show(contents: &Contents, output: &mut Output) -> Result<(), Failure> {
         let (name, active) = (&plugin.name, plugin.active_version);
         let words = format!("plugin {name}: active version {active}, versions {}", versions.join(", "));
         output.say(&words, &line("plugin", serde_json::to_value(plugin))?)?;
+    }
+    for record in configs.values() {
+        let settings: Vec<_> = record.configs.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+        let of = match (record.resource, record.name.as_str()) {
+            (ConfigResource::Broker, "") => "all brokers".to_owned(),
+            (ConfigResource::Broker, id) => format!("broker {id}"),
+            (ConfigResource::Group, id) => format!("group {id}"),
+        };
+        let words = format!("settings of {of}:{}", settings.concat());
+        output.say(&words, &line("settings", serde_json::to_value(record))?)?;
     }
     Ok(())
 }
@@ -312,7 +322,11 @@ fn read_dump(path: &Path) -> Result<Contents, Failure> {
                 let plugin: PluginRecord = serde_json::from_value(value).map_err(|error| wrong(&error))?;
                 contents.plugins.insert(plugin.name.clone(), plugin);
             }
-            _ => return Err(wrong(&"its kind is none of cluster, topic, plugin")),
+            Some("settings") => {
+                let record: ConfigsRecord = serde_json::from_value(value).map_err(|error| wrong(&error))?;
+                contents.configs.insert((record.resource, record.name.clone()), record);
+            }
+            _ => return Err(wrong(&"its kind is none of cluster, topic, plugin, settings")),
         }
     }
     if contents.cluster_id.is_empty() {

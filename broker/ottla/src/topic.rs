@@ -40,6 +40,15 @@ pub(crate) enum TopicCommand {
     /// Change settings of a topic: all of those given, or none
     #[command(after_long_help = set_help())]
     Set(SetArgs),
+    /// Give a topic more partitions; what is there stays where it is
+    #[command(after_long_help = ADD_PARTITIONS_HELP)]
+    AddPartitions {
+        /// The topic
+        topic: String,
+        /// How many it is to have in the end
+        #[arg(value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+        count: i32,
+    },
     /// Delete a topic and every record in it
     #[command(after_long_help = DELETE_HELP)]
     Delete {
@@ -71,6 +80,13 @@ const DESCRIBE_HELP: &str = "\
 Examples:
   ottla topic describe packages
   ottla topic describe packages --json | jq .configs";
+
+const ADD_PARTITIONS_HELP: &str = "\
+Examples:
+  ottla topic add-partitions packages 12
+
+Records that are there stay where they are, and later records of the same key may go to other partitions. A topic never gets
+fewer partitions.";
 
 const DELETE_HELP: &str = "\
 Examples:
@@ -144,6 +160,7 @@ pub(crate) async fn run(command: TopicCommand, config: ClientConfig, output: &mu
         TopicCommand::Trim(args) => offsets::trim(&admin, &args, output).await,
         TopicCommand::Describe { topic } => describe(&admin, &topic, output).await,
         TopicCommand::Set(args) => set(&admin, args, output).await,
+        TopicCommand::AddPartitions { topic, count } => add_partitions(&admin, &topic, count, output).await,
         TopicCommand::Delete { topic, yes } => delete(&admin, &topic, yes, output).await,
     }
 }
@@ -235,9 +252,13 @@ fn description_json(topic: &TopicDescription, configs: &[ConfigEntry]) -> Value 
     })
 }
 
-fn source_word(source: ConfigSource) -> &'static str {
+/// Where a value was set, in a word or two.
+pub(crate) fn source_word(source: ConfigSource) -> &'static str {
     match source {
         ConfigSource::Topic => "topic",
+        ConfigSource::Group => "group",
+        ConfigSource::RunningBroker => "running broker",
+        ConfigSource::AllBrokers => "all brokers",
         ConfigSource::Broker => "broker",
         ConfigSource::Default => "default",
         ConfigSource::Other(_) => "other",
@@ -265,6 +286,11 @@ async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Fa
         output.say(&format!("{}: {name} is back to its default", args.topic), &json)?;
     }
     Ok(())
+}
+
+async fn add_partitions(admin: &Admin, topic: &str, count: i32, output: &mut Output) -> Result<(), Failure> {
+    admin.create_partitions(topic, count).await.map_err(|error| missing(topic, error))?;
+    output.say(&format!("topic {topic} has {count} partitions"), &json!({ "name": topic, "partitions": count }))
 }
 
 async fn delete(admin: &Admin, topic: &str, yes: bool, output: &mut Output) -> Result<(), Failure> {

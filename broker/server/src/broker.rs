@@ -16,8 +16,9 @@ use crate::config::{Config, HostPort, SettingsConflict};
 use crate::fetch_sessions::Sessions;
 use crate::groups::Groups;
 use crate::keeper::{Keeper, KeeperOptions};
+use crate::live::{InForce, LiveConfig, LiveConfigError, Overrides};
 use crate::log_dirs::{LogDirs, LogDirsError};
-use crate::meta::{LocalStore, MetaError, MetaReport, MetadataStore};
+use crate::meta::{ConfigResource, LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
 use crate::plugins::{PluginRegistry, plugin_host};
 use crate::pools::Pools;
@@ -29,8 +30,10 @@ use crate::topics::{TopicTable, TopicsOpenError};
 
 /// One running broker.
 pub struct Broker {
-    /// What the operator chose.
+    /// What the operator chose at the start.
     pub config: Config,
+    /// The same with what was set since, which lasts.
+    pub live: LiveConfig,
     /// The number of this node.
     pub node_id: i32,
     /// The id of the cluster, the same for as long as the data directory lives.
@@ -198,7 +201,9 @@ impl Broker {
         let missing: Vec<PathBuf> = log.offline().into_iter().map(|(path, _)| path).collect();
         let (meta, meta_report) = LocalStore::open(data_dir, log.copy_homes(), &missing)?;
         let meta: Arc<dyn MetadataStore> = Arc::new(meta);
-        let topics = Arc::new(TopicTable::open(&config, Arc::clone(&meta), Arc::clone(&log))?);
+        let live = LiveConfig::open(&config, Arc::clone(&meta))?;
+        let in_force = live.in_force();
+        let topics = Arc::new(TopicTable::open(&in_force.config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
         let (memory, pools) = (Memory::new(config.memory_max_bytes()), Pools::new());
         let way = Way { lanes: Arc::clone(&pools.lanes), memory: Arc::clone(&memory) };
@@ -223,7 +228,7 @@ impl Broker {
         let missing = log.offline();
         let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
         let shutdown = Shutdown::default();
-        let groups = Groups::new(&config, Arc::clone(&topics), Arc::clone(&pools.loads), shutdown.watch());
+        let groups = Groups::new(&in_force, Arc::clone(&topics), Arc::clone(&pools.loads), shutdown.watch());
         let broker = Self {
             node_id: config.node_id,
             cluster_id: meta.cluster_id().to_owned(),
@@ -245,9 +250,29 @@ impl Broker {
             told: Told::in_current_runtime(),
             opened,
             listening_on,
+            live,
             config,
         };
         Ok((Arc::new(broker), StartReport { recovery, missing, meta: meta_report, route }))
+    }
+
+    /// The settings that hold now.
+    pub fn settings(&self) -> Arc<InForce> {
+        self.live.in_force()
+    }
+
+    /// Replaces what is set on a broker or on a group, and has topics and groups follow. Blocks on the disk.
+    pub fn alter_settings<E: From<LiveConfigError>>(
+        &self,
+        resource: ConfigResource,
+        name: &str,
+        validate_only: bool,
+        change: impl FnOnce(&Overrides) -> Result<Overrides, E>,
+    ) -> Result<(), E> {
+        self.live.alter(resource, name, validate_only, change, |settings| {
+            self.topics.follow(&settings.config);
+            self.groups.configure(settings);
+        })
     }
 
     /// Flushes everything and leaves the clean-shutdown marker. Blocks on the disk.

@@ -1,11 +1,10 @@
 //! The fetch sessions of all connections, behind one lock that is held for as long as a request is compared with its
 //! session. A request that names no session and wants none does not take it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use ottla_coordinator::fetch_session::{Answer, FetchSessionConfig, FetchSessions, Outcome, Plan};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::FetchRequest;
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::clock;
@@ -53,6 +52,6 @@ impl Sessions {
     }
 
     fn lock(&self) -> MutexGuard<'_, FetchSessions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Frames come from `ottla_front`; modules in the order a request meets them:
 //!
-//! 1. [`config`]: what the operator may set, one table for values, help and DescribeConfigs.
+//! 1. [`config`]: what the operator may set, one table for values, help and DescribeConfigs; [`live`]: what was set since the start.
 //! 2. `request`: the service behind the front: one table from API key to handler, one file per API.
 //! 3. [`partition`]: what a partition is to clients: sequences, appends, the watermark and its waiters.
 //! 4. [`route`]: the way of batches into the log, journal and replay included where plugins move records.
@@ -29,6 +29,7 @@ pub(crate) mod fetch;
 pub(crate) mod fetch_sessions;
 pub(crate) mod groups;
 pub mod keeper;
+pub mod live;
 pub mod log_dirs;
 pub mod meta;
 pub(crate) mod metrics;

@@ -25,9 +25,9 @@ mod net;
 pub mod producer;
 
 pub use admin::{
-    Admin, Broker, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, CreatedTopic, GroupDescription,
-    GroupListing, GroupMember, NewTopic, PartitionDescription, PluginDescription, PluginVersion, PushProgress,
-    PushedPlugin, TopicDescription, TopicListing, TrimTo,
+    Admin, Broker, ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, ConfigTarget, CreatedTopic,
+    GroupDescription, GroupListing, GroupMember, NewTopic, PartitionDescription, PluginDescription, PluginVersion,
+    PushProgress, PushedPlugin, TopicDescription, TopicListing, TrimTo,
 };
 pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
 pub use consumer::{

@@ -214,33 +214,40 @@ apis! {
         served 2..=4, advertised 2..=4, not supported: "nothing is missing";
     /// Describes the configuration of topics and of the broker.
     DescribeConfigs = 32, versions 1..=4, flexible 4.., Everyone,
-        served 1..=4, advertised 1..=4, not supported: "resources other than topics and brokers";
+        served 1..=4, advertised 1..=4, not supported: "broker loggers, client metrics";
     /// Replaces all configuration values of a resource.
-    AlterConfigs = 33, versions 0..=2, flexible 2.., Everyone, not served;
+    AlterConfigs = 33, versions 0..=2, flexible 2.., Everyone,
+        served 0..=2, advertised 0..=2, not supported: "broker loggers, client metrics";
     /// Describes the log directories, the partitions in them and what is left of their disks.
     DescribeLogDirs = 35, versions 1..=4, flexible 2.., Everyone,
         served 1..=4, advertised 1..=4, not supported: "nothing is missing";
     /// Adds partitions to topics (KIP-195).
-    CreatePartitions = 37, versions 0..=3, flexible 2.., Everyone, not served;
+    CreatePartitions = 37, versions 0..=3, flexible 2.., Everyone,
+        served 0..=3, advertised 0..=3, not supported: "more than one replica";
     /// Deletes groups (KIP-229).
     DeleteGroups = 42, versions 0..=2, flexible 2.., Everyone,
         served 0..=2, advertised 0..=2, not supported: "nothing is missing";
     /// Elects partition leaders (KIP-460).
-    ElectLeaders = 43, versions 0..=2, flexible 2.., Everyone, not served;
+    ElectLeaders = 43, versions 0..=2, flexible 2.., Everyone,
+        served 0..=2, advertised 0..=2, not supported: "nothing is missing on one node";
     /// Changes single configuration values (KIP-339).
     IncrementalAlterConfigs = 44, versions 0..=1, flexible 1.., Everyone,
-        served 0..=1, advertised 0..=1, not supported: "resources other than topics";
+        served 0..=1, advertised 0..=1, not supported: "broker loggers, client metrics";
     /// Moves replicas (KIP-455).
-    AlterPartitionReassignments = 45, versions 0..=1, flexible 0.., Everyone, not served;
+    AlterPartitionReassignments = 45, versions 0..=1, flexible 0.., Everyone,
+        served 0..=1, advertised 0..=1, not supported: "more than one replica";
     /// Lists the moves of replicas (KIP-455).
-    ListPartitionReassignments = 46, versions 0..=0, flexible 0.., Everyone, not served;
+    ListPartitionReassignments = 46, versions 0..=0, flexible 0.., Everyone,
+        served 0..=0, advertised 0..=0, not supported: "nothing is missing on one node";
     /// Deletes single committed offsets (KIP-496).
     OffsetDelete = 47, versions 0..=0, flexible 1.., Everyone,
         served 0..=0, advertised 0..=0, not supported: "nothing is missing";
     /// Describes the nodes of the cluster (KIP-700).
-    DescribeCluster = 60, versions 0..=2, flexible 0.., Everyone, not served;
+    DescribeCluster = 60, versions 0..=2, flexible 0.., Everyone,
+        served 0..=2, advertised 0..=2, not supported: "nothing is missing on one node";
     /// Describes the producers of partitions (KIP-664).
-    DescribeProducers = 61, versions 0..=0, flexible 0.., Everyone, not served;
+    DescribeProducers = 61, versions 0..=0, flexible 0.., Everyone,
+        served 0..=0, advertised 0..=0, not supported: "transactions";
     /// Joins, stays in or leaves a group (KIP-848).
     ConsumerGroupHeartbeat = 68, versions 0..=1, flexible 0.., Everyone,
         served 0..=1, advertised 0..=1, not supported: "nothing is missing";
@@ -252,7 +259,8 @@ apis! {
     /// Takes metrics of clients (KIP-714).
     PushTelemetry = 72, versions 0..=0, flexible 0.., Everyone, not served;
     /// Describes partitions, page by page (KIP-966).
-    DescribeTopicPartitions = 75, versions 0..=0, flexible 0.., Everyone, not served;
+    DescribeTopicPartitions = 75, versions 0..=0, flexible 0.., Everyone,
+        served 0..=0, advertised 0..=0, not supported: "eligible leader replicas";
     /// Ottla: uploads a plugin in chunks.
     PushPlugin = 20000, versions 0..=0, flexible 0.., OttlaClients,
         served 0..=0, advertised 0..=0, not supported: "nothing is missing";

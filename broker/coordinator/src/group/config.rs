@@ -1,5 +1,7 @@
 //! The settings of the group coordinator, under Kafka's names.
 
+use std::collections::BTreeMap;
+
 /// Which way a group may change its protocol while members are in it (`group.consumer.migration.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MigrationPolicy {
@@ -22,6 +24,15 @@ impl MigrationPolicy {
     pub(crate) const fn may_downgrade(self) -> bool {
         matches!(self, Self::Bidirectional | Self::Downgrade)
     }
+}
+
+/// What a consumer group has of its own; `None` where it has what all have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupTimes {
+    /// Its session timeout (`consumer.session.timeout.ms`).
+    pub session_timeout_ms: Option<i32>,
+    /// How often its members send a heartbeat (`consumer.heartbeat.interval.ms`).
+    pub heartbeat_interval_ms: Option<i32>,
 }
 
 /// The settings of the group coordinator. `Default` has Kafka's defaults.
@@ -57,6 +68,21 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// How often expired offsets are looked for (`offsets.retention.check.interval.ms`).
     pub offsets_retention_check_interval_ms: i64,
+    /// What single consumer groups have of their own, by group id.
+    pub of_groups: BTreeMap<Box<str>, GroupTimes>,
+}
+
+impl GroupConfig {
+    /// The session timeout of a consumer group.
+    pub(crate) fn session_timeout_ms(&self, group_id: &str) -> i32 {
+        self.of_groups.get(group_id).and_then(|own| own.session_timeout_ms).unwrap_or(self.consumer_session_timeout_ms)
+    }
+
+    /// How often members of a consumer group send a heartbeat.
+    pub(crate) fn heartbeat_interval_ms(&self, group_id: &str) -> i32 {
+        let own = self.of_groups.get(group_id).and_then(|own| own.heartbeat_interval_ms);
+        own.unwrap_or(self.consumer_heartbeat_interval_ms)
+    }
 }
 
 impl Default for GroupConfig {
@@ -77,6 +103,7 @@ impl Default for GroupConfig {
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60_000,
             offsets_retention_check_interval_ms: 10 * 60_000,
+            of_groups: BTreeMap::new(),
         }
     }
 }

@@ -25,7 +25,7 @@ mod writes;
 
 use std::sync::Arc;
 
-pub use config::{GroupConfig, MigrationPolicy};
+pub use config::{GroupConfig, GroupTimes, MigrationPolicy};
 pub(crate) use context::Context;
 pub use effect::{Client, Effect, Event, EventKind, Input, Record, Reply, Request, RequestId, WriteId};
 pub use reply::{JoinReply, JoinedMember, LeaveReply, LeftMember, SyncReply};

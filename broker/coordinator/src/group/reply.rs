@@ -143,6 +143,28 @@ impl LeaveReply {
 }
 
 impl Reply {
+    /// The errors in it, for the metrics: of the request, of its members or of its partitions.
+    pub fn errors(&self) -> Vec<ErrorCode> {
+        let all: Vec<ErrorCode> = match self {
+            Self::JoinGroup(reply) => vec![reply.error],
+            Self::SyncGroup(reply) => vec![reply.error],
+            Self::Heartbeat(error) => vec![*error],
+            Self::LeaveGroup(reply) => {
+                std::iter::once(reply.error).chain(reply.members.iter().map(|member| member.error)).collect()
+            }
+            Self::ConsumerGroupHeartbeat(response) => vec![response.error_code],
+            Self::OffsetCommit(response) => {
+                response.topics.iter().flat_map(|topic| &topic.partitions).map(|it| it.error_code).collect()
+            }
+            Self::OffsetDelete(response) => {
+                let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+                std::iter::once(response.error_code).chain(partitions.map(|it| it.error_code)).collect()
+            }
+            Self::DeleteGroups(results) => results.iter().map(|result| result.error_code).collect(),
+        };
+        all.into_iter().filter(|error| !error.is_none()).collect()
+    }
+
     /// Appends the whole response, length included. `false` for [`Reply::DeleteGroups`]: only the driver has all its parts.
     pub fn encode(&self, correlation_id: i32, version: ApiVersion, out: &mut Vec<u8>) -> bool {
         match self {

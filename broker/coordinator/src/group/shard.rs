@@ -69,6 +69,11 @@ impl Shard {
         Self { cx, groups: BTreeMap::new(), offsets: OffsetTable::default(), phase: Phase::Loading, wake_at_ms: None }
     }
 
+    /// Takes other settings: they hold from the next request or deadline on.
+    pub fn configure(&mut self, config: Arc<GroupConfig>) {
+        self.cx.config = config;
+    }
+
     /// Takes an input in and gives the effects out, in the order in which they are to be carried out.
     pub fn step(&mut self, now_ms: i64, input: Input<'_>) -> Vec<Effect> {
         self.cx.now_ms = now_ms;

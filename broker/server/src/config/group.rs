@@ -1,6 +1,6 @@
-//! The settings of groups as the coordinator takes them.
+//! The settings of groups: those of all groups as the coordinator takes them, and those that a group may have of its own.
 
-use ottla_coordinator::group::{GroupConfig, MigrationPolicy};
+use ottla_coordinator::group::{GroupConfig, GroupTimes, MigrationPolicy};
 
 use super::Config;
 use super::value::spelled;
@@ -18,6 +18,53 @@ spelled! {
         Disabled = "disabled",
     }
 }
+
+/// A setting of a group, which Kafka has under this name; all are milliseconds.
+pub struct GroupSetting {
+    /// The dotted name.
+    pub name: &'static str,
+    /// The broker setting that gives its default.
+    pub broker_name: &'static str,
+    /// The broker settings that bound it from below and from above.
+    pub bound_names: [&'static str; 2],
+    /// What it does.
+    pub doc: &'static str,
+    /// What a group without it has.
+    pub default: fn(&Config) -> i32,
+    /// The least and the greatest value.
+    pub bounds: fn(&Config) -> (i32, i32),
+    /// Gives it to a group.
+    pub set: fn(&mut GroupTimes, i32),
+}
+
+impl GroupSetting {
+    /// The setting of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        GROUP_SETTINGS.iter().find(|setting| setting.name == name)
+    }
+}
+
+/// The settings that a group may have of its own: the session timeout, then the heartbeat interval.
+pub static GROUP_SETTINGS: &[GroupSetting; 2] = &[
+    GroupSetting {
+        name: "consumer.session.timeout.ms",
+        broker_name: "group.consumer.session.timeout.ms",
+        bound_names: ["group.consumer.min.session.timeout.ms", "group.consumer.max.session.timeout.ms"],
+        doc: "Session timeout of the members of this group under KIP-848, in milliseconds.",
+        default: |config| config.group_consumer_session_ms,
+        bounds: |config| (config.group_consumer_min_session_ms, config.group_consumer_max_session_ms),
+        set: |times, ms| times.session_timeout_ms = Some(ms),
+    },
+    GroupSetting {
+        name: "consumer.heartbeat.interval.ms",
+        broker_name: "group.consumer.heartbeat.interval.ms",
+        bound_names: ["group.consumer.min.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"],
+        doc: "Time between two heartbeats of a member of this group under KIP-848, in milliseconds.",
+        default: |config| config.group_consumer_heartbeat_ms,
+        bounds: |config| (config.group_consumer_min_heartbeat_ms, config.group_consumer_max_heartbeat_ms),
+        set: |times, ms| times.heartbeat_interval_ms = Some(ms),
+    },
+];
 
 impl Config {
     /// What the coordinator needs to know.

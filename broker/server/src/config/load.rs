@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::kafka::{KafkaSettings, Standing};
 use super::{Config, SETTINGS, Setting};
 
 /// Why settings could not be read.
@@ -40,6 +41,14 @@ pub enum LoadError {
     UnknownSetting {
         /// The name.
         name: String,
+    },
+    /// A setting of Kafka that would mislead if it were ignored.
+    #[error("{name} is a setting of Kafka that Ottla refuses: {why}")]
+    Refused {
+        /// The name.
+        name: String,
+        /// Why.
+        why: &'static str,
     },
     /// A value that its setting does not accept.
     #[error("{name}: {wrong}")]
@@ -115,7 +124,18 @@ pub fn set_pair(config: &mut Config, pair: &str) -> Result<(), LoadError> {
 }
 
 fn set_one(config: &mut Config, name: &str, value: &str) -> Result<(), LoadError> {
-    let setting = Setting::find(name).ok_or_else(|| LoadError::UnknownSetting { name: name.to_owned() })?;
+    let Some(setting) = Setting::find(name) else {
+        return match KafkaSettings::find(name) {
+            None => Err(LoadError::UnknownSetting { name: name.to_owned() }),
+            Some(KafkaSettings { standing: Standing::Refused, why, .. }) => {
+                Err(LoadError::Refused { name: name.to_owned(), why })
+            }
+            Some(KafkaSettings { standing: Standing::WithoutEffect, why, .. }) => {
+                tracing::warn!("{name} has no effect: {why}");
+                Ok(())
+            }
+        };
+    };
     (setting.set)(config, value).map_err(|wrong| LoadError::BadValue { name: name.to_owned(), wrong })
 }
 
@@ -206,6 +226,15 @@ mod tests {
         assert!(told("broker.id=3").contains("node.id"));
         assert!(!told("quota.window.num=3").contains("did you mean"));
         assert!(told("max.connection.per.ip=3").contains("max.connections.per.ip"));
+    }
+
+    #[test]
+    fn a_setting_of_kafka_is_taken_without_effect_or_refused_with_the_reason() {
+        let mut config = Config::default();
+        set_pair(&mut config, "num.io.threads=8").unwrap();
+        assert_eq!(config, Config::default());
+        let wrong = set_pair(&mut config, "ssl.keystore.location=/k").unwrap_err().to_string();
+        assert!(wrong.contains("ssl.keystore.location") && wrong.contains("TLS"), "{wrong}");
     }
 
     #[test]

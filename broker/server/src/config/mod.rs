@@ -2,6 +2,8 @@
 //! DescribeConfigs answers. Names are Kafka's where Kafka has one. Topic settings are the second table, in `topic.rs`.
 
 mod group;
+pub mod kafka;
+mod live;
 mod load;
 mod machine;
 mod reference;
@@ -10,11 +12,16 @@ pub mod value;
 
 use std::path::PathBuf;
 
-pub use group::GroupMigration;
+pub use group::{GROUP_SETTINGS, GroupMigration, GroupSetting};
+pub use live::is_live;
 pub use load::{LoadError, load_file, set_pair};
 use ottla_coordinator::fetch_session::FetchSessionConfig;
 pub use ottla_log::Durability;
-pub use reference::{broker_reference, topic_reference};
+pub use reference::{broker_reference, settings_page, topic_reference};
+
+/// The names of Kafka's settings, to be sure that each has its place here.
+#[cfg(test)]
+const KAFKA_NAMES: &str = include_str!("kafka_settings.txt");
 use topic::{CleanupPolicy, TimestampType, TopicCompression};
 pub use topic::{PluginRef, TopicSettings};
 pub use value::{HostPort, PathList, SettingValue, ValueKind};
@@ -296,6 +303,14 @@ settings! {
     "group.consumer.session.timeout.ms" group_consumer_session_ms: i32 = 45_000, in 1..=i32::MAX;
     /// Time between two heartbeats of a member of a consumer group, in milliseconds.
     "group.consumer.heartbeat.interval.ms" group_consumer_heartbeat_ms: i32 = 5000, in 1..=i32::MAX;
+    /// Shortest session timeout that may be set on a group (`consumer.session.timeout.ms`), in milliseconds.
+    "group.consumer.min.session.timeout.ms" group_consumer_min_session_ms: i32 = 45_000, in 1..=i32::MAX;
+    /// Longest session timeout that may be set on a group, in milliseconds.
+    "group.consumer.max.session.timeout.ms" group_consumer_max_session_ms: i32 = 60_000, in 1..=i32::MAX;
+    /// Shortest heartbeat interval that may be set on a group (`consumer.heartbeat.interval.ms`), in milliseconds.
+    "group.consumer.min.heartbeat.interval.ms" group_consumer_min_heartbeat_ms: i32 = 5000, in 1..=i32::MAX;
+    /// Longest heartbeat interval that may be set on a group, in milliseconds.
+    "group.consumer.max.heartbeat.interval.ms" group_consumer_max_heartbeat_ms: i32 = 15_000, in 1..=i32::MAX;
     /// Time between two assignments of a consumer group at least, in milliseconds.
     "group.consumer.assignment.interval.ms" group_consumer_assignment_ms: i32 = 1000, in 0..=i32::MAX;
     /// Time after which the topics that match a regular expression of a consumer group are looked for again, in milliseconds.

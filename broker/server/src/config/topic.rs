@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::kafka::KafkaSettings;
 use super::value::{SettingValue, ValueKind, check_allowed, spelled};
 use super::{Config, Durability};
 
@@ -166,6 +167,14 @@ pub enum TopicSettingsError {
         /// The name.
         name: String,
     },
+    /// A topic setting of Kafka that would mislead if it were ignored.
+    #[error("Topic config {name} is refused: {why}")]
+    Refused {
+        /// The name.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
     /// A value that its setting does not accept.
     #[error("Invalid value for configuration {name}: {wrong}")]
     BadValue {
@@ -322,7 +331,10 @@ impl TopicSettings {
         let mut errors = Vec::new();
         for (name, text) in &overrides {
             let Some(setting) = TopicSetting::find(name) else {
-                errors.push(TopicSettingsError::Unknown { name: name.clone() });
+                errors.push(match KafkaSettings::find_topic(name) {
+                    Some(KafkaSettings { why, .. }) => TopicSettingsError::Refused { name: name.clone(), why },
+                    None => TopicSettingsError::Unknown { name: name.clone() },
+                });
                 continue;
             };
             if let Err(wrong) = (setting.set)(&mut settings, text) {

@@ -31,7 +31,15 @@ pub(super) async fn keep(groups: &Arc<AllGroups>, live: &LiveShard) {
             }
         }
         let log = &live.partition.log;
-        if log.is_offline() || log.is_deleted() {
+        if let Some(reason) = log.offline_reason() {
+            tracing::error!(
+                partition = ?live.partition, directory = %log.directory().display(),
+                "the groups of this partition have no coordinator: its log directory is offline ({reason}). Their members wait \
+                 until the disk is mended and the broker is started again"
+            );
+            break;
+        }
+        if log.is_deleted() {
             break;
         }
         tokio::select! {
@@ -55,7 +63,7 @@ async fn loaded(
         () = stop.begun() => return Err(LoadError::Stopping),
     }
     let topics = Arc::clone(&groups.view().topics);
-    let shard = Shard::new(Arc::clone(&groups.config), Arc::clone(&topics));
+    let shard = Shard::new(groups.config(), Arc::clone(&topics));
     let (stop, unpacked_bytes_max) = (stop.clone(), groups.unpacked_bytes_max);
     let loading = groups.loads.run(move || load(shard, &partition, unpacked_bytes_max, &stop));
     let shard = loading.await.map_err(|error| LoadError::Panicked(error.to_string()))??;

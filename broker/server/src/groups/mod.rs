@@ -16,19 +16,23 @@ mod offsets_topic;
 mod shard;
 mod view;
 
+pub(crate) use offsets_topic::NAME as OFFSETS_TOPIC;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ottla_coordinator::group::{Client, Effect, GroupConfig, Input, Reply, Request, RequestId, Shard};
 use ottla_front::{Pool, ShutdownWatch};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config::Config;
+use crate::live::InForce;
 use crate::topics::{TopicChangeError, TopicTable};
 use shard::{LiveShard, State};
 use view::{View, Views};
@@ -41,7 +45,7 @@ pub struct Groups(Arc<AllGroups>);
 
 /// What the tasks of all shards need.
 struct AllGroups {
-    config: Arc<GroupConfig>,
+    config: RwLock<Arc<GroupConfig>>,
     /// Most bytes that the records of one batch may unpack to when a shard is loaded.
     unpacked_bytes_max: usize,
     /// How long a stop waits for writes that are not durable yet.
@@ -52,6 +56,36 @@ struct AllGroups {
     stop: ShutdownWatch,
     loads: Arc<Pool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Rebalances since the start.
+    rebalances: AtomicU64,
+}
+
+/// What is known about all groups, for the metrics. Groups that are being loaded are left out.
+#[derive(Debug, Default)]
+pub struct GroupCounts {
+    /// Groups by type and state.
+    pub states: BTreeMap<(String, String), u64>,
+    /// Shards that do not serve: they are being loaded, or their log directory is offline.
+    pub shards_unavailable: usize,
+    /// Offsets that are committed.
+    pub offsets: usize,
+    /// How far each group is behind on each partition.
+    pub lags: Vec<GroupLag>,
+    /// Rebalances since the start.
+    pub rebalances: u64,
+}
+
+/// How far a group is behind on a partition.
+#[derive(Debug)]
+pub struct GroupLag {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Offsets between what it committed and the high watermark.
+    pub offsets: i64,
 }
 
 /// Why a request got no answer: the broker stops.
@@ -61,9 +95,10 @@ pub struct Stopped;
 
 impl Groups {
     /// The groups of a broker with these settings and topics. Nothing is read before [`begin`](Self::begin).
-    pub fn new(config: &Config, topics: Arc<TopicTable>, loads: Arc<Pool>, stop: ShutdownWatch) -> Self {
+    pub fn new(settings: &InForce, topics: Arc<TopicTable>, loads: Arc<Pool>, stop: ShutdownWatch) -> Self {
+        let config = &settings.config;
         Self(Arc::new(AllGroups {
-            config: Arc::new(config.group_config()),
+            config: RwLock::new(Arc::new(settings.group_config())),
             unpacked_bytes_max: config.stage_unpacked_bytes_max,
             stop_patience: Duration::from_millis(config.shutdown_grace_ms),
             topics,
@@ -72,6 +107,7 @@ impl Groups {
             stop,
             loads,
             tasks: Mutex::default(),
+            rebalances: AtomicU64::new(0),
         }))
     }
 
@@ -89,6 +125,15 @@ impl Groups {
             if let Err(error) = task.await {
                 tracing::error!("a task of the group coordinator failed: {error}");
             }
+        }
+    }
+
+    /// Takes other settings: they hold for every group from its next request on.
+    pub fn configure(&self, settings: &InForce) {
+        let config = Arc::new(settings.group_config());
+        *self.0.config.write() = Arc::clone(&config);
+        for shard in &self.0.view().shards {
+            shard.configure(Arc::clone(&config));
         }
     }
 
@@ -128,6 +173,12 @@ impl Groups {
             }
         }
         async { answer.await.map_err(|_| Stopped) }
+    }
+
+    /// Why a group has no coordinator, where the log directory of its shard is offline.
+    pub fn offline_reason(&self, group_id: &str) -> Option<String> {
+        let view = self.0.view();
+        view.shard_of(group_id).and_then(|shard| shard.partition.log.offline_reason())
     }
 
     /// Splits the ids of groups by shard. While there is no `__consumer_offsets` they are one part.
@@ -170,10 +221,42 @@ impl Groups {
     }
 }
 
+impl Groups {
+    /// Counts groups, and says how far they are behind, for `lags_max` partitions at most.
+    pub fn counts(&self, lags_max: usize) -> GroupCounts {
+        let rebalances = self.0.rebalances.load(Ordering::Relaxed);
+        let mut counts = GroupCounts { rebalances, ..GroupCounts::default() };
+        self.read_all(|shards| {
+            for shard in shards {
+                if shard.unavailable().is_some() {
+                    counts.shards_unavailable += 1;
+                    continue;
+                }
+                for group in shard.list(&[], &[]) {
+                    let key = (group.group_type.to_lowercase(), group.group_state.to_string());
+                    *counts.states.entry(key).or_default() += 1;
+                }
+                for (group, topic, index, committed) in shard.offsets() {
+                    counts.offsets += 1;
+                    let topic = self.0.topics.get(topic).filter(|_| counts.lags.len() < lags_max);
+                    if let Some((topic, partition)) =
+                        topic.as_ref().and_then(|topic| Some((topic, topic.partition(index)?)))
+                    {
+                        let offsets = partition.watermark.high().get().saturating_sub(committed).max(0);
+                        let (group, topic) = (group.to_owned(), Arc::clone(&topic.name));
+                        counts.lags.push(GroupLag { group, topic, partition: index, offsets });
+                    }
+                }
+            }
+        });
+        counts
+    }
+}
+
 impl AllGroups {
     /// Topics and shards as they are now. Where `__consumer_offsets` is new, its shards begin to load.
     fn view(self: &Arc<Self>) -> Arc<View> {
-        let (view, new) = self.views.current(&self.topics, &self.config);
+        let (view, new) = self.views.current(&self.topics, &self.config());
         for shard in &new {
             self.keep(shard);
         }
@@ -208,9 +291,14 @@ impl AllGroups {
     /// A shard that refuses everything: what groups have while there is no `__consumer_offsets`. Clients look for their
     /// coordinator again, and with that it is created.
     fn nowhere(&self, view: &View) -> Shard {
-        let mut shard = Shard::new(Arc::clone(&self.config), Arc::clone(&view.topics));
+        let mut shard = Shard::new(self.config(), Arc::clone(&view.topics));
         shard.step(self.clock.now_ms(), Input::Failed);
         shard
+    }
+
+    /// The settings of groups that hold now.
+    fn config(&self) -> Arc<GroupConfig> {
+        Arc::clone(&self.config.read())
     }
 
     fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {

@@ -6,7 +6,7 @@ use crate::config::{Config, TopicSettings};
 use crate::topics::{NewTopic, TopicChangeError, TopicTable};
 
 /// Its name.
-pub(super) const NAME: &str = "__consumer_offsets";
+pub(crate) const NAME: &str = "__consumer_offsets";
 
 /// Creates it if it does not exist. A commit survives a power cut even where the defaults of topics would not let it.
 pub(super) fn create(config: &Config, topics: &TopicTable) -> Result<(), TopicChangeError> {

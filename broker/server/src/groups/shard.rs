@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ottla_coordinator::group::{
     Client, Effect, Event, EventKind, GroupConfig, Input, Record, Reply, Request, RequestId, Shard, Topics, WriteId,
@@ -104,6 +105,8 @@ impl LiveShard {
     /// Puts a shard in place that was loaded while these were the topics. It serves from now on.
     pub(super) fn open(&self, groups: &AllGroups, mut shard: Shard, topics: Arc<Topics>) {
         let mut state = self.state();
+        // They may have changed while it was loaded.
+        shard.configure(groups.config());
         let effects = shard.loaded(groups.clock.now_ms());
         *state = State {
             shard,
@@ -115,6 +118,11 @@ impl LiveShard {
             failed: false,
         };
         state.carry_out(self, groups, effects);
+    }
+
+    /// Takes other settings.
+    pub(super) fn configure(&self, config: Arc<GroupConfig>) {
+        self.state().shard.configure(config);
     }
 
     /// Says what became durable and what is due.
@@ -206,7 +214,12 @@ impl State {
                     }
                 }
                 Effect::WakeAt { at_ms } => self.wake_at_ms = Some(at_ms),
-                Effect::Event(event) => tell(&event),
+                Effect::Event(event) => {
+                    if event.kind == EventKind::Rebalance {
+                        groups.rebalances.fetch_add(1, Ordering::Relaxed);
+                    }
+                    tell(&event);
+                }
             }
         }
         if self.failed && !was_failed {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{MetaError, PluginRecord, TopicRecord};
+use super::{ConfigResource, ConfigsRecord, MetaError, PluginRecord, TopicRecord};
 
 /// Everything that a store keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Contents {
     pub topics: BTreeMap<String, TopicRecord>,
     /// The plugins by name.
     pub plugins: BTreeMap<String, PluginRecord>,
+    /// The settings of brokers and groups, by kind and name.
+    pub configs: BTreeMap<(ConfigResource, String), ConfigsRecord>,
 }
 
 /// One change. Those of a snapshot make all of it out of nothing.
@@ -26,6 +28,7 @@ pub(super) enum Change {
     DeleteTopic(String),
     PutPlugin(PluginRecord),
     DeletePlugin(String),
+    PutConfigs(ConfigsRecord),
 }
 
 /// The first byte of a stored change.
@@ -37,11 +40,19 @@ enum Tag {
     DeleteTopic = 4,
     PutPlugin = 5,
     DeletePlugin = 6,
+    PutConfigs = 7,
 }
 
 impl Tag {
-    const ALL: [Self; 6] =
-        [Self::ClusterId, Self::ProducerIdMark, Self::PutTopic, Self::DeleteTopic, Self::PutPlugin, Self::DeletePlugin];
+    const ALL: [Self; 7] = [
+        Self::ClusterId,
+        Self::ProducerIdMark,
+        Self::PutTopic,
+        Self::DeleteTopic,
+        Self::PutPlugin,
+        Self::DeletePlugin,
+        Self::PutConfigs,
+    ];
 }
 
 impl Contents {
@@ -53,6 +64,14 @@ impl Contents {
             Change::DeleteTopic(name) => drop(self.topics.remove(&name)),
             Change::PutPlugin(plugin) => drop(self.plugins.insert(plugin.name.clone(), plugin)),
             Change::DeletePlugin(name) => drop(self.plugins.remove(&name)),
+            Change::PutConfigs(record) => {
+                let key = (record.resource, record.name.clone());
+                if record.configs.is_empty() {
+                    self.configs.remove(&key);
+                } else {
+                    self.configs.insert(key, record);
+                }
+            }
         }
     }
 
@@ -65,6 +84,9 @@ impl Contents {
         }
         for plugin in self.plugins.values() {
             records.push(tagged(Tag::PutPlugin, &plugin.encode()?));
+        }
+        for configs in self.configs.values() {
+            records.push(tagged(Tag::PutConfigs, &configs.encode()?));
         }
         Ok(records)
     }
@@ -79,6 +101,7 @@ impl Change {
             Self::DeleteTopic(name) => tagged(Tag::DeleteTopic, name.as_bytes()),
             Self::PutPlugin(plugin) => tagged(Tag::PutPlugin, &plugin.encode()?),
             Self::DeletePlugin(name) => tagged(Tag::DeletePlugin, name.as_bytes()),
+            Self::PutConfigs(configs) => tagged(Tag::PutConfigs, &configs.encode()?),
         })
     }
 
@@ -99,6 +122,7 @@ impl Change {
             Tag::DeleteTopic => Self::DeleteTopic(text()?),
             Tag::PutPlugin => Self::PutPlugin(PluginRecord::decode(label, rest)?),
             Tag::DeletePlugin => Self::DeletePlugin(text()?),
+            Tag::PutConfigs => Self::PutConfigs(ConfigsRecord::decode(label, rest)?),
         })
     }
 }
@@ -126,6 +150,12 @@ mod tests {
             deleting: false,
         };
         let plugin = PluginRecord { name: "p".to_owned(), active_version: 1, ..PluginRecord::default() };
+        let configs = |value: &[(&str, &str)]| ConfigsRecord {
+            resource: ConfigResource::Group,
+            name: "g".to_owned(),
+            configs: value.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        let group = configs(&[("consumer.session.timeout.ms", "50000")]);
         let changes = [
             Change::ClusterId("c".to_owned()),
             Change::ProducerIdMark(-1),
@@ -133,6 +163,7 @@ mod tests {
             Change::DeleteTopic("x".to_owned()),
             Change::PutPlugin(plugin.clone()),
             Change::DeletePlugin("y".to_owned()),
+            Change::PutConfigs(group.clone()),
         ];
         let mut contents = Contents::default();
         for change in changes {
@@ -145,6 +176,9 @@ mod tests {
         }
         assert_eq!(again, contents);
         assert_eq!((again.topics["t"].clone(), again.plugins["p"].clone()), (topic, plugin));
+        assert_eq!(again.configs.values().collect::<Vec<_>>(), [&group]);
+        again.apply(Change::PutConfigs(configs(&[])));
+        assert!(again.configs.is_empty());
         let newer = Change::decode("c", &[99, 1, 2]).unwrap_err().to_string();
         assert!(newer.contains("newer version"), "{newer}");
     }

@@ -15,7 +15,7 @@ use super::copy::Snapshot;
 use super::merge::{Merged, Verdict, merge};
 use super::pair::{CopyHome, Pair};
 use super::report::MetaReport;
-use super::{MetaError, MetadataStore, PluginRecord, TopicRecord, old};
+use super::{ConfigsRecord, MetaError, MetadataStore, PluginRecord, TopicRecord, old};
 
 /// [`MetadataStore`] on the disks of this machine.
 #[derive(Debug)]
@@ -171,6 +171,14 @@ impl MetadataStore for LocalStore {
 
     fn set_producer_id_mark(&self, mark: i64) -> Result<(), MetaError> {
         self.change(Change::ProducerIdMark(mark))
+    }
+
+    fn configs(&self) -> Result<Vec<ConfigsRecord>, MetaError> {
+        Ok(self.inner().contents.configs.values().cloned().collect())
+    }
+
+    fn put_configs(&self, configs: &ConfigsRecord) -> Result<(), MetaError> {
+        self.change(Change::PutConfigs(configs.clone()))
     }
 
     fn plugins(&self) -> Result<Vec<PluginRecord>, MetaError> {

@@ -1,5 +1,5 @@
 //! What the broker must know before it can open a log: topics and their settings, the cluster's id, how far producer
-//! ids were handed out, the plugin registry.
+//! ids were handed out, the plugin registry, and what was set on brokers and groups.
 //!
 //! A returned `Ok` of a writing call means the change survives a power cut. Calls block on the disk: never call them
 //! on a thread that serves connections.
@@ -8,11 +8,12 @@
 //!
 //! 1. `local`: the store, all of it in memory
 //! 2. `pair`: its two copies on the disk and the order in which they are written; `copy`: one of them
-//! 3. `frame`: the bytes of a copy; `contents`, `topic_record`, `plugin_record`, `format`: what is in them
+//! 3. `frame`: the bytes of a copy; `contents`, `topic_record`, `plugin_record`, `configs_record`, `format`: what is in them
 //! 4. `merge`: one state out of what the copies still have; `report`: what a start says about it
 //! 5. `old`: the file of release 0.1.0
 //! 6. [`inspect`]: copies seen from outside, for tools; [`rescue`]: what the partitions know where both copies are damaged
 
+pub mod configs_record;
 mod contents;
 mod copy;
 mod format;
@@ -32,6 +33,7 @@ pub mod topic_record;
 use std::io;
 use std::path::PathBuf;
 
+pub use configs_record::{ConfigResource, ConfigsRecord};
 pub use contents::Contents;
 pub use local::LocalStore;
 pub use merge::{Loss, Verdict};
@@ -143,6 +145,11 @@ pub trait MetadataStore: Send + Sync + 'static {
     fn producer_id_mark(&self) -> Result<i64, MetaError>;
     /// Raises that mark: every id below it may have been handed out.
     fn set_producer_id_mark(&self, mark: i64) -> Result<(), MetaError>;
+
+    /// The settings of every resource that has some, topics aside.
+    fn configs(&self) -> Result<Vec<ConfigsRecord>, MetaError>;
+    /// Replaces the settings of a resource. One without settings is forgotten.
+    fn put_configs(&self, configs: &ConfigsRecord) -> Result<(), MetaError>;
 
     /// Every plugin.
     fn plugins(&self) -> Result<Vec<PluginRecord>, MetaError>;

@@ -12,7 +12,10 @@ use uuid::Uuid;
 use super::copy::{Copy, Snapshot};
 use super::local::LocalStore;
 use super::pair::{CopyHome, FIRST_COPY, SECOND_COPY};
-use super::{Contents, Loss, MetaError, MetaReport, MetadataStore, PluginRecord, TopicRecord, Verdict};
+use super::{
+    ConfigResource, ConfigsRecord, Contents, Loss, MetaError, MetaReport, MetadataStore, PluginRecord, TopicRecord,
+    Verdict,
+};
 
 /// A data directory with log directories beside it.
 struct Place {
@@ -70,11 +73,13 @@ fn topic(name: &str, retention: &str) -> TopicRecord {
 fn contents(store: &LocalStore) -> Contents {
     let topics = store.topics().unwrap().into_iter().map(|topic| (topic.name.clone(), topic));
     let plugins = store.plugins().unwrap().into_iter().map(|plugin| (plugin.name.clone(), plugin));
+    let configs = store.configs().unwrap().into_iter().map(|it| ((it.resource, it.name.clone()), it));
     Contents {
         cluster_id: store.cluster_id().to_owned(),
         producer_id_mark: store.producer_id_mark().unwrap(),
         topics: topics.collect(),
         plugins: plugins.collect(),
+        configs: configs.collect(),
     }
 }
 
@@ -95,6 +100,9 @@ fn what_was_stored_is_there_after_reopening_and_in_either_copy_alone() {
     let (store, report) = place.open().unwrap();
     assert!(!report.is_news());
     fill(&store);
+    let settings = [("num.partitions".to_owned(), "7".to_owned())];
+    let (resource, name) = (ConfigResource::Broker, String::new());
+    store.put_configs(&ConfigsRecord { resource, name, configs: settings.into() }).unwrap();
     let before = contents(&store);
     assert_eq!((before.topics.len(), before.topics["a"].configs["retention.ms"].as_str()), (2, "3"));
     drop(store);

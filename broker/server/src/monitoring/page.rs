@@ -10,9 +10,13 @@ use super::process;
 use super::text::{Labels, Page};
 use crate::broker::Broker;
 use crate::fetch_sessions::SessionCounts;
+use crate::groups::{GroupCounts, GroupLag};
 use crate::log_dirs::LogDirectory;
 use crate::partition::Partition;
 use crate::topics::Topic;
+
+/// As many lags of groups are on the page at most: one for each partition that a group committed.
+const GROUP_LAGS_MAX: usize = 10_000;
 
 /// Everything, in the text format that Prometheus reads. Asks the disks, so it may wait for them.
 pub(crate) fn text(broker: &Broker) -> String {
@@ -26,6 +30,7 @@ pub(crate) fn text(broker: &Broker) -> String {
     directories(&mut page, broker);
     fetch_sessions(&mut page, broker);
     bounds(&mut page, broker);
+    groups(&mut page, broker);
     cleaner(&mut page, broker);
     recovery(&mut page, broker);
     process::add(&mut page);
@@ -202,6 +207,23 @@ fn fetch_sessions(page: &mut Page, broker: &Broker) {
     page.gauge("ottla_fetch_session_partitions", help, one(partitions as f64));
     let help = "Fetch sessions that gave way to others";
     page.counter("ottla_fetch_session_evictions_total", help, [(Labels::new(), evictions)]);
+}
+
+fn groups(page: &mut Page, broker: &Broker) {
+    let GroupCounts { states, shards_unavailable, offsets, lags, rebalances } = broker.groups.counts(GROUP_LAGS_MAX);
+    let groups =
+        states.into_iter().map(|((kind, state), count)| (vec![("type", kind), ("state", state)], count as f64));
+    page.gauge("ottla_groups", "Groups, by type and state", groups);
+    let help = "Partitions of __consumer_offsets whose groups are not served: being loaded, or offline";
+    page.gauge("ottla_group_shards_unavailable", help, one(shards_unavailable as f64));
+    page.counter("ottla_group_rebalances_total", "Rebalances of groups", [(Labels::new(), rebalances)]);
+    page.gauge("ottla_group_offsets", "Offsets that groups committed", one(offsets as f64));
+    let lags = lags.into_iter().map(|GroupLag { group, topic, partition, offsets }| {
+        let labels = vec![("group", group), ("topic", topic.to_string()), ("partition", partition.to_string())];
+        (labels, offsets as f64)
+    });
+    let help = "Offsets between what a group committed and the high watermark";
+    page.gauge("ottla_group_lag_offsets", help, lags);
 }
 
 fn bounds(page: &mut Page, broker: &Broker) {

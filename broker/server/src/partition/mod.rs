@@ -8,7 +8,7 @@
 //! 6. [`watermark`]: how far the partition may be read, and the waiters for it to move
 //! 7. `fetched`: what clients fetched from it
 //! 8. [`snapshot`]: the producers on the disk
-//! 9. [`set`]: the partitions of a topic, whose producers are saved together
+//! 9. [`set`]: the partitions of a topic, whose producers are saved together; [`list`]: more may come
 //! 10. `abroad`: what snapshots of different topics have to know of each other
 //! 11. `budget`: how many producers are remembered
 //! 12. [`refusal`]: why a batch was not taken
@@ -24,6 +24,7 @@ mod fetched;
 mod intake;
 pub mod landing;
 pub(crate) mod lane;
+pub mod list;
 pub mod refusal;
 pub mod set;
 pub mod snapshot;
@@ -42,6 +43,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) use intake::{Claim, Intake, append_refusal};
 pub(crate) use landing::ticket;
 pub use landing::{Landing, Moved, Outcome, Place, PlacedRun, Target, Ticket, TicketStub};
+pub use list::PartitionList;
 pub use refusal::Refusal;
 pub use set::{PartitionSet, SaveError, Saved};
 pub use watermark::{Bell, PartitionOffline, Registration, WaitFor, Watermark};

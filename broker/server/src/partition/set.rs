@@ -2,6 +2,7 @@
 //! may go because of that.
 
 use std::collections::BTreeSet;
+use std::iter::Flatten;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use ottla_log::{FlushError, StateWriteError};
 use ottla_wire::{Offset, Uuid};
 
 use super::Partition;
+use super::list::{PartitionList, Parts};
 use super::snapshot::{Saves, TopicSnapshot};
 
 /// Topics that are saved at the same time: each waits for the disk on its own.
@@ -54,7 +56,7 @@ pub(crate) enum Due {
 #[derive(Debug)]
 pub struct PartitionSet {
     topic_id: Uuid,
-    all: Box<[Arc<Partition>]>,
+    all: PartitionList,
     saves: Saves<Saved, SaveError>,
 }
 
@@ -75,7 +77,7 @@ impl PartitionSet {
 }
 
 impl Deref for PartitionSet {
-    type Target = [Arc<Partition>];
+    type Target = PartitionList;
 
     fn deref(&self) -> &Self::Target {
         &self.all
@@ -84,7 +86,7 @@ impl Deref for PartitionSet {
 
 impl<'a> IntoIterator for &'a PartitionSet {
     type Item = &'a Arc<Partition>;
-    type IntoIter = std::slice::Iter<'a, Arc<Partition>>;
+    type IntoIter = Flatten<Parts<'a>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.all.iter()

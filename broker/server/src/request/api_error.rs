@@ -21,6 +21,7 @@ impl From<TopicChangeError> for ApiError {
         let error_code = match error {
             TopicChangeError::Exists(_) | TopicChangeError::Deleting(_) => ErrorCode::TopicAlreadyExists,
             TopicChangeError::Collides { .. } | TopicChangeError::Name(_) => ErrorCode::InvalidTopicException,
+            TopicChangeError::Fewer { .. } => ErrorCode::InvalidPartitions,
             TopicChangeError::Unknown => ErrorCode::UnknownTopicOrPartition,
             TopicChangeError::Meta(_)
             | TopicChangeError::Log(_)

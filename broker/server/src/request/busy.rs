@@ -2,9 +2,10 @@
 
 use ottla_front::PoolError;
 use ottla_wire::message::{
-    AlterConfigsResourceResponse, Coordinator, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
-    DeletableTopicResult, DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
-    DeleteRecordsTopicResult, DeleteTopicsRequest, DeleteTopicsResponse, FindCoordinatorRequest,
+    AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, Coordinator, CreatableTopicResult,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopicResult, CreateTopicsRequest,
+    CreateTopicsResponse, DeletableTopicResult, DeleteRecordsPartitionResult, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteRecordsTopicResult, DeleteTopicsRequest, DeleteTopicsResponse, FindCoordinatorRequest,
     FindCoordinatorResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdResponse,
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
@@ -80,18 +81,8 @@ fn answer(broker: &Broker, head: RequestHead, frame: &[u8], error: PoolError) ->
             });
             Response::of(head, &DeleteRecordsResponse { topics: topics.collect(), ..Default::default() })
         }
-        ApiKey::IncrementalAlterConfigs => {
-            let request: IncrementalAlterConfigsRequest<'_> = decoded(head, frame)?;
-            let responses = request.resources.into_iter().map(|resource| AlterConfigsResourceResponse {
-                error_code,
-                error_message: message(),
-                resource_type: resource.resource_type,
-                resource_name: resource.resource_name,
-            });
-            Response::of(
-                head,
-                &IncrementalAlterConfigsResponse { responses: responses.collect(), ..Default::default() },
-            )
+        ApiKey::AlterConfigs | ApiKey::CreatePartitions | ApiKey::IncrementalAlterConfigs => {
+            changes(head, frame, error_code, &message)?
         }
         ApiKey::InitProducerId => {
             let error_code = ErrorCode::CoordinatorLoadInProgress;
@@ -117,5 +108,44 @@ fn answer(broker: &Broker, head: RequestHead, frame: &[u8], error: PoolError) ->
             Response::of(head, &response)
         }
         _ => return Err(CloseReason::Busy(error)),
+    })
+}
+
+/// The same for changes of topics and settings: an error for each of them.
+fn changes(
+    head: RequestHead,
+    frame: &[u8],
+    error_code: ErrorCode,
+    message: &dyn Fn() -> Option<Str<'static>>,
+) -> Result<Response, CloseReason> {
+    let refused = |resource_type, resource_name| AlterConfigsResourceResponse {
+        error_code,
+        error_message: message(),
+        resource_type,
+        resource_name,
+    };
+    Ok(match head.key {
+        ApiKey::CreatePartitions => {
+            let request: CreatePartitionsRequest<'_> = decoded(head, frame)?;
+            let results = request.topics.into_iter().map(|topic| CreatePartitionsTopicResult {
+                name: topic.name,
+                error_code,
+                error_message: message(),
+            });
+            Response::of(head, &CreatePartitionsResponse { results: results.collect(), ..Default::default() })
+        }
+        ApiKey::AlterConfigs => {
+            let request: AlterConfigsRequest<'_> = decoded(head, frame)?;
+            let responses = request.resources.into_iter().map(|it| refused(it.resource_type, it.resource_name));
+            Response::of(head, &AlterConfigsResponse { responses: responses.collect(), ..Default::default() })
+        }
+        _ => {
+            let request: IncrementalAlterConfigsRequest<'_> = decoded(head, frame)?;
+            let responses = request.resources.into_iter().map(|it| refused(it.resource_type, it.resource_name));
+            Response::of(
+                head,
+                &IncrementalAlterConfigsResponse { responses: responses.collect(), ..Default::default() },
+            )
+        }
     })
 }

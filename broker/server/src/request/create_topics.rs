@@ -73,7 +73,7 @@ fn create_one(
         overrides.insert(config.name.to_string(), value.to_string());
     }
     // The plugin stays until the topic is there to name it.
-    let (settings, _claim) = check_settings(broker, &topic.name, None, overrides)?;
+    let (settings, _reservation) = check_settings(broker, &topic.name, None, overrides)?;
     let mut result = CreatableTopicResult {
         num_partitions: partition_count,
         replication_factor: REPLICATION_FACTOR,
@@ -103,7 +103,7 @@ fn partition_count(broker: &Broker, topic: &CreatableTopic<'_>) -> Result<i32, A
             let message = "Replication factor must be larger than 0, or -1 to use the default value.";
             return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
         }
-        _ if broker.config.clamp_replication_factor => {}
+        _ if broker.settings().config.clamp_replication_factor => {}
         factor => {
             let message = format!(
                 "The target replication factor of {factor} cannot be reached because only 1 broker(s) are registered."
@@ -112,7 +112,7 @@ fn partition_count(broker: &Broker, topic: &CreatableTopic<'_>) -> Result<i32, A
         }
     }
     match topic.num_partitions {
-        -1 => Ok(broker.config.num_partitions),
+        -1 => Ok(broker.settings().config.num_partitions),
         ..=0 => Err(ApiError::new(
             ErrorCode::InvalidPartitions,
             "Number of partitions was set to an invalid non-positive value.",
@@ -128,7 +128,7 @@ fn assigned_count(broker: &Broker, assignments: &[CreatableReplicaAssignment]) -
     if !indexes.iter().copied().eq((0..).take(indexes.len())) {
         return invalid("Partitions should be a consecutive 0-based integer sequence.");
     }
-    let clamp = broker.config.clamp_replication_factor;
+    let clamp = broker.settings().config.clamp_replication_factor;
     for assignment in assignments {
         match assignment.broker_ids.as_slice() {
             [only] if *only == broker.node_id => {}
@@ -140,7 +140,7 @@ fn assigned_count(broker: &Broker, assignments: &[CreatableReplicaAssignment]) -
 }
 
 fn check_count(broker: &Broker, count: usize) -> Result<i32, ApiError> {
-    let count_max = broker.config.topic_partitions_max;
+    let count_max = broker.settings().config.topic_partitions_max;
     match i32::try_from(count) {
         Ok(count) if count <= count_max => Ok(count),
         _ => {

@@ -29,6 +29,7 @@ pub(super) fn begin(
         broker.groups.submit(any, head.version, client, Request::DeleteGroups(part))
     };
     let replies: Vec<_> = broker.groups.parts(&group_ids).into_iter().map(submit).collect();
+    let broker = Arc::clone(broker);
     Ok(Box::pin(async move {
         let mut response = DeleteGroupsResponse::default();
         for reply in replies {
@@ -37,6 +38,9 @@ pub(super) fn begin(
                 Ok(_) => return CloseReason::Internal("a reply to another request".to_owned()).into(),
                 Err(stopped) => return CloseReason::Internal(stopped.to_string()).into(),
             }
+        }
+        for result in response.results.iter().filter(|result| !result.error_code.is_none()) {
+            broker.metrics.note_error(head.key, result.error_code);
         }
         Response::of(head, &response).into()
     }))

@@ -68,7 +68,7 @@ fn find(broker: &Broker, head: RequestHead, wanted: &DeleteTopicState<'_>) -> Re
         }
         None => broker.topics.get_by_id(&wanted.topic_id).ok_or(ErrorCode::UnknownTopicId),
     };
-    if !broker.config.delete_topics {
+    if !broker.settings().config.delete_topics {
         let error_code = if head.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
         return Err(ApiError::new(error_code, "Topic deletion is disabled: delete.topic.enable is false."));
     }

@@ -1,15 +1,16 @@
 //! DescribeConfigs, versions 1-4.
 //!
-//! Behaviour: every setting of a topic or of this broker, or those whose keys are named, with value, source, type,
-//! synonyms and documentation if asked for. Broker settings are read-only: they are those of the start.
-//! Not supported: resources other than topics and brokers.
+//! Behaviour: every setting of a topic, of this broker or of a group, or those whose keys are named, with value, source, type,
+//! synonyms and documentation if asked for. Those of the broker that are read at its start alone are read-only. A broker
+//! without a name stands for all: what was set for all of them while they ran. A group need not exist to have settings.
+//! Not supported: broker loggers, client metrics.
 
 use std::sync::Arc;
 
 use ottla_wire::message::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
-    DescribeConfigsResult, DescribeConfigsSynonym, RESOURCE_BROKER, RESOURCE_TOPIC, SOURCE_DEFAULT,
-    SOURCE_STATIC_BROKER, SOURCE_TOPIC,
+    DescribeConfigsResult, DescribeConfigsSynonym, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, SOURCE_DEFAULT,
+    SOURCE_DYNAMIC_BROKER, SOURCE_DYNAMIC_DEFAULT_BROKER, SOURCE_GROUP, SOURCE_STATIC_BROKER, SOURCE_TOPIC,
 };
 use ottla_wire::{ErrorCode, Str};
 
@@ -18,7 +19,8 @@ use super::topic_settings::{broker_settings, broker_value_source, is_shown, show
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::topic::{TOPIC_SETTINGS, TopicSetting};
-use crate::config::{Config, SETTINGS, Setting, TopicSettings};
+use crate::config::{Config, GROUP_SETTINGS, GroupSetting, SETTINGS, Setting, TopicSettings, ValueKind, is_live};
+use crate::live::InForce;
 use crate::topics::check_topic_name;
 
 /// Serves DescribeConfigs.
@@ -80,16 +82,27 @@ fn describe(
         }
         RESOURCE_BROKER => {
             let name = &*resource.resource_name;
-            // The empty name asks for what was set for all brokers while they ran, of which there is nothing.
+            let in_force = broker.settings();
             if name.is_empty() {
-                return Ok(Vec::new());
+                let given =
+                    in_force.all_brokers.keys().filter(|name| wanted(name)).filter_map(|name| Setting::find(name));
+                return Ok(given.map(|setting| all_brokers_value(&in_force, setting, detail)).collect());
             }
             if name.parse() != Ok(broker.node_id) {
                 let message = format!("Unexpected broker id, expected {} but received {name}", broker.node_id);
                 return Err(ApiError::new(ErrorCode::InvalidRequest, message));
             }
             let settings = SETTINGS.iter().filter(|setting| wanted(setting.name));
-            Ok(settings.map(|setting| broker_value(broker, setting, detail)).collect())
+            Ok(settings.map(|setting| broker_value(broker, &in_force, setting, detail)).collect())
+        }
+        RESOURCE_GROUP => {
+            let group = &*resource.resource_name;
+            if group.is_empty() {
+                return Err(ApiError::new(ErrorCode::InvalidRequest, "Group name must not be empty"));
+            }
+            let in_force = broker.settings();
+            let settings = GROUP_SETTINGS.iter().filter(|setting| wanted(setting.name));
+            Ok(settings.map(|setting| group_value(broker, &in_force, group, setting, detail)).collect())
         }
         other => Err(ApiError::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
     }
@@ -106,13 +119,14 @@ fn topic_value(
         if settings.overrides.contains_key(setting.name) {
             synonyms.push(synonym(setting.name, shown(setting.optional, (setting.show)(settings)), SOURCE_TOPIC));
         }
+        let in_force = broker.settings();
         for default in broker_settings(setting) {
             // A setting that is neither set nor has a default of its own, such as log.retention.ms, gives nothing.
             let given = |synonym: &DescribeConfigsSynonym<'_>| synonym.value.is_some();
-            synonyms.extend(broker_synonyms(broker, default).into_iter().filter(given));
+            synonyms.extend(broker_synonyms(broker, &in_force, default).into_iter().filter(given));
         }
         if setting.broker_names.is_empty() {
-            let default = (setting.show)(&TopicSettings::defaults(&broker.config));
+            let default = (setting.show)(&TopicSettings::defaults(&in_force.config));
             synonyms.push(synonym(setting.name, shown(setting.optional, default), SOURCE_DEFAULT));
         }
     }
@@ -128,27 +142,93 @@ fn topic_value(
     }
 }
 
-fn broker_value(broker: &Broker, setting: &'static Setting, detail: Detail) -> DescribeConfigsResourceResult<'static> {
+fn broker_value(
+    broker: &Broker,
+    in_force: &InForce,
+    setting: &'static Setting,
+    detail: Detail,
+) -> DescribeConfigsResourceResult<'static> {
     DescribeConfigsResourceResult {
         name: Str::Borrowed(setting.name),
-        value: shown(setting.optional, (setting.show)(&broker.config)).map(Str::Owned),
-        read_only: true,
-        config_source: broker_value_source(broker, setting),
+        value: shown(setting.optional, (setting.show)(&in_force.config)).map(Str::Owned),
+        read_only: !is_live(setting),
+        config_source: broker_value_source(broker, in_force, setting),
         is_sensitive: false,
-        synonyms: if detail.synonyms { broker_synonyms(broker, setting) } else { Vec::new() },
+        synonyms: if detail.synonyms { broker_synonyms(broker, in_force, setting) } else { Vec::new() },
         config_type: setting.kind.code(),
         documentation: detail.documentation.then(|| Str::Borrowed(setting.doc.trim())),
     }
 }
 
-/// The values a broker setting could have, the one in force first.
-fn broker_synonyms(broker: &Broker, setting: &'static Setting) -> Vec<DescribeConfigsSynonym<'static>> {
-    let mut synonyms = Vec::new();
-    let value = |config: &Config| shown(setting.optional, (setting.show)(config));
-    if broker_value_source(broker, setting) == SOURCE_STATIC_BROKER {
-        synonyms.push(synonym(setting.name, value(&broker.config), SOURCE_STATIC_BROKER));
+/// What was set for all brokers.
+fn all_brokers_value(
+    in_force: &InForce,
+    setting: &'static Setting,
+    detail: Detail,
+) -> DescribeConfigsResourceResult<'static> {
+    let value = in_force.all_brokers.get(setting.name).cloned();
+    let given = synonym(setting.name, value.clone(), SOURCE_DYNAMIC_DEFAULT_BROKER);
+    DescribeConfigsResourceResult {
+        name: Str::Borrowed(setting.name),
+        value: value.map(Str::Owned),
+        read_only: false,
+        config_source: SOURCE_DYNAMIC_DEFAULT_BROKER,
+        is_sensitive: false,
+        synonyms: if detail.synonyms { vec![given] } else { Vec::new() },
+        config_type: setting.kind.code(),
+        documentation: detail.documentation.then(|| Str::Borrowed(setting.doc.trim())),
     }
-    synonyms.push(synonym(setting.name, value(&Config::default()), SOURCE_DEFAULT));
+}
+
+fn group_value(
+    broker: &Broker,
+    in_force: &InForce,
+    group: &str,
+    setting: &'static GroupSetting,
+    detail: Detail,
+) -> DescribeConfigsResourceResult<'static> {
+    let own = in_force.groups.get(group).and_then(|own| own.get(setting.name)).cloned();
+    let default = Setting::find(setting.broker_name);
+    let source = match (&own, default) {
+        (Some(_), _) => SOURCE_GROUP,
+        (None, Some(default)) => broker_value_source(broker, in_force, default),
+        (None, None) => SOURCE_DEFAULT,
+    };
+    let mut synonyms = Vec::new();
+    if detail.synonyms {
+        synonyms.extend(own.clone().map(|value| synonym(setting.name, Some(value), SOURCE_GROUP)));
+        synonyms.extend(default.into_iter().flat_map(|default| broker_synonyms(broker, in_force, default)));
+    }
+    DescribeConfigsResourceResult {
+        name: Str::Borrowed(setting.name),
+        value: Some(Str::Owned(own.unwrap_or_else(|| (setting.default)(&in_force.config).to_string()))),
+        read_only: false,
+        config_source: source,
+        is_sensitive: false,
+        synonyms,
+        config_type: ValueKind::Int.code(),
+        documentation: detail.documentation.then_some(Str::Borrowed(setting.doc)),
+    }
+}
+
+/// The values a broker setting could have, the one in force first.
+fn broker_synonyms(
+    broker: &Broker,
+    in_force: &InForce,
+    setting: &'static Setting,
+) -> Vec<DescribeConfigsSynonym<'static>> {
+    let given =
+        [(&in_force.this_broker, SOURCE_DYNAMIC_BROKER), (&in_force.all_brokers, SOURCE_DYNAMIC_DEFAULT_BROKER)];
+    let mut synonyms: Vec<_> = given
+        .into_iter()
+        .filter_map(|(set, source)| Some(synonym(setting.name, Some(set.get(setting.name)?.clone()), source)))
+        .collect();
+    let value = |config: &Config| shown(setting.optional, (setting.show)(config));
+    let (started, default) = (value(&broker.config), value(&Config::default()));
+    if started != default {
+        synonyms.push(synonym(setting.name, started, SOURCE_STATIC_BROKER));
+    }
+    synonyms.push(synonym(setting.name, default, SOURCE_DEFAULT));
     synonyms
 }
 

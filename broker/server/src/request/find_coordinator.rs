@@ -5,17 +5,20 @@
 //! Transactions and share groups are refused with a code that clients do not retry and a message that says what to do.
 //! Not supported: transactions, share groups.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use ottla_wire::ErrorCode;
 use ottla_wire::message::{
     COORDINATOR_GROUP, COORDINATOR_SHARE, COORDINATOR_TRANSACTION, Coordinator, FindCoordinatorRequest,
     FindCoordinatorResponse,
 };
+use ottla_wire::{ErrorCode, Str};
 
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
+
+/// What a client is told where the log directory of its group's shard is offline.
+const OFFLINE: &str =
+    "the log directory that has the offsets of this group is offline: the broker's log says why and what to do";
 
 /// Serves FindCoordinator where groups have their topic.
 pub(super) fn respond_now(
@@ -45,25 +48,35 @@ fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: FindCoordina
         COORDINATOR_GROUP => without_topic(broker),
         other => Some(refusal(other)),
     };
-    let found = match refusal {
-        None => Coordinator {
-            node_id: broker.node_id,
-            host: Cow::Borrowed(&address.host),
-            port: i32::from(address.port),
-            ..Default::default()
-        },
-        Some((error_code, message)) => {
-            Coordinator { node_id: -1, port: -1, error_code, error_message: Some(message.into()), ..Default::default() }
+    let find = |key: &str| {
+        let offline = || {
+            let offline = request.key_type == COORDINATOR_GROUP && broker.groups.offline_reason(key).is_some();
+            offline.then_some((ErrorCode::CoordinatorNotAvailable, OFFLINE))
+        };
+        match refusal.or_else(offline) {
+            None => Coordinator {
+                node_id: broker.node_id,
+                host: Str::Owned(address.host.clone()),
+                port: i32::from(address.port),
+                ..Default::default()
+            },
+            Some((error_code, message)) => {
+                broker.metrics.note_error(head.key, error_code);
+                let error_message = Some(message.into());
+                Coordinator { node_id: -1, port: -1, error_code, error_message, ..Default::default() }
+            }
         }
     };
     // One key up to version 3, any number later: the struct writes what its version has.
+    let found = find(&request.key);
+    let coordinators = request.coordinator_keys.into_iter();
     let response = FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message.clone(),
+        error_message: found.error_message,
         node_id: found.node_id,
-        host: found.host.clone(),
+        host: found.host,
         port: found.port,
-        coordinators: request.coordinator_keys.into_iter().map(|key| Coordinator { key, ..found.clone() }).collect(),
+        coordinators: coordinators.map(|key| Coordinator { key: key.clone(), ..find(&key) }).collect(),
         ..Default::default()
     };
     Response::of(head, &response)
@@ -74,7 +87,7 @@ fn without_topic(broker: &Broker) -> Option<(ErrorCode, &'static str)> {
     if broker.groups.has_topic() {
         return None;
     }
-    let error = broker.groups.create_topic(&broker.config).err()?;
+    let error = broker.groups.create_topic(&broker.settings().config).err()?;
     tracing::error!("__consumer_offsets cannot be created, and without it there are no groups: {error}");
     Some((ErrorCode::CoordinatorNotAvailable, "__consumer_offsets cannot be created: the broker's log says why"))
 }

@@ -16,7 +16,8 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str, Uuid};
 
-use super::operation::Operation;
+use super::described_partition::DescribedPartition;
+use super::operation::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::TopicSettings;
@@ -24,31 +25,8 @@ use crate::partition::Partition;
 use crate::told::TopicEvent;
 use crate::topics::{NewTopic, Topic, TopicChangeError, check_topic_name, is_internal};
 
-/// The leader of a partition whose log directory is offline.
-const NO_LEADER: i32 = -1;
 /// Partitions from which on an answer is made on a thread of its own.
 const LARGE_PARTITIONS: usize = 1_000;
-/// What a client may do to a topic, where there is no authoriser.
-const TOPIC_OPERATIONS: i32 = Operation::bits(&[
-    Operation::Read,
-    Operation::Write,
-    Operation::Create,
-    Operation::Delete,
-    Operation::Alter,
-    Operation::Describe,
-    Operation::DescribeConfigs,
-    Operation::AlterConfigs,
-]);
-/// The same of the cluster.
-const CLUSTER_OPERATIONS: i32 = Operation::bits(&[
-    Operation::Create,
-    Operation::Alter,
-    Operation::Describe,
-    Operation::ClusterAction,
-    Operation::DescribeConfigs,
-    Operation::AlterConfigs,
-    Operation::IdempotentWrite,
-]);
 
 /// Serves Metadata where no topic has to be created for it.
 pub(super) fn respond_now(
@@ -98,14 +76,17 @@ fn missing<'r>(broker: &'r Broker, request: &'r MetadataRequest<'_>) -> impl Ite
 }
 
 fn wants_creation(broker: &Broker, request: &MetadataRequest<'_>) -> bool {
-    broker.config.auto_create_topics && request.allow_auto_topic_creation && missing(broker, request).next().is_some()
+    broker.settings().config.auto_create_topics
+        && request.allow_auto_topic_creation
+        && missing(broker, request).next().is_some()
 }
 
 fn create_missing(broker: &Broker, peer: &Peer, request: &MetadataRequest<'_>) {
+    let settings = broker.settings();
+    let partition_count = settings.config.num_partitions;
     for name in missing(broker, request) {
-        let partition_count = broker.config.num_partitions;
         let new =
-            NewTopic { name: name.to_owned(), partition_count, settings: TopicSettings::defaults(&broker.config) };
+            NewTopic { name: name.to_owned(), partition_count, settings: TopicSettings::defaults(&settings.config) };
         match broker.topics.create(new) {
             Ok(topic) => broker.told.topic(TopicEvent::CreatedOnUse, &topic.name, partition_count, peer),
             // Another request was faster, or the name collides: the answer says which.
@@ -192,15 +173,16 @@ fn not_found(error_code: ErrorCode, name: Option<&str>, topic_id: Uuid) -> Metad
 
 fn found<'r>(broker: &Broker, topic: &Topic, operations: bool) -> MetadataResponseTopic<'r> {
     let described = |partition: &Arc<Partition>| {
-        let offline = partition.log.is_offline();
+        let DescribedPartition { error_code, leader_id, leader_epoch, replicas, offline_replicas } =
+            DescribedPartition::of(broker, partition);
         MetadataResponsePartition {
-            error_code: if offline { ErrorCode::LeaderNotAvailable } else { ErrorCode::None },
+            error_code,
             partition_index: partition.index,
-            leader_id: if offline { NO_LEADER } else { broker.node_id },
-            leader_epoch: partition.log.leader_epoch().get(),
-            replica_nodes: vec![broker.node_id],
-            isr_nodes: vec![broker.node_id],
-            offline_replicas: if offline { vec![broker.node_id] } else { Vec::new() },
+            leader_id,
+            leader_epoch,
+            isr_nodes: replicas.clone(),
+            replica_nodes: replicas,
+            offline_replicas,
         }
     };
     MetadataResponseTopic {

@@ -2,21 +2,30 @@
 //! [`ottla_wire::api`]. One file per API beside this one; the head of each says versions, behaviour and what is missing.
 
 mod activate_plugin;
+mod alter_configs;
+mod alter_partition_reassignments;
 mod api_error;
 mod api_versions;
 mod busy;
+mod config_changes;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod coordinated;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_plugin;
 mod delete_records;
 mod delete_topics;
+mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_plugins;
+mod describe_producers;
+mod describe_topic_partitions;
+mod described_partition;
+mod elect_leaders;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -26,6 +35,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -132,6 +142,7 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::DescribeGroups => Row::of(Describe, Now(describe_groups::respond)),
         ApiKey::ListGroups => Row::of(Describe, Now(list_groups::respond)),
         ApiKey::CreateTopics => Row::of(Create, Blocking(create_topics::respond)).exclusive(),
+        ApiKey::CreatePartitions => Row::of(Alter, Blocking(create_partitions::respond)).exclusive(),
         ApiKey::DeleteTopics => Row::of(Delete, Blocking(delete_topics::respond)).exclusive(),
         ApiKey::DeleteRecords => {
             Row::of(Delete, Blocking(delete_records::respond)).pool(|pools| &pools.deletions).exclusive()
@@ -142,11 +153,18 @@ const fn row(key: ApiKey) -> Option<Row> {
         }
         ApiKey::OffsetForLeaderEpoch => Row::of(Describe, Now(offset_for_leader_epoch::respond)),
         ApiKey::DescribeConfigs => Row::of(DescribeConfigs, Now(describe_configs::respond)),
+        ApiKey::DescribeCluster => Row::of(Describe, Now(describe_cluster::respond)),
+        ApiKey::DescribeTopicPartitions => Row::of(Describe, Now(describe_topic_partitions::respond)),
+        ApiKey::DescribeProducers => Row::of(Read, Blocking(describe_producers::respond)).pool(|pools| &pools.answers),
+        ApiKey::ElectLeaders => Row::of(Alter, Now(elect_leaders::respond)),
+        ApiKey::AlterPartitionReassignments => Row::of(Alter, Now(alter_partition_reassignments::respond)),
+        ApiKey::ListPartitionReassignments => Row::of(Describe, Now(list_partition_reassignments::respond)),
         ApiKey::DescribeLogDirs => Row::of(Describe, Blocking(describe_log_dirs::respond)).pool(|pools| &pools.answers),
         ApiKey::DeleteGroups => Row::of(Delete, Later(delete_groups::begin)),
         ApiKey::OffsetDelete => Row::of(Delete, Later(offset_delete::begin)),
         ApiKey::ConsumerGroupHeartbeat => Row::of(Read, Later(consumer_group_heartbeat::begin)),
         ApiKey::ConsumerGroupDescribe => Row::of(Describe, Now(consumer_group_describe::respond)),
+        ApiKey::AlterConfigs => Row::of(AlterConfigs, Blocking(alter_configs::respond)).exclusive(),
         ApiKey::IncrementalAlterConfigs => {
             Row::of(AlterConfigs, Blocking(incremental_alter_configs::respond)).exclusive()
         }
@@ -154,16 +172,7 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::DescribePlugins => Row::of(Describe, Now(describe_plugins::respond)),
         ApiKey::ActivatePlugin => Row::of(Alter, Blocking(activate_plugin::respond)).exclusive(),
         ApiKey::DeletePlugin => Row::of(Alter, Blocking(delete_plugin::respond)).exclusive(),
-        ApiKey::AlterConfigs
-        | ApiKey::AlterPartitionReassignments
-        | ApiKey::CreatePartitions
-        | ApiKey::DescribeCluster
-        | ApiKey::DescribeProducers
-        | ApiKey::DescribeTopicPartitions
-        | ApiKey::ElectLeaders
-        | ApiKey::GetTelemetrySubscriptions
-        | ApiKey::ListPartitionReassignments
-        | ApiKey::PushTelemetry => return None,
+        ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry => return None,
     })
 }
 

@@ -30,11 +30,11 @@ pub(super) fn respond(
 ) -> Result<Response, CloseReason> {
     let request: OffsetFetchRequest<'_> = decoded(head, frame)?;
     let response = if head.version >= GROUPS_VERSION_MIN {
-        let groups = fetched(broker, head.version, &request.groups);
+        let groups = fetched(broker, head, &request.groups);
         OffsetFetchResponse { groups, ..Default::default() }
     } else {
         let group = only_group(request);
-        let only = fetched(broker, head.version, std::slice::from_ref(&group)).pop().unwrap_or_default();
+        let only = fetched(broker, head, std::slice::from_ref(&group)).pop().unwrap_or_default();
         of_one_group(head.version, &group, only)
     };
     Ok(Response::of(head, &response))
@@ -42,13 +42,17 @@ pub(super) fn respond(
 
 fn fetched(
     broker: &Broker,
-    version: i16,
+    head: RequestHead,
     groups: &[OffsetFetchRequestGroup<'_>],
 ) -> Vec<OffsetFetchResponseGroup<'static>> {
     let group_ids: Vec<&str> = groups.iter().map(|group| &*group.group_id).collect();
-    broker.groups.read(&group_ids, |shards| {
-        groups.iter().zip(shards).map(|(group, shard)| shard.fetch_offsets(version, group)).collect()
-    })
+    let fetched: Vec<OffsetFetchResponseGroup<'static>> = broker.groups.read(&group_ids, |shards| {
+        groups.iter().zip(shards).map(|(group, shard)| shard.fetch_offsets(head.version, group)).collect()
+    });
+    for group in fetched.iter().filter(|group| !group.error_code.is_none()) {
+        broker.metrics.note_error(head.key, group.error_code);
+    }
+    fetched
 }
 
 /// The group of a request from before there could be several.

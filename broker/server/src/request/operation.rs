@@ -16,6 +16,28 @@ pub(super) enum Operation {
     IdempotentWrite = 12,
 }
 
+/// What a client may do to a topic, where there is no authoriser.
+pub(super) const TOPIC_OPERATIONS: i32 = Operation::bits(&[
+    Operation::Read,
+    Operation::Write,
+    Operation::Create,
+    Operation::Delete,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+]);
+/// The same of the cluster.
+pub(super) const CLUSTER_OPERATIONS: i32 = Operation::bits(&[
+    Operation::Create,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::ClusterAction,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+    Operation::IdempotentWrite,
+]);
+
 impl Operation {
     /// A set as Metadata carries it: one bit each, by Kafka's numbers.
     pub(super) const fn bits(operations: &[Self]) -> i32 {

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use ottla_wire::ErrorCode;
-use ottla_wire::message::{SOURCE_DEFAULT, SOURCE_STATIC_BROKER, SOURCE_TOPIC};
+use ottla_wire::message::{
+    SOURCE_DEFAULT, SOURCE_DYNAMIC_BROKER, SOURCE_DYNAMIC_DEFAULT_BROKER, SOURCE_STATIC_BROKER, SOURCE_TOPIC,
+};
 
 use super::api_error::ApiError;
 use crate::broker::Broker;
 use crate::config::topic::TopicSetting;
-use crate::config::{Config, Setting, TopicSettings};
+use crate::config::{Config, Durability, Setting, TopicSettings};
+use crate::groups::OFFSETS_TOPIC;
+use crate::live::InForce;
 use crate::plugins::{Binding, Reservation};
 use crate::topics::is_internal;
 
@@ -21,8 +25,11 @@ pub(super) fn check_settings(
     before: Option<&TopicSettings>,
     overrides: BTreeMap<String, String>,
 ) -> Result<(TopicSettings, Option<Reservation>), ApiError> {
-    let settings = TopicSettings::with_overrides(&broker.config, overrides)
+    let settings = TopicSettings::with_overrides(&broker.settings().config, overrides)
         .map_err(|error| ApiError::new(ErrorCode::InvalidConfig, error.to_string()))?;
+    if topic == OFFSETS_TOPIC {
+        keeps_offsets(&settings)?;
+    }
     let bound = |settings: &TopicSettings| {
         let TopicSettings { partitioner, partitioner_config, partitioner_mode, .. } = settings;
         (partitioner.clone(), partitioner_config.clone(), *partitioner_mode)
@@ -46,13 +53,32 @@ pub(super) fn check_settings(
     }
 }
 
+/// Refuses what would take committed offsets back: an answer to a commit says that it survives a power cut, and that it stays.
+fn keeps_offsets(settings: &TopicSettings) -> Result<(), ApiError> {
+    let wrong = if settings.durability == Durability::Fsync {
+        (settings.cleanup_policy.delete || !settings.cleanup_policy.compact).then_some("cleanup.policy=compact")
+    } else {
+        Some("ottla.durability=fsync")
+    };
+    match wrong {
+        None => Ok(()),
+        Some(wanted) => {
+            let message =
+                format!("Topic {OFFSETS_TOPIC} keeps the committed offsets of all groups: it needs {wanted}.");
+            Err(ApiError::new(ErrorCode::InvalidConfig, message))
+        }
+    }
+}
+
 /// Where the value of a topic setting comes from.
 pub(super) fn topic_value_source(broker: &Broker, settings: &TopicSettings, setting: &TopicSetting) -> i8 {
     if settings.overrides.contains_key(setting.name) {
         return SOURCE_TOPIC;
     }
-    let set = |setting: &&Setting| broker_value_source(broker, setting) == SOURCE_STATIC_BROKER;
-    if broker_settings(setting).any(|setting| set(&setting)) { SOURCE_STATIC_BROKER } else { SOURCE_DEFAULT }
+    let in_force = broker.settings();
+    let sources = broker_settings(setting).map(|setting| broker_value_source(broker, &in_force, setting));
+    let mut sources = sources;
+    sources.find(|source| *source != SOURCE_DEFAULT).unwrap_or(SOURCE_DEFAULT)
 }
 
 /// Whether a topic shows this setting: those for tests only where they are set.
@@ -66,8 +92,12 @@ pub(super) fn broker_settings(setting: &TopicSetting) -> impl Iterator<Item = &'
 }
 
 /// Where the value of a broker setting comes from.
-pub(super) fn broker_value_source(broker: &Broker, setting: &Setting) -> i8 {
-    if (setting.show)(&broker.config) == (setting.show)(&Config::default()) {
+pub(super) fn broker_value_source(broker: &Broker, in_force: &InForce, setting: &Setting) -> i8 {
+    if in_force.this_broker.contains_key(setting.name) {
+        SOURCE_DYNAMIC_BROKER
+    } else if in_force.all_brokers.contains_key(setting.name) {
+        SOURCE_DYNAMIC_DEFAULT_BROKER
+    } else if (setting.show)(&broker.config) == (setting.show)(&Config::default()) {
         SOURCE_DEFAULT
     } else {
         SOURCE_STATIC_BROKER

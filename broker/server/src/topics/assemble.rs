@@ -54,12 +54,13 @@ impl TopicTable {
             internal: is_internal(&name),
             partitions: PartitionSet::new(id, partitions),
             settings: RwLock::new(Arc::new(settings)),
+            lanes,
             name,
         }))
     }
 
     /// The log of a partition, made where there is none; unless it may be in a directory that is missing.
-    fn open_log(
+    pub(super) fn open_log(
         &self,
         name: &PartitionName,
         topic_id: Uuid,

@@ -1,6 +1,6 @@
-//! Topics created, altered and deleted: one change at a time, the metadata first.
+//! Topics created, altered, given more partitions and deleted: one change at a time, the metadata first.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ottla_log::{PartitionLog, PartitionName};
@@ -11,8 +11,9 @@ use super::assemble::Occasion;
 use super::index::metric_name;
 use super::options::{PARTITIONS_AT_ONCE, for_each_partition, partition_options, set_all_options};
 use super::{Topic, TopicChangeError, TopicTable, check_topic_name};
-use crate::config::TopicSettings;
+use crate::config::{Config, TopicSettings};
 use crate::meta::TopicRecord;
+use crate::partition::Partition;
 
 /// What a new topic is to be.
 #[derive(Debug, Clone)]
@@ -54,6 +55,7 @@ impl TopicTable {
             return Err(TopicChangeError::Unfinished(new.name));
         }
         let NewTopic { name, partition_count, settings } = new;
+        let settings = self.with_defaults(settings.overrides);
         let record = TopicRecord {
             name,
             id: Uuid::new_v4(),
@@ -104,8 +106,35 @@ impl TopicTable {
             return Err(TopicChangeError::Unknown.into());
         }
         let settings = change(&topic.settings())?;
-        self.store(topic, settings)?;
+        self.store(topic, self.with_defaults(settings.overrides))?;
         Ok(())
+    }
+
+    /// Takes other settings of the broker, and gives every topic what it does not set itself. Blocks on the disk.
+    pub fn follow(&self, config: &Config) {
+        let _changing = self.change();
+        *self.defaults.write() = config.clone();
+        for topic in self.all() {
+            let before = topic.settings();
+            let settings = self.with_defaults(before.overrides.clone());
+            if settings == *before {
+                continue;
+            }
+            if let Err(error) = set_all_options(&topic, partition_options(&settings)) {
+                tracing::error!(topic = %topic.name, "some partitions keep older settings until the next start: {error}");
+            }
+            *topic.settings.write() = Arc::new(settings);
+        }
+    }
+
+    /// The settings of a topic that sets these, as the broker's are now.
+    fn with_defaults(&self, overrides: BTreeMap<String, String>) -> TopicSettings {
+        let config = self.defaults.read();
+        let (settings, wrong) = TopicSettings::with_sound_overrides(&config, overrides);
+        for error in wrong {
+            tracing::warn!("a setting of a topic no longer holds: {error}");
+        }
+        settings
     }
 
     /// The partitions first: what cannot be done everywhere is taken back, and the metadata never said it. A start gives
@@ -122,6 +151,47 @@ impl TopicTable {
             return Err(error);
         }
         *topic.settings.write() = Arc::new(settings);
+        Ok(())
+    }
+
+    /// Gives a topic more partitions, so that it has `count`. They can be used as soon as this returns. Blocks on the disk.
+    ///
+    /// Their directories come first: one that no metadata names is taken by the next try. Then the metadata.
+    pub fn add_partitions(&self, topic: &Topic, count: i32) -> Result<(), TopicChangeError> {
+        let _changing = self.change();
+        if self.get_by_id(&topic.id).is_none() {
+            return Err(TopicChangeError::Unknown);
+        }
+        let before = topic.partitions.len() as i32;
+        if count <= before {
+            return Err(TopicChangeError::Fewer { name: topic.name.to_string(), before, count });
+        }
+        if topic.partitions.iter().any(|partition| partition.intake().held.is_some()) {
+            let held = "what the route journal has for the topic is not carried out yet, so it takes nothing";
+            return Err(TopicChangeError::Log(held.to_owned()));
+        }
+        let options = partition_options(&topic.settings());
+        let (record, grown) = (topic.record(), TopicRecord { partition_count: count, ..topic.record() });
+        let made = for_each_partition(count - before, PARTITIONS_AT_ONCE, |at| {
+            let index = before + at;
+            let name = PartitionName { topic: topic.name.to_string(), index };
+            let log = self.open_log(&name, topic.id, options, true)?;
+            Ok(Arc::new(Partition::open(topic.id, Arc::clone(&topic.name), index, log, &self.producers, &topic.lanes)))
+        });
+        let stored = made.and_then(|added| self.meta.put_topic(&grown).map(|()| added).map_err(TopicChangeError::from));
+        let added = match stored {
+            Ok(added) => added,
+            Err(error) => {
+                // The change may be on the disk all the same: then a start makes the partitions again that are not there.
+                let taken_back = self.meta.put_topic(&record).map_err(TopicChangeError::from);
+                if let Err(undo) = taken_back.and_then(|()| self.remove_from(&grown, before)) {
+                    tracing::warn!(topic = %topic.name, %undo, "part of {count} partitions is left and goes with the topic");
+                }
+                return Err(error);
+            }
+        };
+        topic.partitions.add(added);
+        self.write_index().generation.send_modify(|generation| *generation += 1);
         Ok(())
     }
 
@@ -162,7 +232,13 @@ impl TopicTable {
     /// Deletes the partitions of this very topic. A directory of the same name that belongs to another one, as after the
     /// metadata was restored from a backup, is not ours to delete.
     pub(super) fn remove_partitions(&self, record: &TopicRecord) -> Result<(), TopicChangeError> {
-        for_each_partition(record.partition_count, PARTITIONS_AT_ONCE, |index| {
+        self.remove_from(record, 0)
+    }
+
+    /// The same of those from `first` on.
+    fn remove_from(&self, record: &TopicRecord, first: i32) -> Result<(), TopicChangeError> {
+        for_each_partition(record.partition_count - first, PARTITIONS_AT_ONCE, |at| {
+            let index = first + at;
             let name = PartitionName { topic: record.name.clone(), index };
             if self.log.partition(&name).is_some_and(|log| log.topic_id() == record.id && !log.is_offline()) {
                 self.log.delete_partition(&name).map_err(|error| TopicChangeError::Log(error.to_string()))?;
@@ -175,12 +251,9 @@ impl TopicTable {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use ottla_log::{LogDir, LogOptions};
 
     use super::*;
-    use crate::config::Config;
     use crate::log_dirs::LogDirs;
     use crate::meta::{LocalStore, MetadataStore};
 

@@ -39,6 +39,16 @@ pub enum TopicChangeError {
     /// There is none.
     #[error("This server does not host this topic-partition.")]
     Unknown,
+    /// It has as many partitions already, or more.
+    #[error("The topic {name} currently has {before} partition(s); {count} would not be an increase.")]
+    Fewer {
+        /// The topic.
+        name: String,
+        /// How many it has.
+        before: i32,
+        /// How many it was to get.
+        count: i32,
+    },
     /// The name cannot be one.
     #[error("Topic name is invalid: {0}")]
     Name(#[from] TopicNameError),

@@ -4,7 +4,7 @@
 //! is made at a time, and the maps are locked only to swap the result in.
 //!
 //! 1. `index`: by name and by id
-//! 2. `open`: what a start finds; `change`: created, altered, deleted; both `assemble` the partitions of a topic
+//! 2. `open`: what a start finds; `change`: created, altered, given more partitions, deleted; all `assemble` the partitions of a topic
 //! 3. `options`: what partitions are set to
 //! 4. `name`: what a topic may be called
 
@@ -24,12 +24,12 @@ use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::config::TopicSettings;
 use crate::config::topic::PartitionerMode;
+use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
 use crate::meta::{MetadataStore, TopicRecord};
 use crate::partition::budget::ProducerBudget;
-use crate::partition::lane::LaneBudget;
+use crate::partition::lane::{LaneBudget, LaneShare};
 use crate::partition::{Partition, PartitionSet, SaveError, Saved};
 
 pub use change::NewTopic;
@@ -49,6 +49,8 @@ pub struct Topic {
     /// Its partitions.
     pub partitions: PartitionSet,
     settings: RwLock<Arc<TopicSettings>>,
+    /// What its batches take of the lanes: its partitions share it.
+    lanes: Arc<LaneShare>,
 }
 
 impl Topic {
@@ -97,6 +99,8 @@ pub struct TopicTable {
     unfinished: Mutex<Vec<TopicRecord>>,
     /// Names of topics without records whose partitions a start on a full disk could not make: a later start does.
     unmade: Mutex<HashSet<String>>,
+    /// What gives topics the settings that they do not set themselves.
+    defaults: RwLock<Config>,
     /// How many producers all partitions remember together.
     pub(crate) producers: Arc<ProducerBudget>,
     /// How much may wait in the lanes of all partitions together.

@@ -24,6 +24,7 @@ impl TopicTable {
             deleting: Mutex::default(),
             unfinished: Mutex::default(),
             unmade: Mutex::default(),
+            defaults: RwLock::new(config.clone()),
             producers: Arc::new(ProducerBudget::new(config.producer_ids_max)),
             lanes: Arc::new(LaneBudget::new(config.route_lane_bytes_max)),
         };

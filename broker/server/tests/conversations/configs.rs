@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    AlterConfigsResource, AlterableConfig, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
-    DescribeConfigsResult, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, OPERATION_APPEND,
-    OPERATION_DELETE, OPERATION_SET, OPERATION_SUBTRACT, RESOURCE_BROKER, RESOURCE_TOPIC,
+    AlterConfigsRequest, AlterConfigsResource, AlterConfigsResponse, AlterableConfig, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
+    DescribeConfigsResult, FindCoordinatorRequest, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    OPERATION_APPEND, OPERATION_DELETE, OPERATION_SET, OPERATION_SUBTRACT, RESOURCE_BROKER, RESOURCE_GROUP,
+    RESOURCE_TOPIC, ReplaceConfigsResource, ReplaceableConfig,
 };
 
 use ottla_test_broker::{Answer, TestBroker};
@@ -118,7 +120,7 @@ async fn a_setting_for_tests_shows_only_where_it_is_set_and_a_new_segment_size_h
 }
 
 #[tokio::test]
-async fn the_broker_describes_itself_read_only() {
+async fn the_broker_describes_itself_and_says_what_it_reads_at_its_start_alone() {
     let broker = TestBroker::start_with(&["num.partitions=9"]).await;
     let answer = describe(&broker, 4, RESOURCE_BROKER, "1", None).await;
     let result = result(&answer);
@@ -127,7 +129,7 @@ async fn the_broker_describes_itself_read_only() {
     assert_eq!((partitions.value.as_deref(), partitions.config_source), (Some("9"), 4));
     assert_eq!((deletion.value.as_deref(), deletion.config_source), (Some("true"), 5));
     assert!(configs.contains_key("default.replication.factor"));
-    assert!(result.configs.iter().all(|config| config.read_only));
+    assert!(!partitions.read_only && configs["node.id"].read_only && configs["log.dirs"].read_only);
 }
 
 #[tokio::test]
@@ -150,7 +152,8 @@ async fn what_does_not_exist_is_not_described() {
         (RESOURCE_TOPIC, "a b", ErrorCode::InvalidTopicException),
         (RESOURCE_BROKER, "7", ErrorCode::InvalidRequest),
         (RESOURCE_BROKER, "x", ErrorCode::InvalidRequest),
-        (32, "group", ErrorCode::InvalidRequest),
+        (16, "metrics", ErrorCode::InvalidRequest),
+        (RESOURCE_GROUP, "", ErrorCode::InvalidRequest),
         (RESOURCE_BROKER, "", ErrorCode::None),
     ] {
         let answer = describe(&broker, 4, kind, name, None).await;
@@ -233,8 +236,202 @@ async fn changes_made_at_the_same_time_all_hold() {
     }
 }
 
+/// Changes of one resource: the error and what is said about it.
+async fn alter_resource(
+    broker: &TestBroker,
+    (kind, name): (i8, &str),
+    changes: &[(&str, Option<&str>)],
+    validate_only: bool,
+) -> (ErrorCode, String) {
+    let configs = changes.iter().map(|&(name, value)| AlterableConfig {
+        name: name.to_owned().into(),
+        config_operation: if value.is_some() { OPERATION_SET } else { OPERATION_DELETE },
+        value: value.map(|value| value.to_owned().into()),
+    });
+    let resource =
+        AlterConfigsResource { resource_type: kind, resource_name: name.to_owned().into(), configs: configs.collect() };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only };
+    let answer = broker.client().await.ask(1, &request).await;
+    let response = answer.read::<IncrementalAlterConfigsResponse<'_>>().responses.remove(0);
+    (response.error_code, response.error_message.unwrap_or_default().into_owned())
+}
+
+/// Value and source of a setting, and the sources of its synonyms.
+async fn described(broker: &TestBroker, kind: i8, name: &str, key: &str) -> Option<(String, i8, Vec<i8>)> {
+    let answer = describe(broker, 4, kind, name, Some(&[key])).await;
+    let result = result(&answer);
+    assert_eq!(result.error_code, ErrorCode::None);
+    let config = result.configs.first()?;
+    let sources = config.synonyms.iter().map(|synonym| synonym.source).collect();
+    Some((config.value.clone().unwrap_or_default().into_owned(), config.config_source, sources))
+}
+
 #[tokio::test]
-async fn broker_settings_cannot_be_changed_while_it_runs() {
+async fn broker_settings_change_while_it_runs_and_outlive_it() {
+    let broker = TestBroker::start_with(&["num.partitions=2", "log.retention.hours=5"]).await;
+    broker.create_topic("t", 1, &[]).await;
+    broker.create_topic("own", 1, &[("retention.ms", "7")]).await;
+    let none = (ErrorCode::None, String::new());
+    let (one, all) = ((RESOURCE_BROKER, "1"), (RESOURCE_BROKER, ""));
+    assert_eq!(alter_resource(&broker, all, &[("num.partitions", Some("9"))], true).await, none);
+    assert_eq!(described(&broker, RESOURCE_BROKER, "1", "num.partitions").await.unwrap().0, "2", "only checked");
+    assert_eq!(alter_resource(&broker, all, &[("num.partitions", Some("7"))], false).await, none);
+    let changes =
+        [("num.partitions", Some("3")), ("log.retention.ms", Some("99000")), ("log.segment.bytes", Some("2000000"))];
+    assert_eq!(alter_resource(&broker, one, &changes, false).await, none);
+    let check = async |broker: &TestBroker| {
+        let partitions = described(broker, RESOURCE_BROKER, "1", "num.partitions").await.unwrap();
+        assert_eq!(partitions, ("3".to_owned(), 2, vec![2, 3, 4, 5]));
+        let partitions = described(broker, RESOURCE_BROKER, "", "num.partitions").await.unwrap();
+        assert_eq!(partitions, ("7".to_owned(), 3, vec![3]));
+        assert_eq!(described(broker, RESOURCE_BROKER, "", "log.retention.ms").await, None, "not set for all");
+        // A topic follows where it does not say anything itself.
+        let retention = described(broker, RESOURCE_TOPIC, "t", "retention.ms").await.unwrap();
+        assert_eq!(retention, ("99000".to_owned(), 2, vec![2, 4, 5]));
+        assert_eq!(described(broker, RESOURCE_TOPIC, "own", "retention.ms").await.unwrap().0, "7");
+        let topic = broker.broker.topics.get("t").unwrap();
+        assert_eq!(
+            (topic.settings().retention_ms, topic.partitions[0].log.options().segment_bytes),
+            (99_000, 2_000_000)
+        );
+    };
+    check(&broker).await;
+    let broker = broker.crash().await;
+    check(&broker).await;
+    broker.create_topic("new", -1, &[]).await;
+    assert_eq!(broker.broker.topics.get("new").unwrap().partitions.len(), 3);
+    assert_eq!(alter_resource(&broker, one, &changes.map(|(name, _)| (name, None)), false).await, none);
+    let retention = described(&broker, RESOURCE_TOPIC, "t", "retention.ms").await.unwrap();
+    assert_eq!(retention, ("18000000".to_owned(), 4, vec![4, 5]));
+    assert_eq!(described(&broker, RESOURCE_BROKER, "1", "num.partitions").await.unwrap().0, "7");
+}
+
+#[tokio::test]
+async fn broker_settings_that_are_read_at_the_start_or_contradict_each_other_are_refused() {
+    let broker = TestBroker::start().await;
+    for (resource, change, error_code, words) in [
+        ("1", ("node.id", "2"), ErrorCode::InvalidRequest, "Cannot update these configs dynamically: node.id"),
+        ("", ("log.dir", "/x"), ErrorCode::InvalidRequest, "dynamically"),
+        ("1", ("no.such", "2"), ErrorCode::InvalidConfig, "Unknown broker config name: no.such"),
+        ("1", ("num.partitions", "many"), ErrorCode::InvalidConfig, "num.partitions"),
+        ("1", ("num.partitions", "20000"), ErrorCode::InvalidConfig, "ottla.topic.partitions.max"),
+        ("2", ("num.partitions", "3"), ErrorCode::InvalidRequest, "Unexpected broker id"),
+    ] {
+        let told = alter_resource(&broker, (RESOURCE_BROKER, resource), &[(change.0, Some(change.1))], false).await;
+        assert!(told.0 == error_code && told.1.contains(words), "{change:?}: {told:?}");
+    }
+    assert_eq!(described(&broker, RESOURCE_BROKER, "1", "num.partitions").await.unwrap().0, "4");
+    let told = alter_resource(&broker, (16, "m"), &[], false).await;
+    assert_eq!(told.0, ErrorCode::InvalidRequest, "no client metrics");
+}
+
+#[tokio::test]
+async fn a_group_has_settings_of_its_own_within_the_bounds_of_the_broker() {
+    let broker = TestBroker::start().await;
+    let session = "consumer.session.timeout.ms";
+    assert_eq!(described(&broker, RESOURCE_GROUP, "g", session).await.unwrap(), ("45000".to_owned(), 5, vec![5]));
+    let group = (RESOURCE_GROUP, "g");
+    assert_eq!(alter_resource(&broker, group, &[(session, Some("50000"))], false).await.0, ErrorCode::None);
+    assert_eq!(described(&broker, RESOURCE_GROUP, "g", session).await.unwrap(), ("50000".to_owned(), 8, vec![8, 5]));
+    assert_eq!(described(&broker, RESOURCE_GROUP, "h", session).await.unwrap().0, "45000");
+    for (change, words) in [
+        ((session, "60001"), "group.consumer.max.session.timeout.ms"),
+        ((session, "soon"), "milliseconds"),
+        (("consumer.heartbeat.interval.ms", "4999"), "group.consumer.min.heartbeat.interval.ms"),
+        (("share.session.timeout.ms", "45000"), "Unknown group config name"),
+    ] {
+        let told = alter_resource(&broker, group, &[(change.0, Some(change.1))], false).await;
+        assert!(told.0 == ErrorCode::InvalidConfig && told.1.contains(words), "{change:?}: {told:?}");
+    }
+    let told = alter_resource(&broker, (RESOURCE_GROUP, ""), &[], false).await;
+    assert_eq!(told.0, ErrorCode::InvalidRequest);
+
+    // A member is told the interval of its group, and another one after it was changed.
+    let beat = |member_id: &'static str, member_epoch| ConsumerGroupHeartbeatRequest {
+        group_id: "g".into(),
+        member_id: member_id.into(),
+        member_epoch,
+        rebalance_timeout_ms: 60_000,
+        subscribed_topic_names: Some(vec!["t".into()]),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    let mut client = broker.client().await;
+    client.ask(2, &FindCoordinatorRequest { key: "g".into(), ..Default::default() }).await;
+    let joined = loop {
+        let answer = client.ask(1, &beat("m", 0)).await;
+        let response: ConsumerGroupHeartbeatResponse<'_> = answer.read();
+        if response.error_code != ErrorCode::CoordinatorLoadInProgress {
+            break (response.error_code, response.heartbeat_interval_ms, response.member_epoch);
+        }
+    };
+    assert_eq!((joined.0, joined.1), (ErrorCode::None, 5000));
+    let change = [("consumer.heartbeat.interval.ms", Some("7000"))];
+    assert_eq!(alter_resource(&broker, group, &change, false).await.0, ErrorCode::None);
+    let answer = client.ask(1, &beat("m", joined.2)).await;
+    let response: ConsumerGroupHeartbeatResponse<'_> = answer.read();
+    assert_eq!((response.error_code, response.heartbeat_interval_ms), (ErrorCode::None, 7000));
+    let broker = broker.restart().await;
+    assert_eq!(described(&broker, RESOURCE_GROUP, "g", "consumer.heartbeat.interval.ms").await.unwrap().0, "7000");
+}
+
+#[tokio::test]
+async fn committed_offsets_cannot_be_made_to_vanish_by_settings() {
+    let broker = TestBroker::start_with(&["offsets.topic.num.partitions=1"]).await;
+    broker.client().await.ask(2, &FindCoordinatorRequest { key: "g".into(), ..Default::default() }).await;
+    let topic = (RESOURCE_TOPIC, "__consumer_offsets");
+    for change in [
+        ("ottla.durability", Some("page-cache")),
+        ("cleanup.policy", Some("delete")),
+        ("cleanup.policy", Some("compact,delete")),
+        ("cleanup.policy", None),
+    ] {
+        let told = alter_resource(&broker, topic, &[change], false).await;
+        assert!(told.0 == ErrorCode::InvalidConfig && told.1.contains("committed offsets"), "{change:?}: {told:?}");
+    }
+    assert_eq!(alter_resource(&broker, topic, &[("segment.bytes", Some("2000000"))], false).await.0, ErrorCode::None);
+    let all = (RESOURCE_BROKER, "");
+    assert_eq!(
+        alter_resource(&broker, all, &[("ottla.durability", Some("page-cache"))], false).await.0,
+        ErrorCode::None
+    );
+    assert_eq!(value(&broker, "__consumer_offsets", "ottla.durability").await, "fsync");
+}
+
+#[tokio::test]
+async fn alter_configs_replaces_everything() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[("retention.ms", "5"), ("segment.ms", "6")]).await;
+    let ask = async |version, configs: &[(&'static str, Option<&'static str>)], validate_only| {
+        let configs =
+            configs.iter().map(|&(name, value)| ReplaceableConfig { name: name.into(), value: value.map(Into::into) });
+        let resource = ReplaceConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: "t".into(),
+            configs: configs.collect(),
+        };
+        let request = AlterConfigsRequest { resources: vec![resource], validate_only };
+        let answer = broker.client().await.ask(version, &request).await;
+        answer.read::<AlterConfigsResponse<'_>>().responses[0].error_code
+    };
+    for version in 0..=2 {
+        assert_eq!(ask(version, &[("segment.ms", Some("9"))], true).await, ErrorCode::None);
+        assert_eq!(value(&broker, "t", "retention.ms").await, "5", "only checked");
+    }
+    assert_eq!(ask(2, &[("segment.ms", None)], false).await, ErrorCode::InvalidRequest);
+    assert_eq!(ask(2, &[("segment.ms", Some("1")), ("segment.ms", Some("2"))], false).await, ErrorCode::InvalidRequest);
+    assert_eq!(ask(2, &[("segment.ms", Some("0"))], false).await, ErrorCode::InvalidConfig);
+    assert_eq!(ask(2, &[("remote.storage.enable", Some("true"))], false).await, ErrorCode::InvalidConfig);
+    assert_eq!(value(&broker, "t", "retention.ms").await, "5");
+    assert_eq!(ask(2, &[("segment.ms", Some("9"))], false).await, ErrorCode::None);
+    assert_eq!(
+        (value(&broker, "t", "segment.ms").await.as_str(), value(&broker, "t", "retention.ms").await.as_str()),
+        ("9", "604800000")
+    );
+}
+
+#[tokio::test]
+async fn a_resource_that_is_named_twice_or_has_no_settings_is_refused() {
     let broker = TestBroker::start().await;
     broker.create_topic("t", 1, &[]).await;
     let resource = |resource_type, name: &'static str| AlterConfigsResource {
@@ -243,12 +440,7 @@ async fn broker_settings_cannot_be_changed_while_it_runs() {
         configs: Vec::new(),
     };
     let request = IncrementalAlterConfigsRequest {
-        resources: vec![
-            resource(RESOURCE_BROKER, "1"),
-            resource(32, "g"),
-            resource(RESOURCE_TOPIC, "t"),
-            resource(RESOURCE_TOPIC, "t"),
-        ],
+        resources: vec![resource(8, "1"), resource(RESOURCE_TOPIC, "t"), resource(RESOURCE_TOPIC, "t")],
         validate_only: false,
     };
     let answer = broker.client().await.ask(1, &request).await;

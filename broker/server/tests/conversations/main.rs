@@ -1,5 +1,6 @@
 //! Conversations with a real broker in this process: what it answers, in which order, and what it says no to.
 
+mod admin;
 mod configs;
 mod fetch_sessions;
 mod fetching;

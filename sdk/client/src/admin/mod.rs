@@ -12,7 +12,7 @@ use ottla_wire::message::Request;
 use ottla_wire::{ErrorCode, Message};
 use tokio::runtime::Handle;
 
-pub use self::configs::{ConfigChange, ConfigEntry, ConfigSource};
+pub use self::configs::{ConfigChange, ConfigEntry, ConfigSource, ConfigTarget};
 pub use self::groups::{GroupDescription, GroupListing, GroupMember};
 pub use self::plugins::{PluginDescription, PluginVersion, PushProgress, PushedPlugin};
 pub use self::records::TrimTo;

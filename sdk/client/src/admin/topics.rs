@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_wire::message::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicState,
-    DeleteTopicsRequest, DeleteTopicsResponse,
+    CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use ottla_wire::{ErrorCode, Uuid};
 
@@ -159,6 +159,20 @@ impl Admin {
             id: result.topic_id,
             partitions: Some(result.num_partitions).filter(|partitions| *partitions > 0),
         })
+    }
+
+    /// Gives a topic more partitions, so that it has `count`.
+    pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<(), AdminError> {
+        let request = CreatePartitionsRequest {
+            topics: vec![CreatePartitionsTopic { name: topic.into(), count, assignments: None }],
+            timeout_ms: i32::try_from(self.cluster.config().request_timeout_ms).unwrap_or(i32::MAX),
+            validate_only: false,
+        };
+        let answer = self.ask_controller(&request).await?;
+        let response: CreatePartitionsResponse<'_> = answer.decode()?;
+        let result = response.results.iter().find(|result| result.name == topic);
+        let result = result.ok_or_else(|| unanswered(&answer, topic))?;
+        check(topic, result.error_code, result.error_message.as_deref())
     }
 
     /// All topics by name.

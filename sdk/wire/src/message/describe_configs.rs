@@ -9,6 +9,9 @@ pub const RESOURCE_TOPIC: i8 = 2;
 /// `resource_type` of a broker.
 pub const RESOURCE_BROKER: i8 = 4;
 
+/// `resource_type` of a group (KIP-848).
+pub const RESOURCE_GROUP: i8 = 32;
+
 /// `config_source` of a value set on the topic.
 pub const SOURCE_TOPIC: i8 = 1;
 /// `config_source` of a value set on the broker while it runs.
@@ -19,6 +22,9 @@ pub const SOURCE_DYNAMIC_DEFAULT_BROKER: i8 = 3;
 pub const SOURCE_STATIC_BROKER: i8 = 4;
 /// `config_source` of a default.
 pub const SOURCE_DEFAULT: i8 = 5;
+
+/// `config_source` of a value set on the group.
+pub const SOURCE_GROUP: i8 = 8;
 
 /// `config_type` of a truth value.
 pub const TYPE_BOOLEAN: i8 = 1;

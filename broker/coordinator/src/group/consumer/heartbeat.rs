@@ -182,7 +182,7 @@ impl ConsumerGroup {
         let response = ConsumerGroupHeartbeatResponse {
             member_id: Some(Cow::Owned(member_id.to_string())),
             member_epoch: now.epoch,
-            heartbeat_interval_ms: cx.config.consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms: cx.config.heartbeat_interval_ms(&self.id),
             assignment: is_told.then(|| assignment(&now.assigned)),
             ..Default::default()
         };
@@ -291,8 +291,10 @@ impl ConsumerGroup {
     /// The member was heard of.
     pub(crate) fn restart_session(&self, cx: &mut Context, member_id: &str) {
         let Some((member_id, member)) = self.members.get_key_value(member_id) else { return };
-        let timeout_ms =
-            member.classic.as_ref().map_or(cx.config.consumer_session_timeout_ms, |classic| classic.session_timeout_ms);
+        let timeout_ms = match &member.classic {
+            Some(classic) => classic.session_timeout_ms,
+            None => cx.config.session_timeout_ms(&self.id),
+        };
         cx.set_timer(Timer::Session(Text::clone(&self.id), Text::clone(member_id)), timeout_ms);
     }
 

@@ -201,8 +201,8 @@ async fn describe(admin: &Admin, topic: &str, output: &mut Output) -> Result<(),
     let mut configs = admin.describe_topic_configs(topic).await.map_err(|error| missing(topic, error))?;
     // What differs from the defaults comes first; the sort is stable.
     configs.sort_by_key(|entry| match entry.source {
-        ConfigSource::Topic => 0,
-        ConfigSource::Broker => 1,
+        ConfigSource::Topic | ConfigSource::Group => 0,
+        ConfigSource::RunningBroker | ConfigSource::AllBrokers | ConfigSource::Broker => 1,
         ConfigSource::Other(_) => 2,
         ConfigSource::Default => 3,
     });

@@ -48,12 +48,13 @@ impl Listeners {
 
 /// Serves clients and metrics until the broker's stop begins and every reply was sent, or the grace period is over.
 pub async fn serve(broker: Arc<Broker>, listeners: Listeners) {
+    // First: the page of metrics counts groups, too.
+    broker.groups.begin();
     if let Some((listener, _)) = listeners.metrics {
         tokio::spawn(monitoring::http::serve(listener, Arc::clone(&broker)));
     }
     let (settings, metrics) = (front_settings(&broker.config), broker.metrics.front.clone());
     let stop = broker.shutdown.watch();
-    broker.groups.begin();
     let bounds = Bounds { memory: Arc::clone(&broker.memory), reads: Arc::clone(&broker.pools.reads) };
     Front::new(Arc::clone(&broker), settings, bounds, metrics, stop).serve(listeners.clients.0).await;
     broker.groups.ended().await;

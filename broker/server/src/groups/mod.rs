@@ -20,13 +20,14 @@ pub(crate) use offsets_topic::NAME as OFFSETS_TOPIC;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ottla_coordinator::group::{Client, Effect, GroupConfig, Input, Reply, Request, RequestId, Shard};
 use ottla_front::{Pool, ShutdownWatch};
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -56,6 +57,8 @@ struct AllGroups {
     stop: ShutdownWatch,
     loads: Arc<Pool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Where the tasks run. A thread of a pool may be the first to see that there are shards.
+    runtime: OnceLock<Handle>,
     /// Rebalances since the start.
     rebalances: AtomicU64,
 }
@@ -107,6 +110,7 @@ impl Groups {
             stop,
             loads,
             tasks: Mutex::default(),
+            runtime: OnceLock::new(),
             rebalances: AtomicU64::new(0),
         }))
     }
@@ -114,7 +118,7 @@ impl Groups {
     /// Loads the groups there are, in the background, and follows the topics. Needs a tokio runtime.
     pub fn begin(&self) {
         let groups = Arc::clone(&self.0);
-        let following = tokio::spawn(async move { groups.follow_topics().await });
+        let following = self.0.runtime.get_or_init(Handle::current).spawn(async move { groups.follow_topics().await });
         self.0.tasks().push(following);
     }
 
@@ -268,7 +272,11 @@ impl AllGroups {
             return;
         }
         let (groups, live) = (Arc::clone(self), Arc::clone(shard));
-        let keeping = tokio::spawn(async move { keep::keep(&groups, &live).await });
+        let Some(runtime) = self.runtime.get() else {
+            tracing::error!("a shard of groups was found before the coordinator began, so it is not loaded");
+            return;
+        };
+        let keeping = runtime.spawn(async move { keep::keep(&groups, &live).await });
         self.tasks().push(keeping);
     }
 

@@ -192,7 +192,7 @@ async fn a_partition_without_a_batch_and_a_transactional_request_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_topics_are_not_for_clients() {
     let home = TestBroker::start().await;
-    home.create_topic("__consumer_offsets", 1, &[]).await;
+    home.create_topic("__consumer_offsets", 1, &[("cleanup.policy", "compact")]).await;
     let answer = home.client().await.produce("__consumer_offsets", 0, &said("a")).await;
     assert_eq!(answer.error_code, ErrorCode::InvalidTopicException);
 }

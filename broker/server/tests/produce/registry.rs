@@ -112,7 +112,7 @@ async fn a_topic_can_only_name_what_is_there() {
     assert!(message.contains("no version 2"), "{message}");
     assert_eq!(home.set_topic("t", "ottla.partitioner", "digit@1").await, (ErrorCode::None, String::new()));
     home.create_topic("u", 3, &[("ottla.partitioner", "digit")]).await;
-    home.create_topic("__consumer_offsets", 3, &[]).await;
+    home.create_topic("__consumer_offsets", 3, &[("cleanup.policy", "compact")]).await;
     let (code, message) = home.set_topic("__consumer_offsets", "ottla.partitioner", "digit").await;
     assert_eq!(code, ErrorCode::InvalidConfig, "{message}");
 }

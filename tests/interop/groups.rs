@@ -62,9 +62,11 @@ fn java_3_shares_a_topic() {
     members_come_and_go(&Kind { instances: true, ..classic(Client::Java3) });
 }
 
+/// Without static members: in 3.9 the protocol is a preview, and one of several static members that return gets other
+/// partitions than it had.
 #[test]
 fn java_3_shares_a_topic_with_the_consumer_protocol() {
-    members_come_and_go(&Kind { instances: true, ..consumer(Client::Java3) });
+    members_come_and_go(&consumer(Client::Java3));
 }
 
 #[test]

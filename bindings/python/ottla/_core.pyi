@@ -77,7 +77,7 @@ class Record:
         """Milliseconds since 1970, -1 for none."""
     @property
     def timestamp_type(self) -> Literal["create", "append"]:
-        """Who set the timestamp: the producer, or the broker when it appended."""
+        """The origin of the timestamp: the producer, or the broker when it appended."""
     @property
     def key(self) -> bytes | None: ...
     @property

@@ -132,7 +132,7 @@ fn prove(arguments: &Arguments) -> Result<ExitCode> {
         t29_old_formats::keep(version)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let wanted: Vec<&Test> = ALL.iter().filter(|test| is_wanted(test, &arguments.names)).collect();
+    let wanted: Vec<&Test> = ALL.iter().filter(|test| is_wanted(test, arguments)).collect();
     if wanted.is_empty() {
         bail!("no test is called so; `list` shows them");
     }
@@ -166,8 +166,11 @@ fn prove(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn is_wanted(test: &Test, names: &[String]) -> bool {
-    names.is_empty() || names.iter().any(|name| test.name.contains(&name.to_lowercase()))
+fn is_wanted(test: &Test, arguments: &Arguments) -> bool {
+    match arguments.names.as_slice() {
+        [] => test.belongs_to(arguments.size),
+        names => names.iter().any(|name| test.name.contains(&name.to_lowercase())),
+    }
 }
 
 /// One test with its canaries.

@@ -280,6 +280,10 @@ pub(crate) fn unsynced_names(trace: &str) -> Vec<String> {
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("rename") && line.ends_with("= 0")) {
         let paths: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
         let [from, to] = paths.as_slice() else { continue };
+        // An index is derived: a start does without it.
+        if to.ends_with(".index") {
+            continue;
+        }
         let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf).unwrap_or_default();
         // Half-made and half-deleted partitions are rubbish to every start, and so are half-made plugins.
         let aside = |path: &Path| {

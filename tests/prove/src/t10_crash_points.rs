@@ -281,7 +281,7 @@ pub(crate) fn unsynced_names(trace: &str) -> Vec<String> {
         let paths: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
         let [from, to] = paths.as_slice() else { continue };
         // An index is derived: a start does without it.
-        if to.ends_with(".index") {
+        if Path::new(to).extension().is_some_and(|extension| extension == "index") {
             continue;
         }
         let parent = |path: &str| Path::new(path).parent().map(Path::to_path_buf).unwrap_or_default();

@@ -104,7 +104,7 @@ fn place(component: &Path, plugin: PathBuf) -> Result<PathBuf> {
     if !bytes.starts_with(COMPONENT_HEADER) {
         bail!("{} is not a component; was it linked by wasm-component-ld?", component.display());
     }
-    // Renamed into place, so that no upload meanwhile reads half of it.
+    // Renamed into place, so that an upload at the same time does not read half of it.
     let fresh = plugin.with_extension("wasm.fresh");
     fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, &plugin))?;
     Ok(plugin)

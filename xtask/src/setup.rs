@@ -216,7 +216,7 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The jars of a Kafka cluster that our client is tested against. Java is not for everybody: without it that suite does not run.
+/// The jars of a Kafka cluster that our client is tested against. Without Java that suite does not run.
 fn kafka(root: &Path) -> Result<String> {
     let home = root.join("target/kafka-4.4");
     let (pom, stamp) = (root.join("tests/kafka/pom.xml"), home.join("complete"));

@@ -27,7 +27,7 @@ use crate::service::{Service, Turn};
 
 /// Bytes of requests that have arrived together after which no more are waited for.
 const TURN_BYTES: usize = 256 << 10;
-/// Time after which a turn gives way to other connections, with whatever else has arrived.
+/// Time after which a turn gives way to other connections, although more requests have arrived.
 const TURN_TIME: Duration = Duration::from_millis(1);
 /// Bytes that a connection may hold without being charged for them, so that small requests cost no more than they did.
 const UNCHARGED_BYTES: usize = 4 << 10;

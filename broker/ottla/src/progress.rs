@@ -59,7 +59,7 @@ impl Drop for Progress {
 /// How long a command waits before it says that it does.
 const UNTOLD: Duration = Duration::from_secs(2);
 
-/// Says on stderr, whatever that is, that `broker` has not answered yet, where the work takes longer than it should.
+/// Says on stderr, a terminal or not, that `broker` has not answered yet, where the work takes longer than it should.
 pub(crate) async fn impatient<T>(broker: &str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     if let Ok(done) = tokio::time::timeout(UNTOLD, work.as_mut()).await {

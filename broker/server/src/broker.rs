@@ -166,7 +166,7 @@ pub enum StopError {
     Log(#[from] ottla_log::ShutdownError),
 }
 
-/// What a data directory has in it from its first start on, whatever became of the rest.
+/// What a data directory has in it from its first start on, even where other files are lost.
 const OWN_ENTRIES: [&str; 6] =
     ["metadata.log", "log-directories", "log", "plugins", "metadata.redb", "metadata.redb.migrated"];
 /// What a file system puts into its root by itself.

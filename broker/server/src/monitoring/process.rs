@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::text::{Labels, Page};
 
-/// Ticks of a second in `/proc`: a constant of Linux towards programs, whatever the kernel ticks by.
+/// Ticks of a second in `/proc`: a constant of Linux towards programs, at any tick rate of the kernel.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Adds what can be read.

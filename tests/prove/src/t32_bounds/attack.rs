@@ -28,7 +28,7 @@ pub(super) struct Attack {
     pub(super) name: &'static str,
     /// Makes topics and plugins.
     pub(super) prepare: fn(&Broker),
-    /// Goes on until `stop`; what the broker owed and did not do comes back.
+    /// Goes on until `stop`. Returns what the broker had to do and did not do.
     pub(super) strike: fn(&Broker, &AtomicBool) -> Result<(), String>,
     /// What it asks for so much of that a bystander who asks for the same has to queue.
     pub(super) of_kind: Option<Question>,

@@ -8,6 +8,7 @@
 //! [`frames`] makes their requests, [`load`] drives them, [`pairs`] interleaves the runs, [`report`] prints the table and the JSON rows.
 
 mod area;
+mod beside;
 mod frames;
 mod load;
 mod pairs;

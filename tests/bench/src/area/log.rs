@@ -7,6 +7,7 @@ use anyhow::Result;
 use ottla_wire::record::Codec;
 
 use super::Plan;
+use crate::beside::Beside;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
 use crate::pairs::{Measurement, Pairs};
@@ -42,14 +43,10 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
     let dir = tempfile::tempdir()?;
     let ottla = Peer::ottla(&dir.path().join("ottla"), &["message.max.bytes=2097152"])?;
     ottla.create_topic(1, &["ottla.durability=page-cache"])?;
-    let raw = match &plan.against {
-        Some(binary) => {
-            let other = Peer::ottla_at(binary, &dir.path().join("other"), &["message.max.bytes=2097152"])?;
-            other.create_topic(1, &["ottla.durability=page-cache"])?;
-            other
-        }
-        None => Peer::raw(Ceiling::Ingest, dir.path())?,
-    };
+    let beside = Beside::start(plan, Ceiling::Ingest, dir.path(), &["message.max.bytes=2097152"])?;
+    if let Some(other) = beside.broker() {
+        other.create_topic(1, &["ottla.durability=page-cache"])?;
+    }
     let frame = frames::produce(0, 1, &frames::batch(bytes, (bytes / 1024).max(1), Codec::None)?);
     let count = (plan.run_bytes as usize / frame.len()).max(1);
     let script = || Script {
@@ -70,17 +67,13 @@ fn ingest(plan: &Plan, bytes: usize, reference: f64, rows: &mut Vec<Row>) -> Res
             latency: done.latency(),
         })
     };
-    let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&raw))?;
+    let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&beside.peer))?;
     let gib = f64::from(1_u32 << 30);
     let ceiling = pairs.ceiling_median(|r| r.cpu_per_work() * gib);
-    let note = format!(
-        "bare loop: {:.3} CPU s/GiB, {:.2} GiB/s{}",
-        ceiling,
-        pairs.ceiling_median(Measurement::rate) / gib,
-        crate::report::validity(ceiling, reference),
-    );
+    let figure = format!("{ceiling:.3} CPU s/GiB, {:.2} GiB/s", pairs.ceiling_median(Measurement::rate) / gib);
+    let note = beside.note(&figure, || crate::report::validity(ceiling, reference));
     let size = bytes >> 10;
-    let of = "bare recv + CRC + pwrite";
+    let of = beside.of("bare recv + CRC + pwrite");
     rows.push(Row::new(
         format!("log/ingest/{size}KiB/throughput"),
         format!("{of}, bytes per second"),
@@ -100,7 +93,10 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let ottla = Peer::ottla(&dir.path().join("ottla"), &[])?;
     ottla.create_topic(1, &[])?;
-    let raw = Peer::raw(Ceiling::GroupCommit, dir.path())?;
+    let beside = Beside::start(plan, Ceiling::GroupCommit, dir.path(), &[])?;
+    if let Some(other) = beside.broker() {
+        other.create_topic(1, &[])?;
+    }
     let frame = frames::produce(0, -1, &frames::batch(1024, 1, Codec::None)?);
     let run = |peer: &Peer| -> Result<Measurement> {
         let scripts: Vec<_> = (0..PRODUCERS)
@@ -122,9 +118,9 @@ fn group_commit(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
             latency: done.latency(),
         })
     };
-    let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&raw))?;
-    let of = "bare append + group fdatasync, 64 producers";
-    let note = format!("bare loop: {:.0} acks/s", pairs.ceiling_median(Measurement::rate));
+    let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&beside.peer))?;
+    let of = beside.of("bare append + group fdatasync, 64 producers");
+    let note = beside.note(&format!("{:.0} acks/s", pairs.ceiling_median(Measurement::rate)), String::new);
     rows.push(Row::new(
         "log/group-commit/64/throughput",
         format!("{of}, acks per second"),

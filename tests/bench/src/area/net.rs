@@ -6,6 +6,7 @@ use anyhow::Result;
 use ottla_wire::record::Codec;
 
 use super::{Plan, forget};
+use crate::beside::Beside;
 use crate::frames;
 use crate::load::{SECONDS_MAX, Script, drive};
 use crate::pairs::{Measurement, Pairs};
@@ -37,6 +38,25 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
+/// Fills the topic that is read, unless an earlier row has.
+fn fill(broker: &Peer) -> Result<()> {
+    let batch = frames::batch(EGRESS_CHUNK_BYTES as usize / BATCHES_PER_FETCH, BATCH_RECORDS, Codec::None)?;
+    if broker.create_topic(1, &["ottla.durability=page-cache"]).is_err() {
+        return Ok(());
+    }
+    let script = Script {
+        requests: vec![frames::produce(0, 1, &batch)],
+        // Batches come out a little smaller than asked for.
+        count: (EGRESS_FILE_CHUNKS as usize + 60) * BATCHES_PER_FETCH,
+        seconds_max: SECONDS_MAX,
+        every_s: None,
+        window: 5,
+        error_at: Some(frames::PRODUCE_ERROR_AT),
+    };
+    drive(broker.addr, &[script])?;
+    Ok(())
+}
+
 fn egress(
     plan: &Plan,
     ottla: &Peer,
@@ -52,21 +72,11 @@ fn egress(
     if !plan.wants(&name) {
         return Ok(());
     }
-    let batch = frames::batch(EGRESS_CHUNK_BYTES as usize / BATCHES_PER_FETCH, BATCH_RECORDS, Codec::None)?;
-    // Batches come out a little smaller than asked for.
-    let batches = (EGRESS_FILE_CHUNKS as usize + 60) * BATCHES_PER_FETCH;
-    if ottla.create_topic(1, &["ottla.durability=page-cache"]).is_ok() {
-        let script = Script {
-            requests: vec![frames::produce(0, 1, &batch)],
-            count: batches,
-            seconds_max: SECONDS_MAX,
-            every_s: None,
-            window: 5,
-            error_at: Some(frames::PRODUCE_ERROR_AT),
-        };
-        drive(ottla.addr, &[script])?;
+    fill(ottla)?;
+    let beside = Beside::start(plan, Ceiling::Egress, dir, &[])?;
+    if let Some(other) = beside.broker() {
+        fill(other)?;
     }
-    let raw = Peer::raw(Ceiling::Egress, dir)?;
     let requests: Vec<_> = (0..EGRESS_FILE_CHUNKS as usize)
         .map(|i| frames::fetch((i * BATCHES_PER_FETCH * BATCH_RECORDS) as i64, EGRESS_CHUNK_BYTES as i32))
         .collect();
@@ -96,16 +106,15 @@ fn egress(
             latency: done.latency(),
         })
     };
-    let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
+    let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&beside.peer))?;
     let gib = f64::from(1_u32 << 30);
     let ceiling = pairs.ceiling_median(|r| r.cpu_per_work() * gib);
-    let note = format!(
-        "bare loop: {ceiling:.3} CPU s/GiB, {:.2} GiB/s{}",
-        pairs.ceiling_median(Measurement::rate) / gib,
-        hot_reference.map_or_else(String::new, |reference| crate::report::validity(ceiling, reference)),
-    );
+    let figure = format!("{ceiling:.3} CPU s/GiB, {:.2} GiB/s", pairs.ceiling_median(Measurement::rate) / gib);
+    let note = beside.note(&figure, || {
+        hot_reference.map_or_else(String::new, |reference| crate::report::validity(ceiling, reference))
+    });
     let heat = if hot_reference.is_some() { "hot" } else { "cold" };
-    let of = format!("bare sendfile of 1 MiB, {heat}, {connections} connections");
+    let of = beside.of(&format!("bare sendfile of 1 MiB, {heat}, {connections} connections"));
     rows.push(Row::new(
         format!("{name}/throughput"),
         format!("{of}, bytes per second"),
@@ -122,7 +131,7 @@ fn egress(
 }
 
 fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Vec<Row>) -> Result<()> {
-    let raw = Peer::raw(Ceiling::Echo, dir)?;
+    let beside = Beside::start(plan, Ceiling::Echo, dir, &[])?;
     let request = frames::api_versions();
     let count = 40_000 / connections.min(4);
     let run = |peer: &Peer| -> Result<Measurement> {
@@ -145,9 +154,10 @@ fn echo(plan: &Plan, ottla: &Peer, dir: &Path, connections: usize, rows: &mut Ve
             latency: done.latency(),
         })
     };
-    let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&raw))?;
-    let of = format!("an echo of 100 bytes on the same runtime, {connections} connections");
-    let note = format!("bare loop: {:.1} CPU µs per request", pairs.ceiling_median(|r| r.cpu_per_work() * 1e6));
+    let pairs = Pairs::measure(plan.pairs, || run(ottla), || run(&beside.peer))?;
+    let of = beside.of(&format!("an echo of 100 bytes on the same runtime, {connections} connections"));
+    let figure = format!("{:.1} CPU µs per request", pairs.ceiling_median(|r| r.cpu_per_work() * 1e6));
+    let note = beside.note(&figure, String::new);
     rows.push(Row::new(
         format!("net/echo/{connections}/throughput"),
         format!("{of}, requests per second"),

@@ -126,7 +126,7 @@ impl<S: Service> Connection<S> {
             if may_take && self.inbox.has_frame() {
                 // The turn gave way, or more requests had arrived than may be pending.
                 tokio::task::yield_now().await;
-                self.take_requests(false);
+                self.take_requests(false, Instant::now());
                 continue;
             }
             self.account(0);
@@ -157,8 +157,9 @@ impl<S: Service> Connection<S> {
                 let half_sent = self.inbox.waiting_bytes();
                 return Ok(if half_sent > 0 { End::HalfSent(half_sent) } else { End::ByPeer });
             }
-            self.idle.touch();
-            self.take_requests(true);
+            let now = Instant::now();
+            self.idle.touch(now);
+            self.take_requests(true, now);
             self.inbox.rest(&self.front.buffers);
         }
     }
@@ -183,13 +184,13 @@ impl<S: Service> Connection<S> {
         left
     }
 
-    /// Gives the service the requests that have arrived whole and for which the queue has room, until the turn gives way.
-    /// When they were just read, what else is there is read and taken with them.
-    fn take_requests(&mut self, just_read: bool) {
+    /// Gives the service the requests that have arrived whole by `now` and for which the queue has room, until the turn
+    /// gives way. When they were just read, what else is there is read and taken with them.
+    fn take_requests(&mut self, just_read: bool, now: Instant) {
         let Self { stream, front, peer, inbox, pending, reading_stopped, .. } = self;
         let service = &front.service;
-        let begun = std::time::Instant::now();
-        let mut turn = Turn::default();
+        let begun = now.into_std();
+        let mut turn = Turn::begun_at(begun);
         loop {
             let (mut all_taken, mut gives_way) = (false, false);
             while !*reading_stopped && !gives_way && pending.has_room_beside(turn.waiting(), turn.waiting_bytes()) {
@@ -202,7 +203,8 @@ impl<S: Service> Connection<S> {
                     Err(reason) => turn.close(service, peer, reason),
                 }
                 *reading_stopped |= pending.add(turn.replies());
-                gives_way = begun.elapsed() >= TURN_TIME && !broken(Canary::TurnWithoutEnd);
+                // Where no other request waits, the turn ends by itself and the clock can be left alone.
+                gives_way = inbox.has_frame() && begun.elapsed() >= TURN_TIME && !broken(Canary::TurnWithoutEnd);
             }
             let joinable = all_taken && (1..TURN_BYTES).contains(&turn.waiting_bytes());
             if !(just_read && joinable && read_on(stream, inbox)) {
@@ -239,7 +241,7 @@ impl<S: Service> Connection<S> {
         if !pieces.is_empty() {
             self.account(pieces.iter().map(Piece::memory_bytes).sum());
             self.front.delivery.send(&self.stream, pieces).await?;
-            self.idle.touch();
+            self.idle.touch(Instant::now());
         }
         if let Some(farewell) = close.as_ref().and_then(CloseReason::farewell) {
             // It is the first thing that this peer is sent, so there is room; the end comes either way.
@@ -295,8 +297,8 @@ impl IdleTimer {
         Self { after, touched: Instant::now(), alarm: Box::pin(sleep(after)) }
     }
 
-    fn touch(&mut self) {
-        self.touched = Instant::now();
+    fn touch(&mut self, now: Instant) {
+        self.touched = now;
     }
 
     async fn expired(&mut self) {

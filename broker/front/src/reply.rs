@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ottla_log::FileRange;
 use ottla_wire::{ApiKey, ApiVersion, DecodeError, Message};
 
@@ -154,6 +155,9 @@ impl Piece {
     }
 }
 
+/// Where a response frame has its correlation id, behind the length.
+const CORRELATION_ID_AT: Range<usize> = 4..8;
+
 impl Response {
     /// The frame that carries `message` as the answer to `head`.
     pub fn of<'a, M: Message<'a>>(head: RequestHead, message: &M) -> Self {
@@ -165,6 +169,15 @@ impl Response {
         let mut frame = Vec::with_capacity(128);
         ottla_wire::encode_response(head.correlation_id, ApiVersion(version), message, &mut frame);
         Self { head: Bytes::from(frame), rest: Vec::new() }
+    }
+
+    /// The answer to `head` with the bytes of an earlier answer that is in memory whole: only the correlation id is another.
+    pub fn again(head: RequestHead, earlier: &Self) -> Self {
+        let mut frame = BytesMut::from(&earlier.head[..]);
+        if let Some(id) = frame.get_mut(CORRELATION_ID_AT) {
+            id.copy_from_slice(&head.correlation_id.to_be_bytes());
+        }
+        Self { head: frame.freeze(), rest: Vec::new() }
     }
 
     /// How many bytes of it are in memory, and not in files.

@@ -44,9 +44,9 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// A request of `bytes` that is taken now and has no kind yet.
-    pub fn now(bytes: usize) -> Self {
-        Self { bytes, kind: None, at: Instant::now() }
+    /// A request of `bytes` that is taken at this time and has no kind yet.
+    pub fn at(at: Instant, bytes: usize) -> Self {
+        Self { bytes, kind: None, at }
     }
 
     /// The same with its kind.
@@ -57,8 +57,9 @@ impl Taken {
 }
 
 /// The requests of one connection that one read brought.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Turn<J> {
+    begun: Instant,
     joined: J,
     joined_requests: usize,
     joined_bytes: usize,
@@ -66,6 +67,16 @@ pub struct Turn<J> {
 }
 
 impl<J: Default> Turn<J> {
+    /// A turn without requests that begins at this time.
+    pub fn begun_at(begun: Instant) -> Self {
+        Self { begun, joined: J::default(), joined_requests: 0, joined_bytes: 0, replies: Vec::new() }
+    }
+
+    /// When it began. Its requests count as taken then: one look at the clock for all of them.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// The requests that are handled together, to add one of `bytes`.
     pub fn join(&mut self, bytes: usize) -> &mut J {
         self.joined_requests += 1;
@@ -87,7 +98,7 @@ impl<J: Default> Turn<J> {
     /// Ends the connection behind the requests that were taken so far.
     pub(crate) fn close<S: Service<Joined = J>>(&mut self, service: &Arc<S>, peer: &Arc<Peer>, reason: CloseReason) {
         service.finish(peer, self);
-        self.push(reason.into(), Taken::now(0));
+        self.push(reason.into(), Taken::at(self.begun, 0));
     }
 
     /// Requests that have no reply yet.

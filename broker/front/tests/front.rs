@@ -55,7 +55,7 @@ impl Service for Echo {
 
     fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<Vec<BytesMut>>) {
         let bytes = frame.len();
-        let request = Taken::now(bytes).of_kind(Some(bytes));
+        let request = Taken::at(turn.begun(), bytes).of_kind(Some(bytes));
         self.note("took", &frame);
         if frame.starts_with(b"joined") {
             turn.join(bytes).push(frame);
@@ -100,7 +100,7 @@ impl Service for Echo {
         let Some(joined) = turn.take_joined() else { return };
         for frame in &joined {
             let text = format!("{} of {}", String::from_utf8_lossy(frame), joined.len());
-            turn.push(response(text.as_bytes()).into(), Taken::now(frame.len()));
+            turn.push(response(text.as_bytes()).into(), Taken::at(turn.begun(), frame.len()));
         }
     }
 }

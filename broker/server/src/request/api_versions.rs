@@ -6,13 +6,16 @@
 //! INVALID_REQUEST.
 //! Not supported: finalized features; there are none.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ottla_wire::message::{ApiVersionsRequest, ApiVersionsResponse, ApiVersionsResponseKey};
 use ottla_wire::{Api, ApiKey, ErrorCode};
 
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
+
+/// Versions 0 to 4.
+const VERSIONS: usize = 5;
 
 /// Serves ApiVersions.
 pub(super) fn respond(
@@ -30,8 +33,21 @@ pub(super) fn respond(
         }
         peer.introduce(name, version);
     }
-    let api_keys = Api::advertised_to(peer.is_ottla()).map(row).collect();
-    Ok(Response::of(head, &ApiVersionsResponse { api_keys, ..Default::default() }))
+    Ok(answer(head, peer.is_ottla()))
+}
+
+/// The table, encoded once for each version and audience: every connection asks for it, and it never changes.
+fn answer(head: RequestHead, is_ottla: bool) -> Response {
+    static ANSWERS: [[OnceLock<Response>; VERSIONS]; 2] = [const { [const { OnceLock::new() }; VERSIONS] }; 2];
+    let encode = || {
+        let api_keys = Api::advertised_to(is_ottla).map(row).collect();
+        Response::of(head, &ApiVersionsResponse { api_keys, ..Default::default() })
+    };
+    let kept = usize::try_from(head.version).ok().and_then(|version| ANSWERS[usize::from(is_ottla)].get(version));
+    match kept {
+        Some(kept) => Response::again(head, kept.get_or_init(encode)),
+        None => encode(),
+    }
 }
 
 /// The answer to a version that the broker does not know.

@@ -207,7 +207,7 @@ impl Service for Broker {
     type Joined = produce::Joined;
 
     fn take(self: &Arc<Self>, peer: &Arc<Peer>, frame: BytesMut, turn: &mut Turn<produce::Joined>) {
-        let request = Taken::now(frame.len());
+        let request = Taken::at(turn.begun(), frame.len());
         let (head, row, body) = match open(peer, frame) {
             Ok(opened) => opened,
             Err(refused) => {

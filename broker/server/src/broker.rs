@@ -205,6 +205,7 @@ impl Broker {
         let in_force = live.in_force();
         let topics = Arc::new(TopicTable::open(&in_force.config, Arc::clone(&meta), Arc::clone(&log))?);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
+        plugins.tell_foreign_contracts(&topics.plugin_users());
         let (memory, pools) = (Memory::new(config.memory_max_bytes()), Pools::new());
         let way = Way { lanes: Arc::clone(&pools.lanes), memory: Arc::clone(&memory) };
         let stop = Arc::new(Stop::default());

@@ -1,6 +1,6 @@
 //! Routes records by the murmur2 hash of their key. The README has the rule, word by word.
 
-use ottla_plugin::{Partitioner, Reads, Record, hash, partitioner};
+use ottla_plugin::{Partitioner, Placement, Reads, Record, hash, partitioner};
 
 /// The rule; it takes no configuration.
 struct ByKey;
@@ -14,8 +14,8 @@ impl Partitioner for ByKey {
         if config.is_empty() { Ok(Self) } else { Err("by-key takes no configuration".to_owned()) }
     }
 
-    fn partition(&self, record: &Record<'_>, partitions: u32) -> u32 {
-        hash::kafka_partition(record.key().unwrap_or_default(), partitions)
+    fn partition(&self, record: &Record<'_>, partitions: u32) -> Placement {
+        hash::kafka_partition(record.key().unwrap_or_default(), partitions).into()
     }
 }
 

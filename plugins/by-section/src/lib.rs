@@ -1,6 +1,6 @@
 //! Routes Debian package stanzas by their `Section:` line. The README has the rule, word by word.
 
-use ottla_plugin::{Partitioner, Reads, Record, hash, partitioner};
+use ottla_plugin::{Partitioner, Placement, Reads, Record, hash, partitioner};
 
 /// The rule; it takes no configuration.
 struct BySection;
@@ -14,8 +14,8 @@ impl Partitioner for BySection {
         if config.is_empty() { Ok(Self) } else { Err("by-section takes no configuration".to_owned()) }
     }
 
-    fn partition(&self, record: &Record<'_>, partitions: u32) -> u32 {
-        hash::kafka_partition(section(record.value().unwrap_or_default()), partitions)
+    fn partition(&self, record: &Record<'_>, partitions: u32) -> Placement {
+        hash::kafka_partition(section(record.value().unwrap_or_default()), partitions).into()
     }
 }
 

@@ -233,6 +233,8 @@ fn config(limits: &Limits, instances: u32) -> Config {
         .wasm_tail_call(false)
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
+        // The same call gives the same answer on every machine and in years: so does a NaN.
+        .cranelift_nan_canonicalization(true)
         .generate_address_map(false)
         .native_unwind_info(false)
         // Handles to the memory of a guest that trapped, whose last words are in it; nothing is copied.

@@ -8,14 +8,19 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use wasmtime::component::Component;
 
-use crate::compile::{CompileError, Compiler, Output};
+use crate::binding::{Loaded, Setup};
+use crate::call_error::CallError;
+use crate::compile::{CompileError, Compiler, ComponentRefusal, Output};
+use crate::contract::{PACKAGE, interface};
 use crate::digest::Digest;
 use crate::engine::Runtime;
 use crate::header::NotAComponent;
 use crate::instance::Prepared;
 use crate::limits::Limits;
 use crate::manifest::{Kind, Manifest, ManifestError};
-use crate::partitioner::{CallError, Loaded, Partitioner};
+use crate::partitioner::Partitioner;
+use crate::policy::DeadLetterPolicy;
+use crate::serializer::Serializer;
 use crate::trap::reason;
 use crate::vault::{ComponentFault, Vault, VaultError, WorkDir};
 
@@ -104,6 +109,8 @@ pub enum LoadError {
     Compile(#[from] CompileError),
     #[error("its manifest is refused: {0}")]
     Manifest(#[from] ManifestError),
+    #[error("it is a {found}, a {wanted} is needed")]
+    OtherKind { found: Kind, wanted: Kind },
     #[error("its compiled form cannot be loaded: {reason}")]
     Code { reason: String },
     #[error("the WebAssembly engine cannot start: {reason}")]
@@ -137,8 +144,22 @@ impl Host {
     }
 
     /// A partitioner for one topic, with a first instance that has accepted the configuration.
-    pub fn partitioner(&self, digest: &Digest, config: &str) -> Result<Arc<Partitioner>, LoadError> {
-        Ok(Arc::new(Partitioner::new(self.load(digest)?, config)?))
+    pub fn partitioner(&self, digest: &Digest, setup: impl Into<Setup>) -> Result<Arc<Partitioner>, LoadError> {
+        Ok(Arc::new(Partitioner::new(self.load_as(Kind::Partitioner, digest)?, setup.into())?))
+    }
+
+    /// A serializer for one topic, with a first instance that has accepted the configuration.
+    pub fn serializer(&self, digest: &Digest, setup: impl Into<Setup>) -> Result<Arc<Serializer>, LoadError> {
+        Ok(Arc::new(Serializer::new(self.load_as(Kind::Serializer, digest)?, setup.into())?))
+    }
+
+    /// A dead-letter policy for one topic, with a first instance that has accepted the configuration.
+    pub fn dead_letter_policy(
+        &self,
+        digest: &Digest,
+        setup: impl Into<Setup>,
+    ) -> Result<Arc<DeadLetterPolicy>, LoadError> {
+        Ok(Arc::new(DeadLetterPolicy::new(self.load_as(Kind::DeadLetterPolicy, digest)?, setup.into())?))
     }
 
     /// What a plugin of the store says about itself.
@@ -154,6 +175,12 @@ impl Host {
     /// Whether the component is in the store as it was uploaded. Reads all of it.
     pub fn check(&self, digest: &Digest) -> Result<(), ComponentFault> {
         self.inner.vault.check(digest)
+    }
+
+    /// The contract that a component of the store is built against, where this host does not speak it: every call of the
+    /// plugin would fail. Reads the file and runs nothing of it.
+    pub fn foreign_contract(&self, digest: &Digest) -> Option<String> {
+        foreign_contract(&self.inner.vault.read_wasm(digest).ok()?)
     }
 
     /// Whether its code is in memory, in use by some topic.
@@ -191,7 +218,7 @@ impl Host {
         bytes: u64,
     ) -> Result<Admitted, AdmitError> {
         let runtime = self.runtime().map_err(|error| AdmitError::Engine { reason: reason(&error) })?;
-        let parse = |pairs| Manifest::parse(Kind::Partitioner, pairs, self.limits());
+        let parse = |pairs: Vec<_>| Manifest::parse(told_kind(&pairs), pairs, self.limits());
         let vault = &self.inner.vault;
         if self.contains(&digest)
             && let Some(compiled) = vault.read_compiled(&digest, runtime.fingerprint())?
@@ -224,6 +251,14 @@ impl Host {
         Ok(output)
     }
 
+    fn load_as(&self, wanted: Kind, digest: &Digest) -> Result<Arc<Loaded>, LoadError> {
+        let loaded = self.load(digest)?;
+        match loaded.manifest.kind {
+            found if found != wanted => Err(LoadError::OtherKind { found, wanted }),
+            _ => Ok(loaded),
+        }
+    }
+
     /// Compiled code that is already loaded, or that of the store, or made again from the component. Only the last waits
     /// for other compilations: an upload that is slow to compile must not hold up a topic.
     fn load(&self, digest: &Digest) -> Result<Arc<Loaded>, LoadError> {
@@ -249,6 +284,10 @@ impl Host {
         let work = vault.work_dir()?;
         let path = work.path().join("component.wasm");
         let component = vault.read_wasm(digest)?;
+        // Every batch of its topics comes here: no child is started for what an upload would be refused for.
+        if let Some(found) = foreign_contract(&component) {
+            return Err(CompileError::Refused(ComponentRefusal::other_contract(found)).into());
+        }
         std::fs::write(&path, component).map_err(|source| VaultError {
             action: "write",
             path: path.clone(),
@@ -344,18 +383,43 @@ impl From<CompileFailed> for LoadError {
     }
 }
 
+/// The first interface of the contract that a component names, if it names none that this host speaks.
+fn foreign_contract(component: &[u8]) -> Option<String> {
+    let mut first = None;
+    for at in memchr::memmem::find_iter(component, PACKAGE) {
+        let rest = component.get(at..).unwrap_or_default();
+        let is_of_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'/' | b'-' | b'@' | b'.');
+        let name = String::from_utf8_lossy(rest.get(..rest.iter().take_while(is_of_name).count()).unwrap_or_default());
+        let Some((name, version)) = name.split_once('@') else { continue };
+        // 0.1.7 is served as 0.1.0 is, a prerelease of either is not.
+        let served = format!("{name}@0.1.0");
+        let is_served = Kind::ALL.iter().any(|kind| interface(*kind) == served);
+        if is_served && version.starts_with("0.1.") && !version.contains('-') {
+            return None;
+        }
+        first.get_or_insert_with(|| format!("{name}@{version}"));
+    }
+    first
+}
+
+/// The kind that pairs tell, which the compile child compared with the interface that the component exports.
+fn told_kind(pairs: &[(String, String)]) -> Kind {
+    let told = pairs.iter().find(|(name, _)| name == "kind").map(|(_, text)| text.as_str());
+    Kind::ALL.into_iter().find(|kind| told == Some(&kind.to_string())).unwrap_or(Kind::Partitioner)
+}
+
 fn load_code(
     runtime: &Arc<Runtime>,
     digest: &Digest,
     pairs: Vec<(String, String)>,
     code: &[u8],
 ) -> Result<Loaded, LoadError> {
-    let manifest = Manifest::parse(Kind::Partitioner, pairs, &runtime.limits)?;
+    let manifest = Manifest::parse(told_kind(&pairs), pairs, &runtime.limits)?;
     let unloadable = |error: wasmtime::Error| LoadError::Code { reason: reason(&error) };
     // SAFETY: the code was made by this host's own compile child, either just now or under a seal that only this host
     // has the key of; nothing that was uploaded comes here.
     #[allow(unsafe_code)]
     let component = unsafe { Component::deserialize(&runtime.engine, code) }.map_err(unloadable)?;
-    let prepared = Prepared::new(&component).map_err(unloadable)?;
+    let prepared = Prepared::new(manifest.kind, &component).map_err(unloadable)?;
     Ok(Loaded { runtime: Arc::clone(runtime), digest: *digest, manifest, prepared })
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
-use crate::contract::{PartitionerPlugin, PartitionerPluginIndices};
+use crate::contract::{ExportIndices, Exports};
 use crate::cpu_time::thread_cpu_time;
 use crate::engine::{Clock, InstanceSlot, TABLE_ELEMENTS_MAX};
-use crate::manifest::shorten;
+use crate::manifest::{Kind, shorten};
 use crate::trap;
 
 /// How far wall-clock time may run past a deadline that counts processor time.
@@ -22,14 +22,14 @@ pub(crate) const TEXT_BYTES_MAX: usize = 128 << 10;
 /// A component ready to be instantiated, its exports looked up once.
 pub(crate) struct Prepared {
     instance: InstancePre<Guest>,
-    exports: PartitionerPluginIndices,
+    exports: ExportIndices,
 }
 
 impl Prepared {
     /// Links the component to nothing: no import is granted.
-    pub(crate) fn new(component: &Component) -> wasmtime::Result<Self> {
+    pub(crate) fn new(kind: Kind, component: &Component) -> wasmtime::Result<Self> {
         let instance = Linker::new(component.engine()).instantiate_pre(component)?;
-        let exports = PartitionerPluginIndices::new(&instance)?;
+        let exports = ExportIndices::new(kind, &instance)?;
         Ok(Self { instance, exports })
     }
 }
@@ -37,7 +37,7 @@ impl Prepared {
 /// A guest and everything it holds. Dropped whole after any failure: nothing in it can be trusted then.
 pub(crate) struct Instance {
     store: Store<Guest>,
-    plugin: PartitionerPlugin,
+    plugin: Exports,
 }
 
 /// What the host keeps about a guest inside its store.
@@ -45,7 +45,7 @@ pub(crate) struct Guest {
     slot: InstanceSlot,
     memory_max: u64,
     memory_held: u64,
-    /// What all instances of its partitioner hold.
+    /// What all instances of its binding hold.
     memory_shown: Arc<AtomicU64>,
     deadline: Deadline,
     stopped: Option<Stop>,
@@ -143,7 +143,7 @@ impl Instance {
         clock: &Clock,
         deadline_ms: u64,
         data_bytes: usize,
-        function: impl FnOnce(&PartitionerPlugin, &mut Store<Guest>) -> wasmtime::Result<R>,
+        function: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> Result<R, Stop> {
         let Self { store, plugin } = self;
         let _running = clock.run();

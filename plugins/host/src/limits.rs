@@ -24,7 +24,7 @@ pub struct Limits {
     pub call_deadline_ms: u64,
     /// The same for creating an instance: instantiation and `init`.
     pub start_deadline_ms: u64,
-    /// Calls of one [`crate::Partitioner`] that run at the same time; more wait.
+    /// Calls of one binding that run at the same time; more wait.
     pub concurrent_calls_max: usize,
     /// How long a call waits for its turn.
     pub turn_wait_ms: u64,
@@ -34,6 +34,24 @@ pub struct Limits {
     pub records_per_call_max: usize,
     /// Most bytes handed over in one call, unless a single record is larger.
     pub bytes_per_call_max: usize,
+    /// Bytes that a guest may answer besides twice what it was given.
+    pub answer_bytes_more: usize,
+    /// Largest configuration text.
+    pub config_bytes_max: usize,
+    /// Largest assets of one binding, together.
+    pub asset_bytes_max: usize,
+}
+
+impl Limits {
+    /// Most bytes that a guest may answer to the largest call.
+    pub fn answer_bytes_max(&self) -> usize {
+        self.answer_bytes_to(self.bytes_per_call_max)
+    }
+
+    /// Most bytes that a guest may answer to a call of so many bytes.
+    pub fn answer_bytes_to(&self, call_bytes: usize) -> usize {
+        call_bytes.saturating_mul(2).saturating_add(self.answer_bytes_more)
+    }
 }
 
 impl Default for Limits {
@@ -55,6 +73,9 @@ impl Default for Limits {
             instances_max: 512,
             records_per_call_max: 4096,
             bytes_per_call_max: 4 << 20,
+            answer_bytes_more: 64 << 10,
+            config_bytes_max: 256 << 10,
+            asset_bytes_max: 16 << 20,
         }
     }
 }

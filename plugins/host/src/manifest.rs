@@ -3,11 +3,18 @@
 use std::fmt;
 
 use crate::limits::Limits;
+use crate::reads::Reads;
 
 /// Pairs in a manifest at most.
 const PAIRS_MAX: usize = 64;
 /// Bytes in a manifest at most, names and texts together.
 pub(crate) const MANIFEST_BYTES_MAX: usize = 64 << 10;
+/// Codes that a plugin may declare.
+const CODES_MAX: usize = 64;
+/// Characters of a code at most.
+const CODE_BYTES_MAX: usize = 48;
+/// Assets that a plugin may ask for.
+const ASSETS_MAX: usize = 64;
 
 /// What a plugin is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,6 +22,24 @@ pub(crate) const MANIFEST_BYTES_MAX: usize = 64 << 10;
 pub enum Kind {
     /// Names the partition of every record.
     Partitioner,
+    /// Checks and rewrites records before they are stored, or for readers of a view.
+    Serializer,
+    /// Decides what becomes of records that failed.
+    DeadLetterPolicy,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Partitioner, Self::Serializer, Self::DeadLetterPolicy];
+}
+
+/// A work function of a serializer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// Before records are stored.
+    Encode,
+    /// For readers of a view.
+    Decode,
 }
 
 /// What may happen to the records of a batch.
@@ -28,22 +53,6 @@ pub enum Shape {
     MayRoute,
 }
 
-/// What a plugin looks at; only this is copied for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(clippy::struct_excessive_bools)]
-pub struct Reads {
-    /// The key.
-    pub key: bool,
-    /// The whole value.
-    pub value: bool,
-    /// This many first bytes of the value.
-    pub value_prefix: Option<u32>,
-    /// Names and values of the headers.
-    pub headers: bool,
-    /// The name of the topic, once per call.
-    pub topic: bool,
-}
-
 /// A checked manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -53,10 +62,20 @@ pub struct Manifest {
     pub reads: Reads,
     /// What may happen to the records.
     pub shape: Shape,
+    /// What a serializer does.
+    pub functions: Vec<Function>,
+    /// The codes that its answers may have.
+    pub codes: Vec<String>,
+    /// The blobs that it needs, by name.
+    pub assets: Vec<String>,
     /// Most memory an instance says it needs.
     pub memory_bytes: Option<u64>,
     /// Most time one call says it needs.
     pub call_ms: Option<u64>,
+    /// Most records it takes in one call.
+    pub records_per_call_max: Option<u64>,
+    /// Most bytes that it answers to one call.
+    pub answer_bytes_max: Option<u64>,
     /// JSON Schema of the configuration text.
     pub config_schema: Option<String>,
     /// All pairs as the plugin gave them.
@@ -91,9 +110,14 @@ impl Manifest {
         let mut manifest = Self {
             kind,
             reads: Reads::default(),
-            shape: Shape::MayRoute,
+            shape: Shape::of(kind),
+            functions: if kind == Kind::Serializer { vec![Function::Encode] } else { Vec::new() },
+            codes: Vec::new(),
+            assets: Vec::new(),
             memory_bytes: None,
             call_ms: None,
+            records_per_call_max: None,
+            answer_bytes_max: None,
             config_schema: None,
             pairs: Vec::new(),
         };
@@ -106,15 +130,29 @@ impl Manifest {
                 "kind" => {
                     kind_told = true;
                     if text != &kind.to_string() {
-                        return Err(bad("kind", text, "the kind of the interface it exports: `partitioner`"));
+                        return Err(bad("kind", text, kind.expected()));
                     }
                 }
-                "reads" => manifest.reads = Reads::parse(text)?,
+                "reads" => {
+                    let reads = Reads::parse(text, kind == Kind::DeadLetterPolicy);
+                    manifest.reads = reads.map_err(|expected| bad("reads", text, expected))?;
+                }
+                "functions" if kind == Kind::Serializer => manifest.functions = functions(text)?,
+                "codes" => manifest.codes = codes(text)?,
+                "assets" => manifest.assets = assets(text)?,
                 "shape" => manifest.shape = Shape::parse(kind, text)?,
                 "limits.memory-bytes" => {
                     manifest.memory_bytes = Some(within("limits.memory-bytes", text, limits.memory_bytes)?);
                 }
                 "limits.call-ms" => manifest.call_ms = Some(within("limits.call-ms", text, limits.call_deadline_ms)?),
+                "limits.records-per-call" => {
+                    let granted = limits.records_per_call_max as u64;
+                    manifest.records_per_call_max = Some(within("limits.records-per-call", text, granted)?);
+                }
+                "limits.answer-bytes" => {
+                    let granted = limits.answer_bytes_max() as u64;
+                    manifest.answer_bytes_max = Some(within("limits.answer-bytes", text, granted)?);
+                }
                 "config.schema" => {
                     if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_err() {
                         return Err(bad("config.schema", text, "a JSON Schema object"));
@@ -122,7 +160,7 @@ impl Manifest {
                     manifest.config_schema = Some(text.clone());
                 }
                 "name" | "version" | "description" | "license" => {}
-                free if free.starts_with("x-") => {}
+                free if free.starts_with("x-") || free.starts_with("hint.") => {}
                 _ => return Err(ManifestError::UnknownName { name: shorten(name) }),
             }
         }
@@ -139,60 +177,33 @@ impl Manifest {
     }
 }
 
-impl Reads {
-    /// Whether nothing of a record is looked at.
-    pub fn nothing(&self) -> bool {
-        *self == Self::default()
+impl Shape {
+    /// What holds where the manifest does not say it.
+    const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Partitioner | Kind::DeadLetterPolicy => Self::MayRoute,
+            Kind::Serializer => Self::SameCount,
+        }
     }
 
-    /// The names of the parts, as the manifest writes them.
-    pub fn names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        if self.key {
-            names.push("key".to_owned());
+    fn parse(kind: Kind, text: &str) -> Result<Self, ManifestError> {
+        match (kind, text) {
+            (Kind::Partitioner | Kind::DeadLetterPolicy, "may-route") => Ok(Self::MayRoute),
+            (Kind::Serializer, "same-count") => Ok(Self::SameCount),
+            (Kind::Serializer, "may-drop") => Ok(Self::MayDrop),
+            (Kind::Partitioner, _) => Err(bad("shape", text, "`may-route`, as for every partitioner")),
+            (Kind::DeadLetterPolicy, _) => Err(bad("shape", text, "`may-route`, as for every dead-letter policy")),
+            (Kind::Serializer, _) => Err(bad("shape", text, "`same-count`, or `may-drop` for views")),
         }
-        if self.value {
-            names.push("value".to_owned());
-        }
-        if let Some(bytes) = self.value_prefix {
-            names.push(format!("value-prefix:{bytes}"));
-        }
-        if self.headers {
-            names.push("headers".to_owned());
-        }
-        if self.topic {
-            names.push("topic".to_owned());
-        }
-        names
-    }
-
-    fn parse(text: &str) -> Result<Self, ManifestError> {
-        let wrong = || bad("reads", text, "a list of `key`, `value`, `value-prefix:<bytes>`, `headers`, `topic`");
-        let mut reads = Self::default();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            match part {
-                "key" => reads.key = true,
-                "value" => reads.value = true,
-                "headers" => reads.headers = true,
-                "topic" => reads.topic = true,
-                _ => {
-                    let bytes = part.strip_prefix("value-prefix:").ok_or_else(wrong)?;
-                    reads.value_prefix = Some(bytes.parse().map_err(|_| wrong())?);
-                }
-            }
-        }
-        if reads.value && reads.value_prefix.is_some() {
-            return Err(bad("reads", text, "either `value` or `value-prefix:<bytes>`"));
-        }
-        Ok(reads)
     }
 }
 
-impl Shape {
-    fn parse(kind: Kind, text: &str) -> Result<Self, ManifestError> {
-        match (kind, text) {
-            (Kind::Partitioner, "may-route") => Ok(Self::MayRoute),
-            (Kind::Partitioner, _) => Err(bad("shape", text, "`may-route`, as for every partitioner")),
+impl Kind {
+    const fn expected(self) -> &'static str {
+        match self {
+            Self::Partitioner => "the kind of the interface it exports: `partitioner`",
+            Self::Serializer => "the kind of the interface it exports: `serializer`",
+            Self::DeadLetterPolicy => "the kind of the interface it exports: `dead-letter-policy`",
         }
     }
 }
@@ -201,8 +212,49 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Partitioner => "partitioner",
+            Self::Serializer => "serializer",
+            Self::DeadLetterPolicy => "dead-letter-policy",
         })
     }
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn functions(text: &str) -> Result<Vec<Function>, ManifestError> {
+    let wrong = || bad("functions", text, "`encode`, `decode` or both");
+    let mut functions = Vec::new();
+    for item in items(text) {
+        functions.push(match item {
+            "encode" => Function::Encode,
+            "decode" => Function::Decode,
+            _ => return Err(wrong()),
+        });
+    }
+    if functions.is_empty() { Err(wrong()) } else { Ok(functions) }
+}
+
+/// Whether a text may be a code: it becomes the label of a metric and a header.
+pub(crate) fn is_code(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+    (1..=CODE_BYTES_MAX).contains(&text.len()) && text.bytes().all(legal)
+}
+
+fn codes(text: &str) -> Result<Vec<String>, ManifestError> {
+    let codes: Vec<String> = items(text).map(str::to_owned).collect();
+    if codes.len() > CODES_MAX || !codes.iter().all(|code| is_code(code)) {
+        return Err(bad("codes", text, "at most 64 codes of 1 to 48 letters a-z, digits, `.` and `-`"));
+    }
+    Ok(codes)
+}
+
+fn assets(text: &str) -> Result<Vec<String>, ManifestError> {
+    let assets: Vec<String> = items(text).map(str::to_owned).collect();
+    if assets.len() > ASSETS_MAX {
+        return Err(bad("assets", text, "at most 64 names"));
+    }
+    Ok(assets)
 }
 
 fn within(name: &'static str, text: &str, granted: u64) -> Result<u64, ManifestError> {
@@ -235,9 +287,13 @@ pub(crate) fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(pairs: &[(&str, &str)]) -> Result<Manifest, ManifestError> {
+    fn parse_as(kind: Kind, pairs: &[(&str, &str)]) -> Result<Manifest, ManifestError> {
         let pairs = pairs.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect();
-        Manifest::parse(Kind::Partitioner, pairs, &Limits::default())
+        Manifest::parse(kind, pairs, &Limits::default())
+    }
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<Manifest, ManifestError> {
+        parse_as(Kind::Partitioner, pairs)
     }
 
     #[test]
@@ -246,19 +302,39 @@ mod tests {
             ("kind", "partitioner"),
             ("reads", "key, value-prefix:16,headers,topic"),
             ("shape", "may-route"),
+            ("codes", "schema, no-such.tenant"),
+            ("assets", "tenants"),
             ("limits.memory-bytes", "1048576"),
             ("limits.call-ms", "5"),
+            ("limits.records-per-call", "100"),
+            ("limits.answer-bytes", "1000"),
             ("config.schema", r#"{"type":"string"}"#),
+            ("hint.of-a-later-release", "passed over"),
             ("x-colour", "blue"),
         ])
         .unwrap();
-        assert_eq!(
-            manifest.reads,
-            Reads { key: true, value: false, value_prefix: Some(16), headers: true, topic: true }
-        );
         assert_eq!(manifest.reads.names(), ["key", "value-prefix:16", "headers", "topic"]);
         assert_eq!((manifest.memory_bytes, manifest.call_ms), (Some(1 << 20), Some(5)));
-        assert_eq!(manifest.text("x-colour"), Some("blue"));
+        assert_eq!((manifest.records_per_call_max, manifest.answer_bytes_max), (Some(100), Some(1000)));
+        assert_eq!(
+            (manifest.codes, manifest.assets.len()),
+            (vec!["schema".to_owned(), "no-such.tenant".to_owned()], 1)
+        );
+        assert_eq!((manifest.shape, manifest.functions.len()), (Shape::MayRoute, 0));
+    }
+
+    #[test]
+    fn a_serializer_encodes_unless_it_says_more_and_a_policy_reads_facts() {
+        let serializer = |pairs: &[(&str, &str)]| {
+            let mut all = vec![("kind", "serializer")];
+            all.extend(pairs);
+            parse_as(Kind::Serializer, &all).unwrap()
+        };
+        assert_eq!(serializer(&[]).functions, [Function::Encode]);
+        let both = serializer(&[("functions", "encode, decode"), ("shape", "may-drop")]);
+        assert_eq!((both.functions, both.shape), (vec![Function::Encode, Function::Decode], Shape::MayDrop));
+        let policy = parse_as(Kind::DeadLetterPolicy, &[("kind", "dead-letter-policy"), ("reads", "cause,partition")]);
+        assert_eq!(policy.unwrap().reads.names(), ["cause", "partition"]);
     }
 
     #[test]
@@ -269,12 +345,16 @@ mod tests {
             (vec![("kind", "serializer")], "`kind` is `serializer`"),
             (vec![partitioner, partitioner], "`kind` is there twice"),
             (vec![partitioner, ("needs", "network")], "it asks for `needs`"),
+            (vec![partitioner, ("functions", "encode")], "it asks for `functions`"),
             (vec![partitioner, ("reads", "everything")], "`reads` is `everything`"),
             (vec![partitioner, ("reads", "value-prefix:-1")], "`reads` is"),
             (vec![partitioner, ("reads", "value,value-prefix:9")], "either"),
+            (vec![partitioner, ("reads", "cause")], "`reads` is `cause`"),
             (vec![partitioner, ("shape", "may-drop")], "`shape` is `may-drop`"),
+            (vec![partitioner, ("codes", "Schema")], "`codes` is `Schema`"),
             (vec![partitioner, ("limits.memory-bytes", "99999999999")], "more than the 33554432 that are granted"),
             (vec![partitioner, ("limits.call-ms", "0")], "a number above zero"),
+            (vec![partitioner, ("limits.records-per-call", "5000")], "more than the 4096 that are granted"),
             (vec![partitioner, ("config.schema", "{")], "a JSON Schema object"),
         ] {
             let error = parse(&pairs).unwrap_err().to_string();
@@ -282,5 +362,8 @@ mod tests {
         }
         let huge = "y".repeat(MANIFEST_BYTES_MAX);
         assert!(matches!(parse(&[partitioner, ("x-y", &huge)]), Err(ManifestError::TooLarge { .. })));
+        let serializer = ("kind", "serializer");
+        let wrong = parse_as(Kind::Serializer, &[serializer, ("functions", "guess")]).unwrap_err().to_string();
+        assert!(wrong.contains("`encode`, `decode` or both"), "{wrong}");
     }
 }

@@ -101,12 +101,12 @@ mod tests {
             "_ZN4core9panicking9panic_fmt17h0123456789abcdefE",
             "_ZN4core6option13unwrap_failed17h0123456789abcdefE",
             "_ZN9by_tenant9tenant_of17h0123456789abcdefE",
-            "ottla:plugin/partitioner@0.1.0-draft#partition",
+            "ottla:plugin/partitioner@0.1.0#partition",
         ]);
         assert_eq!(authors(&frames), ["by_tenant::tenant_of"]);
-        let written = names(&["partition", "ottla:plugin/partitioner@0.1.0-draft#partition"]);
+        let written = names(&["partition", "ottla:plugin/partitioner@0.1.0#partition"]);
         assert_eq!(authors(&written), ["partition"]);
-        let only = names(&["ottla:plugin/partitioner@0.1.0-draft#partition"]);
+        let only = names(&["ottla:plugin/partitioner@0.1.0#partition"]);
         assert_eq!(authors(&only), Vec::<String>::new(), "where everything was put into the export");
     }
 

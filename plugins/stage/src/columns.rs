@@ -1,7 +1,7 @@
 //! Records of a batch as flat columns: only what the plugin reads is copied.
 
 use ottla_plugin_host::{Columns, ColumnsBuilder, Reads};
-use ottla_wire::record::{Batch, BatchRecords, DecompressError};
+use ottla_wire::record::{Batch, BatchHeader, BatchRecords, DecompressError};
 
 use crate::StageError;
 
@@ -14,7 +14,7 @@ pub fn unpack<'a>(batch: &Batch<'a>, bytes_max: usize) -> Result<BatchRecords<'a
 }
 
 /// The columns that a plugin reads. Walks every record, so that what follows may rely on them.
-pub fn build(records: &BatchRecords<'_>, reads: Reads) -> Result<Columns, StageError> {
+pub fn build(records: &BatchRecords<'_>, header: &BatchHeader, reads: &Reads) -> Result<Columns, StageError> {
     let mut columns = ColumnsBuilder::new(reads);
     for (index, record) in records.iter().enumerate() {
         let record = record.map_err(|error| StageError::Undecodable(error.to_string()))?;
@@ -22,7 +22,8 @@ pub fn build(records: &BatchRecords<'_>, reads: Reads) -> Result<Columns, StageE
             let found = record.offset_delta;
             return Err(StageError::Undecodable(format!("record {index} has the offset delta {found}")));
         }
-        columns.push(record.key, record.value, record.headers.iter().map(|header| (header.key, header.value)));
+        let headers = record.headers.iter().map(|header| (header.key, header.value));
+        columns.push(record.key, record.value, header.timestamp_of(&record), headers);
     }
     Ok(columns.build())
 }

@@ -53,7 +53,7 @@ pub fn split(
     batch: &Batch<'_>,
     records: &BatchRecords<'_>,
     topic_id: Uuid,
-    answer: &[u32],
+    answer: &[i32],
 ) -> Result<Split, StageError> {
     let runs = Runs::of(answer);
     let mut parts = match runs.partitions.as_slice() {
@@ -75,8 +75,8 @@ struct Runs {
 }
 
 impl Runs {
-    fn of(answer: &[u32]) -> Self {
-        let mut target_of: HashMap<u32, u32> = HashMap::new();
+    fn of(answer: &[i32]) -> Self {
+        let mut target_of: HashMap<i32, u32> = HashMap::new();
         let mut runs: Vec<Run> = Vec::new();
         let mut partitions = Vec::new();
         let mut last = None;
@@ -89,7 +89,7 @@ impl Runs {
             }
             last = Some(partition);
             let target = *target_of.entry(partition).or_insert_with(|| {
-                partitions.push(partition as i32);
+                partitions.push(partition);
                 partitions.len() as u32 - 1
             });
             runs.push(Run { records: 1, target });
@@ -179,7 +179,7 @@ mod tests {
         records.iter().map(|record| read(record.unwrap())).collect()
     }
 
-    fn split_of(bytes: &[u8], answer: &[u32]) -> Split {
+    fn split_of(bytes: &[u8], answer: &[i32]) -> Split {
         let batch = batches(bytes).next().unwrap().unwrap();
         split(&batch, &batch.records(1 << 24).unwrap(), Uuid::nil(), answer).unwrap()
     }
@@ -190,9 +190,9 @@ mod tests {
         #[test]
         fn the_parts_are_the_batch(
             codec in proptest::sample::select(Codec::ALL.to_vec()),
-            records in vec((said(), 0_u32..5), 1..60),
+            records in vec((said(), 0_i32..5), 1..60),
         ) {
-            let (records, answer): (Vec<Said>, Vec<u32>) = records.into_iter().unzip();
+            let (records, answer): (Vec<Said>, Vec<i32>) = records.into_iter().unzip();
             let original = batch_of(codec, &records);
             let original_header = batches(&original).next().unwrap().unwrap().header;
             let split = split_of(&original, &answer);
@@ -202,7 +202,7 @@ mod tests {
             for run in &split.runs {
                 let target = run.target as usize;
                 together.extend(unread[target].by_ref().take(run.records as usize));
-                partitions.extend(std::iter::repeat_n(split.parts[target].partition as u32, run.records as usize));
+                partitions.extend(std::iter::repeat_n(split.parts[target].partition, run.records as usize));
             }
             prop_assert_eq!(&together, &records);
             prop_assert_eq!(&partitions, &answer);

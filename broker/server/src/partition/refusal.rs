@@ -1,5 +1,6 @@
 //! Why the batch of a producer was not taken: the facts, Kafka's code for each, and which records are to blame.
 
+use ottla_plugin_host::Refused;
 use ottla_wire::ErrorCode;
 use ottla_wire::Sequence;
 
@@ -125,6 +126,28 @@ pub enum Refusal {
         /// How many records the batch has.
         records: i32,
     },
+    /// The plugin refuses records of the batch.
+    #[error("{}", refused_records(.plugin, .refused, *.count, *.records))]
+    Refused {
+        /// `name@version`.
+        plugin: String,
+        /// Those that it refuses, at most as many as an answer lists, and why.
+        refused: Vec<RefusedRecord>,
+        /// How many it refuses.
+        count: usize,
+        /// How many records the batch has.
+        records: i32,
+    },
+    /// What the plugin makes of the batch is larger than the topic allows.
+    #[error("rewritten by plugin {plugin} the batch has {bytes} bytes, max.message.bytes is {bytes_max}")]
+    RewrittenTooLarge {
+        /// `name@version`.
+        plugin: String,
+        /// Bytes of the new batch.
+        bytes: usize,
+        /// The topic's limit.
+        bytes_max: usize,
+    },
     /// The plugin that the topic names cannot be run.
     #[error("plugin {plugin} cannot be run: {reason}")]
     PluginUnavailable {
@@ -153,7 +176,41 @@ pub enum Refusal {
     Stopping,
 }
 
+/// A record that a plugin refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// Its index in the batch.
+    pub index: i32,
+    /// The reason, with its code where it has one.
+    pub reason: String,
+}
+
+fn refused_records(plugin: &str, refused: &[RefusedRecord], count: usize, records: i32) -> String {
+    let first = refused.first().map(|first| format!("; record {}: {}", first.index, first.reason));
+    format!("plugin {plugin} refuses {count} of {records} records{}", first.unwrap_or_default())
+}
+
 impl Refusal {
+    /// What a plugin refuses in a batch of so many records.
+    pub fn refused(plugin: String, refused: Vec<Refused>, records: i32) -> Self {
+        let count = refused.len();
+        let listed = refused.into_iter().take(RECORDS_LISTED_MAX).map(|Refused { record, code, reason, .. }| {
+            let reason = code.map_or_else(|| reason.clone(), |code| format!("{code}: {reason}"));
+            RefusedRecord { index: record as i32, reason }
+        });
+        Self::Refused { plugin, refused: listed.collect(), count, records }
+    }
+
+    /// What is wrong with each of the records to blame, where they differ (Produce v8 and later).
+    pub fn record_reasons(&self) -> Vec<(i32, Option<&str>)> {
+        match self {
+            Self::Refused { refused, .. } => {
+                refused.iter().map(|record| (record.index, Some(record.reason.as_str()))).collect()
+            }
+            _ => self.record_indexes().into_iter().map(|index| (index, None)).collect(),
+        }
+    }
+
     /// Kafka's code for it.
     pub fn error_code(&self) -> ErrorCode {
         match self {
@@ -164,9 +221,10 @@ impl Refusal {
             Self::Corrupt(_) => ErrorCode::CorruptMessage,
             Self::Transactional | Self::TransactionalRoute => ErrorCode::InvalidTxnState,
             Self::Codec(_) => ErrorCode::UnsupportedCompressionType,
-            Self::TooLarge { .. } | Self::UnpackedTooLarge { .. } | Self::PartsTooLarge { .. } => {
-                ErrorCode::MessageTooLarge
-            }
+            Self::TooLarge { .. }
+            | Self::UnpackedTooLarge { .. }
+            | Self::PartsTooLarge { .. }
+            | Self::RewrittenTooLarge { .. } => ErrorCode::MessageTooLarge,
             Self::Timestamps { .. } | Self::StampedByClient => ErrorCode::InvalidTimestamp,
             Self::Sequence(error) => error.error_code(),
             Self::PluginUnavailable { .. } | Self::Storage(_) | Self::DiskFull => ErrorCode::KafkaStorageError,
@@ -181,6 +239,7 @@ impl Refusal {
             | Self::BadProducer { .. }
             | Self::Undecodable(_)
             | Self::NoKey { .. }
+            | Self::Refused { .. }
             | Self::Plugin { .. } => ErrorCode::InvalidRecord,
         }
     }
@@ -192,6 +251,7 @@ impl Refusal {
             Self::NoKey { indexes } | Self::Timestamps { indexes } => {
                 indexes.iter().copied().take(RECORDS_LISTED_MAX).collect()
             }
+            Self::Refused { refused, .. } => refused.iter().map(|record| record.index).collect(),
             Self::Plugin { index: Some(index), .. } => vec![*index],
             Self::Plugin { index: None, records, .. } => (0..*records).take(RECORDS_LISTED_MAX).collect(),
             _ => Vec::new(),

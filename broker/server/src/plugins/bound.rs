@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ottla_plugin_host::{CallError, Kind, Partitioner};
+use ottla_plugin_host::{CallError, Digest, Kind, Partitioner, Serializer};
 use parking_lot::Mutex;
 
 use super::{PluginStats, Resolved};
-use crate::config::PluginRef;
+use crate::config::{PluginRef, TopicSettings};
 
 /// Between two log lines about the same plugin on the same topic, in milliseconds. What happens between is counted.
 const COMPLAINT_INTERVAL_MS: i64 = 10_000;
@@ -29,15 +29,52 @@ impl<'a> Binding<'a> {
     pub fn partitioner(plugin: &'a PluginRef, config: &'a str) -> Self {
         Self { kind: Kind::Partitioner, plugin, config }
     }
+
+    /// The plugins that a topic names, whatever their modes.
+    pub fn all(settings: &'a TopicSettings) -> Vec<Self> {
+        let partitioner = settings.partitioner.as_ref();
+        let partitioner = partitioner.map(|plugin| Self::partitioner(plugin, &settings.partitioner_config));
+        partitioner.into_iter().collect()
+    }
+
+    /// The serializer of a topic.
+    pub fn serializer(plugin: &'a PluginRef, config: &'a str) -> Self {
+        Self { kind: Kind::Serializer, plugin, config }
+    }
 }
 
-/// A partitioner, ready to be called for a topic.
+/// A plugin of one kind, loaded with the configuration of a topic.
+#[derive(Debug, Clone)]
+pub enum Instance {
+    /// Names the partition of each record.
+    Partitioner(Arc<Partitioner>),
+    /// Accepts, rewrites or refuses each record.
+    Serializer(Arc<Serializer>),
+}
+
+impl Instance {
+    fn digest(&self) -> &Digest {
+        match self {
+            Self::Partitioner(plugin) => plugin.digest(),
+            Self::Serializer(plugin) => plugin.digest(),
+        }
+    }
+
+    fn memory_held_bytes(&self) -> u64 {
+        match self {
+            Self::Partitioner(plugin) => plugin.memory_held_bytes(),
+            Self::Serializer(plugin) => plugin.memory_held_bytes(),
+        }
+    }
+}
+
+/// A plugin, ready to be called for a topic.
 #[derive(Debug)]
 pub struct BoundPlugin {
     name: String,
     version: i32,
     config: String,
-    partitioner: Arc<Partitioner>,
+    instance: Instance,
     /// The generation of the registry for which this is known to be the right version.
     confirmed: AtomicU64,
     complained_ms: AtomicI64,
@@ -55,18 +92,12 @@ struct Unmentioned {
 }
 
 impl BoundPlugin {
-    pub(super) fn new(
-        name: &str,
-        version: i32,
-        partitioner: Arc<Partitioner>,
-        config: &str,
-        stats: Arc<PluginStats>,
-    ) -> Self {
+    pub(super) fn new(name: &str, version: i32, instance: Instance, config: &str, stats: Arc<PluginStats>) -> Self {
         Self {
             name: name.to_owned(),
             version,
             config: config.to_owned(),
-            partitioner,
+            instance,
             confirmed: AtomicU64::new(u64::MAX),
             complained_ms: AtomicI64::new(i64::MIN),
             unmentioned: Mutex::default(),
@@ -75,8 +106,18 @@ impl BoundPlugin {
     }
 
     /// What to call.
-    pub fn partitioner(&self) -> &Partitioner {
-        &self.partitioner
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The component: its name in the store.
+    pub fn digest(&self) -> &Digest {
+        self.instance.digest()
+    }
+
+    /// Linear memory of its instances, in bytes.
+    pub fn memory_held_bytes(&self) -> u64 {
+        self.instance.memory_held_bytes()
     }
 
     /// `name@version`.
@@ -150,7 +191,7 @@ impl BoundPlugin {
     }
 
     pub(super) fn is(&self, resolved: Resolved) -> bool {
-        self.version == resolved.version && *self.partitioner.digest() == resolved.digest
+        self.version == resolved.version && *self.digest() == resolved.digest
     }
 
     pub(super) fn is_confirmed(&self, generation: u64) -> bool {

@@ -1,6 +1,6 @@
 //! The plugins of this broker: names, their immutable versions, and the one of them that is active.
 //!
-//! Owns the registry (persisted through [`MetadataStore`]), the uploads, and the partitioners that are bound to topics.
+//! Owns the registry (persisted through [`MetadataStore`]), the uploads, and the plugins that are bound to topics.
 //! Promises that a version, once given, always means the same bytes, and that activating another one takes effect with
 //! the next batch: batches that are in a plugin finish in the version they entered; that nothing in use is deleted, since
 //! users are counted under the lock that deletes and activates. Calls that write block on the disk
@@ -22,7 +22,7 @@ use ottla_plugin_host::{Admitted, Digest, Host, Kind, LoadError};
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
-pub(crate) use bound::{Binding, BoundPlugin};
+pub(crate) use bound::{Binding, BoundPlugin, Instance};
 pub(crate) use host::plugin_host;
 pub(crate) use reservations::Reservation;
 pub(crate) use stats::PluginStats;
@@ -32,7 +32,7 @@ use crate::config::PluginRef;
 use crate::meta::{MetaError, MetadataStore, PluginRecord, PluginVersionRecord};
 use reservations::{Pushing, Reservations};
 
-/// Names, versions, uploads and bound partitioners.
+/// Names, versions, uploads and bound plugins.
 pub struct PluginRegistry {
     meta: Arc<dyn MetadataStore>,
     host: Host,
@@ -42,7 +42,7 @@ pub struct PluginRegistry {
     /// One change of the registry at a time; readers do not wait for it.
     changing: Mutex<()>,
     names: RwLock<BTreeMap<String, Arc<PluginRecord>>>,
-    /// Counts the changes, so that a bound partitioner knows whether it is still the right one.
+    /// Counts the changes, so that a bound plugin knows whether it is still the right one.
     generation: AtomicU64,
     bound: RwLock<HashMap<(Uuid, Kind), Arc<BoundPlugin>>>,
     /// What the versions did that were bound since the start, by name and version, as long as there are these versions.
@@ -77,7 +77,7 @@ pub enum RegistryError {
     #[error("plugin {0:?} has no active version: activate one, or name a version")]
     NoneActive(String),
     /// Topics still use it.
-    #[error("plugin {plugin} is used by {}: set ottla.partitioner of the topic first", topics.join(", "))]
+    #[error("plugin {plugin} is used by {}: set another plugin, or none, in the topic first", topics.join(", "))]
     InUse {
         /// The plugin, with its version if one was named.
         plugin: String,
@@ -210,7 +210,7 @@ impl PluginRegistry {
             let (topic, plugin, config) = (topic.to_owned(), plugin.clone(), config.to_owned());
             (self.reservations.enter(PluginUser { topic_id: None, topic, kind, plugin, config }), resolved)
         };
-        self.load(&plugin.name, resolved, config, "this topic")?;
+        self.load(&plugin.name, kind, resolved, config, "this topic")?;
         Ok(reservation)
     }
 
@@ -264,9 +264,9 @@ impl PluginRegistry {
         let following = || users.iter().filter(|user| user.plugin.name == name && user.plugin.version.is_none());
         let mut ready = Vec::new();
         for user in following() {
-            let partitioner = self.load(name, resolved, &user.config, &format!("topic {}", user.topic))?;
+            let instance = self.load(name, user.kind, resolved, &user.config, &format!("topic {}", user.topic))?;
             let stats = self.stats_of(name, version);
-            let bound = Arc::new(BoundPlugin::new(name, version, partitioner, &user.config, stats));
+            let bound = Arc::new(BoundPlugin::new(name, version, instance, &user.config, stats));
             // One that is about to name it looks it up with its first batch.
             ready.extend(user.topic_id.map(|topic_id| ((topic_id, user.kind), bound)));
         }
@@ -324,7 +324,7 @@ impl PluginRegistry {
         Ok(())
     }
 
-    /// The partitioner of a topic, loaded if it is not yet. After the first batch this is a look into a table.
+    /// The plugin of a topic, loaded if it is not yet. After the first batch this is a look into a table.
     pub fn bound(&self, topic_id: Uuid, topic: &str, binding: Binding<'_>) -> Result<Arc<BoundPlugin>, RegistryError> {
         let generation = self.generation.load(Ordering::Acquire);
         let use_of_topic = (topic_id, binding.kind);
@@ -338,14 +338,34 @@ impl PluginRegistry {
             Some(known) if known.serves(binding) && known.is(resolved) => known,
             _ => {
                 let name = &binding.plugin.name;
-                let partitioner = self.load(name, resolved, binding.config, &format!("topic {topic}"))?;
+                let instance = self.load(name, binding.kind, resolved, binding.config, &format!("topic {topic}"))?;
                 let stats = self.stats_of(name, resolved.version);
-                Arc::new(BoundPlugin::new(name, resolved.version, partitioner, binding.config, stats))
+                Arc::new(BoundPlugin::new(name, resolved.version, instance, binding.config, stats))
             }
         };
         plugin.confirm(generation);
         self.bound.write().insert(use_of_topic, Arc::clone(&plugin));
         Ok(plugin)
+    }
+
+    /// Writes a log line for every topic whose plugin was built against another version of the contract: producers to it get
+    /// errors until it is built again.
+    pub(crate) fn tell_foreign_contracts(&self, users: &[PluginUser]) {
+        for user in users {
+            let Ok(Resolved { version, digest }) = self.resolve(user.kind, &user.plugin) else { continue };
+            if let Some(contract) = self.host.foreign_contract(&digest) {
+                let (topic, plugin) = (&user.topic, &user.plugin.name);
+                tracing::error!(
+                    topic,
+                    plugin,
+                    version,
+                    contract,
+                    "the plugin of a topic is built against a contract that this release does not speak; producers to the \
+                     topic get errors that they retry, until the plugin is built again with the kit of this release, pushed \
+                     under the same name and activated"
+                );
+            }
+        }
     }
 
     /// What the versions did that ran since the start, by name and version.
@@ -363,7 +383,7 @@ impl PluginRegistry {
         let mut held = BTreeMap::new();
         for bound in self.bound.read().values() {
             let of_version = held.entry((bound.name().to_owned(), bound.version())).or_default();
-            *of_version += bound.partitioner().memory_held_bytes();
+            *of_version += bound.memory_held_bytes();
         }
         held
     }
@@ -432,17 +452,23 @@ impl PluginRegistry {
     fn load(
         &self,
         name: &str,
+        kind: Kind,
         resolved: Resolved,
         config: &str,
         what: &str,
-    ) -> Result<Arc<ottla_plugin_host::Partitioner>, RegistryError> {
+    ) -> Result<Instance, RegistryError> {
         if !self.host.is_loaded(&resolved.digest)
             && let Err(fault) = self.host.check(&resolved.digest)
         {
             let version = resolved.version;
             tracing::error!(plugin = name, version, used_by = what, %fault, "push the same file of the plugin again");
         }
-        self.host.partitioner(&resolved.digest, config).map_err(|source| RegistryError::Load {
+        let (host, digest) = (&self.host, &resolved.digest);
+        let loaded = match kind {
+            Kind::Serializer => host.serializer(digest, config).map(Instance::Serializer),
+            _ => host.partitioner(digest, config).map(Instance::Partitioner),
+        };
+        loaded.map_err(|source| RegistryError::Load {
             plugin: format!("{name}@{}", resolved.version),
             what: what.to_owned(),
             source,

@@ -57,8 +57,12 @@ fn reason(error: &CallError) -> &'static str {
         CallError::Deadline { .. } => "deadline",
         CallError::Memory { .. } | CallError::MemoryTotal { .. } => "memory",
         CallError::Refused { .. } => "refused",
-        CallError::WrongCount { .. } | CallError::OutOfRange { .. } => "answer",
-        CallError::ConfigRefused { .. } => "config",
+        CallError::WrongCount { .. } | CallError::OutOfRange { .. } | CallError::WrongAnswer { .. } => "answer",
+        CallError::ConfigRefused { .. }
+        | CallError::ConfigTooLarge { .. }
+        | CallError::ConfigMisfit { .. }
+        | CallError::NoAsset { .. }
+        | CallError::AssetsTooLarge { .. } => "config",
         CallError::Busy { .. } | CallError::TooManyInstances { .. } => "busy",
         CallError::NoPartitions | CallError::WrongColumns => "host",
     }

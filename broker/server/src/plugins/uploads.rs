@@ -32,7 +32,7 @@ pub(crate) enum Progress {
     /// The next piece begins here.
     Continue(u64),
     /// It is complete, checked, compiled and kept.
-    Admitted(Admitted),
+    Admitted(Box<Admitted>),
 }
 
 /// Why a piece was not taken.
@@ -95,7 +95,7 @@ impl Uploads {
         let complete = held.take();
         self.forget(chunk.digest);
         match complete {
-            Some(upload) => Ok(Progress::Admitted(upload.finish(Some(chunk.digest))?)),
+            Some(upload) => Ok(Progress::Admitted(Box::new(upload.finish(Some(chunk.digest))?))),
             None => Ok(Progress::Continue(0)),
         }
     }

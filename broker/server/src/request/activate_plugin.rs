@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ottla_wire::Str;
 use ottla_wire::message::{ActivatePluginRequest, ActivatePluginResponse, VERSION_PREVIOUS};
 
-use super::describe_plugins::{plugin_users, registry_refusal};
+use super::describe_plugins::registry_refusal;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
@@ -23,11 +23,11 @@ pub(super) fn respond(
 ) -> Result<Response, CloseReason> {
     let request: ActivatePluginRequest<'_> = decoded(head, frame)?;
     let activated = match request.version {
-        VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, None, || plugin_users(broker)),
+        VERSION_PREVIOUS => broker.plugins.roll_back(&request.name, None, || broker.topics.plugin_users()),
         version if request.is_rollback => {
-            broker.plugins.roll_back(&request.name, Some(version), || plugin_users(broker))
+            broker.plugins.roll_back(&request.name, Some(version), || broker.topics.plugin_users())
         }
-        version => broker.plugins.activate(&request.name, version, || plugin_users(broker)),
+        version => broker.plugins.activate(&request.name, version, || broker.topics.plugin_users()),
     };
     let answer = match activated {
         Ok(active_version) => ActivatePluginResponse { active_version, ..ActivatePluginResponse::default() },

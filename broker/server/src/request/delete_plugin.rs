@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ottla_wire::Str;
 use ottla_wire::message::{DeletePluginRequest, DeletePluginResponse, VERSION_ALL};
 
-use super::describe_plugins::{plugin_users, registry_refusal};
+use super::describe_plugins::registry_refusal;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
@@ -20,7 +20,7 @@ pub(super) fn respond(
 ) -> Result<Response, CloseReason> {
     let request: DeletePluginRequest<'_> = decoded(head, frame)?;
     let version = (request.version != VERSION_ALL).then_some(request.version);
-    let answer = match broker.plugins.delete(&request.name, version, || plugin_users(broker)) {
+    let answer = match broker.plugins.delete(&request.name, version, || broker.topics.plugin_users()) {
         Ok(()) => DeletePluginResponse::default(),
         Err(error) => {
             let (error_code, message) = registry_refusal(&error);

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use ottla_plugin_host::Kind;
 use ottla_wire::message::{DescribePluginsRequest, DescribePluginsResponse, DescribedPlugin, DescribedPluginVersion};
 use ottla_wire::{ErrorCode, Str};
 
@@ -22,7 +21,7 @@ pub(super) fn respond(
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
     let request: DescribePluginsRequest<'_> = decoded(head, frame)?;
-    let users = plugin_users(broker);
+    let users = broker.topics.plugin_users();
     let mut missing = None;
     let records: Vec<Arc<PluginRecord>> = match &request.names {
         None => broker.plugins.all(),
@@ -62,21 +61,6 @@ fn described<'a>(record: &'a PluginRecord, users: &'a [PluginUser]) -> Described
         versions: versions.collect(),
         topics: topics.map(|user| Str::Borrowed(user.topic.as_str())).collect(),
     }
-}
-
-/// The topics that name a plugin, in any mode.
-pub(super) fn plugin_users(broker: &Broker) -> Vec<PluginUser> {
-    let user = |topic: Arc<crate::topics::Topic>| {
-        let settings = topic.settings();
-        Some(PluginUser {
-            topic_id: Some(topic.id),
-            topic: topic.name.to_string(),
-            kind: Kind::Partitioner,
-            plugin: settings.partitioner.clone()?,
-            config: settings.partitioner_config.clone(),
-        })
-    };
-    broker.topics.all().into_iter().filter_map(user).collect()
 }
 
 /// What the registry says, as a client gets to hear it.

@@ -44,7 +44,7 @@ fn batch(addressed: i32, first: i32, count: usize) -> Vec<u8> {
 }
 
 /// Sends a batch whose records go where `answer` says; where they are then.
-fn send(world: &World, router: &Router, addressed: i32, first: i32, answer: &[u32]) -> Landing {
+fn send(world: &World, router: &Router, addressed: i32, first: i32, answer: &[i32]) -> Landing {
     let bytes = batch(addressed, first, answer.len());
     let batch = Batch::parse(&bytes).unwrap();
     let claim = Claim::of(&batch.header).unwrap();
@@ -112,7 +112,7 @@ fn a_batch_for_two_topics_is_there_once_whichever_snapshots_a_crash_finds() {
             let (world, router) = open(dir.path());
             assert_once(&world, 12, &told);
             for (addressed, first, landed) in landed {
-                let answer: &[u32] = if addressed == 0 { &[1, 3, 3] } else { &[0, 3, 1] };
+                let answer: &[i32] = if addressed == 0 { &[1, 3, 3] } else { &[0, 3, 1] };
                 assert_eq!(send(&world, &router, addressed, first, answer), landed, "{told}");
             }
             assert_once(&world, 12, &told);

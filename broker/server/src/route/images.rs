@@ -48,14 +48,14 @@ struct Sent {
     producer: i64,
     addressed: i32,
     /// Where a plugin sends each record.
-    answer: Vec<u32>,
+    answer: Vec<i32>,
     /// Whether it came while an earlier one of its partition was in the journal.
     behind: bool,
 }
 
 impl Sent {
     fn stays(&self) -> bool {
-        self.answer.iter().all(|partition| *partition == self.addressed as u32)
+        self.answer.iter().all(|partition| *partition == self.addressed)
     }
 }
 
@@ -398,7 +398,7 @@ fn is_acked(history: &[Sent], written: &Written, image: &Image, acks: usize, ind
     mine.take_while(|other| written.is_complete(image, *other)).take(acks).any(|other| other == index)
 }
 
-fn sent(producer: i64, addressed: i32, answer: &[u32], behind: bool) -> Sent {
+fn sent(producer: i64, addressed: i32, answer: &[i32], behind: bool) -> Sent {
     Sent { producer, addressed, answer: answer.to_vec(), behind }
 }
 
@@ -439,11 +439,11 @@ fn cases() -> u32 {
 }
 
 fn histories() -> impl Strategy<Value = Vec<Sent>> {
-    let answer = vec(0..LOGS as u32, 1..4);
+    let answer = vec(0..LOGS as i32, 1..4);
     let one = (1..3_i64, 0..LOGS as i32, answer, any::<bool>(), any::<bool>());
     let one = one.prop_map(|(producer, addressed, mut answer, stays, behind)| {
         if stays {
-            answer.fill(addressed as u32);
+            answer.fill(addressed);
         }
         Sent { producer, addressed, answer, behind }
     });

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use ottla_front::Use;
 use ottla_log::JOURNAL_ENTRY_BYTES_MAX;
 use ottla_plugin_host::CallError;
-use ottla_stage::{Address, StageError, Staged};
+use ottla_stage::{Address, StageError, Staged, Unpacked};
 use ottla_wire::Uuid;
 use ottla_wire::record::{BatchHeader, Codec};
 
@@ -19,7 +19,7 @@ use crate::config::SettingValue;
 use crate::partition::door::Found;
 use crate::partition::lane::Job;
 use crate::partition::{Claim, Outcome, Partition, Place, Refusal, ticket};
-use crate::plugins::{Binding, BoundPlugin, RegistryError};
+use crate::plugins::{Binding, BoundPlugin, Instance, RegistryError};
 use crate::topics::Topic;
 
 /// Batches that one worker takes from a lane before others get their turn.
@@ -105,7 +105,7 @@ impl Shared {
                 let staged = ask(&plugin, address, &batch, unpacked_bytes_max);
                 self.instances.lock().set(self.plugins.host().memory_bytes() as usize);
                 let staged = staged?;
-                (staged, *plugin.partitioner().digest().as_bytes())
+                (staged, *plugin.digest().as_bytes())
             }
             None => (Staged::Stays, [0; 32]),
         };
@@ -205,10 +205,10 @@ fn append_if_first(partition: &Partition, batch: &mut BytesMut, claim: Option<Cl
 /// Asks the plugin. A failure is a refusal of this batch and a line in the log.
 fn ask(plugin: &BoundPlugin, address: Address<'_>, batch: &[u8], unpacked_bytes_max: usize) -> Result<Staged, Refusal> {
     let began = Instant::now();
-    let staged = ottla_stage::run(plugin.partitioner(), address, batch, unpacked_bytes_max);
+    let staged = partition(plugin, address, batch, unpacked_bytes_max);
     let took = began.elapsed();
     match &staged {
-        Ok(_) => plugin.note(took, None),
+        Ok(_) | Err(StageError::Refused { .. }) => plugin.note(took, None),
         Err(StageError::Plugin { source, .. }) => plugin.note(took, Some(source)),
         // The plugin was not asked.
         Err(_) => {}
@@ -218,12 +218,30 @@ fn ask(plugin: &BoundPlugin, address: Address<'_>, batch: &[u8], unpacked_bytes_
         StageError::Transactional => Refusal::TransactionalRoute,
         StageError::UnpackedTooLarge { bytes_max } => Refusal::UnpackedTooLarge { bytes_max },
         StageError::Undecodable(reason) => Refusal::Undecodable(reason),
+        StageError::Refused { refused, records } => Refusal::refused(plugin.label(), refused, records),
+        StageError::RewrittenTooLarge { bytes, bytes_max } => {
+            Refusal::RewrittenTooLarge { plugin: plugin.label(), bytes, bytes_max }
+        }
+        StageError::RewrittenWithoutKey { record } => Refusal::NoKey { indexes: vec![record] },
         StageError::Plugin { source, records } => {
             let reason = source.to_string();
             plugin.complain(address.topic, address.partition, &reason);
             refusal(plugin.label(), &source, reason, records)
         }
     })
+}
+
+fn partition(
+    plugin: &BoundPlugin,
+    address: Address<'_>,
+    batch: &[u8],
+    unpacked_bytes_max: usize,
+) -> Result<Staged, StageError> {
+    let unpacked = Unpacked::of(batch, unpacked_bytes_max)?;
+    match plugin.instance() {
+        Instance::Partitioner(partitioner) => unpacked.partition(partitioner, address),
+        Instance::Serializer(_) => Ok(Staged::Stays),
+    }
 }
 
 fn refusal(plugin: String, error: &CallError, reason: String, records: i32) -> Refusal {
@@ -236,7 +254,12 @@ fn refusal(plugin: String, error: &CallError, reason: String, records: i32) -> R
         | CallError::Memory { .. }
         | CallError::Refused { .. }
         | CallError::WrongCount { .. }
-        | CallError::ConfigRefused { .. } => Refusal::Plugin { plugin, reason, index: None, records },
+        | CallError::WrongAnswer { .. }
+        | CallError::ConfigRefused { .. }
+        | CallError::ConfigTooLarge { .. }
+        | CallError::ConfigMisfit { .. }
+        | CallError::NoAsset { .. }
+        | CallError::AssetsTooLarge { .. } => Refusal::Plugin { plugin, reason, index: None, records },
         // The plugin was not at fault, and neither is the batch: the producer may try again.
         CallError::MemoryTotal { .. }
         | CallError::Busy { .. }

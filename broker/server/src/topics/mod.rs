@@ -31,6 +31,7 @@ use crate::meta::{MetadataStore, TopicRecord};
 use crate::partition::budget::ProducerBudget;
 use crate::partition::lane::{LaneBudget, LaneShare};
 use crate::partition::{Partition, PartitionSet, SaveError, Saved};
+use crate::plugins::{Binding, PluginUser};
 
 pub use change::NewTopic;
 pub use error::{TopicChangeError, TopicsOpenError};
@@ -67,6 +68,19 @@ impl Topic {
     /// Whether a plugin may move the records of batches that are checked by these settings of the topic.
     pub(crate) fn is_routed(&self, settings: &TopicSettings) -> bool {
         settings.partitioner.is_some() && settings.partitioner_mode == PartitionerMode::Route && !self.internal
+    }
+
+    /// The plugins that it names, in any mode.
+    fn plugin_users(&self) -> Vec<PluginUser> {
+        let settings = self.settings();
+        let user = |binding: Binding<'_>| PluginUser {
+            topic_id: Some(self.id),
+            topic: self.name.to_string(),
+            kind: binding.kind,
+            plugin: binding.plugin.clone(),
+            config: binding.config.to_owned(),
+        };
+        Binding::all(&settings).into_iter().map(user).collect()
     }
 
     fn record(&self) -> TopicRecord {
@@ -123,6 +137,11 @@ impl TopicTable {
         let mut topics: Vec<_> = self.read_index().names.values().cloned().collect();
         topics.sort_by(|one, other| one.name.cmp(&other.name));
         topics
+    }
+
+    /// The topics that name plugins, in any mode.
+    pub(crate) fn plugin_users(&self) -> Vec<PluginUser> {
+        self.all().iter().flat_map(|topic| topic.plugin_users()).collect()
     }
 
     /// Rises with every topic that is created, deleted or grows.

@@ -121,3 +121,30 @@ async fn a_damaged_component_whose_compiled_form_is_sound_keeps_its_topics_going
     assert_eq!(home.push("digit", &component).await, 1);
     assert_eq!(std::fs::read(&path).unwrap(), component);
 }
+
+/// A data directory of an earlier release: the active version of the topic's plugin speaks the draft of the contract.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_of_the_draft_costs_no_record_and_tells_how_to_build_it_again() {
+    let home = TestBroker::start().await;
+    home.routed_topic(3).await;
+    assert_eq!(home.client().await.produce("t", 0, &said("012")).await.error_code, ErrorCode::None);
+    let draft = include_bytes!("../../../../plugins/host/tests/fixtures/draft-0.1.wasm");
+    let digest = Digest::of(draft);
+    std::fs::write(component_path(&home, digest), draft).unwrap();
+    let mut record = home.broker.meta.plugins().unwrap().remove(0);
+    record.versions[0].digest = digest.to_string();
+    home.broker.meta.put_plugin(&record).unwrap();
+    let home = home.crash().await;
+    let mut client = home.ottla().await;
+    let id = client.producer_id().await;
+    let refused = client.produce("t", 0, &said("012").by(id, 0, 0)).await;
+    assert!(refused.error_code.is_retriable(), "{:?}", refused.error_code);
+    assert!(refused.message.contains("ottla:plugin/partitioner@0.1.0-draft"), "{}", refused.message);
+    assert!(refused.message.contains("push it again under the same name"), "{}", refused.message);
+    assert_eq!(home.push("digit", &digit(0)).await, 2);
+    assert_eq!(home.activate("digit", 2).await, (ErrorCode::None, 2));
+    assert_eq!(client.produce("t", 0, &said("012").by(id, 0, 0)).await.error_code, ErrorCode::None);
+    for partition in 0..3 {
+        assert_eq!(home.records("t", partition).await.len(), 2, "each record once");
+    }
+}

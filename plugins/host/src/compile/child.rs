@@ -11,7 +11,7 @@ use wasmtime::component::types::ComponentItem;
 
 use super::report::{CODE, ComponentRefusal, JOB, Job, REPORT, Report};
 use super::samples;
-use crate::contract::{PACKAGE, PARTITIONER, PARTITIONER_FUNCTIONS};
+use crate::contract::{Exports, PACKAGE, functions, interface};
 use crate::engine::Runtime;
 use crate::instance::{Instance, Prepared, Stop, TEXT_BYTES_MAX};
 use crate::limits::Limits;
@@ -82,52 +82,64 @@ fn compile(job: &Job) -> Result<(Pairs, Vec<u8>), Report> {
     let bytes = std::fs::read(&job.component).map_err(|error| invalid(&error.into()))?;
     let component = Component::from_binary(&runtime.engine, &bytes).map_err(|error| invalid(&error))?;
     drop(bytes);
-    check_world(&component).map_err(Report::Refused)?;
-    let prepared = prepare(&component).map_err(Report::Refused)?;
-    let pairs = question(&runtime, &prepared).map_err(Report::Refused)?;
-    let manifest = Manifest::parse(Kind::Partitioner, pairs, &job.limits)
+    let kind = check_world(&component).map_err(Report::Refused)?;
+    let prepared = prepare(kind, &component).map_err(Report::Refused)?;
+    let pairs = question(&runtime, kind, &prepared).map_err(Report::Refused)?;
+    let manifest = Manifest::parse(kind, pairs, &job.limits)
         .map_err(|error| Report::Refused(ComponentRefusal::Manifest { reason: error.to_string() }))?;
     samples::try_out(&runtime, &prepared, &manifest).map_err(Report::Refused)?;
     let code = component.serialize().map_err(|error| invalid(&error))?;
     Ok((manifest.pairs, code))
 }
 
-/// Nothing imported, and the interface of a kind exported.
-fn check_world(component: &Component) -> Result<(), ComponentRefusal> {
+/// Nothing imported, and the interface of one kind exported, with all its functions. What else is exported is passed over:
+/// some toolchains add functions of their own, and a later contract has interfaces that this host does not know.
+fn check_world(component: &Component) -> Result<Kind, ComponentRefusal> {
     let engine = component.engine();
     let world = component.component_type();
     let imports: Vec<String> = world.imports(engine).map(|(name, _)| shorten(name)).collect();
     if !imports.is_empty() {
         return Err(ComponentRefusal::UngrantedImports { imports });
     }
-    let Some((interface, _)) = component.get_export(None, PARTITIONER) else {
+    let exported = |kind: &Kind| Some((*kind, component.get_export(None, interface(*kind))?.0));
+    let mut kinds = Kind::ALL.iter().filter_map(exported);
+    let Some((kind, exports_kind)) = kinds.next() else {
         let exports: Vec<String> = world.exports(engine).map(|(name, _)| shorten(name)).collect();
         if let Some(found) = exports.iter().find(|name| name.starts_with(PACKAGE)) {
-            return Err(ComponentRefusal::OtherContract { found: found.clone(), supported: PARTITIONER.to_owned() });
+            return Err(ComponentRefusal::other_contract(found.clone()));
         }
-        return Err(ComponentRefusal::WrongWorld { missing: PARTITIONER.to_owned(), exports });
+        let missing = Kind::ALL.map(interface).join(" or ");
+        return Err(ComponentRefusal::WrongWorld { missing, exports });
     };
-    let functions: Vec<String> = match &interface {
+    if let Some((other, _)) = kinds.next() {
+        let kinds = [kind, other].map(|kind| kind.to_string()).to_vec();
+        return Err(ComponentRefusal::SeveralKinds { kinds });
+    }
+    let found: Vec<String> = match &exports_kind {
         ComponentItem::ComponentInstance(instance) => instance.exports(engine).map(|(name, _)| shorten(name)).collect(),
         _ => Vec::new(),
     };
-    match PARTITIONER_FUNCTIONS.iter().find(|wanted| !functions.iter().any(|name| name == **wanted)) {
+    match functions(kind).iter().find(|wanted| !found.iter().any(|name| name == **wanted)) {
         Some(missing) => {
-            Err(ComponentRefusal::WrongWorld { missing: format!("{PARTITIONER}#{missing}"), exports: functions })
+            let missing = format!("{}#{missing}", interface(kind));
+            Err(ComponentRefusal::WrongWorld { missing, exports: found })
         }
-        None => Ok(()),
+        None => Ok(kind),
     }
 }
 
-fn prepare(component: &Component) -> Result<Prepared, ComponentRefusal> {
-    let wrong = |error| ComponentRefusal::WrongSignature { interface: PARTITIONER.to_owned(), reason: reason(&error) };
-    Prepared::new(component).map_err(wrong)
+fn prepare(kind: Kind, component: &Component) -> Result<Prepared, ComponentRefusal> {
+    let interface = interface(kind).to_owned();
+    let wrong = |error| ComponentRefusal::WrongSignature { interface, reason: reason(&error) };
+    Prepared::new(kind, component).map_err(wrong)
 }
 
 /// Creates an instance under the limits of a call and asks for its manifest.
-fn question(runtime: &std::sync::Arc<Runtime>, prepared: &Prepared) -> Result<Pairs, ComponentRefusal> {
+fn question(runtime: &std::sync::Arc<Runtime>, kind: Kind, prepared: &Prepared) -> Result<Pairs, ComponentRefusal> {
     let failed = |stop: Stop| match stop {
-        Stop::WrongTypes { reason } => ComponentRefusal::WrongSignature { interface: PARTITIONER.to_owned(), reason },
+        Stop::WrongTypes { reason } => {
+            ComponentRefusal::WrongSignature { interface: interface(kind).to_owned(), reason }
+        }
         stop => ComponentRefusal::ManifestCall { reason: crate::CallError::from(stop).to_string() },
     };
     let slot = runtime
@@ -136,11 +148,7 @@ fn question(runtime: &std::sync::Arc<Runtime>, prepared: &Prepared) -> Result<Pa
     let mut instance =
         Instance::create(prepared, slot, runtime.limits.memory_bytes, std::sync::Arc::default()).map_err(failed)?;
     let data_bytes = MANIFEST_BYTES_MAX + TEXT_BYTES_MAX;
-    instance
-        .call(&runtime.clock, runtime.limits.start_deadline_ms, data_bytes, |plugin, store| {
-            plugin.ottla_plugin_partitioner().call_manifest(store)
-        })
-        .map_err(failed)
+    instance.call(&runtime.clock, runtime.limits.start_deadline_ms, data_bytes, Exports::manifest).map_err(failed)
 }
 
 fn invalid(error: &wasmtime::Error) -> Report {

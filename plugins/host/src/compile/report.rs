@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract::interface;
 use crate::limits::Limits;
+use crate::manifest::Kind;
 
 pub(super) const JOB: &str = "job.json";
 pub(super) const REPORT: &str = "report.json";
@@ -37,13 +39,20 @@ pub enum ComponentRefusal {
     Invalid { reason: String },
     #[error("it imports {}, and nothing is granted to plugins of this kind{}", list(.imports), hint(.imports))]
     UngrantedImports { imports: Vec<String> },
-    #[error("it is built against {found}, this host speaks {supported}; build it again with this version's plugin kit")]
+    #[error(
+        "it is built against {found}, this host speaks {supported}; build it again with the plugin kit of this release \
+         (for Rust: the crate ottla-plugin, then `cargo build --release --target wasm32-unknown-unknown`) and push it again \
+         under the same name{}",
+        if .found.contains("-draft") { "; the drafts of the contract ended with 0.1, and what they changed is listed in plugins/wit" } else { "" }
+    )]
     OtherContract { found: String, supported: String },
     #[error(
         "it is not a plugin of a known kind: it does not export {missing}; its exports are {}",
         if .exports.is_empty() { "none".to_owned() } else { list(.exports) }
     )]
     WrongWorld { missing: String, exports: Vec<String> },
+    #[error("it exports the interfaces of {}; a plugin is of one kind", list(.kinds))]
+    SeveralKinds { kinds: Vec<String> },
     #[error("a function of {interface} has other types than the contract: {reason}")]
     WrongSignature { interface: String, reason: String },
     #[error("it cannot tell its manifest: {reason}")]
@@ -56,6 +65,13 @@ pub enum ComponentRefusal {
         "it fails on each of {samples} sample records: {reason}; what it does not understand is refused with an error"
     )]
     SampleCalls { samples: usize, reason: String },
+}
+
+impl ComponentRefusal {
+    /// A component of a contract that this host does not speak.
+    pub(crate) fn other_contract(found: String) -> Self {
+        Self::OtherContract { found, supported: Kind::ALL.map(interface).join(", ") }
+    }
 }
 
 fn list(names: &[String]) -> String {

@@ -10,9 +10,9 @@ use ottla_tests::guest::Guest;
 use crate::home::{FIVE, Home, ask, columns, fixture};
 
 /// The rule of by-section, written again.
-fn by_section(stanza: &str, partitions: u32) -> u32 {
+fn by_section(stanza: &str, partitions: u32) -> i32 {
     let text = stanza.lines().find_map(|line| line.strip_prefix("Section:")).unwrap_or_default();
-    ottla_plugin::hash::kafka_partition(text.trim().as_bytes(), partitions)
+    ottla_plugin::hash::kafka_partition(text.trim().as_bytes(), partitions) as i32
 }
 
 fn stanzas(count: usize) -> Vec<String> {
@@ -36,9 +36,9 @@ fn by_section_answers_as_its_readme_says() {
     let texts: Vec<&str> = stanzas.iter().map(String::as_str).collect();
     for component in built {
         let partitioner = home.load(&component);
-        for partition_count in [1, 5, 6, 100, u32::MAX] {
+        for partition_count in [1, 5, 6, 100, i32::MAX as u32] {
             let mut answer = Vec::new();
-            let context = Context { topic: "packages", partition_count };
+            let context = Context { topic: "packages", partition: 0, partition_count };
             partitioner.partition(&context, &columns(partitioner.reads(), &texts), &mut answer).unwrap();
             assert!(answer.iter().zip(&texts).all(|(&found, text)| found == by_section(text, partition_count)));
         }
@@ -53,8 +53,8 @@ fn the_kits_harness_and_the_host_agree() {
         fn new(_: &str) -> Result<Self, String> {
             Ok(Self)
         }
-        fn partition(&self, record: &ottla_plugin::Record<'_>, partitions: u32) -> u32 {
-            ottla_plugin::hash::kafka_partition(record.key().unwrap_or_default(), partitions)
+        fn partition(&self, record: &ottla_plugin::Record<'_>, partitions: u32) -> ottla_plugin::Placement {
+            ottla_plugin::hash::kafka_partition(record.key().unwrap_or_default(), partitions).into()
         }
     }
     let home = Home::new();
@@ -63,7 +63,7 @@ fn the_kits_harness_and_the_host_agree() {
         (0..300_u32).map(|n| (n % 10 != 3).then(|| n.to_be_bytes().repeat(n as usize % 9))).collect();
     let mut builder = ColumnsBuilder::new(partitioner.reads());
     for key in &keys {
-        builder.push(key.as_deref(), Some(b"never copied"), [(&b"nor"[..], None)]);
+        builder.push(key.as_deref(), Some(b"never copied"), 0, [(&b"nor"[..], None)]);
     }
     let mut answer = Vec::new();
     partitioner.partition(&FIVE, &builder.build(), &mut answer).unwrap();
@@ -78,7 +78,7 @@ fn a_large_batch_takes_several_calls_and_gives_one_answer() {
     let partitioner = home.load(&fixture("by-section.wasm"));
     let stanzas = stanzas(500);
     let texts: Vec<&str> = stanzas.iter().map(String::as_str).collect();
-    let expected: Vec<u32> = texts.iter().map(|text| by_section(text, 5)).collect();
+    let expected: Vec<i32> = texts.iter().map(|text| by_section(text, 5)).collect();
     assert_eq!(ask(&partitioner, &texts), Ok(expected));
     assert_eq!(ask(&partitioner, &[]), Ok(Vec::new()));
 }
@@ -119,7 +119,7 @@ fn many_threads_get_their_own_answers() {
             scope.spawn(move || {
                 let stanzas = stanzas(50 + thread);
                 let texts: Vec<&str> = stanzas.iter().map(String::as_str).collect();
-                let expected: Vec<u32> = texts.iter().map(|text| by_section(text, 5)).collect();
+                let expected: Vec<i32> = texts.iter().map(|text| by_section(text, 5)).collect();
                 for _ in 0..200 {
                     assert_eq!(ask(partitioner, &texts), Ok(expected.clone()));
                 }
@@ -174,10 +174,10 @@ fn configuration_reaches_the_plugin_or_is_refused_with_its_words() {
 fn columns_of_another_plugin_are_not_handed_over() {
     let home = Home::new();
     let partitioner = home.load(&fixture("by-section.wasm"));
-    let keys_only = columns(Reads { key: true, ..Reads::default() }, &["a"]);
+    let keys_only = columns(&Reads { key: true, ..Reads::default() }, &["a"]);
     let mut answer = vec![7];
     assert_eq!(partitioner.partition(&FIVE, &keys_only, &mut answer), Err(CallError::WrongColumns));
-    let none = Context { topic: "t", partition_count: 0 };
+    let none = Context { topic: "t", partition: 0, partition_count: 0 };
     let values = columns(partitioner.reads(), &["a"]);
     assert_eq!(partitioner.partition(&none, &values, &mut answer), Err(CallError::NoPartitions));
     assert!(answer.is_empty());

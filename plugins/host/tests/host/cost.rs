@@ -30,7 +30,7 @@ fn cost_per_record() {
         let flattened = best(batch, || {
             let mut builder = columns.take().unwrap();
             for key in keys.iter().cycle().take(batch) {
-                builder.push(Some(key.as_bytes()), None, []);
+                builder.push(Some(key.as_bytes()), None, 0, []);
             }
             columns = Some(black_box(builder.build()).into_builder(by_key.reads()));
         });
@@ -38,7 +38,7 @@ fn cost_per_record() {
         let key = best(batch, || {
             let mut builder = columns.take().unwrap();
             for key in keys.iter().cycle().take(batch) {
-                builder.push(Some(key.as_bytes()), None, []);
+                builder.push(Some(key.as_bytes()), None, 0, []);
             }
             let built = builder.build();
             by_key.partition(&FIVE, &built, &mut answer).unwrap();
@@ -48,7 +48,7 @@ fn cost_per_record() {
         let section = best(batch, || {
             let mut builder = columns.take().unwrap();
             for _ in 0..batch {
-                builder.push(None, Some(stanza.as_bytes()), []);
+                builder.push(None, Some(stanza.as_bytes()), 0, []);
             }
             let built = builder.build();
             by_section.partition(&FIVE, &built, &mut answer).unwrap();

@@ -30,7 +30,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
             "(i32.store (i32.const 512) (i32.const 0x21_6f_6e)) (call $err (i32.const 512) (i32.const 3))",
         ),
         ("imports-clock", wat::parse_str(imports).expect("text")),
-        ("core-module", Guest::default().module("ottla:plugin/partitioner@0.1.0-draft")),
+        ("core-module", Guest::default().module("ottla:plugin/partitioner@0.1.0")),
     ]
 }
 

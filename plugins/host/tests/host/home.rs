@@ -8,7 +8,7 @@ use ottla_plugin_host::{
 };
 use std::sync::Arc;
 
-pub(crate) const FIVE: Context<'static> = Context { topic: "packages", partition_count: 5 };
+pub(crate) const FIVE: Context<'static> = Context { topic: "packages", partition: 0, partition_count: 5 };
 
 /// A store that is gone after the test.
 pub(crate) struct Home {
@@ -79,18 +79,18 @@ pub(crate) fn fixture(name: &str) -> Vec<u8> {
 }
 
 /// Records with these keys and the same text as value.
-pub(crate) fn columns(reads: Reads, texts: &[&str]) -> Columns {
+pub(crate) fn columns(reads: &Reads, texts: &[&str]) -> Columns {
     let mut builder = ColumnsBuilder::new(reads);
     for text in texts {
-        builder.push(Some(text.as_bytes()), Some(text.as_bytes()), []);
+        builder.push(Some(text.as_bytes()), Some(text.as_bytes()), 0, []);
     }
     builder.build()
 }
 
 /// Asks for records with these texts on a topic of five partitions.
-pub(crate) fn ask(partitioner: &Partitioner, texts: &[&str]) -> Result<Vec<u32>, CallError> {
+pub(crate) fn ask(partitioner: &Partitioner, texts: &[&str]) -> Result<Vec<i32>, CallError> {
     let mut answer = vec![99; 3];
-    partitioner.partition(&FIVE, &columns(partitioner.reads(), texts), &mut answer).map(|()| answer)
+    partitioner.partition(&FIVE, &columns(partitioner.reads(), texts), &mut answer).map(|_| answer)
 }
 
 /// Memory of this process that no file backs.

@@ -100,8 +100,8 @@ fn all_plugins_together_stay_within_their_memory() {
 fn a_partition_that_does_not_exist_is_out_of_range() {
     let out = "(return (call $fill (local.get $partitions) (local.get $records)))";
     assert_eq!(provoke_by(out), CallError::OutOfRange { record: 0, partition: 5, partition_count: 5 });
-    let far = "(return (call $fill (i32.const -1) (local.get $records)))";
-    assert_eq!(provoke_by(far), CallError::OutOfRange { record: 0, partition: u32::MAX, partition_count: 5 });
+    let far = "(return (call $fill (i32.const -3) (local.get $records)))";
+    assert_eq!(provoke_by(far), CallError::OutOfRange { record: 0, partition: -3, partition_count: 5 });
 }
 
 #[test]

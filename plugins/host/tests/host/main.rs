@@ -2,12 +2,13 @@
 //!
 //! * [`admission`] what is admitted, and what every other upload is told
 //! * [`calls`] right answers: columns, chunks, threads, versions side by side
+//! * [`tables`] a component for the lines of the contract's tables, and how it may grow
 //! * [`hostile`] guests that misbehave, each told apart, none of them a reason for the next call to fail
 //! * [`store`] restarts and damage on disk
 //! * [`fixtures`] the committed components that other tests use
 //! * [`cost`] figures, printed by `cargo test --release -p ottla-plugin-host -- --ignored --nocapture cost`
 //!
-//! Most guests are WebAssembly text (`ottla_tests::guest`); two are fixtures built from Rust.
+//! Most guests are WebAssembly text (`ottla_tests::guest`); three are fixtures: two built from Rust, and one of the draft that came before 0.1.
 
 mod admission;
 mod calls;
@@ -16,6 +17,7 @@ mod fixtures;
 mod home;
 mod hostile;
 mod store;
+mod tables;
 
 /// Not a test: the entry of the compile child, for which the host starts this binary again.
 #[test]

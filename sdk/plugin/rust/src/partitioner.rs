@@ -1,5 +1,7 @@
 //! What a partitioner is.
 
+use crate::answer::{Refusal, Refusals};
+use crate::assets::Assets;
 use crate::reads::Reads;
 use crate::record::{Batch, Record};
 
@@ -11,6 +13,9 @@ pub trait Partitioner: Sized {
     /// Which parts of a record are looked at. Reading less makes the plugin faster.
     const READS: Reads;
 
+    /// The codes that refusals may have: letters a to z, digits, `.` and `-`, at most 48 of them each.
+    const CODES: &'static [&'static str] = &[];
+
     /// More pairs for the manifest, such as `("config.schema", "{…}")` or `("limits.memory-bytes", "1048576")`. Name,
     /// version and description of the crate are there anyway.
     const MANIFEST: &'static [(&'static str, &'static str)] = &[];
@@ -19,12 +24,67 @@ pub trait Partitioner: Sized {
     /// and is shown to the user who set it.
     fn new(config: &str) -> Result<Self, String>;
 
-    /// The partition of one record, below `partitions`.
-    fn partition(&self, record: &Record<'_>, partitions: u32) -> u32;
+    /// The same with the assets that `MANIFEST` asks for.
+    fn with_assets(config: &str, _assets: Assets<'_>) -> Result<Self, String> {
+        Self::new(config)
+    }
 
-    /// The partitions of a batch, for rules that look at more than one record. An error fails the batch.
-    fn partition_batch(&self, batch: &Batch<'_>) -> Result<Vec<u32>, String> {
-        Ok(batch.records().map(|record| self.partition(&record, batch.partitions())).collect())
+    /// The partition of one record: a number below `partitions`, or another [`Placement`].
+    fn partition(&self, record: &Record<'_>, partitions: u32) -> Placement;
+
+    /// The partitions of a batch, for rules that look at more than one record: one placement for each, in their order. An
+    /// error fails the batch.
+    fn partition_batch(&self, batch: &Batch<'_>, placements: &mut Placements) -> Result<(), String> {
+        for record in batch {
+            placements.push(self.partition(&record, batch.partitions()));
+        }
+        Ok(())
+    }
+}
+
+/// Where a record goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placement {
+    /// To this partition.
+    At(u32),
+    /// It stays where its producer put it.
+    Stays,
+    /// Nowhere: its producer gets an error.
+    Refused(Refusal),
+}
+
+impl From<u32> for Placement {
+    fn from(partition: u32) -> Self {
+        Self::At(partition)
+    }
+}
+
+/// The placements of a batch.
+#[derive(Debug, Default)]
+pub struct Placements {
+    pub(crate) partitions: Vec<i32>,
+    pub(crate) refusals: Refusals,
+}
+
+impl Placements {
+    /// With room for so many records.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))] // only a component answers
+    pub(crate) fn with_capacity(records: usize) -> Self {
+        Self { partitions: Vec::with_capacity(records), refusals: Refusals::default() }
+    }
+
+    /// Where the next record goes.
+    pub fn push(&mut self, placement: impl Into<Placement>) {
+        let number = match placement.into() {
+            // One that no topic has: the host says which record it was.
+            Placement::At(partition) => i32::try_from(partition).unwrap_or(i32::MAX),
+            Placement::Stays => -1,
+            Placement::Refused(refusal) => {
+                self.refusals.set(self.partitions.len(), &refusal);
+                -2
+            }
+        };
+        self.partitions.push(number);
     }
 }
 
@@ -33,13 +93,34 @@ pub trait Partitioner: Sized {
 #[macro_export]
 macro_rules! partitioner {
     ($plugin:ty) => {
+        $crate::__plugin!($plugin, Partitioner, partitioner, {
+            fn partition(
+                context: Pairs,
+                record_count: u32,
+                partition_count: u32,
+                columns: ::std::vec::Vec<Column>,
+            ) -> ::std::result::Result<Answer, ::std::string::String> {
+                PLUGIN.with_borrow(|plugin| {
+                    kind::partition(plugin.as_ref(), &context, record_count, partition_count, &columns)
+                })
+            }
+        });
+    };
+}
+
+/// What the macros of the three kinds have in common. Not for users.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __plugin {
+    ($plugin:ty, $trait:ident, $kind:ident, {$($work:tt)*}) => {
         #[cfg(not(target_arch = "wasm32"))]
-        const _: fn(&str) -> ::std::result::Result<$plugin, ::std::string::String> =
-            <$plugin as $crate::Partitioner>::new;
+        const _: fn(&str) -> ::std::result::Result<$plugin, ::std::string::String> = <$plugin as $crate::$trait>::new;
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            use $crate::guest::{Column, Guest, Pairs, glue};
+            use $crate::guest::Pairs;
+            use $crate::guest::$kind as kind;
+            use $crate::guest::$kind::{Answer, Column, Guest};
 
             ::std::thread_local! {
                 static PLUGIN: ::std::cell::RefCell<::std::option::Option<$plugin>> =
@@ -50,30 +131,24 @@ macro_rules! partitioner {
 
             impl Guest for Exports {
                 fn manifest() -> Pairs {
-                    glue::manifest::<$plugin>(&[
+                    kind::manifest::<$plugin>(&[
                         ("name", ::std::env!("CARGO_PKG_NAME")),
                         ("version", ::std::env!("CARGO_PKG_VERSION")),
                         ("description", ::std::env!("CARGO_PKG_DESCRIPTION")),
                     ])
                 }
 
-                fn init(config: ::std::string::String) -> ::std::result::Result<(), ::std::string::String> {
-                    PLUGIN.with_borrow_mut(|plugin| glue::init(plugin, &config))
+                fn init(
+                    config: ::std::string::String,
+                    assets: ::std::vec::Vec<(::std::string::String, ::std::vec::Vec<u8>)>,
+                ) -> ::std::result::Result<Pairs, ::std::string::String> {
+                    PLUGIN.with_borrow_mut(|plugin| kind::init(plugin, &config, &assets))
                 }
 
-                fn partition(
-                    context: Pairs,
-                    record_count: u32,
-                    partition_count: u32,
-                    columns: ::std::vec::Vec<Column>,
-                ) -> ::std::result::Result<::std::vec::Vec<u32>, ::std::string::String> {
-                    PLUGIN.with_borrow(|plugin| {
-                        glue::partition(plugin.as_ref(), &context, record_count, partition_count, &columns)
-                    })
-                }
+                $($work)*
             }
 
-    $crate::guest::export!(Exports with_types_in $crate::guest);
+            $crate::guest::$kind::export!(Exports with_types_in $crate::guest::$kind);
         };
     };
 }

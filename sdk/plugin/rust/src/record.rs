@@ -3,6 +3,7 @@
 use crate::reads::Reads;
 
 /// The kinds of column, as numbered in `plugins/wit/README.md`.
+#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))] // only a component answers
 pub(crate) mod kind {
     pub(crate) const KEY: u32 = 1;
     pub(crate) const VALUE: u32 = 2;
@@ -10,7 +11,21 @@ pub(crate) mod kind {
     pub(crate) const HEADER_COUNTS: u32 = 4;
     pub(crate) const HEADER_NAMES: u32 = 5;
     pub(crate) const HEADER_VALUES: u32 = 6;
+    pub(crate) const TIMESTAMP: u32 = 7;
+    pub(crate) const REASON: u32 = 40;
+    pub(crate) const CODE: u32 = 41;
+    pub(crate) const CAUSE: u32 = 64;
+    pub(crate) const FAILURE_CODE: u32 = 65;
+    pub(crate) const FAILURE_REASON: u32 = 66;
+    pub(crate) const ATTEMPTS: u32 = 67;
+    pub(crate) const HOPS: u32 = 70;
+    pub(crate) const DELAY_MS: u32 = 80;
+    pub(crate) const TARGET: u32 = 81;
+    pub(crate) const NAMED_HEADER: u32 = 256;
 }
+
+/// The length of a piece that is absent in a call, or unchanged in an answer.
+pub(crate) const ABSENT: i32 = -2;
 
 /// The records of one call, and where they go.
 #[derive(Debug)]
@@ -24,12 +39,20 @@ pub struct Batch<'a> {
     header_counts: &'a [i32],
     header_names: Flat<'a>,
     header_values: Flat<'a>,
+    timestamps: &'a [u8],
+    named_headers: Vec<Indexed<'a>>,
+    causes: &'a [i32],
+    codes: Indexed<'a>,
+    reasons: Indexed<'a>,
+    attempts: &'a [i32],
+    hops: &'a [i32],
 }
 
 /// One record, as far as the plugin reads it.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     batch: &'a Batch<'a>,
+    at: usize,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     headers: Headers<'a>,
@@ -66,6 +89,38 @@ struct Flat<'a> {
     lengths: &'a [i32],
 }
 
+/// A column whose pieces are looked up by record.
+#[derive(Debug, Clone, Default)]
+struct Indexed<'a> {
+    flat: Flat<'a>,
+    starts: Vec<usize>,
+}
+
+impl<'a> Indexed<'a> {
+    fn of(flat: Flat<'a>) -> Self {
+        let mut at = 0;
+        let starts = flat.lengths.iter().map(|&length| {
+            let start = at;
+            at += usize::try_from(length).unwrap_or(0);
+            start
+        });
+        Self { starts: starts.collect(), flat }
+    }
+
+    /// The outer none: absent; the inner one: null.
+    #[expect(clippy::option_option, reason = "absent, null, or bytes")]
+    fn get(&self, at: usize) -> Option<Option<&'a [u8]>> {
+        let length = *self.flat.lengths.get(at).filter(|length| **length != ABSENT)?;
+        let start = *self.starts.get(at)?;
+        let Ok(length) = usize::try_from(length) else { return Some(None) };
+        Some(self.flat.bytes.get(start..start + length))
+    }
+
+    fn text(&self, at: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.get(at)??).ok()
+    }
+}
+
 impl<'a> Flat<'a> {
     /// The next piece; a column that is too short has only nulls left.
     fn take(&mut self) -> Option<&'a [u8]> {
@@ -95,6 +150,13 @@ impl<'a> Batch<'a> {
             header_counts: &[],
             header_names: Flat::default(),
             header_values: Flat::default(),
+            timestamps: &[],
+            named_headers: vec![Indexed::default(); reads.header_names().len()],
+            causes: &[],
+            codes: Indexed::default(),
+            reasons: Indexed::default(),
+            attempts: &[],
+            hops: &[],
         };
         for (kind, bytes, lengths) in columns {
             let flat = Flat { bytes, lengths };
@@ -104,6 +166,17 @@ impl<'a> Batch<'a> {
                 kind::HEADER_COUNTS => batch.header_counts = lengths,
                 kind::HEADER_NAMES => batch.header_names = flat,
                 kind::HEADER_VALUES => batch.header_values = flat,
+                kind::TIMESTAMP => batch.timestamps = bytes,
+                kind::CAUSE => batch.causes = lengths,
+                kind::FAILURE_CODE => batch.codes = Indexed::of(flat),
+                kind::FAILURE_REASON => batch.reasons = Indexed::of(flat),
+                kind::ATTEMPTS => batch.attempts = lengths,
+                kind::HOPS => batch.hops = lengths,
+                kind::NAMED_HEADER.. => {
+                    if let Some(named) = batch.named_headers.get_mut((kind - kind::NAMED_HEADER) as usize) {
+                        *named = Indexed::of(flat);
+                    }
+                }
                 _ => {}
             }
         }
@@ -119,12 +192,30 @@ impl<'a> Batch<'a> {
         self.context("topic").unwrap_or_default()
     }
 
+    /// The partition that the batch was addressed to.
+    ///
+    /// # Panics
+    /// If the plugin's `READS` does not contain [`Reads::PARTITION`].
+    pub fn partition(&self) -> u32 {
+        assert!(self.reads.partition(), "to read the partition, say so in READS: Reads::PARTITION");
+        self.context("partition").and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    /// At which point of their way the records failed: `produce`, `share`, `group`, `view` or `redrive`.
+    ///
+    /// # Panics
+    /// If the plugin's `READS` does not contain [`Reads::STAGE`].
+    pub fn stage(&self) -> &'a str {
+        assert!(self.reads.stage(), "to read the stage, say so in READS: Reads::STAGE");
+        self.context("stage").unwrap_or_default()
+    }
+
     /// A text of the context, by its name.
     pub fn context(&self, name: &str) -> Option<&'a str> {
         self.context.iter().find(|(found, _)| found == name).map(|(_, text)| text.as_str())
     }
 
-    /// How many partitions the topic has; every answer is below.
+    /// How many partitions the topic has; every answer is below. Partitioners alone are told, others get 0.
     pub fn partitions(&self) -> u32 {
         self.partitions
     }
@@ -176,7 +267,8 @@ impl<'a> Iterator for Records<'a> {
             self.header_counts = counts;
             headers = self.headers.take(usize::try_from(count).unwrap_or(0));
         }
-        Some(Record { batch: self.batch, key: self.key.take(), value: self.value.take(), headers })
+        let at = (self.batch.records - 1 - self.left) as usize;
+        Some(Record { batch: self.batch, at, key: self.key.take(), value: self.value.take(), headers })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -212,6 +304,70 @@ impl<'a> Record<'a> {
     pub fn headers(&self) -> Headers<'a> {
         assert!(self.batch.reads.headers(), "to read headers, say so in READS: Reads::HEADERS");
         self.headers
+    }
+
+    /// The last value of the header with this name: `None` without such a header, `Some(None)` if it is null.
+    ///
+    /// # Panics
+    /// If the plugin's `READS` does not name the header in [`Reads::named_headers`].
+    pub fn header(&self, name: &str) -> Option<Option<&'a [u8]>> {
+        let at = self.batch.reads.header_names().iter().position(|known| *known == name);
+        let at = at.expect("to read a header by its name, say so in READS: Reads::named_headers");
+        self.batch.named_headers.get(at)?.get(self.at)
+    }
+
+    /// The timestamp, in milliseconds since 1970; -1 where there is none.
+    ///
+    /// # Panics
+    /// If the plugin's `READS` does not contain [`Reads::TIMESTAMP`].
+    pub fn timestamp_ms(&self) -> i64 {
+        assert!(self.batch.reads.timestamp(), "to read timestamps, say so in READS: Reads::TIMESTAMP");
+        self.batch.timestamps.as_chunks::<8>().0.get(self.at).map_or(-1, |bytes| i64::from_le_bytes(*bytes))
+    }
+
+    /// Why it failed, as a number of the table of causes.
+    ///
+    /// # Panics
+    /// If the policy's `READS` does not contain [`Reads::FAILURE`].
+    pub fn cause(&self) -> i32 {
+        assert!(self.batch.reads.failure(), "to read why a record failed, say so in READS: Reads::FAILURE");
+        self.batch.causes.get(self.at).copied().unwrap_or_default()
+    }
+
+    /// The code of the failure, if it has one.
+    ///
+    /// # Panics
+    /// If the policy's `READS` does not contain [`Reads::FAILURE`].
+    pub fn failure_code(&self) -> Option<&'a str> {
+        assert!(self.batch.reads.failure(), "to read why a record failed, say so in READS: Reads::FAILURE");
+        self.batch.codes.text(self.at)
+    }
+
+    /// The reason of the failure, for people.
+    ///
+    /// # Panics
+    /// If the policy's `READS` does not contain [`Reads::FAILURE`].
+    pub fn failure_reason(&self) -> Option<&'a str> {
+        assert!(self.batch.reads.failure(), "to read why a record failed, say so in READS: Reads::FAILURE");
+        self.batch.reasons.text(self.at)
+    }
+
+    /// How often it was tried.
+    ///
+    /// # Panics
+    /// If the policy's `READS` does not contain [`Reads::ATTEMPTS`].
+    pub fn attempts(&self) -> i32 {
+        assert!(self.batch.reads.attempts(), "to read attempts, say so in READS: Reads::ATTEMPTS");
+        self.batch.attempts.get(self.at).copied().unwrap_or_default()
+    }
+
+    /// How often it was dead-lettered before.
+    ///
+    /// # Panics
+    /// If the policy's `READS` does not contain [`Reads::ATTEMPTS`].
+    pub fn hops(&self) -> i32 {
+        assert!(self.batch.reads.attempts(), "to read hops, say so in READS: Reads::ATTEMPTS");
+        self.batch.hops.get(self.at).copied().unwrap_or_default()
     }
 
     /// The batch that the record came in, with the name of the topic.

@@ -88,15 +88,15 @@ fn ask(
     plugin: &Partitioner,
     keys: &[String],
     columns: &mut Option<ottla_plugin_host::Columns>,
-    answer: &mut Vec<u32>,
+    answer: &mut Vec<i32>,
 ) -> Result<()> {
     let reads = plugin.reads();
     let mut builder = columns.take().map_or_else(|| ColumnsBuilder::new(reads), |c| c.into_builder(reads));
     for key in keys {
-        builder.push(Some(key.as_bytes()), None, []);
+        builder.push(Some(key.as_bytes()), None, 0, []);
     }
     let built = builder.build();
-    plugin.partition(&Context { topic: frames::TOPIC, partition_count: PARTITIONS }, &built, answer)?;
+    plugin.partition(&Context { topic: frames::TOPIC, partition: 0, partition_count: PARTITIONS }, &built, answer)?;
     *columns = Some(built);
     Ok(())
 }

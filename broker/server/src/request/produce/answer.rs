@@ -81,10 +81,10 @@ fn partition_response<'a>(
 fn refused<'a>(refusal: &Refusal, answer: PartitionProduceResponse<'a>) -> PartitionProduceResponse<'a> {
     let error_code = refusal.error_code();
     debug_assert_ne!(error_code, ErrorCode::None);
-    let record_errors = refusal.record_indexes().into_iter().map(|batch_index| BatchIndexAndErrorMessage {
+    let record_errors = refusal.record_reasons().into_iter().map(|(batch_index, reason)| BatchIndexAndErrorMessage {
         batch_index,
-        // The message of the batch speaks for each of them.
-        batch_index_error_message: None,
+        // Without one the message of the batch speaks for it.
+        batch_index_error_message: reason.map(|reason| Str::Owned(reason.to_owned())),
     });
     PartitionProduceResponse {
         error_code,

@@ -1,6 +1,6 @@
 //! A plugin that panics in the way that the key of a record names, for the tests of what its producers are told.
 
-use ottla_plugin::{Partitioner, Reads, Record, partitioner};
+use ottla_plugin::{Partitioner, Placement, Reads, Record, partitioner};
 
 struct Panics;
 
@@ -11,14 +11,15 @@ impl Partitioner for Panics {
         Ok(Self)
     }
 
-    fn partition(&self, record: &Record<'_>, partitions: u32) -> u32 {
-        match record.key().unwrap_or_default() {
+    fn partition(&self, record: &Record<'_>, partitions: u32) -> Placement {
+        let partition = match record.key().unwrap_or_default() {
             b"says-why" => tenant_of("acme"),
             b"unwraps" => first_digit("no digit").unwrap() % partitions,
             b"reads-more" => record.value().map_or(0, |value| value.len() as u32) % partitions,
             b"is-long" => panic!("{}", "long ".repeat(1000)),
             _ => 0,
-        }
+        };
+        partition.into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ottla_plugin::{Partitioner, Reads, Record, partitioner};
+use ottla_plugin::{Partitioner, Placement, Reads, Record, partitioner};
 
 struct ReadsTheClock;
 
@@ -13,8 +13,8 @@ impl Partitioner for ReadsTheClock {
         Ok(Self)
     }
 
-    fn partition(&self, _record: &Record<'_>, partitions: u32) -> u32 {
-        Instant::now().elapsed().subsec_nanos() % partitions
+    fn partition(&self, _record: &Record<'_>, partitions: u32) -> Placement {
+        (Instant::now().elapsed().subsec_nanos() % partitions).into()
     }
 }
 

@@ -1,7 +1,8 @@
-//! The records of `__consumer_offsets` and the embedded consumer protocol.
+//! The records of `__consumer_offsets`, the embedded consumer protocol, and the metrics that clients push.
 
 use ottla_wire::consumer_protocol::{ConsumerProtocolAssignment, ConsumerProtocolSubscription};
 use ottla_wire::offsets_topic::GroupRecord;
+use ottla_wire::otlp;
 use ottla_wire::sample::{Entropy, Sample};
 
 use super::Target;
@@ -23,6 +24,18 @@ pub(crate) const TARGETS: &[Target] = &[
         sample: |entropy| encode(&GroupRecord::sample(&mut Entropy::new(entropy, 0))),
         // A budget for the key and one for the value.
         memory_bytes_max: |input_bytes| budget(input_bytes) + budget(0),
+    },
+    Target {
+        name: "Otlp",
+        binary: "Otlp",
+        decode: |input| {
+            let _ = otlp::points(input, drop);
+        },
+        check: |input| {
+            let _ = otlp::points(input, drop);
+        },
+        sample: <[u8]>::to_vec,
+        memory_bytes_max: budget,
     },
     Target {
         name: "ConsumerProtocolSubscription",

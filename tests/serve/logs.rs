@@ -56,6 +56,28 @@ fn a_thousand_new_topics_are_told_in_a_few_lines() {
 }
 
 #[test]
+fn a_level_that_is_set_while_the_broker_runs_holds_at_once() {
+    let broker = Broker::start();
+    let config = |words: &[&str]| {
+        let mut command = Command::new(artifact::ottla());
+        command.arg("config").args(words).args(["--bootstrap", &broker.bootstrap()]);
+        run(command, &[]).success().text()
+    };
+    let is_traced = || broker.log_lines().iter().any(|line| line.contains("TRACE") && line.contains("request"));
+    assert!(!is_traced(), "the level of the start is info");
+    config(&["set", "--loggers", "ottla_broker=TRACE"]);
+    broker.wait_for_line(0, &["changed the level of a logger", "ottla_broker", "TRACE"]);
+    assert!(config(&["describe", "--loggers"]).contains("ottla_broker"), "it is listed");
+    broker.wait_for_line(0, &["TRACE", "request", "DescribeConfigs"]);
+    config(&["set", "--loggers", "--unset", "ottla_broker"]);
+    broker.wait_for_line(0, &["changed the level of a logger", "as at the start"]);
+    let lines = broker.log_lines().len();
+    config(&["describe", "--loggers"]);
+    let traced = broker.log_lines().iter().skip(lines).any(|line| line.contains("TRACE"));
+    assert!(!traced, "{:?}", broker.log_lines());
+}
+
+#[test]
 fn recovery_is_told_once() {
     let mut broker = Broker::start();
     broker.create_topic("orders", 1, &[]);

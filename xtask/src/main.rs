@@ -8,6 +8,7 @@
 //! | `wheel` | the Python wheel, and the clean environment it is tested in |
 //! | `suite` | running one suite and counting what it says |
 //! | `prove` | the fault tests and their canaries |
+//! | `interop` | the suites of other projects |
 //! | `layers`, `imports` | what may depend on what |
 //! | `check` | every suite in order, and the summary |
 
@@ -15,6 +16,7 @@ mod bare;
 mod check;
 mod guests;
 mod imports;
+mod interop;
 mod layers;
 mod prove;
 mod setup;
@@ -38,8 +40,9 @@ Every chore of this project has one name.
     cargo xtask lint [NAME…]       rustfmt, clippy, rustdoc, the layers of crates and cargo-deny, without any test
     cargo xtask prove [--size commit|night|release] [TEST…] [--seed N] [--cases N] [--json FILE]
                                    fault tests with counts, seeds and canaries (`prove list` shows them)
-    cargo xtask bench [log|net|plugin|growth|kafka] [--quick|--full] [--json FILE]
+    cargo xtask bench [log|net|plugin|groups|growth|start|kafka] [--quick|--full] [--json FILE]
                                    Ottla against the raw ceilings of this machine and Apache Kafka, as ratios
+    cargo xtask interop [NAME…]    test suites of other projects against Ottla, from their published packages (network, Java)
     cargo xtask bare [--keep]      the README's two commands in a fresh minimal Debian (root, network, about an hour);
                                    --keep uses the one of before
 
@@ -84,6 +87,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
             println!("{}", wheel.display());
         }
         "bare" => bare::run(&root, rest)?,
+        "interop" => return interop::run(&root, rest),
         "prove" => return prove::run(&root, rest),
         "bench" => {
             shell::cargo(&root, &["build", "--release", "--package", "ottla"]).show()?;

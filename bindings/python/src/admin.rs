@@ -171,6 +171,8 @@ fn source_name(source: ConfigSource) -> &'static str {
     match source {
         ConfigSource::Topic => "topic",
         ConfigSource::Group => "group",
+        ConfigSource::ClientMetrics => "client metrics",
+        ConfigSource::Logger => "logger",
         ConfigSource::RunningBroker | ConfigSource::AllBrokers | ConfigSource::Broker => "broker",
         ConfigSource::Default => "default",
         ConfigSource::Other(_) => "other",

@@ -61,6 +61,8 @@ pub enum Canary {
     TurnWithoutEnd,
     /// One topic may fill all lanes.
     NoLaneShare,
+    /// Groups take what they wrote for durable as soon as it is appended.
+    AnswerCommitsEarly,
 }
 
 /// Whether this process has to break `promise`. In a release the answer is the constant `false`.
@@ -107,7 +109,7 @@ pub(crate) fn write_later(file: &File, bytes: Vec<u8>, position: u64) -> io::Res
 
 #[cfg(feature = "canary")]
 impl Canary {
-    const ALL: [Canary; 26] = [
+    const ALL: [Canary; 27] = [
         Canary::NoFsync,
         Canary::AckBeforeWrite,
         Canary::SkipLastCrc,
@@ -134,5 +136,6 @@ impl Canary {
         Canary::NoThreadBound,
         Canary::TurnWithoutEnd,
         Canary::NoLaneShare,
+        Canary::AnswerCommitsEarly,
     ];
 }

@@ -1,4 +1,4 @@
-//! `ottla config`: the settings of brokers, topics and groups, and where each value comes from.
+//! `ottla config`: the settings of brokers, topics, groups and client metrics, the levels of the log, and where each value comes from.
 
 use clap::{Args, Subcommand};
 use ottla_client::{Admin, ClientConfig, ConfigChange, ConfigEntry, ConfigSource, ConfigTarget, ErrorCode};
@@ -28,7 +28,8 @@ Examples:
   ottla config describe --set
   ottla config describe log.retention.hours num.partitions --doc
   ottla config describe --topic packages
-  ottla config describe --group orders --json";
+  ottla config describe --group orders --json
+  ottla config describe --loggers";
 
 const SET_HELP: &str = "\
 Without a target: the broker. What is set on the running broker is kept beside its topics and counts more than its
@@ -39,6 +40,8 @@ Examples:
   ottla config set --all-brokers auto.create.topics.enable=false
   ottla config set --topic packages max.message.bytes=2000000
   ottla config set --group orders consumer.session.timeout.ms=50000
+  ottla config set --loggers ottla_log=DEBUG
+  ottla config set --client-metrics java metrics=org.apache.kafka.consumer. interval.ms=10000
   ottla config set --unset log.retention.hours";
 
 /// Whose settings.
@@ -57,6 +60,12 @@ struct Target {
     /// What is set for all brokers while they run
     #[arg(long)]
     all_brokers: bool,
+    /// The levels of the broker's log, by target; those that are set hold until it ends
+    #[arg(long)]
+    loggers: bool,
+    /// Which metrics clients push to the broker (KIP-714), under a name of your choice
+    #[arg(long, value_name = "NAME")]
+    client_metrics: Option<String>,
 }
 
 /// Arguments of `ottla config describe`.
@@ -103,6 +112,8 @@ impl Target {
             Self { topic: Some(topic), .. } => ConfigTarget::Topic(topic),
             Self { group: Some(group), .. } => ConfigTarget::Group(group),
             Self { all_brokers: true, .. } => ConfigTarget::AllBrokers,
+            Self { client_metrics: Some(name), .. } => ConfigTarget::ClientMetrics(name),
+            Self { loggers: true, .. } => ConfigTarget::Loggers(admin.describe_cluster().await?.controller),
             Self { broker: Some(node), .. } => ConfigTarget::Broker(*node),
             Self { .. } => ConfigTarget::Broker(admin.describe_cluster().await?.controller),
         })
@@ -115,6 +126,8 @@ fn words(target: ConfigTarget<'_>) -> String {
         ConfigTarget::Group(name) => format!("group {name}"),
         ConfigTarget::Broker(node) => format!("broker {node}"),
         ConfigTarget::AllBrokers => "all brokers".to_owned(),
+        ConfigTarget::ClientMetrics(name) => format!("client metrics {name}"),
+        ConfigTarget::Loggers(node) => format!("the log of broker {node}"),
     }
 }
 

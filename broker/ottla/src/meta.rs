@@ -168,6 +168,7 @@ fn show(contents: &Contents, output: &mut Output) -> Result<(), Failure> {
             (ConfigResource::Broker, "") => "all brokers".to_owned(),
             (ConfigResource::Broker, id) => format!("broker {id}"),
             (ConfigResource::Group, id) => format!("group {id}"),
+            (ConfigResource::ClientMetrics, name) => format!("client metrics {name}"),
         };
         let words = format!("settings of {of}:{}", settings.concat());
         output.say(&words, &line("settings", serde_json::to_value(record))?)?;

@@ -13,7 +13,7 @@ use ottla_broker::serve::Listeners;
 use ottla_front::BindError;
 
 use crate::signal::stop_signal;
-use crate::telemetry;
+use crate::telemetry::{self, Lead};
 
 /// The command line itself is wrong, or asks for what needs to be said twice.
 const EXIT_USAGE: u8 = 2;
@@ -104,9 +104,10 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_USAGE),
     };
-    if let Err(error) = telemetry::init(&config) {
-        return fail(&error, EXIT_USAGE);
-    }
+    let log = match telemetry::init(&config) {
+        Ok(log) => log,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
     let voice = Voice { format: config.log_format };
     let allowed = Allowed { open_broker: args.i_accept_an_open_broker, foreign_directory: args.use_foreign_directory };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -117,7 +118,7 @@ pub(crate) fn run(args: &ServeArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, EXIT_FAILURE),
     };
-    let served = runtime.block_on(serve(config, allowed, voice));
+    let served = runtime.block_on(serve(config, allowed, voice, log));
     // A plugin or a search that still blocks on a thread does not keep the process.
     runtime.shutdown_background();
     match served {
@@ -148,7 +149,7 @@ fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(config: Config, allowed: Allowed, voice: Voice) -> anyhow::Result<()> {
+async fn serve(config: Config, allowed: Allowed, voice: Voice, log: Lead) -> anyhow::Result<()> {
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         if !allowed.foreign_directory {
             check_data_dir(&config.data_dir)?;
@@ -158,6 +159,7 @@ async fn serve(config: Config, allowed: Allowed, voice: Voice) -> anyhow::Result
         Ok((listeners, broker, report))
     });
     let (listeners, broker, report) = opened.await??;
+    broker.loggers.lead(&log.filter, log.change);
     let stop = stop_signal()?;
     if report.is_news() {
         voice.say(&report.to_string());

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload::Handle;
 
 /// The variables that choose what is logged where `ottla.log.level` does not, the first that is set.
 const LEVEL_VARIABLES: [&str; 2] = ["OTTLA_LOG", "RUST_LOG"];
@@ -29,15 +30,44 @@ pub(crate) struct LevelError {
     wrong: String,
 }
 
+/// Gives the log another filter, or says what is wrong with it.
+type Change = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// The filter of the log, and how it is given another one.
+pub(crate) struct Lead {
+    /// As for `RUST_LOG`.
+    pub(crate) filter: String,
+    /// Gives the log another one, or says what is wrong with it.
+    pub(crate) change: Change,
+}
+
 /// Begins the log of the broker. Calling it again, as tests do, changes nothing.
-pub(crate) fn init(config: &Config) -> Result<(), LevelError> {
+pub(crate) fn init(config: &Config) -> Result<Lead, LevelError> {
     let filter = filter(config.log_level.as_deref(), |name| std::env::var(name).ok())?;
+    let text = filter.to_string();
     let lines = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(filter);
-    let _ = match config.log_format {
-        LogFormat::Json => lines.event_format(JsonLines).try_init(),
-        LogFormat::Text => lines.with_target(false).with_ansi(stderr().is_terminal()).try_init(),
+    let change = match config.log_format {
+        LogFormat::Json => {
+            let lines = lines.event_format(JsonLines).with_filter_reloading();
+            let change = change(lines.reload_handle());
+            let _ = lines.try_init();
+            change
+        }
+        LogFormat::Text => {
+            let lines = lines.with_target(false).with_ansi(stderr().is_terminal()).with_filter_reloading();
+            let change = change(lines.reload_handle());
+            let _ = lines.try_init();
+            change
+        }
     };
-    Ok(())
+    Ok(Lead { filter: text, change })
+}
+
+fn change<S: 'static>(handle: Handle<EnvFilter, S>) -> Change {
+    Box::new(move |text| {
+        let filter = EnvFilter::try_new(text).map_err(|wrong| wrong.to_string())?;
+        handle.reload(filter).map_err(|wrong| wrong.to_string())
+    })
 }
 
 /// Begins to tell of trouble on the way to the broker: what a tool waits for. With `-v` and `-vv` it tells more.

@@ -201,7 +201,7 @@ async fn describe(admin: &Admin, topic: &str, output: &mut Output) -> Result<(),
     let mut configs = admin.describe_topic_configs(topic).await.map_err(|error| missing(topic, error))?;
     // What differs from the defaults comes first; the sort is stable.
     configs.sort_by_key(|entry| match entry.source {
-        ConfigSource::Topic | ConfigSource::Group => 0,
+        ConfigSource::Topic | ConfigSource::Group | ConfigSource::ClientMetrics | ConfigSource::Logger => 0,
         ConfigSource::RunningBroker | ConfigSource::AllBrokers | ConfigSource::Broker => 1,
         ConfigSource::Other(_) => 2,
         ConfigSource::Default => 3,
@@ -257,6 +257,8 @@ pub(crate) fn source_word(source: ConfigSource) -> &'static str {
     match source {
         ConfigSource::Topic => "topic",
         ConfigSource::Group => "group",
+        ConfigSource::ClientMetrics => "client metrics",
+        ConfigSource::Logger => "logger",
         ConfigSource::RunningBroker => "running broker",
         ConfigSource::AllBrokers => "all brokers",
         ConfigSource::Broker => "broker",

@@ -18,6 +18,7 @@ use crate::groups::Groups;
 use crate::keeper::{Keeper, KeeperOptions};
 use crate::live::{InForce, LiveConfig, LiveConfigError, Overrides};
 use crate::log_dirs::{LogDirs, LogDirsError};
+use crate::loggers::Loggers;
 use crate::meta::{ConfigResource, LocalStore, MetaError, MetaReport, MetadataStore};
 use crate::metrics::Metrics;
 use crate::plugins::{PluginRegistry, plugin_host};
@@ -25,6 +26,7 @@ use crate::pools::Pools;
 use crate::producer_ids::ProducerIds;
 use crate::route::{RouteOpenError, RouteOptions, RouteReport, Router, Way};
 use crate::stop::Stop;
+use crate::telemetry::Telemetry;
 use crate::told::Told;
 use crate::topics::{TopicTable, TopicsOpenError};
 
@@ -60,6 +62,10 @@ pub struct Broker {
     pub shutdown: Shutdown,
     /// What clients said that they read, so that they need not say it again.
     pub fetch_sessions: Sessions,
+    /// The levels of the log.
+    pub loggers: Loggers,
+    /// What clients measure of themselves.
+    pub(crate) telemetry: Telemetry,
     /// What is counted.
     pub metrics: Metrics,
     /// The memory that requests may take.
@@ -236,6 +242,8 @@ impl Broker {
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
             shutdown,
             fetch_sessions: Sessions::new(config.fetch_session_config()),
+            loggers: Loggers::default(),
+            telemetry: Telemetry::new(&config, &in_force),
             metrics: Metrics::default(),
             memory,
             pools,
@@ -262,7 +270,7 @@ impl Broker {
         self.live.in_force()
     }
 
-    /// Replaces what is set on a broker or on a group, and has topics and groups follow. Blocks on the disk.
+    /// Replaces what is set on a broker, a group or a client-metrics resource, and has those follow that act on it. Blocks on the disk.
     pub fn alter_settings<E: From<LiveConfigError>>(
         &self,
         resource: ConfigResource,
@@ -273,6 +281,7 @@ impl Broker {
         self.live.alter(resource, name, validate_only, change, |settings| {
             self.topics.follow(&settings.config);
             self.groups.configure(settings);
+            self.telemetry.follow(settings);
         })
     }
 

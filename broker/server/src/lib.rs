@@ -15,10 +15,11 @@
 //! 11. `plugins`: the plugins by name and version, uploads, which topic uses which.
 //! 12. `producer_ids`: ids for idempotent producers.
 //! 13. `metrics`, `monitoring`: what is counted, and the listener that shows it.
-//! 14. [`told`]: log lines that a thousand topics do not make a thousand of.
-//! 15. [`meta`]: topics, settings, ids and plugins as they are stored.
-//! 16. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
-//! 17. `pools`: the threads for work that waits or computes. [`stop`], [`clock`]: what threads wait for, and the time.
+//! 14. [`loggers`]: the levels of the log; `telemetry`: what clients measure of themselves.
+//! 15. [`told`]: log lines that a thousand topics do not make a thousand of.
+//! 16. [`meta`]: topics, settings, ids and plugins as they are stored.
+//! 17. [`broker`]: all of it together, started and stopped; [`mod@serve`]: its addresses.
+//! 18. `pools`: the threads for work that waits or computes. [`stop`], [`clock`]: what threads wait for, and the time.
 #![allow(clippy::doc_markdown)] // Kafka's API names are words of this crate's prose.
 
 pub mod broker;
@@ -31,6 +32,7 @@ pub(crate) mod groups;
 pub mod keeper;
 pub mod live;
 pub mod log_dirs;
+pub mod loggers;
 pub mod meta;
 pub(crate) mod metrics;
 pub(crate) mod monitoring;
@@ -42,5 +44,6 @@ pub(crate) mod request;
 pub mod route;
 pub mod serve;
 pub mod stop;
+pub(crate) mod telemetry;
 pub mod told;
 pub mod topics;

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use ottla_coordinator::group::GroupConfig;
 use parking_lot::{Mutex, RwLock};
 
-use crate::config::{Config, GROUP_SETTINGS, GroupSetting, Setting, SettingsConflict, is_live};
+use crate::config::{Config, GROUP_SETTINGS, GroupSetting, MetricsSubscription, Setting, SettingsConflict, is_live};
 use crate::meta::{ConfigResource, ConfigsRecord, MetaError, MetadataStore};
+
+/// Subscriptions to the metrics of clients that there may be.
+const CLIENT_METRICS_MAX: usize = 100;
 
 /// Settings by name, as the client wrote them.
 pub type Overrides = BTreeMap<String, String>;
@@ -18,7 +21,7 @@ pub enum LiveConfigError {
     /// No setting has this name.
     #[error("Unknown {kind} config name: {name}")]
     Unknown {
-        /// `broker` or `group`.
+        /// `broker`, `group` or `client metrics`.
         kind: &'static str,
         /// The name.
         name: String,
@@ -39,6 +42,9 @@ pub enum LiveConfigError {
         /// What is wrong with it.
         wrong: String,
     },
+    /// There are as many subscriptions to the metrics of clients as there may be.
+    #[error("there are {CLIENT_METRICS_MAX} subscriptions to client metrics already; delete one first")]
+    TooManyClientMetrics,
     /// Two settings cannot both hold.
     #[error(transparent)]
     Conflict(#[from] SettingsConflict),
@@ -58,6 +64,8 @@ pub struct InForce {
     pub this_broker: Overrides,
     /// What was set for groups, by group id.
     pub groups: BTreeMap<String, Overrides>,
+    /// What was set on client-metrics resources, by their names.
+    pub client_metrics: BTreeMap<String, Overrides>,
 }
 
 impl InForce {
@@ -89,13 +97,15 @@ impl LiveConfig {
     /// The settings of a start, with what was set earlier over them. A value that this version refuses is left out, with a line
     /// in the log: it must not keep the broker from its data.
     pub fn open(started: &Config, meta: Arc<dyn MetadataStore>) -> Result<Self, MetaError> {
-        let (mut all_brokers, mut this_broker, mut groups) = (Overrides::new(), Overrides::new(), BTreeMap::new());
+        let (mut all_brokers, mut this_broker) = (Overrides::new(), Overrides::new());
+        let (mut groups, mut client_metrics) = (BTreeMap::new(), BTreeMap::new());
         for ConfigsRecord { resource, name, configs } in meta.configs()? {
             match resource {
                 ConfigResource::Broker if name.is_empty() => all_brokers = configs,
                 ConfigResource::Broker if name == started.node_id.to_string() => this_broker = configs,
                 ConfigResource::Broker => {}
                 ConfigResource::Group => drop(groups.insert(name, configs)),
+                ConfigResource::ClientMetrics => drop(client_metrics.insert(name, configs)),
             }
         }
         let mut config = started.clone();
@@ -112,7 +122,7 @@ impl LiveConfig {
             tracing::error!("{conflict}; the settings of the start hold until that is corrected");
             config = started.clone();
         }
-        let in_force = InForce { config, all_brokers, this_broker, groups };
+        let in_force = InForce { config, all_brokers, this_broker, groups, client_metrics };
         Ok(Self {
             started: started.clone(),
             meta,
@@ -148,6 +158,7 @@ impl LiveConfig {
             ConfigResource::Broker if name.is_empty() => &next.all_brokers,
             ConfigResource::Broker => &next.this_broker,
             ConfigResource::Group => next.groups.get(name).unwrap_or(&none),
+            ConfigResource::ClientMetrics => next.client_metrics.get(name).unwrap_or(&none),
         };
         let configs = change(before)?;
         match resource {
@@ -155,14 +166,21 @@ impl LiveConfig {
             ConfigResource::Broker => next.this_broker.clone_from(&configs),
             ConfigResource::Group if configs.is_empty() => drop(next.groups.remove(name)),
             ConfigResource::Group => drop(next.groups.insert(name.to_owned(), configs.clone())),
+            ConfigResource::ClientMetrics if configs.is_empty() => drop(next.client_metrics.remove(name)),
+            ConfigResource::ClientMetrics => drop(next.client_metrics.insert(name.to_owned(), configs.clone())),
         }
         next.config = self.started.clone();
         for (name, value) in next.all_brokers.iter().chain(&next.this_broker) {
             set(&mut next.config, name, value)?;
         }
         next.config.check().map_err(LiveConfigError::from)?;
-        if resource == ConfigResource::Group {
-            check_group(&next.config, &configs)?;
+        match resource {
+            ConfigResource::Broker => {}
+            ConfigResource::Group => check_group(&next.config, &configs)?,
+            ConfigResource::ClientMetrics if next.client_metrics.len() > CLIENT_METRICS_MAX => {
+                return Err(LiveConfigError::TooManyClientMetrics.into());
+            }
+            ConfigResource::ClientMetrics => check_client_metrics(&configs)?,
         }
         if validate_only {
             return Ok(());
@@ -218,6 +236,13 @@ fn check_group(config: &Config, overrides: &Overrides) -> Result<(), LiveConfigE
         });
     }
     Ok(())
+}
+
+fn check_client_metrics(overrides: &Overrides) -> Result<(), LiveConfigError> {
+    MetricsSubscription::read(overrides).map(drop).map_err(|(name, wrong)| {
+        let value = overrides.get(&name).cloned().unwrap_or_default();
+        LiveConfigError::BadValue { name, value, wrong }
+    })
 }
 
 #[cfg(test)]

@@ -214,10 +214,10 @@ apis! {
         served 2..=4, advertised 2..=4, not supported: "nothing is missing";
     /// Describes the configuration of topics and of the broker.
     DescribeConfigs = 32, versions 1..=4, flexible 4.., Everyone,
-        served 1..=4, advertised 1..=4, not supported: "broker loggers, client metrics";
+        served 1..=4, advertised 1..=4, not supported: "nothing is missing";
     /// Replaces all configuration values of a resource.
     AlterConfigs = 33, versions 0..=2, flexible 2.., Everyone,
-        served 0..=2, advertised 0..=2, not supported: "broker loggers, client metrics";
+        served 0..=2, advertised 0..=2, not supported: "nothing is missing";
     /// Describes the log directories, the partitions in them and what is left of their disks.
     DescribeLogDirs = 35, versions 1..=4, flexible 2.., Everyone,
         served 1..=4, advertised 1..=4, not supported: "nothing is missing";
@@ -232,7 +232,7 @@ apis! {
         served 0..=2, advertised 0..=2, not supported: "nothing is missing on one node";
     /// Changes single configuration values (KIP-339).
     IncrementalAlterConfigs = 44, versions 0..=1, flexible 1.., Everyone,
-        served 0..=1, advertised 0..=1, not supported: "broker loggers, client metrics";
+        served 0..=1, advertised 0..=1, not supported: "nothing is missing";
     /// Moves replicas (KIP-455).
     AlterPartitionReassignments = 45, versions 0..=1, flexible 0.., Everyone,
         served 0..=1, advertised 0..=1, not supported: "more than one replica";
@@ -255,9 +255,14 @@ apis! {
     ConsumerGroupDescribe = 69, versions 0..=1, flexible 0.., Everyone,
         served 0..=1, advertised 0..=1, not supported: "authorized operations";
     /// Tells which metrics the broker wants of clients (KIP-714).
-    GetTelemetrySubscriptions = 71, versions 0..=0, flexible 0.., Everyone, not served;
+    GetTelemetrySubscriptions = 71, versions 0..=0, flexible 0.., Everyone,
+        served 0..=0, advertised 0..=0, not supported: "nothing is missing";
     /// Takes metrics of clients (KIP-714).
-    PushTelemetry = 72, versions 0..=0, flexible 0.., Everyone, not served;
+    PushTelemetry = 72, versions 0..=0, flexible 0.., Everyone,
+        served 0..=0, advertised 0..=0, not supported: "histograms, summaries, differences (passed over and counted)";
+    /// Lists what can have settings (KIP-714, KIP-1142).
+    ListConfigResources = 74, versions 0..=1, flexible 0.., Everyone,
+        served 0..=1, advertised 0..=1, not supported: "nothing is missing";
     /// Describes partitions, page by page (KIP-966).
     DescribeTopicPartitions = 75, versions 0..=0, flexible 0.., Everyone,
         served 0..=0, advertised 0..=0, not supported: "eligible leader replicas";

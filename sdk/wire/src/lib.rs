@@ -17,6 +17,7 @@
 //! 9. [`record`]: the record batch (v2): header, CRC, compression, records, building new batches.
 //! 10. [`consumer_protocol`]: what classic consumers say to each other inside group messages.
 //! 11. [`offsets_topic`]: the records of `__consumer_offsets`.
+//! 12. [`otlp`]: the metrics that clients push.
 //!
 //! To add an API: a row in [`api::APIS`] with its variant in [`ApiKey`], a file in `message/`, a line in
 //! [`for_every_api!`], a fuzz target. The tests then compare every version of it with another implementation. The row says
@@ -39,6 +40,7 @@ pub mod header;
 pub mod message;
 pub mod number;
 pub mod offsets_topic;
+pub mod otlp;
 pub mod record;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;

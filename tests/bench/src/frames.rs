@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use ottla_wire::message::{
-    ApiVersionsRequest, FetchPartition, FetchRequest, FetchTopic, PartitionProduceData, ProduceRequest,
-    TopicProduceData,
+    ApiVersionsRequest, FetchPartition, FetchRequest, FetchTopic, OffsetCommitRequest, OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic, PartitionProduceData, ProduceRequest, TopicProduceData,
 };
 use ottla_wire::record::{BatchBuilder, Codec};
 use ottla_wire::{RequestHeader, encode_request};
@@ -15,12 +15,17 @@ const PRODUCE_VERSION: i16 = 8;
 /// Fetch with leader epochs and racks, without topic ids.
 const FETCH_VERSION: i16 = 4;
 
+/// `OffsetCommit` with leader epochs, the last classic encoding.
+const OFFSET_COMMIT_VERSION: i16 = 7;
+
 /// The name of every topic under test: its length decides where error codes stand.
 pub(crate) const TOPIC: &str = "bench";
 /// Where the error code stands in the answer to [`produce`], behind the length.
 pub(crate) const PRODUCE_ERROR_AT: usize = 4 + 4 + 2 + TOPIC.len() + 4 + 4;
 /// Where the error code stands in the answer to [`fetch`], behind the length.
 pub(crate) const FETCH_ERROR_AT: usize = 4 + 4 + 4 + 2 + TOPIC.len() + 4 + 4;
+/// Where the error code stands in the answer to [`offset_commit`], behind the length.
+pub(crate) const OFFSET_COMMIT_ERROR_AT: usize = 4 + 4 + 4 + 2 + TOPIC.len() + 4 + 4;
 /// Where the error code stands in the answer to [`api_versions`], behind the length.
 pub(crate) const API_VERSIONS_ERROR_AT: usize = 4;
 
@@ -89,6 +94,27 @@ pub(crate) fn fetch(offset: i64, bytes: i32) -> Vec<u8> {
         ..FetchRequest::default()
     };
     frame(FETCH_VERSION, &request)
+}
+
+/// A commit of one offset of a group without members.
+pub(crate) fn offset_commit(group: &str, offset: i64) -> Vec<u8> {
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: offset,
+        committed_leader_epoch: -1,
+        ..OffsetCommitRequestPartition::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: TOPIC.into(),
+        partitions: vec![partition],
+        ..OffsetCommitRequestTopic::default()
+    };
+    let request = OffsetCommitRequest {
+        group_id: group.into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..OffsetCommitRequest::default()
+    };
+    frame(OFFSET_COMMIT_VERSION, &request)
 }
 
 /// An `ApiVersions` request of about 100 bytes, the smallest question there is.

@@ -5,12 +5,13 @@
 //! shared machine it says more about the neighbours than about the code.
 //!
 //! The layout follows a run: [`area`] says what is compared, [`peer`] starts the two servers as processes of their own,
-//! [`frames`] makes their requests, [`load`] drives them, [`pairs`] interleaves the runs, [`report`] prints the table and the JSON rows.
+//! [`frames`] makes their requests, [`load`] drives them, [`members`] does for groups, [`pairs`] interleaves the runs, [`report`] prints the table and the JSON rows.
 
 mod area;
 mod beside;
 mod frames;
 mod load;
+mod members;
 mod pairs;
 mod peer;
 mod raw;

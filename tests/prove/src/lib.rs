@@ -40,6 +40,7 @@ mod t08_short_io;
 mod t09_send_errors;
 mod t10_broker_points;
 mod t10_crash_points;
+mod t12_commits;
 mod t29_old_formats;
 mod t31_combined;
 mod t32_bounds;

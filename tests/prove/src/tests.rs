@@ -4,7 +4,8 @@ use crate::report::Outcome;
 use crate::run::Setting;
 use crate::{
     t01_kill_nine, t02_power_cut, t03_torn_tail, t04_index, t05_bit_rot, t05_metadata, t06_failed_sync, t07_disk_full,
-    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t29_old_formats, t31_combined, t32_bounds,
+    t08_short_io, t09_send_errors, t10_broker_points, t10_crash_points, t12_commits, t29_old_formats, t31_combined,
+    t32_bounds,
 };
 
 /// How much is run.
@@ -155,6 +156,14 @@ pub const ALL: &[Test] = &[
         canaries: &[("EarlyWatermark", 20)],
         in_process: false,
         run: t02_power_cut::run_with_consumer,
+    },
+    Test {
+        name: "t12_commits",
+        shows: "kill -9 and power cuts while groups commit: no answered commit is lost, none goes back, members stay",
+        cases: [40, 1_000, 10_000],
+        canaries: &[("NoFsync", 30), ("AnswerCommitsEarly", 60)],
+        in_process: false,
+        run: t12_commits::run,
     },
     Test {
         name: "t29_old_formats",

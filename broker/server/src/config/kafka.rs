@@ -188,7 +188,7 @@ pub static KAFKA_BROKER_SETTINGS: &[KafkaSettings] = &[
         why: "batches are kept as the producer sent them",
     },
     KafkaSettings {
-        names: &["metric.reporters", "metrics.*", "kafka.metrics.*", "telemetry.max.bytes", "quota.window.*"],
+        names: &["metric.reporters", "metrics.*", "kafka.metrics.*", "quota.window.*"],
         standing: Standing::WithoutEffect,
         why: "metrics are served to Prometheus (`metrics.listener`), not handed to reporters in Java",
     },

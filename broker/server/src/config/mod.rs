@@ -1,6 +1,7 @@
 //! Settings of the broker: one table gives the struct, the defaults, the names, the help text and what
 //! DescribeConfigs answers. Names are Kafka's where Kafka has one. Topic settings are the second table, in `topic.rs`.
 
+pub mod client_metrics;
 mod group;
 pub mod kafka;
 mod live;
@@ -12,6 +13,7 @@ pub mod value;
 
 use std::path::PathBuf;
 
+pub use client_metrics::{CLIENT_METRICS_SETTINGS, ClientMetricsSetting, MetricsSubscription};
 pub use group::{GROUP_SETTINGS, GroupMigration, GroupSetting};
 pub use live::is_live;
 pub use load::{LoadError, load_file, set_pair};
@@ -136,6 +138,10 @@ settings! {
     /// Most partitions that have lines of their own on the page of metrics. Topics get theirs in the order of their names
     /// until there are so many partitions; what is beyond counts in the sums alone.
     "metrics.partitions.max" metrics_partitions_max: usize = 10_000, in 0..=10_000_000;
+    /// Largest push of metrics that a client measured (KIP-714), in bytes, packed and unpacked.
+    "telemetry.max.bytes" telemetry_max_bytes: i32 = 1 << 20, in 1..=i32::MAX;
+    /// Most numbers of clients that are kept for the page of metrics, about 600 bytes of memory each at most.
+    "ottla.telemetry.series.max" telemetry_series_max: usize = 10_000, in 0..=1_000_000;
     /// The address that clients are told to connect to. Unset: the one listened on, or, when listening on every
     /// interface, the one the asking client already reached.
     "advertised.listeners" advertised: Option<HostPort> = None;

@@ -2,7 +2,7 @@
 
 use super::kafka::{KAFKA_BROKER_SETTINGS, KAFKA_TOPIC_SETTINGS, KafkaSettings, Standing};
 use super::topic::{Effect, TOPIC_SETTINGS, TopicSettings};
-use super::{Config, GROUP_SETTINGS, SETTINGS, Setting, is_live};
+use super::{CLIENT_METRICS_SETTINGS, Config, GROUP_SETTINGS, SETTINGS, Setting, is_live};
 
 const WIDTH: usize = 100;
 
@@ -65,6 +65,10 @@ pub fn settings_page() -> String {
         let what = format!("{} Between `{min}` and `{max}`.", setting.doc);
         row(&mut page, &[&code(setting.name), &default, &code(setting.broker_name), &what]);
     }
+    page.push_str("\n## Client metrics\n\n| setting | default | what |\n|---|---|---|\n");
+    for setting in CLIENT_METRICS_SETTINGS {
+        row(&mut page, &[&code(setting.name), &code(setting.default), setting.doc]);
+    }
     page
 }
 
@@ -76,7 +80,7 @@ ranges are Kafka's where Kafka has the setting. `ottla config describe` shows th
 
 The broker takes settings from a TOML file (`ottla serve --config`) and from `--set KEY=VALUE`, later ones win. Those that change *at once* can
 also be set while it runs, on this broker or on all (`ottla config set`, `kafka-configs.sh --entity-type brokers`); that is kept in the metadata
-and counts more than the file. Those of topics and groups change at once.
+and counts more than the file. Those of topics, groups and client metrics change at once.
 ";
 
 /// Whether nothing acts on a broker setting: so it is with the topic setting that it gives a default to.

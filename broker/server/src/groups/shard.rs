@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use ottla_coordinator::group::{
     Client, Effect, Event, EventKind, GroupConfig, Input, Record, Reply, Request, RequestId, Shard, Topics, WriteId,
 };
+use ottla_log::canary::{Canary, broken};
 use ottla_wire::Offset;
 use ottla_wire::record::{BatchBuilder, BuildError, Codec};
 use parking_lot::{Mutex, MutexGuard};
@@ -201,7 +202,10 @@ impl State {
                 // One that follows a failed one would be read without it.
                 Effect::Append { .. } if self.failed => {}
                 Effect::Append { write, records } => match live.append(groups.clock.now_ms(), &records) {
-                    Ok(end) => self.writes.push_back((write, end)),
+                    Ok(end) => {
+                        let end = if broken(Canary::AnswerCommitsEarly) { Offset(0) } else { end };
+                        self.writes.push_back((write, end));
+                    }
                     Err(error) => {
                         tracing::error!(partition = ?live.partition, "groups cannot be written down: {error}");
                         self.failed = true;

@@ -1,4 +1,4 @@
-//! The settings of a broker, of all brokers or of a group as they are stored.
+//! The settings of a broker, of all brokers, of a group or of a client-metrics resource as they are stored.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,8 @@ pub enum ConfigResource {
     Broker,
     /// A group by its id.
     Group,
+    /// A subscription to the metrics of clients, by its name.
+    ClientMetrics,
 }
 
 /// The settings that were given to a resource while the broker ran.
@@ -48,9 +50,9 @@ mod tests {
     proptest! {
         #[test]
         fn stored_settings_read_back_as_they_were(
-            is_group: bool, name in ".*", configs in proptest::collection::btree_map(".*", ".*", 0..4),
+            kind in 0..3_usize, name in ".*", configs in proptest::collection::btree_map(".*", ".*", 0..4),
         ) {
-            let resource = if is_group { ConfigResource::Group } else { ConfigResource::Broker };
+            let resource = [ConfigResource::Broker, ConfigResource::Group, ConfigResource::ClientMetrics][kind];
             let record = ConfigsRecord { resource, name, configs };
             prop_assert_eq!(ConfigsRecord::decode("c", &record.encode().unwrap()).unwrap(), record);
         }

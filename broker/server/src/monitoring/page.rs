@@ -31,6 +31,7 @@ pub(crate) fn text(broker: &Broker) -> String {
     fetch_sessions(&mut page, broker);
     bounds(&mut page, broker);
     groups(&mut page, broker);
+    clients(&mut page, broker);
     cleaner(&mut page, broker);
     recovery(&mut page, broker);
     process::add(&mut page);
@@ -224,6 +225,32 @@ fn groups(page: &mut Page, broker: &Broker) {
     });
     let help = "Offsets between what a group committed and the high watermark";
     page.gauge("ottla_group_lag_offsets", help, lags);
+}
+
+/// What clients measured of themselves. One family for all of it: the names are those of the clients.
+fn clients(page: &mut Page, broker: &Broker) {
+    let telemetry = &broker.telemetry;
+    let clients = telemetry.series();
+    let samples = clients.iter().flat_map(|client| {
+        client.series.iter().map(|(metric, attributes, value)| {
+            let labels = vec![
+                ("metric", metric.to_owned()),
+                ("client_id", client.client_id.clone()),
+                ("client_instance_id", client.instance.clone()),
+                ("attributes", attributes.to_owned()),
+            ];
+            (labels, value)
+        })
+    });
+    page.gauge("ottla_client_metric", "What a client measured and pushed last (KIP-714)", samples);
+    let counters = [
+        ("pushes", "Pushes of metrics that were taken", &telemetry.pushes),
+        ("refused", "Pushes of metrics, and questions about them, that were refused", &telemetry.refused),
+        ("left_out", "Metrics that were pushed and are not kept", &telemetry.left_out),
+    ];
+    for (name, help, counter) in counters {
+        page.counter(&format!("ottla_client_telemetry_{name}_total"), help, [(Labels::new(), counter.get())]);
+    }
 }
 
 fn bounds(page: &mut Page, broker: &Broker) {

@@ -1,9 +1,10 @@
 //! AlterConfigs, versions 0-2.
 //!
-//! Behaviour: the settings of a topic, of this broker, of all brokers (without a name) or of a group become those that are
+//! Behaviour: the settings of a topic, of this broker, of all brokers (without a name), of a group or of a
+//! client-metrics resource become those that are
 //! given, and all others go back to their defaults. All of one resource hold or none; with `validate_only` they are only checked.
 //! IncrementalAlterConfigs changes single ones.
-//! Not supported: broker loggers, client metrics.
+//! The levels of loggers are changed one by one alone, as in Kafka.
 
 use std::sync::Arc;
 

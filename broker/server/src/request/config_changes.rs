@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use ottla_wire::message::{AlterConfigsResourceResponse, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC};
+use ottla_wire::message::{
+    AlterConfigsResourceResponse, RESOURCE_BROKER, RESOURCE_CLIENT_METRICS, RESOURCE_GROUP, RESOURCE_TOPIC,
+};
 use ottla_wire::{ErrorCode, Str};
 
 use super::Peer;
@@ -10,7 +12,7 @@ use super::api_error::ApiError;
 use super::topic_settings::check_settings;
 use crate::broker::Broker;
 use crate::config::topic::{TOPIC_SETTINGS, TopicSetting};
-use crate::config::{GroupSetting, Setting, TopicSettings, ValueKind};
+use crate::config::{ClientMetricsSetting, GroupSetting, Setting, TopicSettings, ValueKind};
 use crate::live::LiveConfigError;
 pub(super) use crate::live::Overrides;
 use crate::meta::ConfigResource;
@@ -56,8 +58,10 @@ pub(super) struct Known {
 pub(super) struct Current<'c> {
     pub(super) overrides: &'c Overrides,
     pub(super) find: &'c dyn Fn(&str) -> Option<Known>,
-    /// `topic`, `broker` or `group`.
+    /// `topic`, `broker`, `group` or `client metrics`.
     pub(super) kind: &'static str,
+    /// What a setting that does not exist is answered with.
+    pub(super) unknown_code: ErrorCode,
 }
 
 /// Gives a resource the settings that `after` makes of those it has; with `validate_only` they are only checked.
@@ -68,6 +72,7 @@ pub(super) fn alter(
     validate_only: bool,
     after: impl Fn(&Current<'_>) -> Result<Overrides, ApiError>,
 ) -> Result<(), ApiError> {
+    let unknown_code = ErrorCode::InvalidConfig;
     match resource_type {
         RESOURCE_TOPIC => alter_topic(broker, peer, name, validate_only, after),
         RESOURCE_BROKER => {
@@ -80,7 +85,8 @@ pub(super) fn alter(
                 let setting = Setting::find(name)?;
                 Some(Known { name: setting.name, kind: setting.kind, value: (setting.show)(&in_force.config) })
             };
-            let change = |overrides: &Overrides| after(&Current { overrides, find: &find, kind: "broker" });
+            let change =
+                |overrides: &Overrides| after(&Current { overrides, find: &find, kind: "broker", unknown_code });
             broker.alter_settings(ConfigResource::Broker, name, validate_only, change)?;
             if !validate_only {
                 tracing::info!(broker = name, client = %peer, "changed settings of the broker");
@@ -95,10 +101,33 @@ pub(super) fn alter(
                 let setting = GroupSetting::find(name)?;
                 Some(Known { name: setting.name, kind: ValueKind::Int, value: String::new() })
             };
-            let change = |overrides: &Overrides| after(&Current { overrides, find: &find, kind: "group" });
+            let change =
+                |overrides: &Overrides| after(&Current { overrides, find: &find, kind: "group", unknown_code });
             broker.alter_settings(ConfigResource::Group, name, validate_only, change)?;
             if !validate_only {
                 tracing::info!(group = name, client = %peer, "changed settings of the group");
+            }
+            Ok(())
+        }
+        RESOURCE_CLIENT_METRICS => {
+            if name.is_empty() {
+                return Err(ApiError::new(ErrorCode::InvalidRequest, "Subscription name can't be empty"));
+            }
+            let in_force = broker.settings();
+            let given = in_force.client_metrics.get(name);
+            let find = |name: &str| {
+                let setting = ClientMetricsSetting::find(name)?;
+                let value = given.and_then(|given| given.get(setting.name)).map_or(setting.default, String::as_str);
+                Some(Known { name: setting.name, kind: setting.kind, value: value.to_owned() })
+            };
+            // Kafka has another code here than for everything else.
+            let unknown_code = ErrorCode::InvalidRequest;
+            let change = |overrides: &Overrides| {
+                after(&Current { overrides, find: &find, kind: "client metrics", unknown_code })
+            };
+            broker.alter_settings(ConfigResource::ClientMetrics, name, validate_only, change)?;
+            if !validate_only {
+                tracing::info!(subscription = name, client = %peer, "changed what clients push of their metrics");
             }
             Ok(())
         }
@@ -125,7 +154,12 @@ fn alter_topic(
             let setting = TopicSetting::find(name)?;
             Some(Known { name: setting.name, kind: setting.kind, value: (setting.show)(settings) })
         };
-        let overrides = after(&Current { overrides: &settings.overrides, find: &find, kind: "topic" })?;
+        let overrides = after(&Current {
+            overrides: &settings.overrides,
+            find: &find,
+            kind: "topic",
+            unknown_code: ErrorCode::InvalidConfig,
+        })?;
         let (after, reserved) = check_settings(broker, &topic.name, Some(settings), overrides)?;
         reservation = reserved;
         replaced = Some((settings.clone(), after.clone()));
@@ -158,7 +192,7 @@ impl From<LiveConfigError> for ApiError {
             LiveConfigError::Unknown { .. } | LiveConfigError::BadValue { .. } | LiveConfigError::Conflict(_) => {
                 ErrorCode::InvalidConfig
             }
-            LiveConfigError::ReadOnly { .. } => ErrorCode::InvalidRequest,
+            LiveConfigError::ReadOnly { .. } | LiveConfigError::TooManyClientMetrics => ErrorCode::InvalidRequest,
             LiveConfigError::Meta(error) => {
                 tracing::error!("settings were not changed: {error}");
                 ErrorCode::KafkaStorageError

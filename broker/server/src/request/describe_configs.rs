@@ -1,25 +1,30 @@
 //! DescribeConfigs, versions 1-4.
 //!
-//! Behaviour: every setting of a topic, of this broker or of a group, or those whose keys are named, with value, source, type,
+//! Behaviour: every setting of a topic, of this broker, of a group or of a client-metrics resource, or those whose keys are named, with value, source, type,
 //! synonyms and documentation if asked for. Those of the broker that are read at its start alone are read-only. A broker
 //! without a name stands for all: what was set for all of them while they ran. A group need not exist to have settings.
-//! Not supported: broker loggers, client metrics.
+//! The loggers of this broker have their levels for values.
 
 use std::sync::Arc;
 
 use ottla_wire::message::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
-    DescribeConfigsResult, DescribeConfigsSynonym, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC, SOURCE_DEFAULT,
-    SOURCE_DYNAMIC_BROKER, SOURCE_DYNAMIC_DEFAULT_BROKER, SOURCE_GROUP, SOURCE_STATIC_BROKER, SOURCE_TOPIC,
+    DescribeConfigsResult, DescribeConfigsSynonym, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER, RESOURCE_CLIENT_METRICS,
+    RESOURCE_GROUP, RESOURCE_TOPIC, SOURCE_CLIENT_METRICS, SOURCE_DEFAULT, SOURCE_DYNAMIC_BROKER,
+    SOURCE_DYNAMIC_DEFAULT_BROKER, SOURCE_GROUP, SOURCE_STATIC_BROKER, SOURCE_TOPIC,
 };
 use ottla_wire::{ErrorCode, Str};
 
 use super::api_error::ApiError;
+use super::logger_levels::describe_loggers;
 use super::topic_settings::{broker_settings, broker_value_source, is_shown, shown, topic_value_source};
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::topic::{TOPIC_SETTINGS, TopicSetting};
-use crate::config::{Config, GROUP_SETTINGS, GroupSetting, SETTINGS, Setting, TopicSettings, ValueKind, is_live};
+use crate::config::{
+    CLIENT_METRICS_SETTINGS, ClientMetricsSetting, Config, GROUP_SETTINGS, GroupSetting, SETTINGS, Setting,
+    TopicSettings, ValueKind, is_live,
+};
 use crate::live::InForce;
 use crate::topics::check_topic_name;
 
@@ -104,6 +109,19 @@ fn describe(
             let settings = GROUP_SETTINGS.iter().filter(|setting| wanted(setting.name));
             Ok(settings.map(|setting| group_value(broker, &in_force, group, setting, detail)).collect())
         }
+        RESOURCE_CLIENT_METRICS => {
+            let name = &*resource.resource_name;
+            if name.is_empty() {
+                let message = "Client metrics subscription name must not be empty";
+                return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+            }
+            let in_force = broker.settings();
+            let given = in_force.client_metrics.get(name);
+            let settings = CLIENT_METRICS_SETTINGS.iter().filter(|setting| wanted(setting.name));
+            let own = |setting: &ClientMetricsSetting| given.and_then(|given| given.get(setting.name)).cloned();
+            Ok(settings.map(|setting| client_metrics_value(own(setting), setting, detail)).collect())
+        }
+        RESOURCE_BROKER_LOGGER => describe_loggers(broker, &resource.resource_name, wanted),
         other => Err(ApiError::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
     }
 }
@@ -207,6 +225,28 @@ fn group_value(
         is_sensitive: false,
         synonyms,
         config_type: ValueKind::Int.code(),
+        documentation: detail.documentation.then_some(Str::Borrowed(setting.doc)),
+    }
+}
+
+fn client_metrics_value(
+    own: Option<String>,
+    setting: &'static ClientMetricsSetting,
+    detail: Detail,
+) -> DescribeConfigsResourceResult<'static> {
+    let mut synonyms = Vec::new();
+    if detail.synonyms {
+        synonyms.extend(own.clone().map(|value| synonym(setting.name, Some(value), SOURCE_CLIENT_METRICS)));
+        synonyms.push(synonym(setting.name, Some(setting.default.to_owned()), SOURCE_DEFAULT));
+    }
+    DescribeConfigsResourceResult {
+        name: Str::Borrowed(setting.name),
+        config_source: if own.is_some() { SOURCE_CLIENT_METRICS } else { SOURCE_DEFAULT },
+        value: Some(own.map_or(Str::Borrowed(setting.default), Str::Owned)),
+        read_only: false,
+        is_sensitive: false,
+        synonyms,
+        config_type: setting.kind.code(),
         documentation: detail.documentation.then_some(Str::Borrowed(setting.doc)),
     }
 }

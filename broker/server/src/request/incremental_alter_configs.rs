@@ -1,9 +1,9 @@
 //! IncrementalAlterConfigs, versions 0-1.
 //!
-//! Behaviour: SET, DELETE, and for lists APPEND and SUBTRACT, on topics, on this broker, on all brokers (without a name) and
-//! on groups. All changes of one resource hold or none, at once and after a restart; with `validate_only` they are only checked.
-//! A plugin that a setting names must be there. Broker settings that are read at the start alone are refused.
-//! Not supported: broker loggers, client metrics.
+//! Behaviour: SET, DELETE, and for lists APPEND and SUBTRACT, on topics, on this broker, on all brokers (without a name), on
+//! groups and on client-metrics resources. All changes of one resource hold or none, at once and after a restart; with `validate_only` they are only checked.
+//! A plugin that a setting names must be there. Broker settings that are read at the start alone are refused. The level
+//! of a logger of this broker holds until the process ends.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use std::sync::Arc;
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
     AlterableConfig, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, OPERATION_APPEND,
-    OPERATION_DELETE, OPERATION_SET, OPERATION_SUBTRACT,
+    OPERATION_DELETE, OPERATION_SET, OPERATION_SUBTRACT, RESOURCE_BROKER_LOGGER,
 };
 
 use super::api_error::ApiError;
 use super::config_changes::{Current, Known, Overrides, alter, each};
+use super::logger_levels::change_loggers;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::ValueKind;
@@ -33,6 +34,9 @@ pub(super) fn respond(
         &request.resources,
         |resource| (resource.resource_type, &resource.resource_name),
         |resource, named| {
+            if resource.resource_type == RESOURCE_BROKER_LOGGER {
+                return change_loggers(broker, peer, named.1, request.validate_only, &resource.configs);
+            }
             alter(broker, peer, named, request.validate_only, |current| changed(current, &resource.configs))
         },
     );
@@ -49,8 +53,7 @@ fn changed(current: &Current<'_>, changes: &[AlterableConfig<'_>]) -> Result<Ove
             let message = format!("Error due to duplicate config keys: {name}");
             return Err(ApiError::new(ErrorCode::InvalidRequest, message));
         }
-        let unknown =
-            || ApiError::new(ErrorCode::InvalidConfig, format!("Unknown {} config name: {name}", current.kind));
+        let unknown = || ApiError::new(current.unknown_code, format!("Unknown {} config name: {name}", current.kind));
         let setting = (current.find)(name).ok_or_else(unknown)?;
         if change.config_operation == OPERATION_DELETE {
             overrides.remove(name);

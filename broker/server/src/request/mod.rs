@@ -28,14 +28,17 @@ mod described_partition;
 mod elect_leaders;
 mod fetch;
 mod find_coordinator;
+mod get_telemetry_subscriptions;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod logger_levels;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -44,6 +47,7 @@ mod offset_for_leader_epoch;
 mod operation;
 mod produce;
 mod push_plugin;
+mod push_telemetry;
 mod sync_group;
 mod topic_settings;
 
@@ -68,6 +72,8 @@ const LARGE_REQUEST_BYTES: usize = 32 << 10;
 const LARGE_ANSWER_BYTES: usize = 8 << 20;
 /// Memory that a search by time takes: what the log unpacks of one batch.
 const SEARCH_BYTES: usize = 64 << 20;
+/// Memory that a push of metrics takes while it is read, about.
+const TELEMETRY_BYTES: usize = 4 << 20;
 /// How long work waits for its memory on the thread that will do it.
 const WORK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -114,13 +120,13 @@ enum Answers {
     Joined,
 }
 
-/// The table; none for what the codec knows and no function serves.
-const fn row(key: ApiKey) -> Option<Row> {
+/// The table.
+const fn row(key: ApiKey) -> Row {
     use self::Answers::{Blocking, Joined, Later, Now, NowOrBlocking};
     use self::Operation::{
         Alter, AlterConfigs, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write,
     };
-    Some(match key {
+    match key {
         ApiKey::ApiVersions => Row::everyone(Now(api_versions::respond)),
         ApiKey::Produce => Row::of(Write, Joined),
         ApiKey::Fetch => Row::of(Read, Later(fetch::begin)),
@@ -172,8 +178,12 @@ const fn row(key: ApiKey) -> Option<Row> {
         ApiKey::DescribePlugins => Row::of(Describe, Now(describe_plugins::respond)),
         ApiKey::ActivatePlugin => Row::of(Alter, Blocking(activate_plugin::respond)).exclusive(),
         ApiKey::DeletePlugin => Row::of(Alter, Blocking(delete_plugin::respond)).exclusive(),
-        ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry => return None,
-    })
+        ApiKey::GetTelemetrySubscriptions => Row::of(Describe, Now(get_telemetry_subscriptions::respond)),
+        ApiKey::PushTelemetry => {
+            Row::of(Write, Blocking(push_telemetry::respond)).pool(|pools| &pools.answers).work_bytes(TELEMETRY_BYTES)
+        }
+        ApiKey::ListConfigResources => Row::of(DescribeConfigs, Now(list_config_resources::respond)),
+    }
 }
 
 impl Row {
@@ -298,8 +308,9 @@ fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Row, Frame), B
             if let Some(client_id) = &header.client_id {
                 peer.name_client(client_id);
             }
-            let offered = |key: &ApiKey| key.api().audience == Audience::Everyone || peer.is_ottla();
-            let Some((key, row)) = header.key().filter(offered).and_then(|key| Some((key, row(key)?))) else {
+            let offered =
+                |key: &ApiKey| key.api().is_served() && (key.api().audience == Audience::Everyone || peer.is_ottla());
+            let Some((key, row)) = header.key().filter(offered).map(|key| (key, row(key))) else {
                 return refuse(CloseReason::UnknownApi(header.api_key));
             };
             let head = RequestHead { key, version: header.api_version, correlation_id: header.correlation_id };
@@ -321,18 +332,4 @@ fn open(peer: &Peer, mut frame: BytesMut) -> Result<(RequestHead, Row, Frame), B
 /// The body as a message; what does not decode closes the connection.
 fn decoded<'a, M: Message<'a>>(head: RequestHead, frame: &'a [u8]) -> Result<M, CloseReason> {
     Ok(decode_request(ApiVersion(head.version), frame)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use ottla_wire::api::APIS;
-
-    use super::row;
-
-    #[test]
-    fn what_is_served_is_what_has_a_row() {
-        for api in APIS {
-            assert_eq!(row(api.key).is_some(), api.is_served(), "{}", api.name);
-        }
-    }
 }

@@ -152,7 +152,7 @@ async fn what_does_not_exist_is_not_described() {
         (RESOURCE_TOPIC, "a b", ErrorCode::InvalidTopicException),
         (RESOURCE_BROKER, "7", ErrorCode::InvalidRequest),
         (RESOURCE_BROKER, "x", ErrorCode::InvalidRequest),
-        (16, "metrics", ErrorCode::InvalidRequest),
+        (3, "no kind", ErrorCode::InvalidRequest),
         (RESOURCE_GROUP, "", ErrorCode::InvalidRequest),
         (RESOURCE_BROKER, "", ErrorCode::None),
     ] {
@@ -321,8 +321,8 @@ async fn broker_settings_that_are_read_at_the_start_or_contradict_each_other_are
         assert!(told.0 == error_code && told.1.contains(words), "{change:?}: {told:?}");
     }
     assert_eq!(described(&broker, RESOURCE_BROKER, "1", "num.partitions").await.unwrap().0, "4");
-    let told = alter_resource(&broker, (16, "m"), &[], false).await;
-    assert_eq!(told.0, ErrorCode::InvalidRequest, "no client metrics");
+    let told = alter_resource(&broker, (3, "m"), &[], false).await;
+    assert_eq!(told.0, ErrorCode::InvalidRequest, "no such kind");
 }
 
 #[tokio::test]

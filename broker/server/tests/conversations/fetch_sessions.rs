@@ -134,3 +134,37 @@ async fn a_deleted_topic_is_told_in_a_session_every_time() {
         assert_eq!(told.partitions, [(0, ErrorCode::UnknownTopicId, 0)], "epoch {epoch}");
     }
 }
+
+/// Before topic ids a name is all that a session knows: it must not go on in another topic at the position it had in the first.
+#[tokio::test]
+async fn a_topic_made_anew_is_another_one_to_a_session() {
+    for version in [7, 12, 13, 18] {
+        let broker = TestBroker::start().await;
+        let topic_id = broker.create_topic("t", 1, &[]).await;
+        let one = batch(Codec::None, 1, &[b"a"]).len();
+        for _ in 0..3 {
+            broker.append("t", 0, batch(Codec::None, 1, &[b"a"])).await;
+        }
+        let mut client = broker.client().await;
+        let mut begin = FetchRequest { session_epoch: 0, ..fetch("t", &[(0, 3)]) };
+        begin.topics[0].topic_id = topic_id;
+        let id = ask(&mut client, version, &begin).await.session_id;
+        let delete = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
+        let answer = broker.client().await.ask(5, &delete).await;
+        assert_eq!(answer.read::<DeleteTopicsResponse<'_>>().responses[0].error_code, ErrorCode::None);
+        let new_id = broker.create_topic("t", 1, &[]).await;
+        broker.append("t", 0, batch(Codec::None, 1, &[b"b"])).await;
+
+        let told = ask(&mut client, version, &incremental(id, 1)).await;
+        let expected = if version < 13 { ErrorCode::OffsetOutOfRange } else { ErrorCode::UnknownTopicId };
+        assert_eq!(told.partitions, [(0, expected, 0)], "version {version}");
+        // The client looks up where the topic begins, and names it anew.
+        let mut named = FetchRequest { topics: fetch("t", &[(0, 0)]).topics, ..incremental(id, 2) };
+        named.topics[0].topic_id = new_id;
+        if version >= 13 {
+            named.forgotten_topics_data = vec![ForgottenTopic { topic: "t".into(), topic_id, partitions: vec![0] }];
+        }
+        let told = ask(&mut client, version, &named).await;
+        assert_eq!(told.partitions, [(0, ErrorCode::None, one)], "version {version}");
+    }
+}

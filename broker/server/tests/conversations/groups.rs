@@ -13,10 +13,10 @@ use ottla_wire::message::{
 use ottla_test_broker::{Client, TestBroker};
 
 /// Members need not wait for others.
-const NO_DELAY: &str = "group.initial.rebalance.delay.ms=0";
+pub(crate) const NO_DELAY: &str = "group.initial.rebalance.delay.ms=0";
 
 /// Waits until the shard of the group is loaded, creating `__consumer_offsets` on the way.
-async fn coordinated(broker: &TestBroker, group: &str) -> Client {
+pub(crate) async fn coordinated(broker: &TestBroker, group: &str) -> Client {
     let mut client = broker.client().await;
     let request = FindCoordinatorRequest {
         key_type: COORDINATOR_GROUP,
@@ -41,7 +41,7 @@ fn fetching(group: &str) -> OffsetFetchRequest<'_> {
     OffsetFetchRequest { groups, ..Default::default() }
 }
 
-fn joining<'a>(group: &'a str, member_id: &'a str) -> JoinGroupRequest<'a> {
+pub(crate) fn joining<'a>(group: &'a str, member_id: &'a str) -> JoinGroupRequest<'a> {
     JoinGroupRequest {
         group_id: group.into(),
         session_timeout_ms: 10_000,
@@ -53,7 +53,12 @@ fn joining<'a>(group: &'a str, member_id: &'a str) -> JoinGroupRequest<'a> {
     }
 }
 
-fn committing<'a>(group: &'a str, member: (&'a str, i32), topic: &'a str, offset: i64) -> OffsetCommitRequest<'a> {
+pub(crate) fn committing<'a>(
+    group: &'a str,
+    member: (&'a str, i32),
+    topic: &'a str,
+    offset: i64,
+) -> OffsetCommitRequest<'a> {
     let partition = OffsetCommitRequestPartition {
         partition_index: 0,
         committed_offset: offset,
@@ -73,13 +78,19 @@ fn committing<'a>(group: &'a str, member: (&'a str, i32), topic: &'a str, offset
     }
 }
 
-async fn commit(client: &mut Client, group: &str, member: (&str, i32), topic: &str, offset: i64) -> ErrorCode {
+pub(crate) async fn commit(
+    client: &mut Client,
+    group: &str,
+    member: (&str, i32),
+    topic: &str,
+    offset: i64,
+) -> ErrorCode {
     let answer = client.ask(8, &committing(group, member, topic, offset)).await;
     answer.read::<OffsetCommitResponse<'_>>().topics[0].partitions[0].error_code
 }
 
 /// The committed offset of partition 0 of the only topic, if there is one.
-async fn committed(client: &mut Client, group: &str) -> Option<i64> {
+pub(crate) async fn committed(client: &mut Client, group: &str) -> Option<i64> {
     let answer = client.ask(8, &fetching(group)).await;
     let fetched: OffsetFetchResponse<'_> = answer.read();
     assert_eq!(fetched.groups[0].error_code, ErrorCode::None);
@@ -87,7 +98,7 @@ async fn committed(client: &mut Client, group: &str) -> Option<i64> {
 }
 
 /// The member id and the generation of a group with one member, synced.
-async fn join_alone(client: &mut Client, group: &str) -> (String, i32) {
+pub(crate) async fn join_alone(client: &mut Client, group: &str) -> (String, i32) {
     let answer = client.ask(9, &joining(group, "")).await;
     let given: JoinGroupResponse<'_> = answer.read();
     assert_eq!(given.error_code, ErrorCode::MemberIdRequired);
@@ -109,7 +120,7 @@ async fn join_alone(client: &mut Client, group: &str) -> (String, i32) {
     (member_id, generation_id)
 }
 
-async fn heartbeat(client: &mut Client, group: &str, member: (&str, i32)) -> ErrorCode {
+pub(crate) async fn heartbeat(client: &mut Client, group: &str, member: (&str, i32)) -> ErrorCode {
     let request = HeartbeatRequest {
         group_id: group.into(),
         generation_id: member.1,

@@ -5,6 +5,7 @@
 //! - `joined`: requests that arrive together
 //! - `routed`: records that a plugin moves, and what each client is told
 //! - `failing`: plugins that fail
+//! - `growing`: topics that get more partitions
 //! - `cleanup`: retention and compaction
 //! - `registry`: uploads, versions, activation, deletion
 //! - `plugin_store`: plugins bound, pushed and deleted at the same time; a store that lost bytes
@@ -12,6 +13,7 @@
 mod basics;
 mod cleanup;
 mod failing;
+mod growing;
 mod idempotent;
 mod joined;
 mod plugin_store;

@@ -4,9 +4,10 @@ use ottla_wire::Message;
 use ottla_wire::message::{
     AlterConfigsResource, AlterableConfig, DescribeConfigsRequest, DescribeConfigsResource,
     DescribeConfigsResourceResult, DescribeConfigsResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse, OPERATION_DELETE, OPERATION_SET, RESOURCE_BROKER, RESOURCE_GROUP, RESOURCE_TOPIC,
-    Request, SOURCE_DEFAULT, SOURCE_DYNAMIC_BROKER, SOURCE_DYNAMIC_DEFAULT_BROKER, SOURCE_GROUP, SOURCE_STATIC_BROKER,
-    SOURCE_TOPIC,
+    IncrementalAlterConfigsResponse, OPERATION_DELETE, OPERATION_SET, RESOURCE_BROKER, RESOURCE_BROKER_LOGGER,
+    RESOURCE_CLIENT_METRICS, RESOURCE_GROUP, RESOURCE_TOPIC, Request, SOURCE_CLIENT_METRICS, SOURCE_DEFAULT,
+    SOURCE_DYNAMIC_BROKER, SOURCE_DYNAMIC_BROKER_LOGGER, SOURCE_DYNAMIC_DEFAULT_BROKER, SOURCE_GROUP,
+    SOURCE_STATIC_BROKER, SOURCE_TOPIC,
 };
 
 use super::{Admin, check, unanswered};
@@ -41,6 +42,10 @@ pub enum ConfigTarget<'a> {
     AllBrokers,
     /// A group by id.
     Group(&'a str),
+    /// A subscription to the metrics of clients (KIP-714), by name.
+    ClientMetrics(&'a str),
+    /// The loggers of a broker by node id: their levels. They hold until the broker ends.
+    Loggers(i32),
 }
 
 /// Where the value of a setting comes from.
@@ -50,6 +55,10 @@ pub enum ConfigSource {
     Topic,
     /// Set on the group.
     Group,
+    /// Set on the subscription to client metrics.
+    ClientMetrics,
+    /// The level of a logger.
+    Logger,
     /// Set on the broker while it runs.
     RunningBroker,
     /// Set on all brokers while they run.
@@ -145,13 +154,14 @@ impl Admin {
         message: &M,
     ) -> Result<Answer, AdminError> {
         match target {
-            ConfigTarget::Broker(node) => {
+            ConfigTarget::Broker(node) | ConfigTarget::Loggers(node) => {
                 let connection = self.cluster.broker(node, MAIN_CHANNEL).await?;
                 Ok(connection.ask(message, i16::MAX, self.cluster.request_timeout()).await?)
             }
-            ConfigTarget::Topic(_) | ConfigTarget::AllBrokers | ConfigTarget::Group(_) => {
-                Ok(self.ask_controller(message).await?)
-            }
+            ConfigTarget::Topic(_)
+            | ConfigTarget::AllBrokers
+            | ConfigTarget::Group(_)
+            | ConfigTarget::ClientMetrics(_) => Ok(self.ask_controller(message).await?),
         }
     }
 }
@@ -162,13 +172,15 @@ impl ConfigTarget<'_> {
             Self::Topic(_) => RESOURCE_TOPIC,
             Self::Broker(_) | Self::AllBrokers => RESOURCE_BROKER,
             Self::Group(_) => RESOURCE_GROUP,
+            Self::ClientMetrics(_) => RESOURCE_CLIENT_METRICS,
+            Self::Loggers(_) => RESOURCE_BROKER_LOGGER,
         }
     }
 
     fn name(self) -> String {
         match self {
-            Self::Topic(name) | Self::Group(name) => name.to_owned(),
-            Self::Broker(node) => node.to_string(),
+            Self::Topic(name) | Self::Group(name) | Self::ClientMetrics(name) => name.to_owned(),
+            Self::Broker(node) | Self::Loggers(node) => node.to_string(),
             Self::AllBrokers => String::new(),
         }
     }
@@ -182,6 +194,8 @@ impl ConfigEntry {
             source: match entry.config_source {
                 SOURCE_TOPIC => ConfigSource::Topic,
                 SOURCE_GROUP => ConfigSource::Group,
+                SOURCE_CLIENT_METRICS => ConfigSource::ClientMetrics,
+                SOURCE_DYNAMIC_BROKER_LOGGER => ConfigSource::Logger,
                 SOURCE_DYNAMIC_BROKER => ConfigSource::RunningBroker,
                 SOURCE_DYNAMIC_DEFAULT_BROKER => ConfigSource::AllBrokers,
                 SOURCE_STATIC_BROKER => ConfigSource::Broker,

@@ -8,7 +8,10 @@ use crate::{ErrorCode, Str, Wire};
 pub const RESOURCE_TOPIC: i8 = 2;
 /// `resource_type` of a broker.
 pub const RESOURCE_BROKER: i8 = 4;
-
+/// `resource_type` of the loggers of a broker (KIP-412).
+pub const RESOURCE_BROKER_LOGGER: i8 = 8;
+/// `resource_type` of a subscription to the metrics of clients (KIP-714).
+pub const RESOURCE_CLIENT_METRICS: i8 = 16;
 /// `resource_type` of a group (KIP-848).
 pub const RESOURCE_GROUP: i8 = 32;
 
@@ -22,7 +25,10 @@ pub const SOURCE_DYNAMIC_DEFAULT_BROKER: i8 = 3;
 pub const SOURCE_STATIC_BROKER: i8 = 4;
 /// `config_source` of a default.
 pub const SOURCE_DEFAULT: i8 = 5;
-
+/// `config_source` of the level of a logger.
+pub const SOURCE_DYNAMIC_BROKER_LOGGER: i8 = 6;
+/// `config_source` of a value set on a subscription to the metrics of clients.
+pub const SOURCE_CLIENT_METRICS: i8 = 7;
 /// `config_source` of a value set on the group.
 pub const SOURCE_GROUP: i8 = 8;
 

@@ -32,6 +32,7 @@ mod init_producer_id;
 mod join_group;
 mod leader;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
@@ -72,6 +73,7 @@ pub use init_producer_id::*;
 pub use join_group::*;
 pub use leader::*;
 pub use leave_group::*;
+pub use list_config_resources::*;
 pub use list_groups::*;
 pub use list_offsets::*;
 pub use list_partition_reassignments::*;
@@ -146,6 +148,7 @@ macro_rules! for_every_api {
             ConsumerGroupDescribe: ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse,
             GetTelemetrySubscriptions: GetTelemetrySubscriptionsRequest => GetTelemetrySubscriptionsResponse,
             PushTelemetry: PushTelemetryRequest => PushTelemetryResponse,
+            ListConfigResources: ListConfigResourcesRequest => ListConfigResourcesResponse,
             DescribeTopicPartitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
             PushPlugin: PushPluginRequest => PushPluginResponse,
             DescribePlugins: DescribePluginsRequest => DescribePluginsResponse,

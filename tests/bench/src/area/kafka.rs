@@ -44,7 +44,7 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     let tools = Tools::find()?;
     let dir = tempfile::tempdir()?;
     let ottla = Peer::ottla(&dir.path().join("ottla"), &[])?;
-    let kafka = tools.start_kafka(&dir.path().join("kafka"))?;
+    let kafka = tools.start_kafka(&dir.path().join("kafka"), &[])?;
     let idle = (ottla.anonymous_kib()?, kafka.anonymous_kib()?);
     let mut generators = vec![Generator::Java];
     if tools.python.exists() {
@@ -193,7 +193,7 @@ impl Comparison<'_> {
 }
 
 /// Where Kafka, its clients and their scripts are.
-struct Tools {
+pub(super) struct Tools {
     scripts: PathBuf,
     jars: PathBuf,
     python: PathBuf,
@@ -201,7 +201,7 @@ struct Tools {
 
 impl Tools {
     /// Finds everything, and lets Maven fetch the jars the first time.
-    fn find() -> Result<Self> {
+    pub(super) fn find() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = std::env::current_exe()?;
         let target = target.ancestors().nth(2).context("no target directory")?;
@@ -230,6 +230,11 @@ impl Tools {
         format!("{}/*", self.jars.display())
     }
 
+    /// Creates a topic of one partition.
+    pub(super) fn create(&self, peer: &Peer, topic: &str) -> Result<()> {
+        self.java(&["create", &peer.addr.to_string(), topic]).map(drop)
+    }
+
     /// Runs the Java load generator.
     fn java(&self, arguments: &[&str]) -> Result<HashMap<String, f64>> {
         let mut command = Command::new("java");
@@ -247,8 +252,9 @@ impl Tools {
         said(Command::new(&self.python).arg(self.scripts.join("load.py")).args(arguments))
     }
 
-    /// Starts one Kafka node that is broker and controller, on free ports, with its defaults and one copy of everything.
-    fn start_kafka(&self, dir: &Path) -> Result<Peer> {
+    /// Starts one Kafka node that is broker and controller, on free ports, with its defaults, one copy of everything, and these settings
+    /// over them.
+    pub(super) fn start_kafka(&self, dir: &Path, settings: &[&str]) -> Result<Peer> {
         std::fs::create_dir_all(dir)?;
         let (broker, controller) = (free_address()?, free_address()?);
         let properties = dir.join("server.properties");
@@ -258,8 +264,9 @@ impl Tools {
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={}\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n",
+             transaction.state.log.min.isr=1\n{}\n",
             dir.join("data").display(),
+            settings.join("\n"),
         );
         std::fs::write(&properties, text)?;
         let java = |mut command: Command| {

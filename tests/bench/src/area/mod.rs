@@ -1,5 +1,6 @@
 //! What is compared, area by area.
 
+mod groups;
 mod growth;
 mod kafka;
 mod log;
@@ -25,6 +26,8 @@ pub(crate) enum Area {
     Net,
     /// A plugin per record: against native code, and against no plugin
     Plugin,
+    /// A thousand consumer groups: heartbeats beside a rebalance, commits; beside Apache Kafka where it can run
+    Groups,
     /// What a request costs as partitions, segments, connections and consumers grow in number
     Growth,
     /// An idle broker, and how long one takes to listen
@@ -76,6 +79,7 @@ pub(crate) fn run(area: Option<Area>, plan: &Plan) -> Result<Vec<Row>> {
         (Area::Log, log::rows as fn(&Plan, &mut Vec<Row>) -> Result<()>),
         (Area::Net, net::rows),
         (Area::Plugin, plugin::rows),
+        (Area::Groups, groups::rows),
         (Area::Growth, growth::rows),
         (Area::Start, start::rows),
         (Area::Kafka, kafka::rows),

@@ -14,6 +14,9 @@ use super::{ClassicGroup, Member, Protocol, State};
 const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// From this version on a leader can be told to keep the assignment (KIP-814).
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
+/// Members of a group that were given an id and have not joined with it yet. Kafka has no bound on them but the session timeout, which
+/// the client chooses.
+const PENDING_JOINS_MAX: usize = 10_000;
 
 /// A JoinGroup with what it is about.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +126,10 @@ impl ClassicGroup {
                 return self.replace_static_member(cx, join, &previous, &member_id);
             }
         } else if join.requires_member_id() {
+            if self.pending_joins.len() >= cx.config.classic_size_max.min(PENDING_JOINS_MAX) {
+                join.refuse(cx, ErrorCode::GroupMaxSizeReached, "");
+                return false;
+            }
             self.pending_joins.insert(Text::clone(&member_id));
             let timer = Timer::Session(Text::clone(&self.id), Text::clone(&member_id));
             cx.set_timer(timer, join.request.session_timeout_ms);

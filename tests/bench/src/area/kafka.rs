@@ -1,7 +1,7 @@
 //! Apache Kafka and Ottla under the same clients, in turns: Kafka's defaults against `page-cache`, `flush.messages=1`
 //! against `fsync`.
 //!
-//! The jars come from Maven Central through `mvn`, into `target/kafka`; the load generators are kafka-clients
+//! The jars are those of `cargo xtask setup`; the load generators are kafka-clients
 //! (`kafka/Load.java`) and librdkafka (`kafka/load.py`), each with its own defaults and acks=all, then with every record in a
 //! request of its own. What a client cannot generate no broker can take, so the CPU of the broker stands beside every
 //! throughput.
@@ -58,7 +58,7 @@ pub(super) fn rows(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
                 .rows(rows)?;
         }
     }
-    let of = "Apache Kafka 4.1 with the heap of its start script, KiB of anonymous memory";
+    let of = "Apache Kafka 4.4 with the heap of its start script, KiB of anonymous memory";
     let loaded = (ottla.anonymous_kib()?, kafka.anonymous_kib()?);
     for (when, (ours, theirs)) in [("idle", idle), ("loaded", loaded)] {
         let note = format!("Ottla {} MiB, Kafka {} MiB", ours >> 10, theirs >> 10);
@@ -119,7 +119,7 @@ impl Comparison<'_> {
                 mib(measured.ceiling_median(Measurement::rate)),
                 measured.ceiling_median(Measurement::cpu_per_work) * 1e6,
             );
-            let of = format!("Apache Kafka 4.1, {what}, {}", self.generator.name());
+            let of = format!("Apache Kafka 4.4, {what}, {}", self.generator.name());
             rows.push(Row::new(
                 format!("{name}/{what}/throughput"),
                 format!("{of}, records per second"),
@@ -138,7 +138,7 @@ impl Comparison<'_> {
         let (ours, theirs) = measured.latencies();
         rows.push(Row::new(
             format!("{name}/p99"),
-            format!("Apache Kafka 4.1, 99th percentile of an ack at {} records per second", PACE.0),
+            format!("Apache Kafka 4.4, 99th percentile of an ack at {} records per second", PACE.0),
             measured.ratios(|run| run.latency.p99_us),
             format!("Ottla {ours}; Kafka {theirs}"),
         ));
@@ -200,29 +200,19 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// Finds everything, and lets Maven fetch the jars the first time.
+    /// Finds everything.
     pub(super) fn find() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let target = std::env::current_exe()?;
         let target = target.ancestors().nth(2).context("no target directory")?;
-        let tools = Self {
-            scripts: here.join("kafka"),
-            jars: target.join("kafka/lib"),
-            python: target.join("venv/bin/python"),
-        };
-        if !tools.jars.join("complete").exists() {
-            let output = Command::new("mvn")
-                .args(["--batch-mode", "--quiet", "dependency:copy-dependencies"])
-                .arg("--file")
-                .arg(tools.scripts.join("pom.xml"))
-                .arg(format!("-DoutputDirectory={}", tools.jars.display()))
-                .stdin(Stdio::null())
-                .output()
-                .context("starting mvn, which fetches Apache Kafka (apt-get install maven)")?;
-            let said = String::from_utf8_lossy(&output.stdout);
-            ensure!(output.status.success(), "mvn could not fetch Apache Kafka:\n{said}");
-            std::fs::write(tools.jars.join("complete"), "")?;
-        }
+        let home = target.join("kafka-4.4");
+        ensure!(
+            home.join("complete").exists(),
+            "Apache Kafka is not in {}: `cargo xtask setup` fetches it",
+            home.display()
+        );
+        let tools =
+            Self { scripts: here.join("kafka"), jars: home.join("jars"), python: target.join("venv/bin/python") };
         Ok(tools)
     }
 

@@ -56,11 +56,13 @@ struct Tally {
     failed: Vec<String>,
 }
 
+/// Runs a suite, given the top of the checkout and a directory to work in.
+type Suite = fn(&Path, &Path) -> Result<Tally>;
+
 /// Runs the suites whose name contains one of `words`, all of them without any.
 pub(crate) fn run(root: &Path, words: &[String]) -> Result<ExitCode> {
     cargo(root, &["build", "--quiet", "--bins"]).args(SELECTION).show().context("the build")?;
-    let suites: [(&str, fn(&Path, &Path) -> Result<Tally>); 2] =
-        [("kafka-python", kafka_python), ("kafka-tools", kafka_tools)];
+    let suites: [(&str, Suite); 2] = [("kafka-python", kafka_python), ("kafka-tools", kafka_tools)];
     let mut unexplained = 0;
     for (name, suite) in suites {
         if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {

@@ -11,8 +11,9 @@ use ottla_tests::connection::Connection;
 use ottla_tests::{Broker, wait};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{
-    HeartbeatRequest, JoinGroupRequest, JoinGroupRequestProtocol, OffsetCommitRequest, OffsetCommitRequestPartition,
-    OffsetCommitRequestTopic, OffsetFetchRequest, OffsetFetchRequestTopic, SyncGroupRequest,
+    COORDINATOR_GROUP, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupRequestProtocol,
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest,
+    OffsetFetchRequestTopic, SyncGroupRequest,
 };
 
 use crate::mount::{Backing, Kind, Mount, unavailable};
@@ -175,6 +176,8 @@ impl Committer {
     fn join(broker: &Broker, number: usize) -> Committer {
         let group = format!("g{number}");
         let mut socket = Connection::open(broker.address()).expect("a connection");
+        // The topic of the groups is made when a client first looks for one.
+        wait::until_true("a coordinator", || find(&mut socket, &group).is_ok_and(|code| code == ErrorCode::None));
         let member = (number % 2 == 1).then(|| wait::until("the group to take a member", || join(&mut socket, &group)));
         Committer { group, member, sent: 0, answered: Vec::new(), shown: Vec::new() }
     }
@@ -263,6 +266,17 @@ impl Committer {
         }
         Ok(())
     }
+}
+
+fn find(socket: &mut Connection, group: &str) -> io::Result<ErrorCode> {
+    let request = FindCoordinatorRequest {
+        key_type: COORDINATOR_GROUP,
+        coordinator_keys: vec![group.into()],
+        ..FindCoordinatorRequest::default()
+    };
+    socket.try_call(4, &request, |response| {
+        response.coordinators.first().map_or(ErrorCode::CoordinatorNotAvailable, |found| found.error_code)
+    })
 }
 
 /// The id and the generation of a new member, once the group takes one.

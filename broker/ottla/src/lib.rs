@@ -11,6 +11,7 @@ mod cluster;
 mod complete;
 mod config;
 mod consume;
+mod debug;
 mod failure;
 mod group;
 mod input;
@@ -42,7 +43,7 @@ use self::output::Output;
 ///
 /// Without a command, `ottla` runs the broker, as `ottla serve` does.
 #[derive(Debug, Parser)]
-#[command(name = "ottla", version, about, after_long_help = MAIN_HELP)]
+#[command(name = "ottla", version, after_long_help = MAIN_HELP)]
 struct Cli {
     /// What to do; nothing means `serve`.
     #[command(subcommand)]
@@ -139,6 +140,9 @@ enum Command {
     /// Dump, verify, repair and restore topics, settings, ids and the plugin registry
     #[command(subcommand)]
     Meta(meta::MetaCommand),
+    /// Gather what helps to look into trouble
+    #[command(subcommand)]
+    Debug(debug::DebugCommand),
     /// Send records from stdin or a file
     Produce(produce::ProduceArgs),
     /// Print records
@@ -221,6 +225,7 @@ fn run_client(command: Command, connection: &ConnectionArgs) -> Result<(), Failu
             runtime.block_on(progress::impatient(broker, group::run(command, config, &mut output)))
         }
         Command::Plugin(command) => runtime.block_on(plugin::run(command, config, &mut output)),
+        Command::Debug(command) => runtime.block_on(debug::run(command, config, &mut output)),
         Command::Produce(args) => produce::run(&args, config, broker, &runtime, &mut output),
         Command::Consume(args) => runtime.block_on(consume::run(&args, config, &mut output)),
         Command::Serve(_) | Command::Log(_) | Command::Meta(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
@@ -293,6 +298,8 @@ mod tests {
             "ottla log repair --yes",
             "ottla log du packages",
             "ottla meta dump --data-dir d --json",
+            "ottla debug bundle",
+            "ottla debug bundle trouble.tar.gz --data-dir d --verify --metrics h:1 --broker-log l --config c.toml",
             "ottla meta verify --log-dir a --log-dir b",
             "ottla meta repair",
             "ottla meta restore --from backup.jsonl --yes",

@@ -9,12 +9,46 @@ use super::failure::Failure;
 /// Writes to stdout; a reader that went away surfaces as [`Failure`] of kind `ReaderGone`, at the latest in `finish`.
 pub(crate) struct Output {
     json: bool,
-    stdout: BufWriter<Stdout>,
+    sink: Sink,
+}
+
+enum Sink {
+    Stdout(BufWriter<Stdout>),
+    Memory(Vec<u8>),
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(stdout) => stdout.write(bytes),
+            Self::Memory(memory) => memory.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(stdout) => stdout.flush(),
+            Self::Memory(_) => Ok(()),
+        }
+    }
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, stdout: BufWriter::with_capacity(64 * 1024, io::stdout()) }
+        Self { json, sink: Sink::Stdout(BufWriter::with_capacity(64 * 1024, io::stdout())) }
+    }
+
+    /// One that keeps what people would see, for another command.
+    pub(crate) fn captured() -> Self {
+        Self { json: false, sink: Sink::Memory(Vec::new()) }
+    }
+
+    /// What was captured.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        match self.sink {
+            Sink::Memory(bytes) => bytes,
+            Sink::Stdout(_) => Vec::new(),
+        }
     }
 
     /// Whether to answer in JSON.
@@ -27,33 +61,33 @@ impl Output {
         if self.json {
             return self.json_line(value);
         }
-        Ok(writeln!(self.stdout, "{sentence}")?)
+        Ok(writeln!(self.sink, "{sentence}")?)
     }
 
     /// A line of JSON.
     pub(crate) fn json_line(&mut self, value: &Value) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.stdout, value).map_err(io::Error::from)?;
-        Ok(self.stdout.write_all(b"\n")?)
+        serde_json::to_writer(&mut self.sink, value).map_err(io::Error::from)?;
+        Ok(self.sink.write_all(b"\n")?)
     }
 
     /// A table for people: the first row is the head. Numbers (and what looks like them) stand to the right.
     pub(crate) fn table(&mut self, rows: &[Vec<String>]) -> Result<(), Failure> {
-        Ok(self.stdout.write_all(lay_out(rows).as_bytes())?)
+        Ok(self.sink.write_all(lay_out(rows).as_bytes())?)
     }
 
     /// A line for people.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.stdout, "{line}")?)
+        Ok(writeln!(self.sink, "{line}")?)
     }
 
     /// Bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        Ok(self.stdout.write_all(bytes)?)
+        Ok(self.sink.write_all(bytes)?)
     }
 
     /// Lets everything written so far appear.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        Ok(self.stdout.flush()?)
+        Ok(self.sink.flush()?)
     }
 
     /// The end.

@@ -44,6 +44,23 @@ pub(super) struct Target {
     data_dir: PathBuf,
 }
 
+impl Target {
+    /// All of a data directory.
+    fn all_of(data_dir: &Path) -> Self {
+        Self { what: None, data_dir: data_dir.to_path_buf() }
+    }
+}
+
+/// What `ottla log du` says of a data directory.
+pub(super) fn du(data_dir: &Path, output: &mut Output) -> Result<(), Failure> {
+    du::run(&Target::all_of(data_dir), output)
+}
+
+/// What `ottla log verify` says of a data directory.
+pub(super) fn verify(data_dir: &Path, output: &mut Output) -> Result<(), Failure> {
+    verify::run(&Target::all_of(data_dir), output)
+}
+
 /// What a [`Target`] came to.
 struct Chosen {
     /// The directories with the partitions.

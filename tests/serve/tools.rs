@@ -43,6 +43,22 @@ fn starts(broker: &Broker, topic: &str) -> Vec<i64> {
     values(broker, &format!("topic offsets {topic}")).iter().filter_map(|it| it["start_offset"].as_i64()).collect()
 }
 
+/// The topic says how large a record may be, not the tool.
+#[test]
+fn a_large_record_is_refused_with_the_setting_that_allows_it() {
+    let broker = Broker::start();
+    printed(&broker, "topic create large");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("large.txt");
+    std::fs::write(&file, "x".repeat(3_000_000)).expect("a record");
+    let line = format!("produce large --file {}", file.display());
+    let refused = ottla(&broker, &line);
+    assert_eq!(refused.status.code(), Some(6), "{}", refused.stderr);
+    assert!(refused.stderr.contains("max.message.bytes"), "{}", refused.stderr);
+    printed(&broker, "topic set large max.message.bytes=4000000");
+    printed(&broker, &line);
+}
+
 #[test]
 fn a_topic_is_trimmed_before_an_offset_a_time_or_to_its_end() {
     let broker = Broker::start();

@@ -66,6 +66,8 @@ __all__ = [
     "TopicPartition",
 ]
 
+__version__ = _core.VERSION
+
 os.register_at_fork(after_in_child=_core._forked)
 # They run in reverse: callbacks are still called for what closing delivers.
 atexit.register(_core._end_events)

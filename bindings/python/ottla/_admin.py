@@ -132,8 +132,8 @@ class Admin(_core.Admin):
 
     def __new__(
         cls,
-        *,
         bootstrap_servers: str | Sequence[str] | None = None,
+        *,
         config: Mapping[str, object] | None = None,
         **settings: Unpack[ClientSettings],
     ) -> Self:

@@ -6,6 +6,9 @@ from typing import Any, Literal, Self, TypeAlias, final
 
 from ottla.errors import KafkaError
 
+VERSION: str
+"""The version of this package."""
+
 _Payload: TypeAlias = bytes | bytearray | memoryview
 _Headers: TypeAlias = Iterable[tuple[str, _Payload | None]] | Mapping[str, _Payload | None]
 _Callback: TypeAlias = Callable[[KafkaError | None, Placement | None], object]

@@ -42,8 +42,8 @@ class Producer(_core.Producer):
 
     def __new__(
         cls,
-        *,
         bootstrap_servers: str | Sequence[str] | None = None,
+        *,
         config: Mapping[str, object] | None = None,
         **settings: Unpack[ProducerSettings],
     ) -> Self:

@@ -217,7 +217,9 @@ def gather(
     found: dict[str, object] = {}
     for key, value in keywords.items():
         if key not in table:
-            raise _unknown(key, list(table), TypeError)
+            dotted = key.replace("_", ".")
+            known = ["bootstrap_servers", *table]
+            raise TypeError(_NOT_YET[dotted]) if dotted in _NOT_YET else _unknown(key, known, TypeError)
         found[key] = table[key].read(key, value)
     for key, value in (config or {}).items():
         if key in ("bootstrap.servers", "bootstrap_servers", "metadata.broker.list"):

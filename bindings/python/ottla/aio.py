@@ -98,8 +98,8 @@ class AsyncProducer(_Owner):
 
     def __init__(
         self,
-        *,
         bootstrap_servers: str | Sequence[str] | None = None,
+        *,
         config: Mapping[str, object] | None = None,
         **settings: Unpack[ProducerSettings],
     ) -> None:

@@ -35,6 +35,8 @@ mod start;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::admin::Admin;
     #[pymodule_export]
@@ -59,7 +61,8 @@ mod _core {
     use crate::record::Record;
 
     #[pymodule_init]
-    fn init() {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::logs::install();
+        module.add("VERSION", env!("CARGO_PKG_VERSION"))
     }
 }

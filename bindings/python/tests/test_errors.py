@@ -146,6 +146,11 @@ def test_settings_that_cannot_work_are_named(bootstrap: str) -> None:
     assert "groups" in refused(config={"group.id": "g"})
     with pytest.raises(TypeError, match="did you mean linger_ms"):
         Producer(bootstrap_servers=bootstrap, lingr_ms=5)  # type: ignore[call-arg]
+    assert isinstance(Producer(bootstrap), Producer), "the address may stand first, without its name"
+    with pytest.raises(TypeError, match="did you mean bootstrap_servers"):
+        Producer(bootstrap_server=bootstrap)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="consumer groups are not there yet"):
+        Consumer("t", bootstrap_servers=bootstrap, group_id="g")  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="HOST:PORT"):
         Producer(bootstrap_servers="nowhere:port")
     with pytest.raises(ConfigError, match="HOST:PORT"):

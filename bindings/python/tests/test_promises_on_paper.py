@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import inspect
 import re
 import subprocess
@@ -98,6 +99,7 @@ def test_what_is_exported_is_there() -> None:
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
     assert {ottla.Record.__module__, ottla.Placement.__module__, ottla.Batch.__module__} == {"ottla"}
     assert (Path(ottla.__file__).parent / "py.typed").exists()
+    assert ottla.__version__ == importlib.metadata.version("ottla")
 
 
 def test_strict_type_checking_finds_nothing() -> None:

@@ -13,7 +13,7 @@ use crate::{Offset, StateWriteError};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process uses it.
-    #[error("{path} is in use by another process", path = path.display())]
+    #[error("another process uses {path}: stop it first", path = path.display())]
     Locked {
         /// The log directory.
         path: PathBuf,

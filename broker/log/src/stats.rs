@@ -71,14 +71,14 @@ impl Histogram {
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// The values so far, each multiplied by `unit`: 1e-6 shows microseconds as seconds. A value that is counted
-    /// meanwhile may be in part of the result.
+    /// The values so far, each divided by `unit`: 1e6 shows microseconds as seconds, and the bounds as people write them. A
+    /// value that is counted meanwhile may be in part of the result.
     pub fn read(&self, unit: f64) -> Distribution {
         let count = self.count.load(Ordering::Relaxed);
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
-        let buckets: Vec<_> = self.bounds.iter().map(|bound| *bound as f64 * unit).zip(counts).collect();
+        let buckets: Vec<_> = self.bounds.iter().map(|bound| *bound as f64 / unit).zip(counts).collect();
         let below: u64 = buckets.iter().map(|(_, count)| count).sum();
-        Distribution { buckets, count: count.max(below), sum: self.sum.load(Ordering::Relaxed) as f64 * unit }
+        Distribution { buckets, count: count.max(below), sum: self.sum.load(Ordering::Relaxed) as f64 / unit }
     }
 }
 
@@ -125,7 +125,7 @@ impl Counters {
 
     pub(crate) fn read(&self) -> LogStats {
         LogStats {
-            sync_seconds: self.syncs.read(1e-6),
+            sync_seconds: self.syncs.read(1e6),
             group_bytes: self.groups.read(1.0),
             sync_failures: self.sync_failures.load(Ordering::Relaxed),
         }
@@ -144,6 +144,12 @@ mod tests {
         }
         let read = histogram.read(1.0);
         assert_eq!((read.buckets, read.count), (vec![(10.0, 2), (20.0, 2)], 6));
+    }
+
+    #[test]
+    fn bounds_are_shown_as_people_write_them() {
+        let shown: Vec<_> = Histogram::new(MICROS).read(1e6).buckets.iter().map(|(at, _)| at.to_string()).collect();
+        assert!(shown.iter().all(|bound| bound.len() <= 7), "{shown:?}");
     }
 
     #[test]

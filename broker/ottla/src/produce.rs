@@ -61,6 +61,9 @@ pub(crate) struct ProduceArgs {
     create: bool,
 }
 
+/// Largest record that is sent. What a topic takes is its `max.message.bytes`, and its broker says so.
+const RECORD_BYTES_MAX: usize = 32 << 20;
+
 const HELP: &str = "\
 Examples:
   echo hello | ottla produce greetings
@@ -182,6 +185,7 @@ pub(crate) fn run(
     settings.idempotent = acks == Acks::All;
     settings.compression = args.compression.into();
     settings.auto_create_topics = args.create;
+    settings.request_bytes_max = RECORD_BYTES_MAX;
     settings.sink = Some(Arc::clone(&tally) as Arc<dyn DeliverySink>);
     let producer = Producer::new(settings)?;
     runtime.block_on(impatient(broker, check_topic(args, &producer)))?;

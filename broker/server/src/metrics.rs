@@ -80,7 +80,7 @@ impl Metrics {
 
     /// Name, number of requests and time to their answers, by API.
     pub fn apis(&self) -> impl Iterator<Item = (&'static str, u64, Distribution)> {
-        self.apis.iter().map(|api| (api.name, api.requests.get(), api.micros.read(1e-6)))
+        self.apis.iter().map(|api| (api.name, api.requests.get(), api.micros.read(1e6)))
     }
 
     /// Partitions answered with an error, by API and code.

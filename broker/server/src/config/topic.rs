@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::kafka::KafkaSettings;
+use super::load::nearest;
 use super::value::{SettingValue, ValueKind, check_allowed, spelled};
 use super::{Config, Durability};
 
@@ -158,11 +159,17 @@ impl TopicSetting {
     }
 }
 
+/// The setting that a mistyped name most likely meant.
+fn advice(name: &str) -> String {
+    let known = TOPIC_SETTINGS.iter().filter(|setting| !setting.is_internal()).map(|setting| setting.name);
+    nearest(name, known).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
+}
+
 /// Why a set of topic settings was refused; the text is what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicSettingsError {
     /// A name that is no topic setting.
-    #[error("Unknown topic config name: {name}")]
+    #[error("Unknown topic config name: {name}{}", advice(name))]
     Unknown {
         /// The name.
         name: String,
@@ -396,6 +403,9 @@ mod tests {
         let config = Config::default();
         let unknown = TopicSettings::with_overrides(&config, overrides(&[("retention", "5")]));
         assert_eq!(unknown, Err(TopicSettingsError::Unknown { name: "retention".to_owned() }));
+        let told = |name| TopicSettings::with_overrides(&config, overrides(&[(name, "5")])).unwrap_err().to_string();
+        assert_eq!(told("retention.mss"), "Unknown topic config name: retention.mss (did you mean retention.ms?)");
+        assert_eq!(told("colour"), "Unknown topic config name: colour");
         for (name, text) in [
             ("cleanup.policy", "shred"),
             ("cleanup.policy", ""),

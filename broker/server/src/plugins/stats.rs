@@ -42,7 +42,7 @@ impl PluginStats {
 
     /// How long the batches took, in seconds.
     pub fn seconds(&self) -> Distribution {
-        self.micros.read(1e-6)
+        self.micros.read(1e6)
     }
 
     /// Batches without a verdict, by reason.

@@ -83,12 +83,65 @@ fn an_address_beyond_loopback_is_refused_without_the_long_flag() {
     }
 }
 
+/// Two listeners, as a broker has them that its clients reach by another address than its neighbours on the machine.
+#[test]
+fn clients_of_each_listener_produce_and_consume_by_its_own_address() {
+    let broker = Broker::builder()
+        .listen("PLAINTEXT://0.0.0.0:0,INTERNAL://127.0.0.1:0")
+        .argument(LONG_FLAG)
+        .set("advertised.listeners", "PLAINTEXT://127.0.0.2:0")
+        .start();
+    let printed = broker.log_lines().join("\n");
+    let port = broker.address().port();
+    assert!(printed.contains(&format!("PLAINTEXT on 0.0.0.0:{port}, clients are told 127.0.0.2:{port}")), "{printed}");
+    let internal = broker.wait_for_line(0, &["INTERNAL on "]);
+    let internal = internal.split_once("INTERNAL on ").expect("it").1.trim().to_owned();
+    Client::Kcat.produce(&internal, "both", &Sending::default(), &[Record::to(0, "k", "v")]);
+    for (bootstrap, told) in [(format!("localhost:{port}"), format!("127.0.0.2:{port}")), (internal.clone(), internal)]
+    {
+        assert_eq!(Client::Kcat.consume(&bootstrap, "both").len(), 1, "{bootstrap}");
+        let mut info = Command::new(artifact::ottla());
+        info.args(["--bootstrap", &bootstrap, "cluster", "info"]);
+        let info = run(info, &[]).success().text();
+        assert!(info.contains(&told), "{bootstrap}: {info}");
+    }
+}
+
+/// Every interface has no address of its own: a client is told the one that it reached, and the operator that it is so.
+#[test]
+fn a_listener_on_every_interface_tells_each_client_the_address_that_it_reached() {
+    let broker = Broker::builder().listen("PLAINTEXT://:0").argument(LONG_FLAG).start();
+    broker.wait_for_line(0, &["the address that it reached", "advertised.listeners"]);
+    let port = broker.address().port();
+    for address in [format!("127.0.0.1:{port}"), format!("127.0.0.3:{port}")] {
+        let mut info = Command::new(artifact::ottla());
+        info.args(["--bootstrap", &address, "cluster", "info"]);
+        assert!(run(info, &[]).success().text().contains(&address), "{address}");
+    }
+}
+
+#[test]
+fn listeners_that_contradict_each_other_are_refused_with_what_to_do() {
+    for (listen, words) in [
+        ("127.0.0.1:0,127.0.0.1:0", "two listeners are called PLAINTEXT"),
+        ("SSL://127.0.0.1:0", "TLS and SASL come later"),
+        ("nonsense", "is not NAME://HOST:PORT"),
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let finished = serve(directory.path(), &["--listen", listen]);
+        assert_eq!(finished.status.code(), Some(2), "{listen}");
+        assert!(finished.stderr.contains(words), "{listen}: {}", finished.stderr);
+    }
+}
+
 #[test]
 fn one_data_directory_has_one_broker() {
     let broker = Broker::start();
     let second = serve(broker.data_dir(), &["--listen", "127.0.0.1:0"]);
     assert!(!second.status.success());
-    assert!(second.stderr.contains(&broker.data_dir().display().to_string()), "{}", second.stderr);
+    for part in [&*broker.data_dir().display().to_string(), "stop it first"] {
+        assert!(second.stderr.contains(part), "{}", second.stderr);
+    }
 }
 
 #[test]
@@ -98,7 +151,17 @@ fn a_port_that_is_taken_is_a_clear_error() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let finished = serve(directory.path(), &["--listen", &address]);
     assert!(!finished.status.success());
-    assert!(finished.stderr.contains(&address), "{}", finished.stderr);
+    for part in [address.as_str(), "runs already", "--listen"] {
+        assert!(finished.stderr.contains(part), "{}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_data_directory_that_is_a_file_is_a_clear_error() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let finished = serve(file.path(), &["--listen", "127.0.0.1:0"]);
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stderr.to_lowercase().contains("not a directory"), "{}", finished.stderr);
 }
 
 #[test]

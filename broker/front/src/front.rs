@@ -21,7 +21,6 @@ pub struct Front<S> {
     pub(crate) buffers: BufferPool,
     pub(crate) memory: Arc<Memory>,
     pub(crate) complaints: Complaints,
-    pub(crate) metrics: FrontMetrics,
 }
 
 impl<S: Service> Front<S> {
@@ -30,11 +29,11 @@ impl<S: Service> Front<S> {
         service: Arc<S>,
         settings: FrontSettings,
         bounds: Bounds,
-        metrics: FrontMetrics,
+        metrics: &FrontMetrics,
         stop: ShutdownWatch,
     ) -> Self {
-        let delivery = Delivery::new(&settings, &bounds, &metrics);
+        let delivery = Delivery::new(&settings, &bounds, metrics);
         let (buffers, complaints) = (BufferPool::default(), Complaints::default());
-        Self { service, settings, stop, delivery, buffers, memory: bounds.memory, complaints, metrics }
+        Self { service, settings, stop, delivery, buffers, memory: bounds.memory, complaints }
     }
 }

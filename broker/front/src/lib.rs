@@ -8,7 +8,7 @@
 //! 2. `front`: what all connections share: the service, the limits, buffers, counters.
 //! 3. `connection`: one task per connection: socket bytes to frames, frames to the service, replies to the socket.
 //! 4. `inbox`: the receive buffer of a connection, and the pool from which it comes.
-//! 5. [`peer`]: the client at the other end, as far as it said.
+//! 5. [`peer`]: the client at the other end, as far as it said; [`endpoint`]: the address by which it came.
 //! 6. [`service`]: the seam: what a frame becomes, and the turn of frames that arrived together.
 //! 7. [`reply`]: what the service hands back: an answer now, later, never, or the end of the connection.
 //! 8. `pending`: replies that are not sent yet, first asked first.
@@ -19,6 +19,7 @@
 mod complaints;
 mod connection;
 mod delivery;
+pub mod endpoint;
 mod front;
 mod inbox;
 pub mod listener;
@@ -32,10 +33,11 @@ pub mod service;
 pub mod settings;
 pub mod shutdown;
 
+pub use endpoint::{Endpoint, HostPort};
 pub use front::Front;
-pub use listener::{BindError, bind, listen_address};
+pub use listener::{BindError, Listener, listen_address};
 pub use memory::{Charge, Memory, Use};
-pub use metrics::{Counted, Counter, FrontMetrics, Gauge};
+pub use metrics::{Counted, Counter, EndpointMetrics, FrontMetrics, Gauge};
 pub use peer::{OTTLA_SOFTWARE_NAME, Peer, Software};
 pub use pool::{Pool, PoolError, PoolOptions};
 pub use reply::{CloseReason, ForeignProtocol, Piece, Reply, RequestHead, Response};

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,8 +15,9 @@ use tokio::task::JoinSet;
 
 use crate::complaints;
 use crate::connection;
+use crate::endpoint::{Endpoint, HostPort};
 use crate::front::Front;
-use crate::metrics::Counted;
+use crate::metrics::{Counted, EndpointMetrics};
 use crate::peer::Peer;
 use crate::service::Service;
 use crate::settings::FrontSettings;
@@ -32,7 +34,7 @@ pub enum BindError {
     #[error("cannot find the address of {listen}: {source}")]
     Unresolvable {
         /// Host and port as they were given.
-        listen: String,
+        listen: HostPort,
         /// What the system said.
         source: io::Error,
     },
@@ -47,7 +49,7 @@ pub enum BindError {
         addr: SocketAddr,
     },
     /// The system refused the address.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}: {source}{}", advice(source))]
     Refused {
         /// The address.
         addr: SocketAddr,
@@ -56,18 +58,67 @@ pub enum BindError {
     },
 }
 
-/// Finds the address to listen on, IPv4 first because some clients know nothing else. An address that others can
-/// reach is refused unless `accept_open` says that this is wanted.
-pub fn listen_address(host: &str, port: u16, accept_open: bool) -> Result<SocketAddr, BindError> {
-    let unresolvable = |source| BindError::Unresolvable { listen: format!("{host}:{port}"), source };
-    let found: Vec<_> = (host, port).to_socket_addrs().map_err(unresolvable)?.collect();
+/// What to do where the system refuses an address.
+fn advice(refusal: &io::Error) -> &'static str {
+    match refusal.kind() {
+        io::ErrorKind::AddrInUse => {
+            ". Another program listens there, perhaps a broker that runs already: stop it, or choose another port with \
+             --listen HOST:PORT"
+        }
+        io::ErrorKind::AddrNotAvailable => ". It is no address of this machine: `ip addr` shows those that are",
+        io::ErrorKind::PermissionDenied => {
+            ". Ports below 1024 are for root: choose another one with --listen HOST:PORT"
+        }
+        _ => "",
+    }
+}
+
+/// Finds the address to listen on, IPv4 first because some clients know nothing else; no host is every interface. An
+/// address that others can reach is refused unless `accept_open` says that this is wanted.
+pub fn listen_address(listen: &HostPort, accept_open: bool) -> Result<SocketAddr, BindError> {
+    let HostPort { host, port } = listen;
+    let unresolvable = |source| BindError::Unresolvable { listen: listen.clone(), source };
+    let host = if host.is_empty() { every_interface() } else { host };
+    let found: Vec<_> = (host, *port).to_socket_addrs().map_err(unresolvable)?.collect();
     let addr = found.iter().find(|addr| addr.is_ipv4()).or(found.first()).copied();
     let addr = addr.ok_or_else(|| unresolvable(io::ErrorKind::NotFound.into()))?;
     if addr.ip().is_loopback() || accept_open { Ok(addr) } else { Err(BindError::OpenToOthers { addr }) }
 }
 
-/// Takes the address.
-pub fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
+/// The address of every interface: that of IPv6, which takes IPv4 as well, where the machine has it.
+fn every_interface() -> &'static str {
+    if Socket::new(Domain::IPV6, Type::STREAM, None).is_ok() { "::" } else { "0.0.0.0" }
+}
+
+/// An endpoint whose address is taken.
+#[derive(Debug)]
+pub struct Listener {
+    /// What its connections know of it.
+    pub endpoint: Arc<Endpoint>,
+    socket: TcpListener,
+}
+
+impl Listener {
+    /// Takes the address. Needs a tokio runtime.
+    pub fn bind(name: &str, addr: SocketAddr, advertised: Option<HostPort>) -> Result<Self, BindError> {
+        let socket = bind(addr)?;
+        let addr = socket.local_addr().map_err(|source| BindError::Refused { addr, source })?;
+        let endpoint = Endpoint { name: name.to_owned(), addr, advertised, metrics: EndpointMetrics::default() };
+        Ok(Self { endpoint: Arc::new(endpoint), socket })
+    }
+
+    /// Where it listens, the port filled in.
+    pub fn addr(&self) -> SocketAddr {
+        self.endpoint.addr
+    }
+
+    /// The socket, to be served by something else than a front.
+    pub fn into_socket(self) -> TcpListener {
+        self.socket
+    }
+}
+
+fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
     let bound = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         // A restarted broker gets its port back although old connections linger in the kernel.
@@ -81,18 +132,20 @@ pub fn bind(addr: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 impl<S: Service> Front<S> {
-    /// Serves until the server stops and every connection has sent its replies, or the grace period is over.
-    pub async fn serve(self, listener: TcpListener) {
+    /// Serves until the server stops and every connection has sent its replies, or the grace period is over. The limits on
+    /// connections count those of all listeners together.
+    pub async fn serve(self, listeners: Vec<Listener>) {
         let front = Arc::new(self);
         let places = Arc::new(Places::new(&front.settings));
         let mut connections = JoinSet::new();
         let mut stop = front.stop.clone();
         let mut complaints = tokio::time::interval(complaints::INTERVAL);
+        let mut first = 0;
         loop {
             tokio::select! {
                 _ = complaints.tick() => front.complaints.report(),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, addr)) => admit(stream, addr, &front, &places, &mut connections),
+                accepted = accept(&listeners, &mut first) => match accepted {
+                    Ok((stream, addr, endpoint)) => admit(stream, addr, endpoint, &front, &places, &mut connections),
                     Err(error) => {
                         tracing::error!("cannot accept a connection: {error}");
                         tokio::time::sleep(ACCEPT_REST).await;
@@ -102,7 +155,7 @@ impl<S: Service> Front<S> {
                 () = stop.begun() => break,
             }
         }
-        drop(listener);
+        drop(listeners);
         let drain = async {
             while let Some(ended) = connections.join_next().await {
                 report(ended);
@@ -116,14 +169,32 @@ impl<S: Service> Front<S> {
     }
 }
 
+/// The next connection of any of the listeners. Each time another one is the `first` that is asked, so that one with many
+/// connections keeps none from the others.
+async fn accept(listeners: &[Listener], first: &mut usize) -> io::Result<(TcpStream, SocketAddr, Arc<Endpoint>)> {
+    std::future::poll_fn(|context| {
+        let (head, tail) = listeners.split_at(*first % listeners.len().max(1));
+        for listener in tail.iter().chain(head) {
+            if let Poll::Ready(accepted) = listener.socket.poll_accept(context) {
+                *first = first.wrapping_add(1);
+                let with_endpoint = |(stream, addr)| (stream, addr, Arc::clone(&listener.endpoint));
+                return Poll::Ready(accepted.map(with_endpoint));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 fn admit<S: Service>(
     stream: TcpStream,
     addr: SocketAddr,
+    endpoint: Arc<Endpoint>,
     front: &Arc<Front<S>>,
     places: &Arc<Places>,
     connections: &mut JoinSet<()>,
 ) {
-    let metrics = &front.metrics;
+    let metrics = endpoint.metrics.clone();
     let place = match places.take(addr.ip().to_canonical()) {
         Ok(place) => place,
         Err(full) => {
@@ -142,7 +213,7 @@ fn admit<S: Service>(
             return;
         }
     };
-    let peer = Arc::new(Peer::new(addr, local_addr));
+    let peer = Arc::new(Peer::new(addr, local_addr, endpoint));
     metrics.connections_accepted.inc();
     let open = Counted::by(&metrics.connections_open);
     let front = Arc::clone(front);
@@ -229,13 +300,16 @@ mod tests {
 
     #[test]
     fn an_address_others_can_reach_wants_the_long_flag() {
-        for open in ["0.0.0.0", "::", "192.0.2.1"] {
-            let refused = listen_address(open, 9092, false).unwrap_err().to_string();
+        let listen_address = |host: &str, accept_open| {
+            super::listen_address(&HostPort { host: host.to_owned(), port: 9092 }, accept_open)
+        };
+        for open in ["0.0.0.0", "::", "", "192.0.2.1"] {
+            let refused = listen_address(open, false).unwrap_err().to_string();
             assert!(refused.contains("--i-accept-an-open-broker"), "{refused}");
-            assert!(listen_address(open, 9092, true).is_ok());
+            assert!(listen_address(open, true).is_ok());
         }
         for closed in ["127.0.0.1", "::1", "localhost", "127.8.8.8"] {
-            assert!(listen_address(closed, 9092, false).is_ok(), "{closed}");
+            assert!(listen_address(closed, false).is_ok(), "{closed}");
         }
     }
 

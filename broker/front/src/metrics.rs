@@ -40,14 +40,19 @@ impl Gauge {
 pub struct FrontMetrics {
     /// Bytes of records handed to clients.
     pub sent_record_bytes: Counter,
+    /// Answers that ended because the log could not be read.
+    pub read_errors: Counter,
+}
+
+/// What is counted of the connections of one endpoint; a clone counts the same.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointMetrics {
     /// Connections that are open.
     pub connections_open: Gauge,
     /// Connections that were accepted.
     pub connections_accepted: Counter,
     /// Connections that a limit refused.
     pub connections_refused: Counter,
-    /// Answers that ended because the log could not be read.
-    pub read_errors: Counter,
 }
 
 /// One thing that a gauge counts for as long as this lives.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use crate::endpoint::{Endpoint, HostPort};
 
 /// The name under which the project's own clients introduce themselves.
 pub const OTTLA_SOFTWARE_NAME: &str = "ottla";
@@ -14,6 +16,8 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// The address of this broker that it connected to.
     pub local_addr: SocketAddr,
+    /// The endpoint of this server by which it came.
+    pub endpoint: Arc<Endpoint>,
     software: OnceLock<Software>,
     client_id: OnceLock<Box<str>>,
 }
@@ -29,8 +33,13 @@ pub struct Software {
 
 impl Peer {
     /// A peer that has said nothing yet.
-    pub fn new(addr: SocketAddr, local_addr: SocketAddr) -> Self {
-        Self { addr, local_addr, software: OnceLock::new(), client_id: OnceLock::new() }
+    pub fn new(addr: SocketAddr, local_addr: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
+        Self { addr, local_addr, endpoint, software: OnceLock::new(), client_id: OnceLock::new() }
+    }
+
+    /// The address of this server that the peer is told to connect to.
+    pub fn told_address(&self) -> HostPort {
+        self.endpoint.told(self.local_addr)
     }
 
     /// Remembers what the client says it is. The first introduction counts: answers in flight rely on it.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ottla_front::{
-    Bounds, CloseReason, Front, FrontMetrics, FrontSettings, Memory, Peer, Piece, Pool, PoolOptions, Reply, Response,
-    Service, Shutdown, Taken, Turn, Use, bind,
+    Bounds, CloseReason, EndpointMetrics, Front, FrontMetrics, FrontSettings, Listener, Memory, Peer, Piece, Pool,
+    PoolOptions, Reply, Response, Service, Shutdown, Taken, Turn, Use,
 };
 use ottla_log::{FileRange, LogDir, LogOptions, Offset, PartitionName, PartitionOptions};
 use ottla_wire::Uuid;
@@ -130,24 +130,33 @@ fn bounds(memory: &Arc<Memory>) -> Bounds {
 struct Running {
     service: Arc<Echo>,
     metrics: FrontMetrics,
+    connections: EndpointMetrics,
     memory: Arc<Memory>,
     stop: Shutdown,
     addr: std::net::SocketAddr,
+    second: std::net::SocketAddr,
     serving: JoinHandle<()>,
 }
 
 fn start(service: Echo, settings: FrontSettings) -> Running {
     let (service, stop, metrics) = (Arc::new(service), Shutdown::default(), FrontMetrics::default());
     let memory = Memory::new(MEMORY_BYTES);
-    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let addr = listener.local_addr().unwrap();
-    let front = Front::new(Arc::clone(&service), settings, bounds(&memory), metrics.clone(), stop.watch());
-    Running { service, metrics, memory, stop, addr, serving: tokio::spawn(front.serve(listener)) }
+    let listen = |name| Listener::bind(name, ([127, 0, 0, 1], 0).into(), None).unwrap();
+    let listeners = vec![listen("FIRST"), listen("SECOND")];
+    let (addr, second) = (listeners[0].addr(), listeners[1].addr());
+    let connections = listeners[0].endpoint.metrics.clone();
+    let front = Front::new(Arc::clone(&service), settings, bounds(&memory), &metrics, stop.watch());
+    let serving = tokio::spawn(front.serve(listeners));
+    Running { service, metrics, connections, memory, stop, addr, second, serving }
 }
 
 impl Running {
     async fn client(&self) -> Client {
         Client(TcpStream::connect(self.addr).await.unwrap())
+    }
+
+    async fn client_of_second(&self) -> Client {
+        Client(TcpStream::connect(self.second).await.unwrap())
     }
 }
 
@@ -369,7 +378,7 @@ async fn a_stop_sends_the_replies_that_are_pending_and_takes_no_request_more() {
     assert_eq!(client.receive().await.as_deref(), Some("later 2"));
     assert_eq!(client.receive().await, None);
     tokio::time::timeout(PATIENCE, front.serving).await.expect("still serving").unwrap();
-    assert_eq!(front.metrics.connections_open.get(), 0);
+    assert_eq!(front.connections.connections_open.get(), 0);
 }
 
 #[tokio::test]
@@ -379,8 +388,18 @@ async fn a_connection_beyond_the_limit_is_closed_and_counted() {
     first.send(&["now 1"]).await;
     assert_eq!(first.receive().await.as_deref(), Some("now 1"));
     assert_eq!(front.client().await.receive().await, None);
-    assert_eq!((front.metrics.connections_accepted.get(), front.metrics.connections_refused.get()), (1, 1));
-    assert_eq!(front.metrics.connections_open.get(), 1);
+    assert_eq!((front.connections.connections_accepted.get(), front.connections.connections_refused.get()), (1, 1));
+    assert_eq!(front.connections.connections_open.get(), 1);
+}
+
+#[tokio::test]
+async fn the_limit_on_connections_counts_those_of_all_listeners() {
+    let front = start(Echo::default(), FrontSettings { connections_max: 1, ..settings() });
+    let mut first = front.client_of_second().await;
+    first.send(&["now 1"]).await;
+    assert_eq!(first.receive().await.as_deref(), Some("now 1"));
+    assert_eq!(front.client().await.receive().await, None);
+    assert_eq!((front.connections.connections_accepted.get(), front.connections.connections_refused.get()), (0, 1));
 }
 
 #[tokio::test]

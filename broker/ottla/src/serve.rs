@@ -10,7 +10,7 @@ use ottla_broker::config::{
     Config, Durability, LoadError, LogFormat, broker_reference, load_file, set_pair, topic_reference,
 };
 use ottla_broker::serve::Listeners;
-use ottla_front::BindError;
+use ottla_front::{BindError, Endpoint};
 
 use crate::signal::stop_signal;
 use crate::telemetry::{self, Lead};
@@ -27,7 +27,8 @@ pub(crate) struct ServeArgs {
     /// Directory that holds everything the broker keeps [default: ./ottla-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Address to listen on; port 0 lets the system choose [default: 127.0.0.1:9092]
+    /// Address to listen on; port 0 lets the system choose. Several: NAME://HOST:PORT,NAME://HOST:PORT
+    /// [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
     /// TOML file with settings
@@ -155,7 +156,7 @@ async fn serve(config: Config, allowed: Allowed, voice: Voice, log: Lead) -> any
             check_data_dir(&config.data_dir)?;
         }
         let listeners = Listeners::bind(&config, allowed.open_broker)?;
-        let (broker, report) = Broker::open(config, listeners.clients_on())?;
+        let (broker, report) = Broker::open(config, listeners.endpoints())?;
         Ok((listeners, broker, report))
     });
     let (listeners, broker, report) = opened.await??;
@@ -213,14 +214,17 @@ impl Voice {
         if self.format == LogFormat::Text {
             return self.say(&welcome(broker, listeners));
         }
-        let addr = listeners.clients_on();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             data_dir = %broker.config.data_dir.display(),
             topics = broker.topics.len(),
             metrics = listeners.metrics_on().map(tracing::field::display),
-            "listening on {addr}"
+            "listening on {}",
+            addresses(broker)
         );
+        for endpoint in broker.endpoints.iter().filter(|endpoint| is_news(endpoint, broker)) {
+            tracing::info!("{}", told(endpoint));
+        }
     }
 
     fn fail(self, error: &dyn std::fmt::Display, code: u8) -> ExitCode {
@@ -234,8 +238,38 @@ impl Voice {
     }
 }
 
+/// Where it listens, the first listener first.
+fn addresses(broker: &Broker) -> String {
+    broker.endpoints.iter().map(|endpoint| endpoint.addr.to_string()).collect::<Vec<_>>().join(" and ")
+}
+
+/// Whether there is more to say of an endpoint than where it listens.
+fn is_news(endpoint: &Endpoint, broker: &Broker) -> bool {
+    broker.endpoints.len() > 1 || endpoint.advertised.is_some() || endpoint.is_everywhere()
+}
+
+/// A listener, and what its clients are told.
+fn told(endpoint: &Endpoint) -> String {
+    let Endpoint { name, addr, advertised, .. } = endpoint;
+    match advertised {
+        Some(_) => format!("{name} on {addr}, clients are told {}", endpoint.told(*addr)),
+        None if endpoint.is_everywhere() => format!(
+            "{name} on {addr}, each client is told the address that it reached; behind NAT, Docker or a proxy set \
+             advertised.listeners"
+        ),
+        None => format!("{name} on {addr}"),
+    }
+}
+
 fn welcome(broker: &Broker, listeners: &Listeners) -> String {
-    let addr = listeners.clients_on();
+    let addr = addresses(broker);
+    let bootstrap = broker.endpoints.first().map_or_else(String::new, |endpoint| {
+        let port = endpoint.addr.port();
+        if endpoint.is_everywhere() { format!("127.0.0.1:{port}") } else { endpoint.addr.to_string() }
+    });
+    let news = broker.endpoints.iter().filter(|endpoint| is_news(endpoint, broker));
+    let told: Vec<_> = news.map(|endpoint| format!("listener    {}\n  ", told(endpoint))).collect();
+    let told = told.concat();
     let data_dir = &broker.config.data_dir;
     let data_dir = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.clone());
     let durability = match broker.config.durability {
@@ -247,17 +281,19 @@ fn welcome(broker: &Broker, listeners: &Listeners) -> String {
     let metrics =
         listeners.metrics_on().map(|addr| format!("metrics     http://{addr}/metrics\n  ")).unwrap_or_default();
     format!(
-        "ottla {version} listening on {addr}\n  \
+        "ottla {version} listening on {addr}\n  {told}\
          data in     {data_dir} ({topics} topics)\n  \
          durability  {durability}\n  {metrics}\
-         try         echo hello | kcat -P -b {addr} -t greetings\n              \
-                     kcat -C -b {addr} -t greetings -e\n  \
+         try         echo hello | kcat -P -b {bootstrap} -t greetings\n              \
+                     kcat -C -b {bootstrap} -t greetings -e\n  \
          stop with   Ctrl-C"
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use ottla_broker::config::listeners::ListenerList;
+
     use super::*;
 
     #[test]
@@ -274,6 +310,6 @@ mod tests {
         let config = args.config().unwrap();
         assert_eq!(config.num_partitions, 5);
         assert_eq!(config.data_dir, PathBuf::from("/from/file"));
-        assert_eq!(config.listen.port, 3);
+        assert_eq!(config.listeners, ListenerList::on("127.0.0.1", 3));
     }
 }

@@ -33,7 +33,7 @@ async fn broker_with_a_topic(data_dir: &TempDir) -> Arc<Broker> {
     let config = Config { data_dir: data_dir.path().to_owned(), ..Config::default() };
     let opening = move || {
         let settings = TopicSettings::defaults(&config);
-        let (broker, _) = Broker::open(config, ([127, 0, 0, 1], 9092).into()).unwrap();
+        let (broker, _) = Broker::open(config, Vec::new()).unwrap();
         broker.topics.create(NewTopic { name: "t".to_owned(), partition_count: 2, settings }).unwrap();
         broker
     };

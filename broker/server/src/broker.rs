@@ -3,16 +3,15 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ottla_front::{Memory, Peer, Shutdown};
+use ottla_front::{Endpoint, Memory, Shutdown};
 use ottla_log::RecoveryReport;
 
 use crate::cleaner::{Cleaner, CleanerOptions};
-use crate::config::{Config, HostPort, SettingsConflict};
+use crate::config::{Config, SettingsConflict};
 use crate::fetch_sessions::Sessions;
 use crate::groups::Groups;
 use crate::keeper::{Keeper, KeeperOptions};
@@ -78,8 +77,8 @@ pub struct Broker {
     pub told: Told,
     /// When it was opened.
     pub opened: Instant,
-    /// Where the broker listens, the port filled in.
-    listening_on: SocketAddr,
+    /// Where it serves clients, in the order of the setting `listeners`.
+    pub endpoints: Vec<Arc<Endpoint>>,
 }
 
 /// What a start found and finished.
@@ -172,9 +171,18 @@ pub enum StopError {
     Log(#[from] ottla_log::ShutdownError),
 }
 
-/// What a data directory has in it from its first start on, even where other files are lost.
-const OWN_ENTRIES: [&str; 6] =
-    ["metadata.log", "log-directories", "log", "plugins", "metadata.redb", "metadata.redb.migrated"];
+/// What a data directory has in it from its first start on, even where other files are lost. A `log` or `plugins` alone may be
+/// anyone's: what is in them counts.
+const OWN_ENTRIES: [&str; 8] = [
+    "metadata.log",
+    "log-directories",
+    "log/lock",
+    "log/directory-id",
+    "plugins/wasm",
+    "plugins/compiled",
+    "metadata.redb",
+    "metadata.redb.migrated",
+];
 /// What a file system puts into its root by itself.
 const SYSTEM_ENTRIES: [&str; 1] = ["lost+found"];
 
@@ -183,24 +191,27 @@ const SYSTEM_ENTRIES: [&str; 1] = ["lost+found"];
 pub fn check_data_dir(path: &Path) -> Result<(), StartError> {
     // One that is not there is made, and one that cannot be read is reported when it is opened.
     let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
-    let names: Vec<OsString> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-    let is_one_of = |name: &OsString, known: &[&str]| known.iter().any(|known| *known == *name);
-    if names.iter().any(|name| is_one_of(name, &OWN_ENTRIES)) {
+    if OWN_ENTRIES.iter().any(|own| path.join(own).exists()) {
         return Ok(());
     }
-    match names.into_iter().find(|name| !is_one_of(name, &SYSTEM_ENTRIES)) {
+    let mut names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    match names.find(|name| !SYSTEM_ENTRIES.iter().any(|system| *system == *name)) {
         Some(entry) => Err(StartError::ForeignDirectory { path: path.to_owned(), entry }),
         None => Ok(()),
     }
 }
 
 impl Broker {
-    /// Opens the data directory for a broker that clients reach at `listening_on`. It serves no client before
+    /// Opens the data directory for a broker that clients reach at `endpoints`. It serves no client before
     /// [`serve`](crate::serve::serve). Blocks on the disk.
-    pub fn open(config: Config, listening_on: SocketAddr) -> Result<(Arc<Self>, StartReport), StartError> {
+    pub fn open(config: Config, endpoints: Vec<Arc<Endpoint>>) -> Result<(Arc<Self>, StartReport), StartError> {
         config.check()?;
         let data_dir = &config.data_dir;
-        std::fs::create_dir_all(data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
+        let unusable = |source| StartError::DataDir { path: data_dir.clone(), source };
+        if data_dir.exists() && !data_dir.is_dir() {
+            return Err(unusable(io::ErrorKind::NotADirectory.into()));
+        }
+        std::fs::create_dir_all(data_dir).map_err(unusable)?;
         let opened = Instant::now();
         let (log, recovery) = LogDirs::open(&config)?;
         let log = Arc::new(log);
@@ -258,7 +269,7 @@ impl Broker {
             recovery: recovery.clone(),
             told: Told::in_current_runtime(),
             opened,
-            listening_on,
+            endpoints,
             live,
             config,
         };
@@ -294,27 +305,6 @@ impl Broker {
         self.log.close()?;
         Ok(())
     }
-
-    /// Where the broker listens, the port filled in.
-    pub fn listening_on(&self) -> SocketAddr {
-        self.listening_on
-    }
-
-    /// The address that `peer` is told to connect to.
-    pub fn advertised_to(&self, peer: &Peer) -> HostPort {
-        let port = self.listening_on.port();
-        match &self.config.advertised {
-            Some(advertised) => {
-                let port = if advertised.port == 0 { port } else { advertised.port };
-                HostPort { host: advertised.host.clone(), port }
-            }
-            // Listening everywhere: the address over which this client came is one that it can reach.
-            None if self.listening_on.ip().is_unspecified() => {
-                HostPort { host: peer.local_addr.ip().to_canonical().to_string(), port }
-            }
-            None => HostPort { host: self.listening_on.ip().to_string(), port },
-        }
-    }
 }
 
 #[cfg(test)]
@@ -331,7 +321,11 @@ mod tests {
         std::fs::write(dir.path().join("thesis.tex"), "x").unwrap();
         let refused = check().unwrap_err().to_string();
         assert!(refused.contains("thesis.tex") && refused.contains("--use-foreign-directory"), "{refused}");
-        std::fs::create_dir(dir.path().join("log")).unwrap();
+        for folder in ["log", "plugins"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+            assert!(check().is_err(), "others have a folder {folder}, too");
+        }
+        std::fs::write(dir.path().join("log/lock"), "").unwrap();
         assert!(check().is_ok(), "ours, and a file of its owner");
     }
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_front::{BindError, Bounds, Front, FrontSettings, bind, listen_address};
-use tokio::net::TcpListener;
+use ottla_front::{BindError, Bounds, Endpoint, Front, FrontSettings, Listener, listen_address};
 
 use crate::broker::Broker;
-use crate::config::{Config, HostPort};
+use crate::config::Config;
+use crate::config::listeners::NamedAddress;
 use crate::monitoring;
 
 /// How long a connection may wait for memory.
@@ -18,31 +18,33 @@ const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// use is known before recovery takes its time.
 #[derive(Debug)]
 pub struct Listeners {
-    clients: (TcpListener, SocketAddr),
-    metrics: Option<(TcpListener, SocketAddr)>,
+    clients: Vec<Listener>,
+    metrics: Option<Listener>,
 }
 
 impl Listeners {
     /// Takes `listeners` and `metrics.listener` of the settings. Addresses that others can reach are refused unless
     /// `accept_open` says that this is wanted. Needs a tokio runtime.
     pub fn bind(config: &Config, accept_open: bool) -> Result<Self, BindError> {
-        let take = |HostPort { host, port }: &HostPort| {
-            let addr = listen_address(host, *port, accept_open)?;
-            let listener = bind(addr)?;
-            let addr = listener.local_addr().map_err(|source| BindError::Refused { addr, source })?;
-            Ok((listener, addr))
-        };
-        Ok(Self { clients: take(&config.listen)?, metrics: config.metrics_listen.as_ref().map(take).transpose()? })
+        let clients = config.listeners.iter().map(|NamedAddress { name, address }| {
+            let advertised = config.advertised_listeners.of(name).cloned();
+            Listener::bind(name.as_str(), listen_address(address, accept_open)?, advertised)
+        });
+        let metrics = config
+            .metrics_listen
+            .as_ref()
+            .map(|address| Listener::bind("metrics", listen_address(address, accept_open)?, None));
+        Ok(Self { clients: clients.collect::<Result<_, _>>()?, metrics: metrics.transpose()? })
     }
 
-    /// Where clients are served, the port filled in.
-    pub fn clients_on(&self) -> SocketAddr {
-        self.clients.1
+    /// Where clients are served, in the order of the setting.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.clients.iter().map(|listener| Arc::clone(&listener.endpoint)).collect()
     }
 
     /// Where metrics are served, the port filled in.
     pub fn metrics_on(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(|(_, addr)| *addr)
+        self.metrics.as_ref().map(Listener::addr)
     }
 }
 
@@ -50,13 +52,13 @@ impl Listeners {
 pub async fn serve(broker: Arc<Broker>, listeners: Listeners) {
     // First: the page of metrics counts groups, too.
     broker.groups.begin();
-    if let Some((listener, _)) = listeners.metrics {
-        tokio::spawn(monitoring::http::serve(listener, Arc::clone(&broker)));
+    if let Some(listener) = listeners.metrics {
+        tokio::spawn(monitoring::http::serve(listener.into_socket(), Arc::clone(&broker)));
     }
-    let (settings, metrics) = (front_settings(&broker.config), broker.metrics.front.clone());
+    let (settings, metrics) = (front_settings(&broker.config), &broker.metrics.front);
     let stop = broker.shutdown.watch();
     let bounds = Bounds { memory: Arc::clone(&broker.memory), reads: Arc::clone(&broker.pools.reads) };
-    Front::new(Arc::clone(&broker), settings, bounds, metrics, stop).serve(listeners.clients.0).await;
+    Front::new(Arc::clone(&broker), settings, bounds, metrics, stop).serve(listeners.clients).await;
     broker.groups.ended().await;
 }
 

@@ -1,11 +1,13 @@
 //! The broker: start, stop, crash, and what a test asks of it from outside and inside.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use ottla_broker::broker::{Broker, StartError};
-use ottla_broker::config::{Config, HostPort, set_pair};
+use ottla_broker::config::listeners::ListenerList;
+use ottla_broker::config::{Config, set_pair};
 use ottla_broker::log_dirs::LogDirsError;
 use ottla_broker::meta::MetaError;
 use ottla_broker::partition::snapshot::TopicSnapshot;
@@ -49,7 +51,7 @@ impl TestBroker {
     async fn start_in(dir: TempDir, settings: Vec<String>) -> Self {
         let mut config = Config {
             data_dir: dir.path().to_owned(),
-            listen: HostPort { host: "127.0.0.1".to_owned(), port: 0 },
+            listeners: ListenerList::on("127.0.0.1", 0),
             plugin_compiler: Some(std::env::current_exe().unwrap()),
             ..Config::default()
         };
@@ -57,11 +59,11 @@ impl TestBroker {
             set_pair(&mut config, pair).unwrap();
         }
         let listeners = Listeners::bind(&config, false).unwrap();
-        let listening_on = listeners.clients_on();
+        let endpoints = listeners.endpoints();
         let broker = tokio::task::spawn_blocking(move || {
             let begun = Instant::now();
             loop {
-                match Broker::open(config.clone(), listening_on) {
+                match Broker::open(config.clone(), endpoints.clone()) {
                     Ok((broker, _report)) => return broker,
                     // Threads of the broker before this one hold the locks until they end.
                     Err(
@@ -121,9 +123,14 @@ impl TestBroker {
         self.dir.path()
     }
 
+    /// Where it listens first.
+    pub fn addr(&self) -> SocketAddr {
+        self.broker.endpoints[0].addr
+    }
+
     /// A client that has said nothing yet.
     pub async fn client(&self) -> Client {
-        Client::connect(self.broker.listening_on()).await
+        Client::connect(self.addr()).await
     }
 
     /// A client that has given its name.

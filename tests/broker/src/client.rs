@@ -25,7 +25,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
+    /// Connects to a server there.
+    pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, next_correlation_id: 1 }

@@ -49,7 +49,6 @@ pub static KAFKA_BROKER_SETTINGS: &[KafkaSettings] = &[
             "ssl.*",
             "sasl.*",
             "security.*",
-            "listener.security.protocol.map",
             "principal.builder.class",
             "connections.max.reauth.ms",
             "connection.failed.authentication.delay.ms",

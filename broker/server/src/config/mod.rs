@@ -4,6 +4,7 @@
 pub mod client_metrics;
 mod group;
 pub mod kafka;
+pub mod listeners;
 mod live;
 mod load;
 mod machine;
@@ -15,9 +16,11 @@ use std::path::PathBuf;
 
 pub use client_metrics::{CLIENT_METRICS_SETTINGS, ClientMetricsSetting, MetricsSubscription};
 pub use group::{GROUP_SETTINGS, GroupMigration, GroupSetting};
+use listeners::{AdvertisedList, ListenerList, ProtocolMap};
 pub use live::is_live;
 pub use load::{LoadError, load_file, set_pair};
 use ottla_coordinator::fetch_session::FetchSessionConfig;
+pub use ottla_front::HostPort;
 pub use ottla_log::Durability;
 pub use reference::{broker_reference, settings_page, topic_reference};
 
@@ -26,7 +29,7 @@ pub use reference::{broker_reference, settings_page, topic_reference};
 const KAFKA_NAMES: &str = include_str!("kafka_settings.txt");
 use topic::{CleanupPolicy, TimestampType, TopicCompression};
 pub use topic::{PluginRef, TopicSettings};
-pub use value::{HostPort, PathList, SettingValue, ValueKind};
+pub use value::{PathList, SettingValue, ValueKind};
 use value::{check_allowed, spelled};
 
 spelled! {
@@ -125,8 +128,10 @@ settings! {
     /// Directories for the logs of the partitions, separated by commas, best on disks of their own: one that fails takes
     /// its own partitions offline and no others. Unset: the directory `log` in `log.dir`.
     "log.dirs" log_dirs: PathList = PathList::default();
-    /// Where the broker listens; port 0 lets the system choose one.
-    "listeners" listen: HostPort = HostPort { host: "127.0.0.1".to_owned(), port: 9092 };
+    /// Where the broker listens: `NAME://HOST:PORT`, several separated by commas; `HOST:PORT` alone is the listener PLAINTEXT.
+    /// Port 0 lets the system choose one, and no host (`PLAINTEXT://:9092`) is every interface. Addresses that others can
+    /// reach need --i-accept-an-open-broker.
+    "listeners" listeners: ListenerList = ListenerList::on("127.0.0.1", 9092);
     /// Where metrics are served over HTTP: GET /metrics for Prometheus and GET /healthz. Unset: nowhere. Like `listeners`
     /// it has to be a loopback address, unless --i-accept-an-open-broker says otherwise.
     "metrics.listener" metrics_listen: Option<HostPort> = None;
@@ -142,9 +147,13 @@ settings! {
     "telemetry.max.bytes" telemetry_max_bytes: i32 = 1 << 20, in 1..=i32::MAX;
     /// Most numbers of clients that are kept for the page of metrics, about 600 bytes of memory each at most.
     "ottla.telemetry.series.max" telemetry_series_max: usize = 10_000, in 0..=1_000_000;
-    /// The address that clients are told to connect to. Unset: the one listened on, or, when listening on every
-    /// interface, the one the asking client already reached.
-    "advertised.listeners" advertised: Option<HostPort> = None;
+    /// The address that clients of each listener are told to connect to, by the name of the listener: `NAME://HOST:PORT`,
+    /// port 0 being the one listened on. A listener without one tells the address it listens on, or, on every interface,
+    /// the one that the asking client already reached.
+    "advertised.listeners" advertised_listeners: AdvertisedList = AdvertisedList::default();
+    /// What is spoken on which listener: `NAME:PROTOCOL`, separated by commas. A listener can be PLAINTEXT alone yet, and one
+    /// that the map leaves out is PLAINTEXT; TLS (SSL) and SASL come later.
+    "listener.security.protocol.map" listener_protocols: ProtocolMap = ProtocolMap::default();
     /// The number of this broker in the cluster.
     "node.id" node_id: i32 = 1, in 0..=i32::MAX;
     /// When acks=all is answered and records become visible: `fsync` (survives a power cut) or `page-cache` (survives
@@ -350,6 +359,7 @@ type Bound = (&'static str, i128, &'static str, i128, &'static str);
 impl Config {
     /// Looks for settings that contradict each other.
     pub fn check(&self) -> Result<(), SettingsConflict> {
+        self.check_listeners()?;
         let bounds: [Bound; 6] = [
             (
                 "num.partitions",

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use ottla_front::HostPort;
+
 /// The type of a setting as Kafka's DescribeConfigs names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
@@ -203,25 +205,7 @@ macro_rules! spelled {
 }
 pub(crate) use spelled;
 
-/// A host and a port, written `HOST:PORT`; Kafka's `PLAINTEXT://HOST:PORT` is understood as well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort {
-    /// A name or an address, IPv6 without brackets.
-    pub host: String,
-    /// 0 lets the system choose.
-    pub port: u16,
-}
-
-impl std::fmt::Display for HostPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
+/// Kafka's `PLAINTEXT://HOST:PORT` is understood as well.
 impl SettingValue for HostPort {
     const KIND: ValueKind = ValueKind::String;
     fn parse(text: &str) -> Result<Self, String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ottla_front::{Pool, Use};
+use ottla_front::{EndpointMetrics, Pool, Use};
 use ottla_log::{PartitionLog, RecoveryReport};
 
 use super::process;
@@ -74,8 +74,6 @@ fn connections(page: &mut Page, broker: &Broker) {
     let front = &metrics.front;
     let counters = [
         ("sent_record_bytes", "Bytes of records handed to clients", &front.sent_record_bytes),
-        ("connections_accepted", "Connections that were accepted", &front.connections_accepted),
-        ("connections_refused", "Connections that a limit refused", &front.connections_refused),
         ("disk_read_errors", "Reads that the disk refused", &front.read_errors),
         ("damaged_reads", "Reads that met damaged batches", &metrics.damaged_reads),
         ("disk_full", "Batches refused because the disk was full", &metrics.disk_full),
@@ -83,7 +81,16 @@ fn connections(page: &mut Page, broker: &Broker) {
     for (name, help, counter) in counters {
         page.counter(&format!("ottla_{name}_total"), help, [(Labels::new(), counter.get())]);
     }
-    page.gauge("ottla_connections_open", "Connections that are open", one(front.connections_open.get() as f64));
+    let by_listener = |value: fn(&EndpointMetrics) -> u64| {
+        let endpoints = broker.endpoints.iter();
+        endpoints.map(move |endpoint| (vec![("listener", endpoint.name.clone())], value(&endpoint.metrics)))
+    };
+    let accepted = by_listener(|metrics| metrics.connections_accepted.get());
+    page.counter("ottla_connections_accepted_total", "Connections that were accepted", accepted);
+    let refused = by_listener(|metrics| metrics.connections_refused.get());
+    page.counter("ottla_connections_refused_total", "Connections that a limit refused", refused);
+    let open = by_listener(|metrics| metrics.connections_open.get()).map(|(labels, open)| (labels, open as f64));
+    page.gauge("ottla_connections_open", "Connections that are open", open);
     page.gauge("ottla_fetches_waiting", "Fetches that wait for records", one(metrics.fetches_waiting.get() as f64));
 }
 

@@ -37,7 +37,7 @@ pub(super) fn respond(
         let error_message = Some(Str::Owned(message));
         return Ok(Response::of(head, &DescribeClusterResponse { error_code, error_message, ..Default::default() }));
     }
-    let address = broker.advertised_to(peer);
+    let address = peer.told_address();
     let response = DescribeClusterResponse {
         endpoint_type: ENDPOINT_BROKER,
         cluster_id: Cow::Borrowed(&broker.cluster_id),

@@ -43,7 +43,7 @@ pub(super) fn respond(
 }
 
 fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: FindCoordinatorRequest<'_>) -> Response {
-    let address = broker.advertised_to(peer);
+    let address = peer.told_address();
     let refusal = match request.key_type {
         COORDINATOR_GROUP => without_topic(broker),
         other => Some(refusal(other)),

@@ -97,7 +97,7 @@ fn create_missing(broker: &Broker, peer: &Peer, request: &MetadataRequest<'_>) {
 }
 
 fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: &MetadataRequest<'_>) -> Response {
-    let address = broker.advertised_to(peer);
+    let address = peer.told_address();
     let asked = request.include_topic_authorized_operations;
     let all = match &request.topics {
         None => Some(broker.topics.all()),

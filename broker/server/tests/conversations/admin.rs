@@ -156,7 +156,7 @@ async fn this_broker_is_the_cluster() {
         assert_eq!((response.error_code, response.controller_id), (ErrorCode::None, 1));
         assert_eq!(response.cluster_id, broker.broker.cluster_id);
         let nodes: Vec<_> = response.brokers.iter().map(|it| (it.broker_id, it.port, it.is_fenced)).collect();
-        assert_eq!(nodes, [(1, i32::from(broker.broker.listening_on().port()), false)]);
+        assert_eq!(nodes, [(1, i32::from(broker.addr().port()), false)]);
     }
     for (endpoint_type, error_code) in [(2, ErrorCode::MismatchedEndpointType), (9, ErrorCode::UnsupportedEndpointType)]
     {

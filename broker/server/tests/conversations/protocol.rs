@@ -1,12 +1,12 @@
 //! Handshake, framing, and order.
 
 use ottla_wire::message::{
-    ApiVersionsRequest, ApiVersionsResponse, DescribePluginsRequest, FindCoordinatorRequest, FindCoordinatorResponse,
-    MetadataRequest, MetadataResponse,
+    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse, DescribePluginsRequest,
+    FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
 };
 use ottla_wire::{Api, ApiKey, ErrorCode};
 
-use ottla_test_broker::{TestBroker, fetch};
+use ottla_test_broker::{Client, TestBroker, fetch};
 use ottla_tests::connection::request_frame;
 
 fn introduction(name: &str) -> ApiVersionsRequest<'_> {
@@ -163,7 +163,7 @@ async fn the_address_advertised_is_the_one_listened_on() {
         let response: MetadataResponse<'_> = answer.read();
         assert_eq!(response.brokers.len(), 1);
         assert_eq!(response.brokers[0].host, "127.0.0.1");
-        assert_eq!(response.brokers[0].port, i32::from(broker.broker.listening_on().port()));
+        assert_eq!(response.brokers[0].port, i32::from(broker.addr().port()));
         if version >= 1 {
             assert_eq!(response.controller_id, response.brokers[0].node_id);
         }
@@ -179,7 +179,42 @@ async fn an_advertised_address_is_taken_as_it_is() {
     let answer = broker.client().await.ask(12, &MetadataRequest::default()).await;
     let response: MetadataResponse<'_> = answer.read();
     assert_eq!(response.brokers[0].host, "broker.example");
-    assert_eq!(response.brokers[0].port, i32::from(broker.broker.listening_on().port()));
+    assert_eq!(response.brokers[0].port, i32::from(broker.addr().port()));
+}
+
+/// Every answer that names a broker names the address of the listener by which the question came.
+#[tokio::test]
+async fn each_listener_tells_its_clients_its_own_address() {
+    let broker = TestBroker::start_with(&[
+        "listeners=PLAINTEXT://127.0.0.1:0,INTERNAL://127.0.0.2:0,SIX://[::1]:0",
+        "advertised.listeners=PLAINTEXT://broker.example:19092",
+        "listener.security.protocol.map=INTERNAL:PLAINTEXT,UNUSED:SASL_SSL",
+        "inter.broker.listener.name=INTERNAL",
+    ])
+    .await;
+    let ports: Vec<_> = broker.broker.endpoints.iter().map(|endpoint| endpoint.addr.port()).collect();
+    let told = [("broker.example", 19092), ("127.0.0.2", ports[1]), ("::1", ports[2])];
+    for (endpoint, (host, port)) in broker.broker.endpoints.iter().zip(told) {
+        let mut client = Client::connect(endpoint.addr).await;
+        let expected = (host.to_owned(), i32::from(port));
+        let answer = client.ask(12, &MetadataRequest::default()).await;
+        let metadata: MetadataResponse<'_> = answer.read();
+        assert_eq!((metadata.brokers[0].host.to_string(), metadata.brokers[0].port), expected);
+        let answer = client.ask(0, &DescribeClusterRequest::default()).await;
+        let cluster: DescribeClusterResponse<'_> = answer.read();
+        assert_eq!((cluster.brokers[0].host.to_string(), cluster.brokers[0].port), expected);
+        for version in [1, 6] {
+            let coordinator_keys = if version >= 4 { vec!["g".into()] } else { Vec::new() };
+            let request = FindCoordinatorRequest { key: "g".into(), coordinator_keys, ..Default::default() };
+            let answer = client.ask(version, &request).await;
+            let found: FindCoordinatorResponse<'_> = answer.read();
+            let found = match found.coordinators.first() {
+                Some(found) => (found.host.to_string(), found.port),
+                None => (found.host.to_string(), found.port),
+            };
+            assert_eq!(found, expected, "{} version {version}", endpoint.name);
+        }
+    }
 }
 
 /// A consumer that assigns partitions asks for the coordinator all the same, when its library makes it name a group.

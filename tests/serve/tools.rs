@@ -43,6 +43,21 @@ fn starts(broker: &Broker, topic: &str) -> Vec<i64> {
     values(broker, &format!("topic offsets {topic}")).iter().filter_map(|it| it["start_offset"].as_i64()).collect()
 }
 
+#[test]
+fn a_mistyped_setting_is_answered_with_the_likely_one() {
+    let broker = Broker::start();
+    printed(&broker, "topic create t");
+    for (line, likely) in [
+        ("topic create u retention.mss=5", "did you mean retention.ms?"),
+        ("topic set t retention.mss=5", "did you mean retention.ms?"),
+        ("config set num.partition=5", "did you mean num.partitions?"),
+    ] {
+        let refused = ottla(&broker, line);
+        assert_eq!(refused.status.code(), Some(6), "{line}");
+        assert!(refused.stderr.contains(likely), "{line}: {}", refused.stderr);
+    }
+}
+
 /// The topic says how large a record may be, not the tool.
 #[test]
 fn a_large_record_is_refused_with_the_setting_that_allows_it() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::kafka::{KafkaSettings, Standing};
+use super::nearest::did_you_mean;
 use super::{Config, SETTINGS, Setting};
 
 /// Why settings could not be read.
@@ -144,22 +145,8 @@ fn advice(name: &str) -> String {
     if name.starts_with("zookeeper.") {
         return ": Ottla needs no ZooKeeper: leave it out".to_owned();
     }
-    let near = nearest(name, SETTINGS.iter().map(|setting| setting.name));
-    let near = near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default();
+    let near = did_you_mean(name, SETTINGS.iter().map(|setting| setting.name));
     format!("{near}; `ottla serve --help` lists them all")
-}
-
-/// The setting a mistyped name most likely meant: the one that has most of its three-letter pieces in common with it, if
-/// that is most of the pieces of both.
-pub(super) fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    const ALIKE_PERCENT_MIN: usize = 60;
-    let pieces: Vec<&[u8]> = name.as_bytes().windows(3).collect();
-    let alike_percent = |known: &str| {
-        let shared = known.as_bytes().windows(3).filter(|piece| pieces.contains(piece)).count();
-        200 * shared / (pieces.len() + known.len().saturating_sub(2)).max(1)
-    };
-    let (alike, best) = known.map(|known| (alike_percent(known), known)).max()?;
-    (alike >= ALIKE_PERCENT_MIN).then_some(best)
 }
 
 #[cfg(test)]

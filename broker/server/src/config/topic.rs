@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::kafka::KafkaSettings;
-use super::load::nearest;
+use super::nearest::did_you_mean;
 use super::value::{SettingValue, ValueKind, check_allowed, spelled};
 use super::{Config, Durability};
 
@@ -162,7 +162,7 @@ impl TopicSetting {
 /// The setting that a mistyped name most likely meant.
 fn advice(name: &str) -> String {
     let known = TOPIC_SETTINGS.iter().filter(|setting| !setting.is_internal()).map(|setting| setting.name);
-    nearest(name, known).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
+    did_you_mean(name, known)
 }
 
 /// Why a set of topic settings was refused; the text is what the client reads.

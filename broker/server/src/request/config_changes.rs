@@ -12,7 +12,10 @@ use super::api_error::ApiError;
 use super::topic_settings::check_settings;
 use crate::broker::Broker;
 use crate::config::topic::{TOPIC_SETTINGS, TopicSetting};
-use crate::config::{ClientMetricsSetting, GroupSetting, Setting, TopicSettings, ValueKind};
+use crate::config::{
+    CLIENT_METRICS_SETTINGS, ClientMetricsSetting, GROUP_SETTINGS, GroupSetting, SETTINGS, Setting, TopicSettings,
+    ValueKind,
+};
 use crate::live::LiveConfigError;
 pub(super) use crate::live::Overrides;
 use crate::meta::ConfigResource;
@@ -62,6 +65,18 @@ pub(super) struct Current<'c> {
     pub(super) kind: &'static str,
     /// What a setting that does not exist is answered with.
     pub(super) unknown_code: ErrorCode,
+}
+
+impl Current<'_> {
+    /// The names of what can be set on such a resource.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        match self.kind {
+            "topic" => TOPIC_SETTINGS.iter().filter(|it| !it.is_internal()).map(|it| it.name).collect(),
+            "group" => GROUP_SETTINGS.iter().map(|it| it.name).collect(),
+            "client metrics" => CLIENT_METRICS_SETTINGS.iter().map(|it| it.name).collect(),
+            _ => SETTINGS.iter().map(|it| it.name).collect(),
+        }
+    }
 }
 
 /// Gives a resource the settings that `after` makes of those it has; with `validate_only` they are only checked.

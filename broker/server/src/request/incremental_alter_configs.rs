@@ -20,6 +20,7 @@ use super::logger_levels::change_loggers;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::config::ValueKind;
+use crate::config::did_you_mean;
 use crate::config::topic::list_items;
 
 /// Serves IncrementalAlterConfigs.
@@ -53,7 +54,10 @@ fn changed(current: &Current<'_>, changes: &[AlterableConfig<'_>]) -> Result<Ove
             let message = format!("Error due to duplicate config keys: {name}");
             return Err(ApiError::new(ErrorCode::InvalidRequest, message));
         }
-        let unknown = || ApiError::new(current.unknown_code, format!("Unknown {} config name: {name}", current.kind));
+        let unknown = || {
+            let near = did_you_mean(name, current.names());
+            ApiError::new(current.unknown_code, format!("Unknown {} config name: {name}{near}", current.kind))
+        };
         let setting = (current.find)(name).ok_or_else(unknown)?;
         if change.config_operation == OPERATION_DELETE {
             overrides.remove(name);

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{Shell, cargo, shell};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const PLUGINS: &[&str] = &["by-section", "by-key"];
+const PLUGINS: &[&str] = &["by-section", "by-key", "json-schema"];
 /// Guests that misbehave, examples of the kit.
 const TEST_GUESTS: &[&str] = &["panics", "reads_the_clock"];
 /// Seconds that rustup may try to reach its server.

@@ -156,14 +156,21 @@ async fn push(admin: &Admin, args: &PushArgs, output: &mut Output) -> Result<(),
         }
         active = admin.activate_plugin(&name, version).await? == version;
     }
-    let digest = plugin.versions.iter().find(|known| known.version == version).map(|known| &known.digest);
+    let pushed = plugin.versions.iter().find(|known| known.version == version);
+    let digest = pushed.map(|known| &known.digest);
+    // No topic setting names a policy yet.
+    let use_it = match pushed.map_or("", |known| &known.kind) {
+        "serializer" => format!(": ottla topic set TOPIC ottla.serializer={name}"),
+        "partitioner" => format!(": ottla topic set TOPIC ottla.partitioner={name}"),
+        _ => String::new(),
+    };
     let value = json!({
         "name": name, "version": version, "digest": digest, "active": active, "bytes": component.len(),
     });
     let next = match (active, plugin.topics.is_empty()) {
         (false, _) if marked_bad => format!("marked bad by a rollback: ottla plugin activate {name} {version}"),
         (false, _) => format!("not active yet: ottla plugin activate {name} {version}"),
-        (true, true) => format!("active, used by no topic yet: ottla topic set TOPIC ottla.partitioner={name}"),
+        (true, true) => format!("active, used by no topic yet{use_it}"),
         (true, false) => format!("active in {}", plugin.topics.join(", ")),
     };
     output.say(&format!("pushed plugin {name}, version {version}, {next}"), &value)

@@ -98,7 +98,8 @@ fn set_help() -> String {
         "Examples:\n  ottla topic set packages ottla.partitioner=by-section\n  \
          ottla topic set packages max.message.bytes=2000000 compression.type=producer\n  \
          ottla topic set packages --config retention.ms=86400000    the same in the words of Kafka's tools\n  \
-         ottla topic set packages --unset ottla.partitioner\n\n\
+         ottla topic set packages --unset ottla.partitioner\n  \
+         ottla topic set orders ottla.serializer=json-schema ottla.serializer.config=@orders.schema.json\n\n\
          Settings (name = default):\n{}",
         topic_reference()
     )
@@ -269,7 +270,10 @@ pub(crate) fn source_word(source: ConfigSource) -> &'static str {
 
 async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Failure> {
     let settings: Vec<_> = args.settings.iter().chain(&args.config).collect();
-    let set = settings.iter().map(|(name, value)| ConfigChange::Set { name: name.clone(), value: value.clone() });
+    let set = settings
+        .iter()
+        .map(|(name, value)| Ok(ConfigChange::Set { name: name.clone(), value: read_if_file(name, value)? }));
+    let set = set.collect::<Result<Vec<_>, Failure>>()?.into_iter();
     let unset = args.unset.iter().map(|name| ConfigChange::Unset { name: name.clone() });
     let changes: Vec<_> = set.chain(unset).collect();
     admin.change_topic_configs(&args.topic, &changes).await.map_err(|error| {
@@ -288,6 +292,15 @@ async fn set(admin: &Admin, args: SetArgs, output: &mut Output) -> Result<(), Fa
         output.say(&format!("{}: {name} is back to its default", args.topic), &json)?;
     }
     Ok(())
+}
+
+/// The text of a setting; that of a plugin may be in a file: `ottla.serializer.config=@FILE`.
+fn read_if_file(name: &str, value: &str) -> Result<String, Failure> {
+    match value.strip_prefix('@').filter(|_| name.starts_with("ottla.") && name.ends_with(".config")) {
+        None => Ok(value.to_owned()),
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Kind::Usage, format!("cannot read {path} for {name}: {error}"))),
+    }
 }
 
 async fn add_partitions(admin: &Admin, topic: &str, count: i32, output: &mut Output) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ottla_schema::Schema;
 use wasmtime::Store;
 
 use crate::call_error::CallError;
@@ -229,6 +230,11 @@ fn check_setup(plugin: &Loaded, setup: &Setup) -> Result<(), CallError> {
     let (bytes, bytes_max) = (setup.config.len(), limits.config_bytes_max);
     if bytes > bytes_max {
         return Err(CallError::ConfigTooLarge { bytes, bytes_max });
+    }
+    if let Some(schema) = &plugin.manifest.config_schema {
+        let misfit = |reason: String| CallError::ConfigMisfit { reason };
+        let schema = Schema::parse(schema).map_err(|error| misfit(error.to_string()))?;
+        schema.check_text(&setup.config).map_err(|error| misfit(shorten(&error.to_string())))?;
     }
     let is_given = |name: &&String| setup.assets.iter().any(|(given, _)| given == *name);
     if let Some(name) = plugin.manifest.assets.iter().find(|name| !is_given(name)) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ottla_schema::{Schema, SchemaError};
+
 use crate::limits::Limits;
 use crate::reads::Reads;
 
@@ -94,6 +96,8 @@ pub enum ManifestError {
     UnknownName { name: String },
     #[error("`{name}` is `{text}`, expected {expected}")]
     BadText { name: &'static str, text: String, expected: &'static str },
+    #[error("its `config.schema` cannot be used: {0}")]
+    BadSchema(SchemaError),
     #[error("it needs {wanted} for `{name}`, more than the {granted} that are granted here")]
     TooMuch { name: &'static str, wanted: u64, granted: u64 },
     #[error("it is too large ({pairs} pairs, {bytes} bytes; at most {PAIRS_MAX} and {MANIFEST_BYTES_MAX})")]
@@ -154,8 +158,8 @@ impl Manifest {
                     manifest.answer_bytes_max = Some(within("limits.answer-bytes", text, granted)?);
                 }
                 "config.schema" => {
-                    if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_err() {
-                        return Err(bad("config.schema", text, "a JSON Schema object"));
+                    if let Err(error) = Schema::parse(text) {
+                        return Err(ManifestError::BadSchema(error));
                     }
                     manifest.config_schema = Some(text.clone());
                 }
@@ -355,7 +359,8 @@ mod tests {
             (vec![partitioner, ("limits.memory-bytes", "99999999999")], "more than the 33554432 that are granted"),
             (vec![partitioner, ("limits.call-ms", "0")], "a number above zero"),
             (vec![partitioner, ("limits.records-per-call", "5000")], "more than the 4096 that are granted"),
-            (vec![partitioner, ("config.schema", "{")], "a JSON Schema object"),
+            (vec![partitioner, ("config.schema", "{")], "its `config.schema` cannot be used: the schema is no JSON"),
+            (vec![partitioner, ("config.schema", r#"{"uniqueItems":true}"#)], "#/uniqueItems is not supported here"),
         ] {
             let error = parse(&pairs).unwrap_err().to_string();
             assert!(error.contains(message), "{pairs:?}: {error}");

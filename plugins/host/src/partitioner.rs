@@ -75,7 +75,7 @@ impl Partitioner {
             return Err(CallError::NoPartitions);
         }
         let partition_count = context_of.partition_count;
-        let partition = context_of.partition.to_string();
+        let partition = partition_text(self.reads(), context_of);
         let pairs = context(self.reads(), context_of.topic, &partition);
         let mut refused = Vec::new();
         let asked = self.binding.ask(
@@ -108,6 +108,11 @@ impl Partitioner {
         asked.inspect_err(|_| answer.clear())?;
         Ok(refused)
     }
+}
+
+/// The number of the partition, for a plugin that reads it.
+pub(crate) fn partition_text(reads: &Reads, context: &Context<'_>) -> String {
+    if reads.partition { context.partition.to_string() } else { String::new() }
 }
 
 /// Writes down what a guest has to say to people.

@@ -11,7 +11,7 @@ use crate::columns::{ABSENT, Columns, Flat};
 use crate::contract::Said;
 use crate::digest::Digest;
 use crate::manifest::{Function, Manifest, Shape};
-use crate::partitioner::{Context, log};
+use crate::partitioner::{Context, log, partition_text};
 use crate::reads::Reads;
 
 /// The numbers of the verdicts, as `plugins/wit/README.md` lists them.
@@ -110,7 +110,7 @@ impl Serializer {
     }
 
     fn ask(&self, function: Function, context_of: &Context<'_>, columns: &Columns) -> Result<Serialized, CallError> {
-        let partition = context_of.partition.to_string();
+        let partition = partition_text(self.reads(), context_of);
         let pairs = context(self.reads(), context_of.topic, &partition);
         let may_drop = function == Function::Decode && self.manifest().shape == Shape::MayDrop;
         let mut serialized = Serialized::default();

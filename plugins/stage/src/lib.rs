@@ -40,6 +40,17 @@ pub struct Rules {
     pub needs_keys: bool,
 }
 
+/// A batch that a serializer lets through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// How many records it has.
+    pub records: i32,
+    /// How many of them are rewritten.
+    pub rewritten: usize,
+    /// The batch to store; none where it is the one that was sent.
+    pub batch: Option<Vec<u8>>,
+}
+
 /// What becomes of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Staged {
@@ -117,14 +128,19 @@ impl<'a> Unpacked<'a> {
         Ok(Self { batch, records })
     }
 
+    /// How many records there are.
+    pub fn len(&self) -> i32 {
+        self.batch.header.record_count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Lets a serializer decide about the records. The batch that is to be stored comes back where it rewrites any; where it
     /// only reads, the bytes that were sent are stored.
-    pub fn encode(
-        &self,
-        serializer: &Serializer,
-        address: Address<'_>,
-        rules: Rules,
-    ) -> Result<Option<Vec<u8>>, StageError> {
+    pub fn encode(&self, serializer: &Serializer, address: Address<'_>, rules: Rules) -> Result<Encoded, StageError> {
         let columns = columns::build(&self.records, &self.batch.header, serializer.reads())?;
         let records = columns.len() as i32;
         let answer =
@@ -132,10 +148,12 @@ impl<'a> Unpacked<'a> {
         if !answer.refused.is_empty() {
             return Err(StageError::Refused { refused: answer.refused, records });
         }
+        let rewritten = answer.rewritten;
         if answer.is_accepted() {
-            return Ok(None);
+            return Ok(Encoded { records, rewritten, batch: None });
         }
-        rewrite::rewrite(&self.batch, &self.records, &answer, rules).map(Some)
+        let batch = rewrite::rewrite(&self.batch, &self.records, &answer, rules)?;
+        Ok(Encoded { records, rewritten, batch: Some(batch) })
     }
 
     /// Lets a partitioner name the partition of each record.

@@ -108,6 +108,11 @@ impl Client {
             log_append_time_ms: partition.log_append_time_ms,
             log_start_offset: partition.log_start_offset,
             record_errors: partition.record_errors.iter().map(|error| error.batch_index).collect(),
+            record_reasons: partition
+                .record_errors
+                .iter()
+                .filter_map(|error| error.batch_index_error_message.as_deref().map(str::to_owned))
+                .collect(),
             message: partition.error_message.as_deref().unwrap_or_default().to_owned(),
             placements: partition
                 .placements
@@ -140,6 +145,8 @@ pub struct Answered {
     pub log_start_offset: i64,
     /// The places of refused records in the batch.
     pub record_errors: Vec<i32>,
+    /// What is wrong with each of them, where the answer says it.
+    pub record_reasons: Vec<String>,
     /// The error message.
     pub message: String,
     /// First index, count, partition, base offset.

@@ -276,7 +276,7 @@ settings! {
     "ottla.stage.unpacked.max.bytes" stage_unpacked_bytes_max: usize = 32 << 20, in 1024..=1 << 31;
     /// Most bytes of batches that wait between plugin and log, over all topics; more batches wait before the plugin.
     "ottla.route.queue.max.bytes" route_queue_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
-    /// Most bytes of batches that wait for a partitioner plugin, over all topics; beyond that producers are told to try
+    /// Most bytes of batches that wait for a plugin, over all topics; beyond that producers are told to try
     /// again.
     "ottla.route.lane.max.bytes" route_lane_bytes_max: usize = 64 << 20, in 1024..=1 << 40;
     /// Partitions of one topic whose batches are in the plugin at the same time; 0 takes one per processor but one.
@@ -382,7 +382,7 @@ impl Config {
                 self.message_max_bytes.into(),
                 "ottla.route.lane.max.bytes",
                 self.route_lane_bytes_max as i128,
-                "a batch of that size could never wait for a partitioner plugin; lower the first or raise the second",
+                "a batch of that size could never wait for a plugin; lower the first or raise the second",
             ),
             (
                 "plugin.memory.max.bytes",

@@ -31,6 +31,16 @@ spelled! {
     }
 }
 
+spelled! {
+    /// What a topic's serializer plugin may do.
+    SerializerMode {
+        /// Accept, rewrite or refuse each record before it is stored.
+        Encode = "encode",
+        /// Nothing; the plugin stays bound and is not called.
+        Off = "off",
+    }
+}
+
 /// Whether a setting has an effect yet. Every setting that Kafka's tools send is kept and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -193,7 +203,7 @@ pub enum TopicSettingsError {
     /// A batch that could never wait for the plugin.
     #[error(
         "conflict topic config setting max.message.bytes ({bytes}) > ottla.route.lane.max.bytes ({lane_bytes}) of the broker, \
-         which bounds batches that wait for a partitioner plugin"
+         which bounds batches that wait for a plugin"
     )]
     MessageAboveLane {
         /// The largest batch.
@@ -262,6 +272,12 @@ topic_settings! {
     "ottla.partitioner.mode" Now partitioner_mode: PartitionerMode = |_broker| PartitionerMode::Route;
     /// Text handed to the partitioner plugin when it starts.
     "ottla.partitioner.config" Now partitioner_config: String = |_broker| String::new();
+    /// Plugin that accepts, rewrites or refuses each record before it is stored: `name` or `name@version`. It comes before the partitioner.
+    "ottla.serializer" Now serializer: Option<PluginRef> = |_broker| None;
+    /// What the serializer plugin may do: `encode` lets it decide about each record, `off` leaves it unused.
+    "ottla.serializer.mode" Now serializer_mode: SerializerMode = |_broker| SerializerMode::Encode;
+    /// Text handed to the serializer plugin when it starts.
+    "ottla.serializer.config" Now serializer_config: String = |_broker| String::new();
     /// Largest record batch, in bytes as sent (after compression).
     "max.message.bytes" <- "message.max.bytes" Now max_message_bytes: i32 = |broker| broker.message_max_bytes, in 0..=i32::MAX;
     /// Whose clock stamps records: `CreateTime` (the producer's) or `LogAppendTime` (the broker's).
@@ -354,12 +370,23 @@ impl TopicSettings {
             settings.min_compaction_lag_ms = max_ms;
         }
         let (bytes, lane_bytes) = (settings.max_message_bytes, config.route_lane_bytes_max);
-        if settings.partitioner.is_some() && usize::try_from(bytes).is_ok_and(|bytes| bytes > lane_bytes) {
+        let has_plugin = settings.partitioner.is_some() || settings.serializer.is_some();
+        if has_plugin && usize::try_from(bytes).is_ok_and(|bytes| bytes > lane_bytes) {
             errors.push(TopicSettingsError::MessageAboveLane { bytes, lane_bytes });
             settings.max_message_bytes = config.message_max_bytes;
         }
         settings.overrides = overrides;
         (settings, errors)
+    }
+
+    /// Whether a plugin may move records to other partitions.
+    pub fn is_routed(&self) -> bool {
+        self.partitioner.is_some() && self.partitioner_mode == PartitionerMode::Route
+    }
+
+    /// Whether a plugin decides what is stored.
+    pub fn is_encoded(&self) -> bool {
+        self.serializer.is_some() && self.serializer_mode == SerializerMode::Encode
     }
 
     /// Bytes after which a partition begins a new segment file.

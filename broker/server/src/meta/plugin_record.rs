@@ -32,7 +32,7 @@ pub struct PluginVersionRecord {
     pub version: i32,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
-    /// What it is: `partitioner`.
+    /// What it is: `partitioner`, `serializer` or `dead-letter-policy`.
     pub kind: String,
     /// Size of the component.
     pub bytes: i64,

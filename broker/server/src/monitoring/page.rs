@@ -188,12 +188,23 @@ fn plugins(page: &mut Page, broker: &Broker) {
     page.counter("ottla_plugin_failures_total", "Batches that a plugin gave no verdict on", failures);
     let help = "From the unpacking of a batch to the verdict of the plugin";
     page.histogram("ottla_plugin_seconds", help, distributions);
+    let verdicts = stats.iter().flat_map(|(name, number, stats)| {
+        stats.records().map(|(verdict, count)| {
+            let mut labels = version(name, *number);
+            labels.push(("verdict", verdict.to_owned()));
+            (labels, count)
+        })
+    });
+    page.counter("ottla_plugin_records_total", "Records that a plugin gave a verdict on", verdicts);
     let memories = broker.plugins.memory_held_bytes();
     let memory = memories.iter().map(|((name, number), bytes)| (version(name, *number), *bytes as f64));
     page.gauge("ottla_plugin_memory_bytes", "Linear memory of the instances of a plugin", memory);
     let mut queues: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for topic in broker.topics.all() {
-        let Some(plugin) = &topic.settings().partitioner else { continue };
+        // A batch waits for the first plugin of its topic; the others see it in the same turn.
+        let settings = topic.settings();
+        let first = settings.serializer.as_ref().filter(|_| settings.is_encoded()).or(settings.partitioner.as_ref());
+        let Some(plugin) = first else { continue };
         let (batches, bytes) = queues.entry(plugin.name.clone()).or_default();
         for partition in &topic.partitions {
             let waiting = partition.waiting_for_plugin();

@@ -26,8 +26,8 @@ const JOINED_BYTES_MAX: usize = 4 << 20;
 pub struct Submission {
     /// The partition that its producer chose.
     pub partition: Arc<Partition>,
-    /// Whether the topic has a plugin that may move its records.
-    pub routed: bool,
+    /// Whether a plugin of the topic looks at it first.
+    pub staged: bool,
     /// Bytes of a segment of the topic: no more is appended together.
     pub segment_bytes: u64,
     /// Its bytes.
@@ -96,7 +96,7 @@ fn submit_run(
         let mut joined = vec![Unplaced::from(first)];
         while let Some((number, next)) = run.pop_front_if(|(_, next)| {
             bytes += next.batch.len();
-            bytes <= bytes_max && !next.routed && intake.follows(&joined, next.claim())
+            bytes <= bytes_max && !next.staged && intake.follows(&joined, next.claim())
         }) {
             numbers.push(number);
             joined.push(Unplaced::from(next));
@@ -110,7 +110,7 @@ fn submit_run(
 
 /// Sends one checked batch through the door of its partition.
 fn submit(submission: Submission, memory: &Arc<Memory>, start: &impl Fn(&Arc<Partition>)) -> Outcome {
-    let Submission { partition, routed, mut batch, header, .. } = submission;
+    let Submission { partition, staged, mut batch, header, .. } = submission;
     let claim = Claim::of(&header);
     let mut intake = partition.intake();
     if let Some(held) = &intake.held {
@@ -118,7 +118,7 @@ fn submit(submission: Submission, memory: &Arc<Memory>, start: &impl Fn(&Arc<Par
         intake.refuse(claim);
         return Err(refusal);
     }
-    if !routed && intake.lane.is_free() {
+    if !staged && intake.lane.is_free() {
         return intake.append(&partition.log, &mut batch, claim);
     }
     let Some(charge) = partition.lanes.take(memory, batch.len()) else {
@@ -192,7 +192,7 @@ impl From<Submission> for Unplaced {
 impl Intake {
     /// Whether a batch may be appended at once.
     fn is_open_to(&self, submission: &Submission) -> bool {
-        !submission.routed && self.held.is_none() && self.lane.is_free()
+        !submission.staged && self.held.is_none() && self.lane.is_free()
     }
 
     /// Whether a batch would be the next of its producer once `joined` are appended: so surely that it can be appended

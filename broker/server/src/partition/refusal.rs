@@ -45,7 +45,7 @@ pub enum Refusal {
     Transactional,
     /// Transactions, on a topic whose records are routed.
     #[error(
-        "transactional batches cannot be routed by a partitioner plugin yet; set ottla.partitioner.mode=off for them"
+        "transactional batches cannot go through a plugin yet; set ottla.partitioner.mode and ottla.serializer.mode to off for them"
     )]
     TransactionalRoute,
     /// The record count and the last offset delta disagree.
@@ -163,7 +163,7 @@ pub enum Refusal {
     #[error("the disk is full; nothing was stored, and the batch can be sent again once there is room")]
     DiskFull,
     /// More batches wait for a plugin than the broker keeps in memory.
-    #[error("too many batches wait for a partitioner plugin (ottla.route.lane.max.bytes); try again")]
+    #[error("too many batches wait for a plugin (ottla.route.lane.max.bytes); try again")]
     LanesFull,
     /// There is no memory to look at the batch.
     #[error("the broker has no memory to unpack the batch (ottla.memory.max.bytes); try again")]

@@ -7,14 +7,14 @@ use std::time::Duration;
 use ottla_plugin_host::{CallError, Digest, Kind, Partitioner, Serializer};
 use parking_lot::Mutex;
 
-use super::{PluginStats, Resolved};
+use super::{PluginStats, Resolved, Verdicts};
 use crate::config::{PluginRef, TopicSettings};
 
 /// Between two log lines about the same plugin on the same topic, in milliseconds. What happens between is counted.
 const COMPLAINT_INTERVAL_MS: i64 = 10_000;
 
 /// What a topic says about its plugin of one kind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding<'a> {
     /// What the plugin is to do.
     pub kind: Kind,
@@ -30,11 +30,21 @@ impl<'a> Binding<'a> {
         Self { kind: Kind::Partitioner, plugin, config }
     }
 
+    /// The topic setting that names the plugin.
+    pub fn setting(&self) -> &'static str {
+        match self.kind {
+            Kind::Serializer => "ottla.serializer",
+            _ => "ottla.partitioner",
+        }
+    }
+
     /// The plugins that a topic names, whatever their modes.
     pub fn all(settings: &'a TopicSettings) -> Vec<Self> {
         let partitioner = settings.partitioner.as_ref();
         let partitioner = partitioner.map(|plugin| Self::partitioner(plugin, &settings.partitioner_config));
-        partitioner.into_iter().collect()
+        let serializer = settings.serializer.as_ref();
+        let serializer = serializer.map(|plugin| Self::serializer(plugin, &settings.serializer_config));
+        partitioner.into_iter().chain(serializer).collect()
     }
 
     /// The serializer of a topic.
@@ -138,6 +148,11 @@ impl BoundPlugin {
     /// Counts a batch that the plugin was asked about.
     pub(crate) fn note(&self, took: Duration, failure: Option<&CallError>) {
         self.stats.note(took, failure);
+    }
+
+    /// Counts the verdicts on the records of a batch.
+    pub(crate) fn note_records(&self, verdicts: Verdicts) {
+        self.stats.note_records(verdicts);
     }
 
     /// Writes a log line about a failure, unless there was one moments ago: then it is counted, and told with the next one,

@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub(crate) use bound::{Binding, BoundPlugin, Instance};
 pub(crate) use host::plugin_host;
 pub(crate) use reservations::Reservation;
-pub(crate) use stats::PluginStats;
+pub(crate) use stats::{PluginStats, Verdicts};
 pub(crate) use uploads::{Chunk, Progress, UploadError, Uploads};
 
 use crate::config::PluginRef;
@@ -351,9 +351,11 @@ impl PluginRegistry {
     /// Writes a log line for every topic whose plugin was built against another version of the contract: producers to it get
     /// errors until it is built again.
     pub(crate) fn tell_foreign_contracts(&self, users: &[PluginUser]) {
+        // Many topics may use one component, which is read as a whole.
+        let mut known: HashMap<Digest, Option<String>> = HashMap::new();
         for user in users {
             let Ok(Resolved { version, digest }) = self.resolve(user.kind, &user.plugin) else { continue };
-            if let Some(contract) = self.host.foreign_contract(&digest) {
+            if let Some(contract) = known.entry(digest).or_insert_with(|| self.host.foreign_contract(&digest)) {
                 let (topic, plugin) = (&user.topic, &user.plugin.name);
                 tracing::error!(
                     topic,

@@ -13,9 +13,24 @@ const MICROS: &[u64] =
 /// Why a plugin gave no verdict, as metrics say it.
 const REASONS: [&str; 8] = ["trap", "deadline", "memory", "refused", "answer", "config", "busy", "host"];
 
+/// What a plugin said about records, as metrics say it.
+const VERDICTS: [&str; 3] = ["accepted", "rewritten", "refused"];
+
+/// Records by the verdict of a plugin.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdicts {
+    /// Stay as they are; of a partitioner, in some partition.
+    pub(crate) accepted: u64,
+    /// Replaced by others.
+    pub(crate) rewritten: u64,
+    /// Not to be stored.
+    pub(crate) refused: u64,
+}
+
 /// The counters of one version of a plugin, over all topics.
 #[derive(Debug)]
 pub struct PluginStats {
+    records: [AtomicU64; VERDICTS.len()],
     failures: [AtomicU64; REASONS.len()],
     /// Its count is that of the batches.
     micros: Histogram,
@@ -23,7 +38,7 @@ pub struct PluginStats {
 
 impl Default for PluginStats {
     fn default() -> Self {
-        Self { failures: Default::default(), micros: Histogram::new(MICROS) }
+        Self { records: Default::default(), failures: Default::default(), micros: Histogram::new(MICROS) }
     }
 }
 
@@ -38,6 +53,19 @@ impl PluginStats {
         if let Some(failures) = failures {
             failures.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// It gave a verdict on each record of a batch.
+    pub(crate) fn note_records(&self, verdicts: Verdicts) {
+        let Verdicts { accepted, rewritten, refused } = verdicts;
+        for (counter, count) in self.records.iter().zip([accepted, rewritten, refused]) {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Records by the verdict on them.
+    pub fn records(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        VERDICTS.into_iter().zip(&self.records).map(|(verdict, count)| (verdict, count.load(Ordering::Relaxed)))
     }
 
     /// How long the batches took, in seconds.

@@ -161,8 +161,8 @@ fn alter_topic(
         let error_code = ErrorCode::UnknownTopicOrPartition;
         ApiError::new(error_code, error_code.message())
     })?;
-    // A plugin that is named from now on stays until the topic has its settings.
-    let mut reservation = None;
+    // Plugins that are named from now on stay until the topic has its settings.
+    let mut reservations = Vec::new();
     let mut replaced = None;
     let mut change = |settings: &TopicSettings| {
         let find = |name: &str| {
@@ -176,7 +176,7 @@ fn alter_topic(
             unknown_code: ErrorCode::InvalidConfig,
         })?;
         let (after, reserved) = check_settings(broker, &topic.name, Some(settings), overrides)?;
-        reservation = reserved;
+        reservations = reserved;
         replaced = Some((settings.clone(), after.clone()));
         Ok(after)
     };
@@ -184,7 +184,7 @@ fn alter_topic(
         return change(&topic.settings()).map(drop);
     }
     broker.topics.alter(&topic, change)?;
-    drop(reservation);
+    drop(reservations);
     if let Some((before, after)) = replaced {
         tell(&topic.name, &before, &after, peer);
     }

@@ -73,7 +73,7 @@ fn create_one(
         overrides.insert(config.name.to_string(), value.to_string());
     }
     // The plugin stays until the topic is there to name it.
-    let (settings, _reservation) = check_settings(broker, &topic.name, None, overrides)?;
+    let (settings, _reservations) = check_settings(broker, &topic.name, None, overrides)?;
     let mut result = CreatableTopicResult {
         num_partitions: partition_count,
         replication_factor: REPLICATION_FACTOR,

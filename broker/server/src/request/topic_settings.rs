@@ -16,41 +16,42 @@ use crate::live::InForce;
 use crate::plugins::{Binding, Reservation};
 use crate::topics::is_internal;
 
-/// Reads the settings of a topic and checks what only the broker can: that the plugin they name can serve it. Where
-/// nothing about the plugin changes it is not looked at, so that other settings can be changed even if it is gone. The
-/// reservation is to be kept until the topic has the settings.
+/// Reads the settings of a topic and checks what only the broker can: that the plugins they name can serve it. Where
+/// nothing about a plugin changes it is not looked at, so that other settings can be changed even if it is gone. The
+/// reservations are to be kept until the topic has the settings.
 pub(super) fn check_settings(
     broker: &Broker,
     topic: &str,
     before: Option<&TopicSettings>,
     overrides: BTreeMap<String, String>,
-) -> Result<(TopicSettings, Option<Reservation>), ApiError> {
+) -> Result<(TopicSettings, Vec<Reservation>), ApiError> {
     let settings = TopicSettings::with_overrides(&broker.settings().config, overrides)
         .map_err(|error| ApiError::new(ErrorCode::InvalidConfig, error.to_string()))?;
     if topic == OFFSETS_TOPIC {
         keeps_offsets(&settings)?;
     }
-    let bound = |settings: &TopicSettings| {
-        let TopicSettings { partitioner, partitioner_config, partitioner_mode, .. } = settings;
-        (partitioner.clone(), partitioner_config.clone(), *partitioner_mode)
-    };
-    let Some(plugin) = settings.partitioner.as_ref().filter(|_| before.map(bound) != Some(bound(&settings))) else {
-        return Ok((settings, None));
-    };
+    let modes = |settings: &TopicSettings| (settings.partitioner_mode, settings.serializer_mode);
+    let same_modes = before.is_none_or(|before| modes(before) == modes(&settings));
+    let known = before.map(Binding::all).unwrap_or_default();
+    let new = Binding::all(&settings).into_iter().filter(|binding| !same_modes || !known.contains(binding));
+    let reservations = new.map(|binding| reserve(broker, topic, binding)).collect::<Result<_, _>>()?;
+    Ok((settings, reservations))
+}
+
+/// Counts the topic as a user of a plugin that can serve it.
+fn reserve(broker: &Broker, topic: &str, binding: Binding<'_>) -> Result<Reservation, ApiError> {
     if is_internal(topic) {
         let message = format!("Topic {topic} is internal: plugins do not see its records.");
         return Err(ApiError::new(ErrorCode::InvalidConfig, message));
     }
-    match broker.plugins.reserve(topic, Binding::partitioner(plugin, &settings.partitioner_config)) {
-        Ok(reservation) => Ok((settings, Some(reservation))),
-        Err(error) if error.is_refusal() => {
-            Err(ApiError::new(ErrorCode::InvalidConfig, format!("ottla.partitioner: {error}")))
+    let setting = binding.setting();
+    broker.plugins.reserve(topic, binding).map_err(|error| {
+        if error.is_refusal() {
+            return ApiError::new(ErrorCode::InvalidConfig, format!("{setting}: {error}"));
         }
-        Err(error) => {
-            tracing::error!("cannot check a plugin: {error}");
-            Err(ApiError::new(ErrorCode::KafkaStorageError, error.to_string()))
-        }
-    }
+        tracing::error!("cannot check a plugin: {error}");
+        ApiError::new(ErrorCode::KafkaStorageError, error.to_string())
+    })
 }
 
 /// Refuses what would take committed offsets back: an answer to a commit says that it survives a power cut, and that it stays.

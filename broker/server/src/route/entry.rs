@@ -12,7 +12,7 @@
 //! Format 1, which release 0.1 wrote, has no topic ids in the parts: all of them are for the topic of the entry.
 //!
 //! The batches are whole record batches. Those that moved carry the journal's own producer id and their sequence on
-//! their target; one that stayed is the client's, byte for byte.
+//! their target; one that stayed is what is stored at the addressed partition: the client's, or what a serializer made of it.
 
 use bytes::{Buf, BufMut, TryGetError};
 use ottla_stage::Run;
@@ -54,7 +54,7 @@ pub struct Entry<'a> {
 /// The records of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryRecords<'a> {
-    /// The client's batch for the addressed partition: it had to wait for earlier ones that moved.
+    /// The batch to store at the addressed partition: it had to wait for earlier ones that moved.
     Stayed(&'a [u8]),
     /// One new batch per target.
     Moved {

@@ -1,4 +1,4 @@
-//! The workers' part: one batch after the other is taken out of a lane, the plugin is asked, and the batch is appended or
+//! The workers' part: one batch after the other is taken out of a lane, the plugins are asked, and the batch is appended or
 //! gets its place in the order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,17 +9,17 @@ use bytes::BytesMut;
 use ottla_front::Use;
 use ottla_log::JOURNAL_ENTRY_BYTES_MAX;
 use ottla_plugin_host::CallError;
-use ottla_stage::{Address, StageError, Staged, Unpacked};
+use ottla_stage::{Address, Rules, StageError, Staged, Unpacked};
 use ottla_wire::Uuid;
 use ottla_wire::record::{BatchHeader, Codec};
 
 use super::order::{Item, ItemRecords, OrderClosed};
 use super::{Router, Shared, target};
-use crate::config::SettingValue;
+use crate::config::{SettingValue, TopicSettings};
 use crate::partition::door::Found;
 use crate::partition::lane::Job;
 use crate::partition::{Claim, Outcome, Partition, Place, Refusal, ticket};
-use crate::plugins::{Binding, BoundPlugin, Instance, RegistryError};
+use crate::plugins::{Binding, BoundPlugin, Instance, RegistryError, Verdicts};
 use crate::topics::Topic;
 
 /// Batches that one worker takes from a lane before others get their turn.
@@ -93,22 +93,7 @@ impl Shared {
         header: &BatchHeader,
     ) -> Outcome {
         let claim = Claim::of(header);
-        let (staged, plugin) = match self.plugin_for(topic)? {
-            Some(plugin) => {
-                let partition_count = topic.partitions.len() as i32;
-                let address =
-                    Address { topic_id: topic.id, topic: &topic.name, partition: partition.index, partition_count };
-                let unpacked_bytes_max = self.options.unpacked_bytes_max;
-                let mut unpacked = self.way.memory.charge(Use::Work);
-                // Bounded by the threads of the lanes.
-                unpacked.set(if header.codec() == Ok(Codec::None) { batch.len() } else { unpacked_bytes_max });
-                let staged = ask(&plugin, address, &batch, unpacked_bytes_max);
-                self.instances.lock().set(self.plugins.host().memory_bytes() as usize);
-                let staged = staged?;
-                (staged, *plugin.digest().as_bytes())
-            }
-            None => (Staged::Stays, [0; 32]),
-        };
+        let (staged, plugin) = self.ask_plugins(topic, partition, &mut batch, header)?;
         if staged == Staged::Stays
             && let Some(outcome) = append_if_first(partition, &mut batch, claim)
         {
@@ -157,6 +142,43 @@ impl Shared {
         Ok(place)
     }
 
+    /// Asks the plugins of the topic: the serializer what is to be stored, then the partitioner where. `batch` is what is to be
+    /// stored afterwards. With the answer comes the digest of the last plugin that was asked.
+    fn ask_plugins(
+        &self,
+        topic: &Topic,
+        partition: &Partition,
+        batch: &mut BytesMut,
+        header: &BatchHeader,
+    ) -> Result<(Staged, [u8; 32]), Refusal> {
+        let settings = topic.settings();
+        let plugins = self.plugins_for(topic, &settings)?;
+        if plugins.is_empty() {
+            return Ok((Staged::Stays, [0; 32]));
+        }
+        let mut unpacked = self.way.memory.charge(Use::Work);
+        // Bounded by the threads of the lanes.
+        let is_packed = header.codec() != Ok(Codec::None);
+        unpacked.set(if is_packed { self.options.unpacked_bytes_max } else { batch.len() });
+        let asking = Asking {
+            address: Address {
+                topic_id: topic.id,
+                topic: &topic.name,
+                partition: partition.index,
+                partition_count: topic.partitions.len() as i32,
+            },
+            rules: Rules {
+                batch_bytes_max: usize::try_from(settings.max_message_bytes).unwrap_or(0),
+                needs_keys: settings.cleanup_policy.compact,
+            },
+            unpacked_bytes_max: self.options.unpacked_bytes_max,
+        };
+        let staged = asking.ask_all(&plugins, batch);
+        self.instances.lock().set(self.plugins.host().memory_bytes() as usize);
+        let digest = plugins.last().map_or([0; 32], |plugin| *plugin.digest().as_bytes());
+        Ok((staged?, digest))
+    }
+
     /// A target that takes no batches refuses this one while its numbers are still free: one whose log directory is
     /// offline, one in another topic that is gone or held.
     fn check_targets(&self, topic: &Arc<Topic>, staged: &Staged) -> Result<(), Refusal> {
@@ -175,23 +197,25 @@ impl Shared {
         Ok(())
     }
 
-    fn plugin_for(&self, topic: &Topic) -> Result<Option<Arc<BoundPlugin>>, Refusal> {
-        let settings = topic.settings();
-        let routed = topic.is_routed(&settings);
-        let Some(plugin) = settings.partitioner.as_ref().filter(|_| routed) else { return Ok(None) };
-        let binding = Binding::partitioner(plugin, &settings.partitioner_config);
-        match self.plugins.bound(topic.id, &topic.name, binding) {
-            Ok(bound) => Ok(Some(bound)),
-            Err(error) => {
-                tracing::error!(topic = %topic.name, %error, "the partitioner of a topic cannot be run");
-                let plugin = SettingValue::show(plugin);
-                let reason = match error {
-                    RegistryError::Load { source, .. } => source.to_string(),
-                    other => other.to_string(),
-                };
-                Err(Refusal::PluginUnavailable { plugin, reason })
-            }
-        }
+    /// The plugins of a topic in the order in which they are asked.
+    fn plugins_for(&self, topic: &Topic, settings: &TopicSettings) -> Result<Vec<Arc<BoundPlugin>>, Refusal> {
+        let serializer = settings.serializer.as_ref().filter(|_| settings.is_encoded());
+        let serializer = serializer.map(|plugin| Binding::serializer(plugin, &settings.serializer_config));
+        let partitioner = settings.partitioner.as_ref().filter(|_| settings.is_routed());
+        let partitioner = partitioner.map(|plugin| Binding::partitioner(plugin, &settings.partitioner_config));
+        serializer.into_iter().chain(partitioner).map(|binding| self.bound(topic, binding)).collect()
+    }
+
+    fn bound(&self, topic: &Topic, binding: Binding<'_>) -> Result<Arc<BoundPlugin>, Refusal> {
+        self.plugins.bound(topic.id, &topic.name, binding).map_err(|error| {
+            tracing::error!(topic = %topic.name, kind = %binding.kind, %error, "the plugin of a topic cannot be run");
+            let plugin = SettingValue::show(binding.plugin);
+            let reason = match error {
+                RegistryError::Load { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            Refusal::PluginUnavailable { plugin, reason }
+        })
     }
 }
 
@@ -202,45 +226,82 @@ fn append_if_first(partition: &Partition, batch: &mut BytesMut, claim: Option<Cl
     (intake.lane.routed == 0).then(|| intake.append(&partition.log, batch, claim))
 }
 
-/// Asks the plugin. A failure is a refusal of this batch and a line in the log.
-fn ask(plugin: &BoundPlugin, address: Address<'_>, batch: &[u8], unpacked_bytes_max: usize) -> Result<Staged, Refusal> {
-    let began = Instant::now();
-    let staged = partition(plugin, address, batch, unpacked_bytes_max);
-    let took = began.elapsed();
-    match &staged {
-        Ok(_) | Err(StageError::Refused { .. }) => plugin.note(took, None),
-        Err(StageError::Plugin { source, .. }) => plugin.note(took, Some(source)),
-        // The plugin was not asked.
-        Err(_) => {}
-    }
-    staged.map_err(|error| match error {
-        StageError::Corrupt(error) => Refusal::Corrupt(error.to_string()),
-        StageError::Transactional => Refusal::TransactionalRoute,
-        StageError::UnpackedTooLarge { bytes_max } => Refusal::UnpackedTooLarge { bytes_max },
-        StageError::Undecodable(reason) => Refusal::Undecodable(reason),
-        StageError::Refused { refused, records } => Refusal::refused(plugin.label(), refused, records),
-        StageError::RewrittenTooLarge { bytes, bytes_max } => {
-            Refusal::RewrittenTooLarge { plugin: plugin.label(), bytes, bytes_max }
-        }
-        StageError::RewrittenWithoutKey { record } => Refusal::NoKey { indexes: vec![record] },
-        StageError::Plugin { source, records } => {
-            let reason = source.to_string();
-            plugin.complain(address.topic, address.partition, &reason);
-            refusal(plugin.label(), &source, reason, records)
-        }
-    })
+/// What the plugins of a topic are asked about a batch.
+struct Asking<'a> {
+    address: Address<'a>,
+    rules: Rules,
+    unpacked_bytes_max: usize,
 }
 
-fn partition(
-    plugin: &BoundPlugin,
-    address: Address<'_>,
-    batch: &[u8],
-    unpacked_bytes_max: usize,
-) -> Result<Staged, StageError> {
-    let unpacked = Unpacked::of(batch, unpacked_bytes_max)?;
-    match plugin.instance() {
-        Instance::Partitioner(partitioner) => unpacked.partition(partitioner, address),
-        Instance::Serializer(_) => Ok(Staged::Stays),
+impl Asking<'_> {
+    /// Asks one plugin after the other. A batch that one rewrites is `batch` for the next.
+    fn ask_all(&self, plugins: &[Arc<BoundPlugin>], batch: &mut BytesMut) -> Result<Staged, Refusal> {
+        let mut staged = Staged::Stays;
+        for plugin in plugins {
+            let rewritten = {
+                let unpacked =
+                    Unpacked::of(batch, self.unpacked_bytes_max).map_err(|error| self.refusal(plugin, error))?;
+                match plugin.instance() {
+                    Instance::Serializer(serializer) => {
+                        let encode = || unpacked.encode(serializer, self.address, self.rules);
+                        let encoded = self.timed(plugin, encode)?;
+                        let rewritten = encoded.rewritten as u64;
+                        let accepted = encoded.records as u64 - rewritten;
+                        plugin.note_records(Verdicts { accepted, rewritten, refused: 0 });
+                        encoded.batch
+                    }
+                    Instance::Partitioner(partitioner) => {
+                        staged = self.timed(plugin, || unpacked.partition(partitioner, self.address))?;
+                        plugin.note_records(Verdicts { accepted: unpacked.len() as u64, ..Verdicts::default() });
+                        None
+                    }
+                }
+            };
+            if let Some(rewritten) = rewritten {
+                *batch = BytesMut::from(&*rewritten);
+            }
+        }
+        Ok(staged)
+    }
+
+    /// Asks a plugin and counts what came of it. A failure is a refusal of this batch and a line in the log.
+    fn timed<T>(&self, plugin: &BoundPlugin, ask: impl FnOnce() -> Result<T, StageError>) -> Result<T, Refusal> {
+        let began = Instant::now();
+        let answer = ask();
+        let took = began.elapsed();
+        match &answer {
+            Err(StageError::Plugin { source, .. }) => plugin.note(took, Some(source)),
+            Err(StageError::Refused { refused, records }) => {
+                plugin.note(took, None);
+                let refused = refused.len() as u64;
+                plugin.note_records(Verdicts { accepted: *records as u64 - refused, rewritten: 0, refused });
+            }
+            Ok(_) | Err(StageError::RewrittenTooLarge { .. } | StageError::RewrittenWithoutKey { .. }) => {
+                plugin.note(took, None);
+            }
+            // The plugin was not asked.
+            Err(_) => {}
+        }
+        answer.map_err(|error| self.refusal(plugin, error))
+    }
+
+    fn refusal(&self, plugin: &BoundPlugin, error: StageError) -> Refusal {
+        match error {
+            StageError::Corrupt(error) => Refusal::Corrupt(error.to_string()),
+            StageError::Transactional => Refusal::TransactionalRoute,
+            StageError::UnpackedTooLarge { bytes_max } => Refusal::UnpackedTooLarge { bytes_max },
+            StageError::Undecodable(reason) => Refusal::Undecodable(reason),
+            StageError::Refused { refused, records } => Refusal::refused(plugin.label(), refused, records),
+            StageError::RewrittenTooLarge { bytes, bytes_max } => {
+                Refusal::RewrittenTooLarge { plugin: plugin.label(), bytes, bytes_max }
+            }
+            StageError::RewrittenWithoutKey { record } => Refusal::NoKey { indexes: vec![record] },
+            StageError::Plugin { source, records } => {
+                let reason = source.to_string();
+                plugin.complain(self.address.topic, self.address.partition, &reason);
+                refusal(plugin.label(), &source, reason, records)
+            }
+        }
     }
 }
 

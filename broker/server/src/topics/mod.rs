@@ -24,7 +24,6 @@ use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::config::topic::PartitionerMode;
 use crate::config::{Config, TopicSettings};
 use crate::log_dirs::LogDirs;
 use crate::meta::{MetadataStore, TopicRecord};
@@ -67,7 +66,12 @@ impl Topic {
 
     /// Whether a plugin may move the records of batches that are checked by these settings of the topic.
     pub(crate) fn is_routed(&self, settings: &TopicSettings) -> bool {
-        settings.partitioner.is_some() && settings.partitioner_mode == PartitionerMode::Route && !self.internal
+        settings.is_routed() && !self.internal
+    }
+
+    /// Whether batches that are checked by these settings of the topic go through a plugin.
+    pub(crate) fn is_staged(&self, settings: &TopicSettings) -> bool {
+        (settings.is_routed() || settings.is_encoded()) && !self.internal
     }
 
     /// The plugins that it names, in any mode.

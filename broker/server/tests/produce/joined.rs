@@ -157,9 +157,9 @@ async fn a_batch_for_the_plugin_is_not_joined_with_one_that_came_before_the_plug
     let home = TestBroker::start().await;
     home.routed_topic(2).await;
     let topic = home.broker.topics.get("t").unwrap();
-    let submission = |routed: bool, said: &Said| Submission {
+    let submission = |staged: bool, said: &Said| Submission {
         partition: Arc::clone(topic.partition(0).unwrap()),
-        routed,
+        staged,
         segment_bytes: topic.settings().segment_bytes_in_force(),
         batch: BytesMut::from(&*said.bytes()),
         header: BatchHeader::parse(&said.bytes()).unwrap(),

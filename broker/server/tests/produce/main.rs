@@ -4,6 +4,7 @@
 //! - `idempotent`: retries, gaps and epochs, across restarts and crashes
 //! - `joined`: requests that arrive together
 //! - `routed`: records that a plugin moves, and what each client is told
+//! - `encoded`: records that a serializer accepts, rewrites or refuses
 //! - `failing`: plugins that fail
 //! - `growing`: topics that get more partitions
 //! - `cleanup`: retention and compaction
@@ -12,6 +13,7 @@
 
 mod basics;
 mod cleanup;
+mod encoded;
 mod failing;
 mod growing;
 mod idempotent;

@@ -164,10 +164,16 @@ fn topics_do_not_share_instances() {
 fn configuration_reaches_the_plugin_or_is_refused_with_its_words() {
     let home = Home::new();
     let digest = home.admit(&fixture("by-section.wasm")).unwrap().digest;
+    let Err(LoadError::Start(CallError::ConfigMisfit { reason })) = home.host.partitioner(&digest, "field=x") else {
+        panic!("its schema has no room for a text")
+    };
+    assert_eq!(reason, "the value: has 7 characters, at most 0 are allowed");
+    let picky = Guest { init: "(call $err (local.get $config) (local.get $config_bytes))", ..Guest::default() };
+    let digest = home.admit(&picky.component()).unwrap().digest;
     let Err(LoadError::Start(CallError::ConfigRefused { reason })) = home.host.partitioner(&digest, "field=x") else {
         panic!("refused")
     };
-    assert_eq!(reason, "by-section takes no configuration");
+    assert_eq!(reason, "field=x");
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub struct PluginVersion {
     pub version: i32,
     /// The SHA-256 of its bytes, in hex.
     pub digest: String,
-    /// What it is: `partitioner`.
+    /// What it is: `partitioner`, `serializer` or `dead-letter-policy`.
     pub kind: String,
     /// Its size.
     pub bytes: i64,

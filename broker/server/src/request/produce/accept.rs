@@ -165,7 +165,7 @@ fn check(
     produced.record_count = header.record_count;
     Ok(Submission {
         partition: Arc::clone(partition),
-        routed: topic.is_routed(settings),
+        staged: topic.is_staged(settings),
         segment_bytes: settings.segment_bytes_in_force(),
         batch,
         header,

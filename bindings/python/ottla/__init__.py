@@ -66,7 +66,7 @@ __all__ = [
     "TopicPartition",
 ]
 
-__version__ = _core.VERSION
+__version__ = _core.__version__
 
 os.register_at_fork(after_in_child=_core._forked)
 # They run in reverse: callbacks are still called for what closing delivers.

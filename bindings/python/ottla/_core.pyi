@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, TypeAlias, final
 
 from ottla.errors import KafkaError
 
-VERSION: str
+__version__: str
 """The version of this package."""
 
 _Payload: TypeAlias = bytes | bytearray | memoryview

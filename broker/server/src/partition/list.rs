@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::iter::Flatten;
-use std::ops::Index;
 use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Partition;
 
@@ -12,6 +13,14 @@ use super::Partition;
 pub struct PartitionList {
     first: Box<[Arc<Partition>]>,
     added: OnceLock<Box<Self>>,
+    /// Held by the one that adds partitions.
+    growing: Mutex<()>,
+}
+
+/// The right to add partitions. There is one at a time, so that the indexes of those that are added follow the others.
+pub(crate) struct Growth<'a> {
+    list: &'a PartitionList,
+    _growing: MutexGuard<'a, ()>,
 }
 
 impl PartitionList {
@@ -46,17 +55,30 @@ impl PartitionList {
         self.parts().flatten()
     }
 
-    /// Adds partitions. One call at a time; of two that come together one is without effect.
-    pub(crate) fn add(&self, partitions: Vec<Arc<Partition>>) {
-        let mut last = self;
-        while let Some(next) = last.added.get() {
-            last = next;
-        }
-        let _ = last.added.set(Box::new(partitions.into()));
+    /// Takes the right to add partitions. Waits while another caller has it.
+    pub(crate) fn grow(&self) -> Growth<'_> {
+        Growth { list: self, _growing: self.growing.lock() }
     }
 
     fn parts(&self) -> Parts<'_> {
         Parts(Some(self))
+    }
+}
+
+impl Growth<'_> {
+    /// How many partitions there are: the index of the next one.
+    pub(crate) fn next_index(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Adds partitions, whose indexes begin with [`next_index`](Self::next_index).
+    pub(crate) fn add(self, partitions: Vec<Arc<Partition>>) {
+        let mut last = self.list;
+        while let Some(next) = last.added.get() {
+            last = next;
+        }
+        // Nothing else sets it while the right is held.
+        last.added.get_or_init(|| Box::new(partitions.into()));
     }
 }
 
@@ -75,7 +97,7 @@ impl<'a> Iterator for Parts<'a> {
 
 impl From<Vec<Arc<Partition>>> for PartitionList {
     fn from(partitions: Vec<Arc<Partition>>) -> Self {
-        Self { first: partitions.into(), added: OnceLock::new() }
+        Self { first: partitions.into(), added: OnceLock::new(), growing: Mutex::new(()) }
     }
 }
 
@@ -85,15 +107,6 @@ impl<'a> IntoIterator for &'a PartitionList {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
-    }
-}
-
-impl Index<usize> for PartitionList {
-    type Output = Arc<Partition>;
-
-    fn index(&self, index: usize) -> &Self::Output {
-        let count = self.len();
-        self.get(index).unwrap_or_else(|| panic!("partition {index} of {count}"))
     }
 }
 

@@ -129,7 +129,7 @@ fn what_came_from_another_topic_goes_only_after_that_topics_snapshot_has_it() {
     assert_eq!(receiver.partitions.save().unwrap().upto(0), Offset(0));
     // A caller that removes records has the other topic saved first.
     assert_eq!(world.topics.save(&receiver).unwrap().upto(0), Offset(2));
-    receiver.partitions[0].log.delete_records(Offset(2)).unwrap();
+    receiver.partitions.first().unwrap().log.delete_records(Offset(2)).unwrap();
     drop((router, receiver, world));
     let (world, router) = open(dir.path());
     send(&world, &router, 0, 0, &[1, 3, 3]);

@@ -291,7 +291,7 @@ async fn broker_settings_change_while_it_runs_and_outlive_it() {
         assert_eq!(described(broker, RESOURCE_TOPIC, "own", "retention.ms").await.unwrap().0, "7");
         let topic = broker.broker.topics.get("t").unwrap();
         assert_eq!(
-            (topic.settings().retention_ms, topic.partitions[0].log.options().segment_bytes),
+            (topic.settings().retention_ms, topic.partition(0).unwrap().log.options().segment_bytes),
             (99_000, 2_000_000)
         );
     };

@@ -113,7 +113,7 @@ async fn leader_epochs_are_compared_and_a_divergence_is_told() {
     broker.append("t", 0, batch(Codec::None, 1, &[b"a", b"b"])).await;
     let broker = broker.crash().await;
     broker.append("t", 0, batch(Codec::None, 1, &[b"c"])).await;
-    let epoch = broker.broker.topics.get("t").unwrap().partitions[0].log.leader_epoch().get();
+    let epoch = broker.broker.topics.get("t").unwrap().partition(0).unwrap().log.leader_epoch().get();
     assert_eq!(epoch, 1);
     for (current_leader_epoch, error_code) in [
         (-1, ErrorCode::None),

@@ -279,7 +279,7 @@ async fn a_topic_created_again_is_empty_and_has_another_id() {
     delete(&mut broker.client().await, 6, vec![by_name("t")]).await;
     let second = broker.create_topic("t", 1, &[]).await;
     assert_ne!(first, second);
-    assert_eq!(broker.broker.topics.get("t").unwrap().partitions[0].log.end_offset().get(), 0);
+    assert_eq!(broker.broker.topics.get("t").unwrap().partition(0).unwrap().log.end_offset().get(), 0);
 }
 
 #[tokio::test]
@@ -306,7 +306,7 @@ async fn topics_survive_a_restart_with_ids_settings_and_records() {
     let topics = broker.broker.topics.all();
     assert_eq!(topics.len(), 1);
     assert_eq!((topics[0].id, topics[0].partitions.len(), topics[0].settings().retention_ms), (kept, 3, 5));
-    assert_eq!(topics[0].partitions[1].watermark.high().get(), 2);
+    assert_eq!(topics[0].partition(1).unwrap().watermark.high().get(), 2);
 }
 
 #[tokio::test]

@@ -6,17 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::shell::{Shell, cargo, shell};
+use crate::shell::{SELECTION, Shell, cargo, shell};
 use crate::suite::{self, Counts, Outcome};
 use crate::{guests, layers, prove, setup, wheel};
 
 /// No suite is worth waiting longer for: the whole run has 40 minutes on two cores.
 const SUITE_LIMIT: Duration = Duration::from_mins(10);
 const BUILD_LIMIT: Duration = Duration::from_mins(30);
-
-/// One selection of packages for everything that is compiled: another one would unify features differently, and compile
-/// the large dependencies a second time. The wheel is maturin's.
-pub(crate) const SELECTION: &[&str] = &["--release", "--workspace", "--exclude", "ottla-python"];
 
 /// Runs the suites whose name contains one of `names` (all, when there are none).
 pub(crate) fn test(root: &Path, names: &[String]) -> Result<ExitCode> {

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::check::SELECTION;
-use crate::shell::{Ended, cargo, shell};
+use crate::shell::{Ended, SELECTION, cargo, shell};
 
 /// The version of the package and of Kafka that its suite is told: the one that it takes Ottla for.
 const KAFKA_PYTHON: (&str, &str) = ("3.0.12", "4.2");

@@ -27,6 +27,40 @@ const DOCUMENT: &str = "ARCHITECTURE.md";
 /// The heading above the table.
 const HEADING: &str = "## The order of modules";
 
+/// Sources that have no row in the table: in their folders there are no circles but those of [`CIRCLES_LEFT`].
+const WITHOUT_ORDER: &[&str] =
+    &["broker/coordinator/src", "broker/log/src", "sdk/wire/src", "sdk/client/src", "bindings/python/src", "xtask/src"];
+
+/// The circles that there still are: a folder, and its modules that import each other. None may come, and none may grow.
+const CIRCLES_LEFT: &[(&str, &[&str])] = &[
+    ("broker/coordinator/src/group", &["context", "effect", "offsets", "reply", "writes"]),
+    (
+        "broker/log/src",
+        &[
+            "checkpoint",
+            "clean",
+            "commit",
+            "dir_state",
+            "disk",
+            "error",
+            "handles",
+            "partition",
+            "scan",
+            "segment",
+            "state_file",
+        ],
+    ),
+    ("broker/log/src/inspect", &["files", "verify", "walk"]),
+    ("broker/log/src/partition", &["locate", "slot"]),
+    ("sdk/wire/src", &["budget", "error_code", "header", "message", "primitive"]),
+    ("sdk/client/src", &["config", "net", "producer"]),
+    ("sdk/client/src/consumer", &["fetcher", "intake"]),
+    (
+        "bindings/python/src",
+        &["batch", "callbacks", "delivery", "events", "exit", "failure", "fork", "logs", "record", "runtime"],
+    ),
+];
+
 /// Packages whose tests run without wasmtime as well.
 const TESTS_WITHOUT_WASMTIME: &[&str] =
     &["ottla-wire", "ottla-log", "ottla-coordinator", "ottla-front", "ottla-client"];
@@ -49,15 +83,14 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         bail!("{DOCUMENT} has no table below {HEADING:?}");
     }
     for (source, order) in &orders {
-        for (folder, imports) in Modules::read(&root.join(source))?.folders() {
-            if folder.is_empty() {
-                let wrong = out_of_order(&imports, order);
-                broken.extend(wrong.into_iter().map(|wrong| format!("{source}: {wrong}")));
-            } else if let Some(modules) = circle(&imports) {
-                let folder = folder.join("/");
-                broken.push(format!("{source}/{folder}: a circle of imports: {}", modules.join(" -> ")));
-            }
+        let folders = Modules::read(&root.join(source))?.folders();
+        if let Some(imports) = folders.get(&Vec::new()) {
+            broken.extend(out_of_order(imports, order).into_iter().map(|wrong| format!("{source}: {wrong}")));
         }
+        broken.extend(circles(source, folders.iter().filter(|(folder, _)| !folder.is_empty())));
+    }
+    for source in WITHOUT_ORDER {
+        broken.extend(circles(source, &Modules::read(&root.join(source))?.folders()));
     }
     if !broken.is_empty() {
         bail!("{}", broken.join("\n"));
@@ -100,29 +133,41 @@ fn out_of_order(imports: &Imports, order: &[&str]) -> Vec<String> {
     wrong
 }
 
-/// One circle, its first module repeated at the end.
-fn circle(imports: &Imports) -> Option<Vec<&str>> {
-    let mut done = BTreeSet::new();
-    imports.keys().find_map(|module| walk(imports, module, &mut Vec::new(), &mut done))
+/// Where the circles in the folders of a crate are not those that are known.
+fn circles<'a>(source: &str, folders: impl IntoIterator<Item = (&'a Vec<String>, &'a Imports)>) -> Vec<String> {
+    let of_folder = |(folder, imports): (&Vec<String>, &Imports)| {
+        let place = [source].into_iter().chain(folder.iter().map(String::as_str)).collect::<Vec<_>>().join("/");
+        let known = CIRCLES_LEFT.iter().find(|(folder, _)| *folder == place).map_or(&[][..], |(_, modules)| modules);
+        let found = in_circles(imports);
+        let gone = known.iter().filter(|module| !found.contains(*module)).map(|module| {
+            format!("{place}: {module} is in no circle of imports any more: take it out of CIRCLES_LEFT")
+        });
+        let new: Vec<&str> = found.iter().copied().filter(|module| !known.contains(module)).collect();
+        let new = (!new.is_empty())
+            .then(|| format!("{place}: a circle of imports: {}; new in it: {}", list(&found), new.join(", ")));
+        gone.chain(new).collect::<Vec<_>>()
+    };
+    folders.into_iter().flat_map(of_folder).collect()
 }
 
-fn walk<'a>(
-    imports: &'a Imports,
-    module: &'a str,
-    path: &mut Vec<&'a str>,
-    done: &mut BTreeSet<&'a str>,
-) -> Option<Vec<&'a str>> {
-    if let Some(at) = path.iter().position(|known| *known == module) {
-        return Some(path[at..].iter().copied().chain([module]).collect());
+fn list(modules: &BTreeSet<&str>) -> String {
+    modules.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// The modules that import themselves by way of others.
+fn in_circles(imports: &Imports) -> BTreeSet<&str> {
+    imports.keys().map(String::as_str).filter(|module| reached(imports, module).contains(module)).collect()
+}
+
+/// What a module imports, and what that imports, and so on.
+fn reached<'a>(imports: &'a Imports, module: &'a str) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<&str> = vec![module];
+    while let Some(module) = next.pop() {
+        let imported = imports.get_key_value(module).into_iter().flat_map(|(_, imported)| imported);
+        next.extend(imported.map(String::as_str).filter(|imported| reached.insert(*imported)));
     }
-    if done.contains(module) {
-        return None;
-    }
-    path.push(module);
-    let found = imports.get(module)?.iter().find_map(|next| walk(imports, next, path, done));
-    path.pop();
-    done.insert(module);
-    found
+    reached
 }
 
 #[cfg(test)]
@@ -137,10 +182,10 @@ mod tests {
                 imports.entry((*to).to_owned()).or_default();
                 imports.entry((*from).to_owned()).or_default().insert((*to).to_owned());
             }
-            circle(&imports).map(|modules| modules.join(" "))
+            in_circles(&imports).into_iter().map(str::to_owned).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(of(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]), None);
-        assert_eq!(of(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "b")]).as_deref(), Some("b c d b"));
+        assert_eq!(of(&[("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]), "");
+        assert_eq!(of(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "b"), ("d", "e")]), "b c d");
     }
 
     #[test]

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::check::SELECTION;
-use crate::shell::{Shell, cargo, shell};
+use crate::shell::{SELECTION, Shell, cargo, shell};
 
 /// Builds the broker, the tests, and both of them once more with promises that can be broken, then runs the tests.
 pub(crate) fn run(root: &Path, words: &[String]) -> Result<ExitCode> {

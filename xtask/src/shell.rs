@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+/// One selection of packages for everything that is compiled: another one would unify features differently, and compile
+/// the large dependencies a second time. The wheel is maturin's.
+pub(crate) const SELECTION: &[&str] = &["--release", "--workspace", "--exclude", "ottla-python"];
+
 /// How often a bounded command is asked whether it has ended.
 const ASK_EVERY_MS: u64 = 50;
 /// How long a killed command may take to be gone: one that waits for a disk is not gone at once.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ottla_wire::message::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse};
 
+use super::distinct::distinct;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
@@ -19,7 +20,7 @@ pub(super) fn respond(
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
     let request: ConsumerGroupDescribeRequest<'_> = decoded(head, frame)?;
-    let group_ids: Vec<&str> = request.group_ids.iter().map(|group_id| &**group_id).collect();
+    let group_ids: Vec<&str> = distinct(request.group_ids.iter().map(|group_id| &**group_id), |name| name).collect();
     Ok(broker.groups.read(&group_ids, |shards| {
         let described = group_ids.iter().zip(shards).map(|(group_id, shard)| shard.describe_consumer(group_id));
         Response::of(head, &ConsumerGroupDescribeResponse { groups: described.collect(), ..Default::default() })

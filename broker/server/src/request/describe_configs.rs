@@ -16,6 +16,7 @@ use ottla_wire::message::{
 use ottla_wire::{ErrorCode, Str};
 
 use super::api_error::ApiError;
+use super::distinct::distinct;
 use super::logger_levels::describe_loggers;
 use super::topic_settings::{broker_settings, broker_value_source, is_shown, shown, topic_value_source};
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
@@ -37,7 +38,8 @@ pub(super) fn respond(
 ) -> Result<Response, CloseReason> {
     let request: DescribeConfigsRequest<'_> = decoded(head, frame)?;
     let detail = Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let results = request.resources.iter().map(|resource| {
+    let named = distinct(&request.resources, |resource| (resource.resource_type, &*resource.resource_name));
+    let results = named.map(|resource| {
         let (configs, refusal) = match describe(broker, resource, detail) {
             Ok(configs) => (configs, None),
             Err(refusal) => (Vec::new(), Some(refusal)),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ottla_wire::message::{DescribeGroupsRequest, DescribeGroupsResponse};
 
+use super::distinct::distinct;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
@@ -18,7 +19,7 @@ pub(super) fn respond(
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
     let request: DescribeGroupsRequest<'_> = decoded(head, frame)?;
-    let group_ids: Vec<&str> = request.groups.iter().map(|group_id| &**group_id).collect();
+    let group_ids: Vec<&str> = distinct(request.groups.iter().map(|group_id| &**group_id), |name| name).collect();
     Ok(broker.groups.read(&group_ids, |shards| {
         let described = group_ids.iter().zip(shards).map(|(group_id, shard)| shard.describe(head.version, group_id));
         Response::of(head, &DescribeGroupsResponse { groups: described.collect(), ..Default::default() })

@@ -11,6 +11,7 @@ use ottla_wire::message::{
 };
 use ottla_wire::{ErrorCode, Str};
 
+use super::distinct::distinct;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 use crate::partition::Partition;
@@ -26,17 +27,17 @@ pub(super) fn respond(
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
     let request: DescribeProducersRequest<'_> = decoded(head, frame)?;
-    let topics = request.topics.iter().map(|wanted| {
+    let topics = distinct(&request.topics, |wanted| &*wanted.name).map(|wanted| {
         let topic = broker.topics.get(&wanted.name);
-        let partitions = wanted.partition_indexes.iter().map(|index| {
-            let described = match topic.as_ref().and_then(|topic| topic.partition(*index)) {
+        let partitions = distinct(wanted.partition_indexes.iter().copied(), |index| index).map(|index| {
+            let described = match topic.as_ref().and_then(|topic| topic.partition(index)) {
                 None => Err(ErrorCode::UnknownTopicOrPartition),
                 Some(partition) if partition.log.is_offline() => Err(ErrorCode::KafkaStorageError),
                 Some(partition) => Ok(producers(partition)),
             };
             let error_code = described.as_ref().err().copied().unwrap_or_default();
             DescribeProducersResponsePartition {
-                partition_index: *index,
+                partition_index: index,
                 error_code,
                 error_message: described.as_ref().err().map(|code| Str::Borrowed(code.message())),
                 active_producers: described.unwrap_or_default(),

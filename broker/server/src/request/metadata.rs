@@ -7,7 +7,6 @@
 //! Not supported: authorized operations beyond "everything": there is no authorization yet.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ottla_wire::message::{
@@ -17,6 +16,7 @@ use ottla_wire::message::{
 use ottla_wire::{ErrorCode, Str, Uuid};
 
 use super::described_partition::DescribedPartition;
+use super::distinct::distinct;
 use super::operation::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
@@ -62,7 +62,10 @@ pub(super) fn respond(
     frame: &[u8],
 ) -> Result<Response, CloseReason> {
     let request: MetadataRequest<'_> = decoded(head, frame)?;
-    create_missing(broker, peer, &request);
+    // A large request comes here, too, whether it may create topics or not.
+    if wants_creation(broker, &request) {
+        create_missing(broker, peer, &request);
+    }
     Ok(answer(broker, peer, head, &request))
 }
 
@@ -107,10 +110,7 @@ fn answer(broker: &Broker, peer: &Peer, head: RequestHead, request: &MetadataReq
     let topics = if let Some(topics) = &all {
         topics.iter().map(|topic| found(broker, topic, asked)).collect()
     } else {
-        // A set, as in Kafka: an answer is never larger than the topics that there are.
-        let mut seen = HashSet::new();
-        let wanted = request.topics.iter().flatten();
-        let wanted = wanted.filter(|wanted| seen.insert((wanted.topic_id, wanted.name.as_deref())));
+        let wanted = distinct(request.topics.iter().flatten(), |wanted| (wanted.topic_id, wanted.name.as_deref()));
         wanted.map(|wanted| looked_up(broker, head, wanted, asked)).collect()
     };
     let response = MetadataResponse {

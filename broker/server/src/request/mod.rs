@@ -25,6 +25,7 @@ mod describe_plugins;
 mod describe_producers;
 mod describe_topic_partitions;
 mod described_partition;
+mod distinct;
 mod elect_leaders;
 mod fetch;
 mod find_coordinator;

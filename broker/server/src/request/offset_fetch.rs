@@ -5,6 +5,7 @@
 //! transactions, so `require_stable` changes nothing.
 //! Not supported: nothing is missing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ottla_wire::ErrorCode;
@@ -13,6 +14,7 @@ use ottla_wire::message::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 
+use super::distinct::distinct;
 use super::{CloseReason, Peer, RequestHead, Response, decoded};
 use crate::broker::Broker;
 
@@ -30,11 +32,12 @@ pub(super) fn respond(
 ) -> Result<Response, CloseReason> {
     let request: OffsetFetchRequest<'_> = decoded(head, frame)?;
     let response = if head.version >= GROUPS_VERSION_MIN {
-        let groups = fetched(broker, head, &request.groups);
+        let groups: Vec<_> = distinct(&request.groups, |group| &*group.group_id).cloned().collect();
+        let groups = fetched(broker, head, groups);
         OffsetFetchResponse { groups, ..Default::default() }
     } else {
         let group = only_group(request);
-        let only = fetched(broker, head, std::slice::from_ref(&group)).pop().unwrap_or_default();
+        let only = fetched(broker, head, vec![group.clone()]).pop().unwrap_or_default();
         of_one_group(head.version, &group, only)
     };
     Ok(Response::of(head, &response))
@@ -43,8 +46,9 @@ pub(super) fn respond(
 fn fetched(
     broker: &Broker,
     head: RequestHead,
-    groups: &[OffsetFetchRequestGroup<'_>],
+    mut groups: Vec<OffsetFetchRequestGroup<'_>>,
 ) -> Vec<OffsetFetchResponseGroup<'static>> {
+    groups.iter_mut().for_each(name_partitions_once);
     let group_ids: Vec<&str> = groups.iter().map(|group| &*group.group_id).collect();
     let fetched: Vec<OffsetFetchResponseGroup<'static>> = broker.groups.read(&group_ids, |shards| {
         groups.iter().zip(shards).map(|(group, shard)| shard.fetch_offsets(head.version, group)).collect()
@@ -53,6 +57,14 @@ fn fetched(
         broker.metrics.note_error(head.key, group.error_code);
     }
     fetched
+}
+
+fn name_partitions_once(group: &mut OffsetFetchRequestGroup<'_>) {
+    let mut seen = HashSet::new();
+    for topic in group.topics.iter_mut().flatten() {
+        let OffsetFetchRequestTopics { name, topic_id, partition_indexes, .. } = topic;
+        partition_indexes.retain(|index| seen.insert((name.clone(), *topic_id, *index)));
+    }
 }
 
 /// The group of a request from before there could be several.

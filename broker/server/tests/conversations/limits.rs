@@ -1,9 +1,19 @@
 //! What the broker does not put up with, and that the next client is served.
 
-use ottla_wire::message::MetadataRequest;
+use ottla_wire::ErrorCode;
+use ottla_wire::message::{
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribeConfigsRequest, DescribeConfigsResource,
+    DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse, DescribeProducersRequest,
+    DescribeProducersRequestTopic, DescribeProducersResponse, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic, MetadataRequest,
+    MetadataRequestTopic, MetadataResponse, OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
+    OffsetFetchRequestTopics, OffsetFetchResponse, RESOURCE_TOPIC,
+};
 use tokio::io::AsyncReadExt;
 
 use ottla_test_broker::TestBroker;
+
+use crate::groups::coordinated;
 
 async fn is_served(broker: &TestBroker) {
     broker.client().await.ask(9, &MetadataRequest::default()).await;
@@ -85,4 +95,105 @@ async fn connections_beyond_the_limit_are_closed_and_places_come_free() {
         }
     }
     second.ask(9, &MetadataRequest::default()).await;
+}
+
+/// What a client names again and again is answered once: no answer is larger than what there is.
+#[tokio::test]
+async fn what_is_named_many_times_is_answered_once() {
+    const TIMES: usize = 3_000;
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 2, &[]).await;
+    let mut client = coordinated(&broker, "g").await;
+
+    let topic =
+        DescribeConfigsResource { resource_type: RESOURCE_TOPIC, resource_name: "t".into(), ..Default::default() };
+    let request = DescribeConfigsRequest { resources: vec![topic; TIMES], ..Default::default() };
+    let answer = client.ask(4, &request).await;
+    assert_eq!(answer.read::<DescribeConfigsResponse<'_>>().results.len(), 1);
+
+    let request = DescribeGroupsRequest { groups: vec!["g".into(); TIMES], ..Default::default() };
+    let answer = client.ask(5, &request).await;
+    assert_eq!(answer.read::<DescribeGroupsResponse<'_>>().groups.len(), 1);
+
+    let request = ConsumerGroupDescribeRequest { group_ids: vec!["g".into(); TIMES], ..Default::default() };
+    let answer = client.ask(0, &request).await;
+    assert_eq!(answer.read::<ConsumerGroupDescribeResponse<'_>>().groups.len(), 1);
+
+    let topic = DescribeProducersRequestTopic { name: "t".into(), partition_indexes: vec![0, 1].repeat(TIMES) };
+    let answer = client.ask(0, &DescribeProducersRequest { topics: vec![topic; 2] }).await;
+    let response: DescribeProducersResponse<'_> = answer.read();
+    assert_eq!((response.topics.len(), response.topics[0].partitions.len()), (1, 2));
+
+    let topic = OffsetFetchRequestTopics {
+        name: "t".into(),
+        partition_indexes: vec![0, 1].repeat(TIMES),
+        ..Default::default()
+    };
+    let group = OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic; 2]), ..Default::default() };
+    let answer = client.ask(8, &OffsetFetchRequest { groups: vec![group; 3], ..Default::default() }).await;
+    let response: OffsetFetchResponse<'_> = answer.read();
+    let partitions: usize = response.groups[0].topics.iter().map(|topic| topic.partitions.len()).sum();
+    assert_eq!((response.groups.len(), partitions), (1, 2));
+    let topic = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0, 1].repeat(TIMES) };
+    let request = OffsetFetchRequest { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
+    let answer = client.ask(7, &request).await;
+    assert_eq!(answer.read::<OffsetFetchResponse<'_>>().topics[0].partitions.len(), 2);
+}
+
+/// The largest requests that real clients send: all of 10 000 topics with the shortest of names, in
+/// versions of each way to write names; and 100 000 topics or partitions.
+#[tokio::test]
+async fn the_largest_honest_requests_are_answered() {
+    const TOPICS: usize = 10_000;
+    const PARTITIONS: i32 = 100_000;
+    let broker = TestBroker::start().await;
+    let mut client = broker.client().await;
+    for topics in [TOPICS, PARTITIONS as usize] {
+        let names: Vec<String> = (0..topics).map(|number| format!("{number:x}")).collect();
+        for version in [4, 7, 8, 9, 12, 13] {
+            let named = names
+                .iter()
+                .map(|name| MetadataRequestTopic { name: Some(name.as_str().into()), ..Default::default() });
+            let request = MetadataRequest {
+                topics: Some(named.collect()),
+                allow_auto_topic_creation: false,
+                ..Default::default()
+            };
+            let answer = client.ask(version, &request).await;
+            assert_eq!(answer.read::<MetadataResponse<'_>>().topics.len(), topics, "version {version}");
+        }
+    }
+    assert!(broker.broker.topics.is_empty(), "topics were created although the client forbade it");
+
+    let partitions = (0..PARTITIONS).map(|partition_index| ListOffsetsPartition {
+        partition_index,
+        timestamp: -1,
+        ..Default::default()
+    });
+    let topics = vec![ListOffsetsTopic { name: "t".into(), partitions: partitions.collect() }];
+    let answer = client.ask(7, &ListOffsetsRequest { topics, ..Default::default() }).await;
+    let response: ListOffsetsResponse<'_> = answer.read();
+    assert_eq!(response.topics[0].partitions.len(), PARTITIONS as usize);
+
+    for version in [4, 11, 12] {
+        let partitions = (0..PARTITIONS).map(|partition| FetchPartition { partition, ..Default::default() });
+        let topic = FetchTopic { topic: "t".into(), partitions: partitions.collect(), ..Default::default() };
+        let request = FetchRequest { topics: vec![topic], session_epoch: -1, ..Default::default() };
+        let answer = client.ask(version, &request).await;
+        let response: FetchResponse<'_> = answer.read();
+        let partitions = &response.responses[0].partitions;
+        assert_eq!(partitions.len(), PARTITIONS as usize, "version {version}");
+        assert!(partitions.iter().all(|partition| partition.error_code == ErrorCode::UnknownTopicOrPartition));
+    }
+
+    let topic = OffsetFetchRequestTopics {
+        name: "t".into(),
+        partition_indexes: (0..PARTITIONS).collect(),
+        ..Default::default()
+    };
+    let group = OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
+    let mut client = coordinated(&broker, "g").await;
+    let answer = client.ask(8, &OffsetFetchRequest { groups: vec![group], ..Default::default() }).await;
+    let response: OffsetFetchResponse<'_> = answer.read();
+    assert_eq!(response.groups[0].topics[0].partitions.len(), PARTITIONS as usize);
 }

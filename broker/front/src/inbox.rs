@@ -166,6 +166,11 @@ impl Inbox {
         self.buffer.len()
     }
 
+    /// How many bytes the frame that has begun is to have; 0 while that is not known.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0)
+    }
+
     fn length(&self) -> Option<i32> {
         self.buffer.first_chunk().map(|length| i32::from_be_bytes(*length))
     }

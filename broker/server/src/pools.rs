@@ -42,7 +42,7 @@ pools! {
     /// Fetches of records that are not in memory.
     reads = "reads", 32, UNBOUNDED, false;
     /// Searches by time, which unpack batches.
-    searches = "searches", 2, QUEUE_MAX, true;
+    searches = "searches", half_of_processors(), QUEUE_MAX, true;
     /// Changes of topics and settings.
     admin = "admin", 4, QUEUE_MAX, false;
     /// Deletions of records.
@@ -52,9 +52,9 @@ pools! {
     /// Uploads and compilations of plugins.
     uploads = "uploads", 2, QUEUE_MAX, false;
     /// Answers about many topics or partitions.
-    answers = "answers", 2, UNBOUNDED, true;
+    answers = "answers", half_of_processors(), UNBOUNDED, true;
     /// Checks of batches that have to be unpacked.
-    unpacking = "unpacking", 2, UNBOUNDED, true;
+    unpacking = "unpacking", half_of_processors(), UNBOUNDED, true;
     /// Plugins of topics.
     lanes = "lanes", processors().max(2), UNBOUNDED, true;
     /// Loading of groups.
@@ -67,6 +67,11 @@ impl Default for Pools {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// For work that computes: the other processors serve connections, whatever their threads ask for.
+fn half_of_processors() -> usize {
+    (processors() / 2).max(1)
 }
 
 fn processors() -> usize {

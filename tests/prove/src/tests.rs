@@ -25,8 +25,7 @@ pub struct Test {
     pub name: &'static str,
     /// What it shows, in a sentence.
     pub shows: &'static str,
-    /// Cases for every commit, every night, every release. With none it runs at that size only where it is named, with the
-    /// cases of the night.
+    /// Cases for every commit, every night, every release.
     pub cases: [u64; 3],
     /// The promises that are broken on purpose, and within how many cases that must be noticed.
     pub canaries: &'static [(&'static str, u64)],
@@ -37,17 +36,9 @@ pub struct Test {
 }
 
 impl Test {
-    /// Whether it runs at `size` without being named.
-    pub fn belongs_to(&self, size: Size) -> bool {
-        self.cases[size as usize] > 0
-    }
-
     /// How many cases `size` asks for.
     pub fn cases_of(&self, size: Size) -> u64 {
-        match self.cases[size as usize] {
-            0 => self.cases[Size::Night as usize],
-            cases => cases,
-        }
+        self.cases[size as usize]
     }
 }
 
@@ -192,8 +183,7 @@ pub const ALL: &[Test] = &[
     Test {
         name: "t32_bounds",
         shows: "one client that asks for everything: others are served in time, memory and threads stay within their bounds",
-        // It judges times, which a busy machine spoils: at commit size it runs by name alone.
-        cases: [0, 8, 24],
+        cases: [8, 8, 24],
         canaries: &[("NoMemoryBound", 1), ("NoThreadBound", 1), ("TurnWithoutEnd", 1), ("NoLaneShare", 1)],
         in_process: false,
         run: t32_bounds::run,

@@ -30,11 +30,27 @@ pub enum Use {
     Order,
     /// Instances of plugins.
     Plugins,
+    /// What fetch sessions remember.
+    Sessions,
+    /// Producers on their way to the disk.
+    Snapshots,
+    /// The keys of a compaction, and a batch that it unpacks.
+    Compaction,
 }
 
 impl Use {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Requests, Self::Answers, Self::Work, Self::Lanes, Self::Order, Self::Plugins];
+    pub const ALL: [Self; 9] = [
+        Self::Requests,
+        Self::Answers,
+        Self::Work,
+        Self::Lanes,
+        Self::Order,
+        Self::Plugins,
+        Self::Sessions,
+        Self::Snapshots,
+        Self::Compaction,
+    ];
 
     /// Its name in metrics and documents.
     pub fn name(self) -> &'static str {
@@ -45,6 +61,9 @@ impl Use {
             Self::Lanes => "lanes",
             Self::Order => "order",
             Self::Plugins => "plugins",
+            Self::Sessions => "sessions",
+            Self::Snapshots => "snapshots",
+            Self::Compaction => "compaction",
         }
     }
 }

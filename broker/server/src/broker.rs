@@ -220,10 +220,11 @@ impl Broker {
         let meta: Arc<dyn MetadataStore> = Arc::new(meta);
         let live = LiveConfig::open(&config, Arc::clone(&meta))?;
         let in_force = live.in_force();
-        let topics = Arc::new(TopicTable::open(&in_force.config, Arc::clone(&meta), Arc::clone(&log))?);
+        let (memory, pools) = (Memory::new(config.memory_max_bytes()), Pools::new());
+        let topics = TopicTable::open(&in_force.config, Arc::clone(&meta), Arc::clone(&log), Arc::clone(&memory))?;
+        let topics = Arc::new(topics);
         let plugins = Arc::new(PluginRegistry::open(Arc::clone(&meta), plugin_host(&config))?);
         plugins.tell_foreign_contracts(&topics.plugin_users());
-        let (memory, pools) = (Memory::new(config.memory_max_bytes()), Pools::new());
         let way = Way { lanes: Arc::clone(&pools.lanes), memory: Arc::clone(&memory) };
         let stop = Arc::new(Stop::default());
         let (router, route) = Router::open(
@@ -244,7 +245,7 @@ impl Broker {
         );
         let keeper = keeper.map_err(StartError::Keeper)?;
         let missing = log.offline();
-        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics));
+        let cleaner = Cleaner::start(CleanerOptions::of(&config), Arc::clone(&topics), Arc::clone(&memory));
         let shutdown = Shutdown::default();
         let groups = Groups::new(&in_force, Arc::clone(&topics), Arc::clone(&pools.loads), shutdown.watch());
         let broker = Self {
@@ -252,7 +253,7 @@ impl Broker {
             cluster_id: meta.cluster_id().to_owned(),
             producer_ids: ProducerIds::open(Arc::clone(&meta))?,
             shutdown,
-            fetch_sessions: Sessions::new(config.fetch_session_config()),
+            fetch_sessions: Sessions::new(config.fetch_session_config(), &memory),
             loggers: Loggers::default(),
             telemetry: Telemetry::new(&config, &in_force),
             metrics: Metrics::default(),

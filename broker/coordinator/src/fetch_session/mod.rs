@@ -133,9 +133,21 @@ impl Plan {
         Self { partitions: wanted(request, version >= TOPIC_IDS_FROM).collect(), kind: Kind::Sessionless }
     }
 
+    /// Whether it wants a new session.
+    pub const fn begins_session(&self) -> bool {
+        matches!(self.kind, Kind::Full { .. })
+    }
+
     /// Whether partitions without news are left out of the answer, and so need not make it wait.
     pub const fn is_incremental(&self) -> bool {
         matches!(self.kind, Kind::Incremental { .. })
+    }
+}
+
+impl Answer {
+    /// The answer to a plan that gets no session: all of it.
+    pub fn without_session(plan: &Plan) -> Self {
+        Self { session_id: NO_SESSION, included: vec![true; plan.partitions.len()] }
     }
 }
 
@@ -209,9 +221,8 @@ impl FetchSessions {
     /// a new session, unless it is taken. The error is `INVALID_FETCH_SESSION_EPOCH` or `FETCH_SESSION_ID_NOT_FOUND` where
     /// the session went on or went away meanwhile.
     pub fn finish(&mut self, now_ms: i64, fresh: i32, plan: &Plan, outcomes: &[Outcome]) -> Result<Answer, ErrorCode> {
-        let all = || vec![true; plan.partitions.len()];
         match plan.kind {
-            Kind::Sessionless => Ok(Answer { session_id: NO_SESSION, included: all() }),
+            Kind::Sessionless => Ok(Answer::without_session(plan)),
             Kind::Full { has_ids } => {
                 let mut session = Session::new(has_ids, now_ms);
                 session.add(plan.partitions.iter().cloned());
@@ -219,7 +230,7 @@ impl FetchSessions {
                     session.note(wanted, *outcome);
                 }
                 let session_id = self.cache.insert(now_ms, fresh, session).unwrap_or(NO_SESSION);
-                Ok(Answer { session_id, included: all() })
+                Ok(Answer { session_id, ..Answer::without_session(plan) })
             }
             Kind::Incremental { session_id, next_epoch } => {
                 let session = self.cache.get(session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;

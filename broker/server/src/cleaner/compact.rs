@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use ottla_front::{Charge, Memory, Use};
 use ottla_log::{CleanError, CleanOptions, Dirtiness, Offset};
 use ottla_wire::ProducerId;
 use ottla_wire::record::BatchHeader;
@@ -15,6 +16,9 @@ use crate::config::TopicSettings;
 use crate::partition::Partition;
 use crate::topics::Topic;
 use ottla_coordinator::sequence::Tail;
+
+/// Memory for keys that a compaction has in any case: some forty thousand.
+const KEY_MAP_BYTES_MIN: usize = 1 << 20;
 
 /// A partition to compact.
 struct Due {
@@ -91,7 +95,8 @@ impl Shared {
                 tails.get(&header.producer_id) == Some(&end)
             };
             let should_stop = || self.should_stop() || partition.log.is_deleted();
-            let round = Round::new(self.options, &settings, upto, clock::now_ms());
+            let (bounds, _charge) = within(&self.memory, self.options);
+            let round = Round::new(bounds, &settings, upto, clock::now_ms());
             match partition.log.compact(&round.options(&is_producer_end, &should_stop)) {
                 Ok(report) => {
                     self.stats.compacted(partition, &report);
@@ -117,6 +122,16 @@ impl Shared {
             }
         }
     }
+}
+
+/// The bounds of a compaction within the memory that is free, which is charged for them: with a smaller map of keys there are
+/// more rounds. It always gets the least that it needs, since old records could not go otherwise.
+fn within(memory: &Arc<Memory>, bounds: CleanerOptions) -> (CleanerOptions, Charge) {
+    let room = (memory.free() / 4).max(KEY_MAP_BYTES_MIN);
+    let bounds = CleanerOptions { key_map_bytes_max: bounds.key_map_bytes_max.min(room), ..bounds };
+    let mut charge = memory.charge(Use::Compaction);
+    charge.set(bounds.key_map_bytes_max.saturating_add(bounds.unpacked_bytes_max));
+    (bounds, charge)
 }
 
 /// Whether a partition is to be compacted, and whether it is late.
@@ -164,5 +179,34 @@ impl<'a> Round<'a> {
             is_producer_end,
             should_stop,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_compaction_is_charged_and_takes_fewer_keys_where_memory_is_short() {
+        let bounds = CleanerOptions {
+            retention_interval: Duration::ZERO,
+            backoff: Duration::ZERO,
+            key_map_bytes_max: 16 << 20,
+            unpacked_bytes_max: 4 << 20,
+            io_bytes_per_second: 0,
+        };
+        let memory = Memory::new(100 << 20);
+        let map_bytes = |memory| within(memory, bounds).0.key_map_bytes_max;
+        let (_, charge) = within(&memory, bounds);
+        assert_eq!(memory.used(Use::Compaction), 20 << 20);
+        drop(charge);
+        assert_eq!((map_bytes(&memory), memory.used(Use::Compaction)), (16 << 20, 0));
+        let mut others = memory.charge(Use::Requests);
+        others.set(80 << 20);
+        assert_eq!(map_bytes(&memory), 5 << 20);
+        others.set(200 << 20);
+        assert_eq!(map_bytes(&memory), KEY_MAP_BYTES_MIN);
     }
 }

@@ -5,7 +5,7 @@
 //! 3. [`stats`]: what was done, and what went wrong where
 //!
 //! Promises: no lock that a produce or a fetch waits for is held while the disk works; reads and writes of compaction
-//! are bounded by `log.cleaner.io.max.bytes.per.second`; a partition that fails is remembered and does not stop the
+//! are bounded by `log.cleaner.io.max.bytes.per.second`, its memory is charged to that of all; a partition that fails is remembered and does not stop the
 //! others; nothing goes before the producers of its topic are written down ([`crate::partition::Saved`]), so that a batch that
 //! comes again is still recognised when the log does not have it any more.
 
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ottla_front::Memory;
 use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
@@ -64,6 +65,7 @@ pub struct Cleaner {
 struct Shared {
     options: CleanerOptions,
     topics: Arc<TopicTable>,
+    memory: Arc<Memory>,
     stats: Stats,
     stop: AtomicBool,
     /// Wakes the thread to stop.
@@ -74,10 +76,11 @@ struct Shared {
 
 impl Cleaner {
     /// Begins to work. Without a thread nothing is cleaned, and the log says so.
-    pub fn start(options: CleanerOptions, topics: Arc<TopicTable>) -> Self {
+    pub fn start(options: CleanerOptions, topics: Arc<TopicTable>, memory: Arc<Memory>) -> Self {
         let shared = Arc::new(Shared {
             options,
             topics,
+            memory,
             stats: Stats::default(),
             stop: AtomicBool::new(false),
             bell: Default::default(),

@@ -118,3 +118,24 @@ impl LaneShare {
         self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_fills_half_of_the_lanes_and_every_other_one_gets_a_batch_in() {
+        let memory = Memory::new(1 << 20);
+        let budget = Arc::new(LaneBudget::new(100));
+        let topics: Vec<LaneShare> = (0..20).map(|_| LaneShare::of(&budget)).collect();
+        let fill = |topic: &LaneShare| std::iter::from_fn(|| topic.take(&memory, 10)).count();
+        let taken: Vec<usize> = topics.iter().map(fill).collect();
+        assert_eq!(taken[..3], [5, 3, 1], "as much as each leaves free");
+        assert!(
+            taken[3..].iter().all(|batches| *batches == 1),
+            "the floor of a topic, although nothing is left: {taken:?}"
+        );
+        topics[0].give_back(50);
+        assert_eq!(fill(&topics[0]), 1, "the others have more than all");
+    }
+}

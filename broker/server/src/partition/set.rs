@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ottla_front::{Memory, Use};
 use ottla_log::canary::{Canary, broken};
 use ottla_log::{FlushError, StateWriteError};
 use ottla_wire::{Offset, Uuid};
@@ -58,12 +59,14 @@ pub struct PartitionSet {
     topic_id: Uuid,
     all: PartitionList,
     saves: Saves<Saved, SaveError>,
+    /// What a snapshot is charged to for as long as it is in memory.
+    memory: Arc<Memory>,
 }
 
 impl PartitionSet {
     /// The partitions of a topic, in the order of their indexes.
-    pub(crate) fn new(topic_id: Uuid, all: Vec<Arc<Partition>>) -> Self {
-        Self { topic_id, all: all.into(), saves: Saves::default() }
+    pub(crate) fn new(topic_id: Uuid, all: Vec<Arc<Partition>>, memory: &Arc<Memory>) -> Self {
+        Self { topic_id, all: all.into(), saves: Saves::default(), memory: Arc::clone(memory) }
     }
 
     /// The partition with this index.
@@ -118,6 +121,8 @@ impl PartitionSet {
         let (partitions, sent): (Vec<_>, Vec<_>) =
             self.iter().zip(&saved.0).map(|(partition, upto)| partition.snapshot(*upto)).unzip();
         let snapshot = TopicSnapshot { topic_id: self.topic_id, partitions };
+        let mut charge = self.memory.charge(Use::Snapshots);
+        charge.set(snapshot.memory_bytes());
         let written = (|| {
             // A snapshot must not know more than the logs will after a power cut.
             for partition in self.iter().chain(sent.iter().flatten()) {

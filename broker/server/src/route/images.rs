@@ -10,6 +10,7 @@ use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ottla_front::Memory;
 use ottla_log::{JournalEntry, LogDir, LogOptions};
 use ottla_stage::split::split;
 use ottla_wire::record::{Batch, BatchBuilder, Codec, set_producer};
@@ -199,7 +200,9 @@ impl World {
         let (log, _) = LogDir::open(&dir.join("log"), LogOptions::default()).unwrap();
         let log = Arc::new(LogDirs::single(log));
         let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(dir, log.copy_homes(), &[]).unwrap().0);
-        let topics = Arc::new(TopicTable::open(&Config::default(), Arc::clone(&meta), Arc::clone(&log)).unwrap());
+        let memory = Memory::new(1 << 30);
+        let topics = TopicTable::open(&Config::default(), Arc::clone(&meta), Arc::clone(&log), memory).unwrap();
+        let topics = Arc::new(topics);
         Self { meta, topics, log }
     }
 
@@ -224,7 +227,7 @@ impl World {
     /// Where the snapshot of a topic lies.
     fn snapshot(&self, topic: usize) -> PathBuf {
         let topic = self.topic(topic);
-        TopicSnapshot::path(topic.partitions[0].log.directory(), topic.id)
+        TopicSnapshot::path(topic.partitions.first().unwrap().log.directory(), topic.id)
     }
 
     pub(super) fn recover(&self) -> RouteReport {

@@ -52,7 +52,7 @@ impl TopicTable {
         Ok(Arc::new(Topic {
             id,
             internal: is_internal(&name),
-            partitions: PartitionSet::new(id, partitions),
+            partitions: PartitionSet::new(id, partitions, &self.memory),
             settings: RwLock::new(Arc::new(settings)),
             lanes,
             name,

@@ -162,7 +162,8 @@ impl TopicTable {
         if self.get_by_id(&topic.id).is_none() {
             return Err(TopicChangeError::Unknown);
         }
-        let before = topic.partitions.len() as i32;
+        let growth = topic.partitions.grow();
+        let before = growth.next_index() as i32;
         if count <= before {
             return Err(TopicChangeError::Fewer { name: topic.name.to_string(), before, count });
         }
@@ -190,7 +191,7 @@ impl TopicTable {
                 return Err(error);
             }
         };
-        topic.partitions.add(added);
+        growth.add(added);
         self.write_index().generation.send_modify(|generation| *generation += 1);
         Ok(())
     }
@@ -253,6 +254,8 @@ impl TopicTable {
 mod tests {
     use ottla_log::{LogDir, LogOptions};
 
+    use ottla_front::Memory;
+
     use super::*;
     use crate::log_dirs::LogDirs;
     use crate::meta::{LocalStore, MetadataStore};
@@ -263,7 +266,8 @@ mod tests {
         let (log, _) = LogDir::open(&dir.path().join("log"), LogOptions::default()).unwrap();
         let meta: Arc<dyn MetadataStore> = Arc::new(LocalStore::open(dir.path(), Vec::new(), &[]).unwrap().0);
         let config = Config::default();
-        let table = TopicTable::open(&config, Arc::clone(&meta), Arc::new(LogDirs::single(log))).unwrap();
+        let table =
+            TopicTable::open(&config, Arc::clone(&meta), Arc::new(LogDirs::single(log)), Memory::new(1 << 30)).unwrap();
         let settings = TopicSettings::defaults(&config);
         let topic = table.create(NewTopic { name: "t".to_owned(), partition_count: 4, settings }).unwrap();
         let alter = || {

@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use ottla_front::Memory;
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -123,6 +124,8 @@ pub struct TopicTable {
     pub(crate) producers: Arc<ProducerBudget>,
     /// How much may wait in the lanes of all partitions together.
     lanes: Arc<LaneBudget>,
+    /// What snapshots of producers are charged to.
+    memory: Arc<Memory>,
 }
 
 impl TopicTable {

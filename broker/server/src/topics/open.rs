@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ottla_front::Memory;
 use ottla_log::{Offset, PartitionName};
 use parking_lot::{Mutex, RwLock};
 
@@ -15,7 +16,12 @@ use crate::partition::lane::LaneBudget;
 
 impl TopicTable {
     /// Puts topics and the partitions found on the disk together, finishing what a crash interrupted.
-    pub fn open(config: &Config, meta: Arc<dyn MetadataStore>, log: Arc<LogDirs>) -> Result<Self, TopicsOpenError> {
+    pub fn open(
+        config: &Config,
+        meta: Arc<dyn MetadataStore>,
+        log: Arc<LogDirs>,
+        memory: Arc<Memory>,
+    ) -> Result<Self, TopicsOpenError> {
         let table = Self {
             meta,
             log,
@@ -27,6 +33,7 @@ impl TopicTable {
             defaults: RwLock::new(config.clone()),
             producers: Arc::new(ProducerBudget::new(config.producer_ids_max)),
             lanes: Arc::new(LaneBudget::new(config.route_lane_bytes_max)),
+            memory,
         };
         for record in table.meta.topics()? {
             let wrong = |wrong: TopicChangeError| TopicsOpenError::Partition {

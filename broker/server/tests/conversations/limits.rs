@@ -119,22 +119,19 @@ async fn what_is_named_many_times_is_answered_once() {
     let answer = client.ask(0, &request).await;
     assert_eq!(answer.read::<ConsumerGroupDescribeResponse<'_>>().groups.len(), 1);
 
-    let topic = DescribeProducersRequestTopic { name: "t".into(), partition_indexes: vec![0, 1].repeat(TIMES) };
+    let topic = DescribeProducersRequestTopic { name: "t".into(), partition_indexes: [0, 1].repeat(TIMES) };
     let answer = client.ask(0, &DescribeProducersRequest { topics: vec![topic; 2] }).await;
     let response: DescribeProducersResponse<'_> = answer.read();
     assert_eq!((response.topics.len(), response.topics[0].partitions.len()), (1, 2));
 
-    let topic = OffsetFetchRequestTopics {
-        name: "t".into(),
-        partition_indexes: vec![0, 1].repeat(TIMES),
-        ..Default::default()
-    };
+    let topic =
+        OffsetFetchRequestTopics { name: "t".into(), partition_indexes: [0, 1].repeat(TIMES), ..Default::default() };
     let group = OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic; 2]), ..Default::default() };
     let answer = client.ask(8, &OffsetFetchRequest { groups: vec![group; 3], ..Default::default() }).await;
     let response: OffsetFetchResponse<'_> = answer.read();
     let partitions: usize = response.groups[0].topics.iter().map(|topic| topic.partitions.len()).sum();
     assert_eq!((response.groups.len(), partitions), (1, 2));
-    let topic = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: vec![0, 1].repeat(TIMES) };
+    let topic = OffsetFetchRequestTopic { name: "t".into(), partition_indexes: [0, 1].repeat(TIMES) };
     let request = OffsetFetchRequest { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
     let answer = client.ask(7, &request).await;
     assert_eq!(answer.read::<OffsetFetchResponse<'_>>().topics[0].partitions.len(), 2);
@@ -151,11 +148,11 @@ async fn the_largest_honest_requests_are_answered() {
     for topics in [TOPICS, PARTITIONS as usize] {
         let names: Vec<String> = (0..topics).map(|number| format!("{number:x}")).collect();
         for version in [4, 7, 8, 9, 12, 13] {
-            let named = names
+            let wanted = names
                 .iter()
                 .map(|name| MetadataRequestTopic { name: Some(name.as_str().into()), ..Default::default() });
             let request = MetadataRequest {
-                topics: Some(named.collect()),
+                topics: Some(wanted.collect()),
                 allow_auto_topic_creation: false,
                 ..Default::default()
             };

@@ -24,7 +24,7 @@ use ottla_wire::{Offset, ProducerId, Uuid};
 use super::landing::Landing;
 pub use format::SnapshotDamaged;
 use format::SnapshotVersion;
-use ottla_coordinator::sequence::Producer;
+use ottla_coordinator::sequence::{Producer, Remembered};
 pub(crate) use saves::Saves;
 
 /// The file that release 0.1 wrote. It is read where there is no other, and goes with the next save.
@@ -71,6 +71,15 @@ pub enum SnapshotReadError {
 }
 
 impl TopicSnapshot {
+    /// Memory that it takes while it is written, about: what it is made of and its bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let producers = self.partitions.iter().flat_map(|partition| &partition.producers);
+        let bytes = producers.map(|(_, producer)| {
+            size_of::<(ProducerId, Producer<Landing>)>() + producer.batches.len() * size_of::<Remembered<Landing>>()
+        });
+        2 * bytes.sum::<usize>()
+    }
+
     /// Keeps it with `first`, the first partition, in place of the one before. When this returns it survives a power cut,
     /// or the topic was deleted. One call at a time per topic: see [`Saves`].
     pub fn write(&self, first: &PartitionLog) -> Result<(), StateWriteError> {

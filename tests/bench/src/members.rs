@@ -2,10 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ottla_wire::message::{
-    HeartbeatRequest, JoinGroupRequest, JoinGroupRequestProtocol, Request, SyncGroupRequest, SyncGroupRequestAssignment,
+    COORDINATOR_GROUP, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupRequestProtocol, Request,
+    SyncGroupRequest, SyncGroupRequestAssignment,
 };
 use ottla_wire::{ApiVersion, ErrorCode, Message, RequestHeader, decode_response, encode_request};
 
@@ -15,6 +17,10 @@ use crate::load::connect;
 const JOIN_VERSION: i16 = 3;
 const SYNC_VERSION: i16 = 2;
 const HEARTBEAT_VERSION: i16 = 2;
+const FIND_VERSION: i16 = 4;
+
+/// Time that a coordinator gets to make its topic and to load its groups.
+const COORDINATOR_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longer than any run: no member is removed for its silence.
 const SESSION_TIMEOUT_MS: i32 = 600_000;
@@ -48,6 +54,35 @@ impl Line {
         Ok(decode_response::<M::Response<'a>>(ApiVersion(version), &self.frame)?.1)
     }
 
+    /// Looks for the coordinator of a group, which makes the topic of the groups the first time, and waits until it is ready.
+    pub(crate) fn find_coordinator(&mut self, group: &str) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let request = FindCoordinatorRequest {
+                key_type: COORDINATOR_GROUP,
+                coordinator_keys: vec![group.into()],
+                ..FindCoordinatorRequest::default()
+            };
+            self.send(FIND_VERSION, &request)?;
+            let answer = self.receive::<FindCoordinatorRequest<'_>>(FIND_VERSION)?;
+            if answer.coordinators.first().is_some_and(|found| found.error_code == ErrorCode::None) {
+                // A group that is loaded knows that it has no such member.
+                let request = HeartbeatRequest {
+                    group_id: group.into(),
+                    generation_id: 1,
+                    member_id: "nobody".into(),
+                    group_instance_id: None,
+                };
+                self.send(HEARTBEAT_VERSION, &request)?;
+                if self.receive::<HeartbeatRequest<'_>>(HEARTBEAT_VERSION)?.error_code == ErrorCode::UnknownMemberId {
+                    return Ok(());
+                }
+            }
+            ensure!(begin.elapsed() < COORDINATOR_PATIENCE, "the coordinator of {group} is not ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Says that a member lives.
     pub(crate) fn heartbeat(&mut self, group: &Group, member: usize) -> Result<()> {
         let request = HeartbeatRequest {
@@ -75,6 +110,7 @@ pub(crate) struct Group {
 impl Group {
     /// A group of one member for each line. The broker waits for all of them, as `group.initial.rebalance.delay.ms` says.
     pub(crate) fn form(id: String, lines: &mut [Line]) -> Result<Self> {
+        lines.first_mut().context("a group without lines")?.find_coordinator(&id)?;
         let mut group = Self { id, generation: 0, members: vec![String::new(); lines.len()], leader: 0 };
         group.rebalance(lines)?;
         Ok(group)

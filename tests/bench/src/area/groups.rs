@@ -217,7 +217,9 @@ fn commits(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
         let beside = Beside::start(plan, Ceiling::GroupCommit, dir.path(), &[])?;
         if let Some(other) = beside.broker() {
             other.create_topic(1, &[])?;
+            ready(other, of_group)?;
         }
+        ready(&ottla, of_group)?;
         let run = |peer: &Peer| commit(plan, peer, of_group);
         let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&beside.peer))?;
         let of = beside.of("bare append + group fdatasync of the same frames, 64 connections");
@@ -233,9 +235,20 @@ fn commits(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
+/// The group of a committer.
+fn group_of(committer: usize, of_group: fn(usize) -> usize) -> String {
+    format!("committer-{:03}", of_group(committer))
+}
+
+/// Waits until the groups of all committers can commit.
+fn ready(peer: &Peer, of_group: fn(usize) -> usize) -> Result<()> {
+    let mut line = Line::open(peer.addr)?;
+    (0..COMMITTERS).try_for_each(|committer| line.find_coordinator(&group_of(committer, of_group)))
+}
+
 fn commit(plan: &Plan, peer: &Peer, of_group: fn(usize) -> usize) -> Result<Measurement> {
     let script = |committer: usize| Script {
-        requests: vec![frames::offset_commit(&format!("committer-{:03}", of_group(committer)), 42)],
+        requests: vec![frames::offset_commit(&group_of(committer, of_group), 42)],
         count: if plan.quick { 30 } else { 300 },
         seconds_max: SECONDS_MAX,
         every_s: None,
@@ -292,6 +305,9 @@ fn beside_kafka(plan: &Plan, tools: &Tools, rows: &mut Vec<Row>) -> Result<()> {
         pairs.ratios(cpu_ms),
         format!("Ottla {:.1} ms, Kafka {:.1} ms", pairs.subject_median(cpu_ms), pairs.ceiling_median(cpu_ms)),
     ));
+    for peer in [&ottla, &kafka] {
+        ready(peer, |committer| committer)?;
+    }
     let run = |peer: &Peer| commit(plan, peer, |committer| committer);
     let pairs = Pairs::measure(plan.pairs, || run(&ottla), || run(&kafka))?;
     let (ours, theirs) = pairs.latencies();

@@ -60,7 +60,8 @@ type Suite = fn(&Path, &Path) -> Result<Tally>;
 
 /// Runs the suites whose name contains one of `words`, all of them without any.
 pub(crate) fn run(root: &Path, words: &[String]) -> Result<ExitCode> {
-    cargo(root, &["build", "--quiet", "--bins"]).args(SELECTION).show().context("the build")?;
+    // The tests along with it: another selection would compile the large dependencies again.
+    cargo(root, &["build", "--quiet", "--bins", "--tests"]).args(SELECTION).show().context("the build")?;
     let suites: [(&str, Suite); 2] = [("kafka-python", kafka_python), ("kafka-tools", kafka_tools)];
     let mut unexplained = 0;
     for (name, suite) in suites {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::Plan;
 use super::kafka::Tools;
@@ -117,9 +117,9 @@ struct Large {
 }
 
 impl Large {
-    fn gather(addr: SocketAddr) -> Result<Self> {
+    fn gather(addr: SocketAddr, id: &str) -> Result<Self> {
         let mut lines = (0..MEMBERS_LARGE).map(|_| Line::open(addr)).collect::<Result<Vec<_>>>()?;
-        let group = Group::form("large".to_owned(), &mut lines)?;
+        let group = Group::form(id.to_owned(), &mut lines)?;
         Ok(Self { lines, group })
     }
 
@@ -135,7 +135,7 @@ fn crowd(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     let before = ottla.anonymous_kib()?;
     let count = groups(plan);
     let mut all = Crowd::gather(ottla.addr, count)?;
-    let mut large = Large::gather(ottla.addr)?;
+    let mut large = Large::gather(ottla.addr, "large")?;
     let kib = (ottla.anonymous_kib()? - before) as f64;
     eprintln!(
         "  ({count} groups of {MEMBERS}: {kib:.0} KiB of anonymous memory, {:.1} each member)",
@@ -183,7 +183,7 @@ fn crowd(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
         pairs.ratios(|run| run.latency.p99_us),
         format!("beside rebalances {with}; without {without}; {HEARTBEAT_P99_MAX_MS} ms: {verdict}"),
     ));
-    let mut large = Large::gather(ottla.addr).context("the large group forms anew")?;
+    let mut large = Large::gather(ottla.addr, "large-alone")?;
     let cost = (0..plan.pairs.max(3)).map(|_| {
         let (cpu, begin) = (ottla.cpu_s()?, Instant::now());
         large.rebalance()?;
@@ -282,7 +282,7 @@ fn beside_kafka(plan: &Plan, tools: &Tools, rows: &mut Vec<Row>) -> Result<()> {
         Ratios::of(vec![ours as f64 / theirs as f64]),
         format!("Ottla {} MiB, Kafka {} MiB", ours >> 10, theirs >> 10),
     ));
-    let (mut our_group, mut their_group) = (Large::gather(ottla.addr)?, Large::gather(kafka.addr)?);
+    let (mut our_group, mut their_group) = (Large::gather(ottla.addr, "large")?, Large::gather(kafka.addr, "large")?);
     let rebalance = |peer: &Peer, large: &mut Large| -> Result<Measurement> {
         let (cpu, begin) = (peer.cpu_s()?, Instant::now());
         large.rebalance()?;

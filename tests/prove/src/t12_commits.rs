@@ -237,6 +237,8 @@ impl Committer {
     /// wrong otherwise, and how many answered commits are lost.
     fn judge(&mut self, address: SocketAddr) -> Result<(), (String, u64)> {
         let mut socket = Connection::open(address).map_err(|error| (error.to_string(), 0))?;
+        // Where the topic of the groups is lost, it is made anew, and has no commit.
+        wait::until_true("a coordinator", || find(&mut socket, &self.group).is_ok_and(|code| code == ErrorCode::None));
         let found = wait::until("the group to be loaded", || match committed(&mut socket, &self.group) {
             Ok((ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator, _)) => None,
             answer => Some(answer),

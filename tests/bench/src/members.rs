@@ -20,7 +20,7 @@ const HEARTBEAT_VERSION: i16 = 2;
 const FIND_VERSION: i16 = 4;
 
 /// Time that a coordinator gets to make its topic and to load its groups.
-const COORDINATOR_PATIENCE: Duration = Duration::from_secs(60);
+const COORDINATOR_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Longer than any run: no member is removed for its silence.
 const SESSION_TIMEOUT_MS: i32 = 600_000;
@@ -85,6 +85,12 @@ impl Line {
 
     /// Says that a member lives.
     pub(crate) fn heartbeat(&mut self, group: &Group, member: usize) -> Result<()> {
+        let code = self.ask_heartbeat(group, member)?;
+        ensure!(code == ErrorCode::None, "a heartbeat was answered {code}");
+        Ok(())
+    }
+
+    fn ask_heartbeat(&mut self, group: &Group, member: usize) -> Result<ErrorCode> {
         let request = HeartbeatRequest {
             group_id: group.id.as_str().into(),
             generation_id: group.generation,
@@ -92,9 +98,7 @@ impl Line {
             group_instance_id: None,
         };
         self.send(HEARTBEAT_VERSION, &request)?;
-        let answer = self.receive::<HeartbeatRequest<'_>>(HEARTBEAT_VERSION)?;
-        ensure!(answer.error_code == ErrorCode::None, "a heartbeat was answered {}", answer.error_code);
-        Ok(())
+        Ok(self.receive::<HeartbeatRequest<'_>>(HEARTBEAT_VERSION)?.error_code)
     }
 }
 
@@ -131,6 +135,11 @@ impl Group {
                 reason: None,
             };
             lines[member].send(JOIN_VERSION, &request)?;
+            // A member that joins before the leader has is told the generation that it is in already.
+            if member == self.leader && self.generation > 0 {
+                let other = (member + 1) % self.members.len();
+                while lines[other].ask_heartbeat(self, other)? == ErrorCode::None {}
+            }
         }
         let mut joined = 0;
         for (member, line) in lines.iter_mut().enumerate() {

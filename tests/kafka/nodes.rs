@@ -152,7 +152,9 @@ fn properties(node: i32, broker: SocketAddr, controller: SocketAddr, voters: &st
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={}\n\
          default.replication.factor=3\nmin.insync.replicas=2\nunclean.leader.election.enable=false\n\
          auto.create.topics.enable=false\nbroker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=500\n\
-         num.network.threads=2\nnum.io.threads=2\nlog.cleaner.enable=false\n",
+         num.network.threads=2\nnum.io.threads=2\nlog.cleaner.enable=false\n\
+         offsets.topic.num.partitions=4\ngroup.initial.rebalance.delay.ms=100\n\
+         group.consumer.min.heartbeat.interval.ms=300\ngroup.consumer.heartbeat.interval.ms=300\n",
         home.join("data").display(),
     )
 }

@@ -6,8 +6,11 @@ mod traffic;
 
 use std::sync::Arc;
 
-use ottla_client::{Admin, ClientConfig, NewTopic, TopicDescription};
+use ottla_client::{
+    Admin, Assignor, ClientConfig, ConsumerConfig, GroupConfig, GroupProtocol, NewTopic, OffsetReset, TopicDescription,
+};
 use ottla_tests::connection::Connection;
+use ottla_tests::members::Sharing;
 use ottla_tests::{skip, wait};
 use ottla_wire::ErrorCode;
 use ottla_wire::message::{CreatePartitionsRequest, CreatePartitionsTopic};
@@ -48,6 +51,29 @@ fn whatever_a_kafka_cluster_goes_through_every_record_is_settled_once_and_none_i
     traffic.finish(&cluster.runtime).check_what_was_told(&cluster.runtime, &topic);
 }
 
+/// Members of a group in each protocol: three of them come and go, and the node that keeps the group is killed under them.
+#[test]
+fn members_of_a_group_of_a_kafka_cluster_read_everything_and_no_commit_is_forgotten() {
+    let nodes = match Nodes::start() {
+        Ok(nodes) => nodes,
+        Err(why) => return skip::test("three nodes of Apache Kafka", &why),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let admin = runtime.block_on(async { Admin::new(ClientConfig::new(&nodes.bootstrap())).expect("an admin") });
+    let mut cluster = Cluster { nodes, admin: Arc::new(admin), runtime };
+    for (name, protocol, assignor) in [
+        ("cooperative", GroupProtocol::Classic, Assignor::CooperativeSticky),
+        ("eager", GroupProtocol::Classic, Assignor::Range),
+        ("consumer", GroupProtocol::Consumer, Assignor::Range),
+    ] {
+        let mut group = GroupConfig::new(name);
+        group.protocol = protocol;
+        group.assignors = vec![assignor];
+        cluster.share(name, group);
+    }
+}
+
 struct Cluster {
     nodes: Nodes,
     admin: Arc<Admin>,
@@ -59,6 +85,47 @@ impl Cluster {
         let topic = NewTopic::new(name).partitions(partitions).replicas(NODES as i16);
         wait::until_true("a topic to be created", || self.runtime.block_on(self.admin.create_topic(&topic)).is_ok());
         self.wait_until_in_sync(name);
+    }
+
+    fn share(&mut self, name: &str, mut group: GroupConfig) {
+        const PARTITIONS: i32 = 6;
+        self.create(name, PARTITIONS);
+        group.heartbeat_interval_ms = 300;
+        group.auto_commit = false;
+        let mut config = ConsumerConfig::new(&self.nodes.bootstrap());
+        config.offset_reset = OffsetReset::Earliest;
+        config.group = Some(group);
+        let mut sharing = Sharing::new(config, name, PARTITIONS);
+        sharing.join(None);
+        sharing.join(None);
+        sharing.join(Some("third"));
+        sharing.wait_until_shared();
+        sharing.produce_and_wait(RECORDS_ON);
+        let keeper = self.keeper_of(name);
+        self.nodes.kill(keeper);
+        sharing.produce_and_wait(RECORDS_ON);
+        sharing.assert_commits_kept();
+        sharing.leave(1);
+        sharing.produce_and_wait(RECORDS_ON);
+        self.nodes.start_again(keeper);
+        self.wait_until_in_sync(name);
+        self.wait_until_in_sync("__consumer_offsets");
+        sharing.join(None);
+        sharing.wait_until_shared();
+        sharing.produce_and_wait(RECORDS_ON);
+        while !sharing.members.is_empty() {
+            sharing.leave(0);
+        }
+        sharing.assert_commits_kept();
+        sharing.assert_all_read();
+    }
+
+    /// The node that leads the partition of a group.
+    fn keeper_of(&self, group: &str) -> i32 {
+        let offsets = self.describe("__consumer_offsets");
+        let hash = group.chars().fold(0_i32, |hash, letter| hash.wrapping_mul(31).wrapping_add(letter as i32));
+        let partition = (hash & i32::MAX) as usize % offsets.partitions.len();
+        offsets.partitions[partition].leader.expect("a leader")
     }
 
     fn describe(&self, name: &str) -> TopicDescription {

@@ -12,6 +12,10 @@
         for record in consumer.poll(500, timeout=1.0):
             print(record.partition, record.offset, record.key)
 
+    with Consumer("packages", bootstrap_servers="127.0.0.1:9092", group_id="indexers") as consumer:
+        for record in consumer:  # shared with the other members; what is done with is committed
+            print(record.partition, record.offset, record.key)
+
 ``ottla.aio`` has the same for asyncio.
 """
 
@@ -34,12 +38,24 @@ from ._admin import (
 from ._consumer import Consumer, TopicPartition
 from ._core import Batch, Deliveries, Delivery, Placement, Record
 from ._producer import Producer, close_at_exit
-from ._settings import Acks, ClientSettings, Compression, ConsumerSettings, IsolationLevel, OffsetReset, ProducerSettings
+from ._settings import (
+    Acks,
+    Assignor,
+    ClientSettings,
+    Compression,
+    ConsumerSettings,
+    GroupProtocol,
+    GroupSettings,
+    IsolationLevel,
+    OffsetReset,
+    ProducerSettings,
+)
 from .errors import KafkaError
 
 __all__ = [
     "Acks",
     "Admin",
+    "Assignor",
     "Batch",
     "Broker",
     "ClientSettings",
@@ -50,6 +66,8 @@ __all__ = [
     "ConsumerSettings",
     "Deliveries",
     "Delivery",
+    "GroupProtocol",
+    "GroupSettings",
     "IsolationLevel",
     "KafkaError",
     "OffsetReset",

@@ -15,6 +15,8 @@ Compression: TypeAlias = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 Acks: TypeAlias = Literal["all", 0, 1, -1, "0", "1", "-1"]
 OffsetReset: TypeAlias = Literal["fail", "earliest", "latest"]
 IsolationLevel: TypeAlias = Literal["read_committed", "read_uncommitted"]
+GroupProtocol: TypeAlias = Literal["classic", "consumer"]
+Assignor: TypeAlias = Literal["range", "roundrobin", "sticky", "cooperative-sticky"]
 
 
 class ClientSettings(TypedDict, total=False):
@@ -94,6 +96,31 @@ class ConsumerSettings(ClientSettings, total=False):
     """Brokers out of reach for this long make ``poll`` say so, once per period; it keeps trying all the while."""
 
 
+class GroupSettings(ConsumerSettings, total=False):
+    """What a :class:`ottla.Consumer` with a ``group_id`` can be told."""
+
+    group_instance_id: str
+    """Makes the member a static one: if it comes back within the session, it gets what it had without a rebalance."""
+    group_protocol: GroupProtocol
+    """``"classic"``: the members share out the partitions. ``"consumer"``: the broker does (KIP-848)."""
+    assignors: Sequence[Assignor]
+    """Classic protocol: how partitions may be shared out, what is liked best first. ``["cooperative-sticky"]``, unless
+    set."""
+    broker_assignor: str
+    """Consumer protocol: the assignor of the broker, ``"uniform"`` or ``"range"``."""
+    session_timeout_ms: int
+    """Classic protocol: without a heartbeat for this long the member is taken for dead."""
+    heartbeat_interval_ms: int
+    """Classic protocol: time between two heartbeats."""
+    poll_interval_ms_max: int
+    """The program has to poll this often; else the member leaves the group until it does."""
+    auto_commit: bool
+    """Commit what is done with: from time to time, before a rebalance, and when the consumer is closed. On, unless
+    set. Records are done with when the next ones are asked for."""
+    auto_commit_interval_ms: int
+    """Time between two such commits."""
+
+
 def _text(name: str, value: object) -> object:
     if isinstance(value, str):
         return value
@@ -119,6 +146,28 @@ def _switch(name: str, value: object) -> object:
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     return value if isinstance(value, bool) else _refuse(name, value, "True or False")
+
+
+def _texts(name: str, value: object) -> object:
+    words = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if isinstance(words, Sequence) and all(isinstance(word, str) for word in words):  # pyright: ignore[reportUnknownVariableType]
+        # Java names its classes.
+        classes = {f"org.apache.kafka.clients.consumer.{java}": ours for java, ours in _ASSIGNORS.items()}
+        return [classes.get(str(word), str(word)) for word in words]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return _refuse(name, value, "a list of texts")
+
+
+_ASSIGNORS = {
+    "RangeAssignor": "range",
+    "RoundRobinAssignor": "roundrobin",
+    "StickyAssignor": "sticky",
+    "CooperativeStickyAssignor": "cooperative-sticky",
+}
+
+
+def _group_protocol(name: str, value: object) -> object:
+    word = value.lower() if isinstance(value, str) else value
+    return word if word in ("classic", "consumer") else _refuse(name, value, '"classic" or "consumer"')
 
 
 def _acks(name: str, value: object) -> object:
@@ -200,8 +249,21 @@ CONSUMER: dict[str, _Setting] = _CLIENT | {
     "unreachable_ms_max": _Setting(_number),
 }
 
+GROUP: dict[str, _Setting] = CONSUMER | {
+    "group_id": _Setting(_text, ("group.id",)),
+    "group_instance_id": _Setting(_text, ("group.instance.id",)),
+    "group_protocol": _Setting(_group_protocol, ("group.protocol",)),
+    "assignors": _Setting(_texts, ("partition.assignment.strategy",)),
+    "broker_assignor": _Setting(_text, ("group.remote.assignor",)),
+    "session_timeout_ms": _Setting(_number, ("session.timeout.ms",)),
+    "heartbeat_interval_ms": _Setting(_number, ("heartbeat.interval.ms",)),
+    "poll_interval_ms_max": _Setting(_number, ("max.poll.interval.ms",)),
+    "auto_commit": _Setting(_switch, ("enable.auto.commit",)),
+    "auto_commit_interval_ms": _Setting(_number, ("auto.commit.interval.ms",)),
+}
+"""What only a member of a group has comes after all that a consumer has."""
+
 _NOT_YET = {
-    "group.id": "consumer groups are not there yet: leave out group.id and name topics or partitions",
     "transactional.id": "transactions are not there yet: leave out transactional.id",
 }
 

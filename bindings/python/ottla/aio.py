@@ -9,6 +9,8 @@
         async for record in consumer:
             print(record.partition, record.offset, record.key)
 
+With ``group_id="indexers"`` the consumer shares the topic with the other members of that group.
+
 ``send`` returns an ``asyncio.Future`` at once; hundreds of acknowledgements wake the event loop once. Every object
 belongs to the event loop that runs when it is first used. For administration there is ``asyncio.to_thread(admin.…)``.
 """
@@ -17,10 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from re import Pattern
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _core
@@ -29,17 +33,18 @@ from ._settings import PRODUCER, gather
 from .errors import BufferFullError, ForkError, KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
     from typing import Self, TypeAlias, Unpack
 
     from ._consumer import Start
     from ._core import Delivery, Placement, Record
-    from ._settings import ConsumerSettings, ProducerSettings
+    from ._settings import GroupSettings, ProducerSettings
 
     Payload: TypeAlias = bytes | bytearray | memoryview
     Headers: TypeAlias = Iterable[tuple[str, Payload | None]] | Mapping[str, Payload | None]
+    OnPartitions: TypeAlias = Callable[[list[TopicPartition]], Awaitable[object] | object]
     _Letter: TypeAlias = tuple[asyncio.Future[Placement], KafkaError | None, Placement | None]
 
 _T = TypeVar("_T")
@@ -218,25 +223,35 @@ class AsyncConsumer(_Owner):
 
     def __init__(
         self,
-        topics: str | TopicPartition | Iterable[str | TopicPartition] = (),
+        topics: str | Pattern[str] | TopicPartition | Iterable[str | TopicPartition] = (),
         *,
         bootstrap_servers: str | Sequence[str] | None = None,
+        group_id: str | None = None,
         start: Start = "earliest",
         idle_timeout: float | None = None,
+        on_assign: OnPartitions | None = None,
+        on_revoke: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
         config: Mapping[str, object] | None = None,
-        **settings: Unpack[ConsumerSettings],
+        **settings: Unpack[GroupSettings],
     ) -> None:
-        super().__init__(threads=2)
-        if not isinstance(topics, str | TopicPartition):
+        # Polls take one thread; while one waits, commits and whatever else is asked take the others.
+        super().__init__(threads=3)
+        if not isinstance(topics, str | Pattern | TopicPartition):
             topics = list(topics)
         self._make = partial(
             Consumer,
             topics,
             bootstrap_servers=bootstrap_servers,
+            group_id=group_id,
             start=start,
+            on_assign=self._on_loop(on_assign),
+            on_revoke=self._on_loop(on_revoke),
+            on_lost=self._on_loop(on_lost),
             config=config,
             **settings,
         )
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._idle_timeout = idle_timeout
         self._consumer: Consumer | None = None
         self._ready: deque[Record] = deque()
@@ -248,6 +263,7 @@ class AsyncConsumer(_Owner):
         """Look up the topics; done by ``async with`` and by the first poll. Returns the consumer underneath, for what
         does not wait (``assignment``, ``seek``, ``pause``) and for ``asyncio.to_thread``."""
         if self._consumer is None:
+            self._loop = asyncio.get_running_loop()
             made = await self._away(self._make)
             if self._consumer is None:
                 self._consumer = made
@@ -262,7 +278,7 @@ class AsyncConsumer(_Owner):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._end(30.0, failed=kind is not None)
 
     async def poll(self, max_records: int = 500, timeout: float | None = 1.0) -> list[Record]:
         """Up to ``max_records`` records as soon as there are any; an empty list after ``timeout`` seconds."""
@@ -271,7 +287,7 @@ class AsyncConsumer(_Owner):
         deadline = None if timeout is None else loop.time() + timeout
         while not self._ready:
             if self._polling is None:
-                at_once = consumer.poll(max_records, 0)
+                at_once = consumer._poll_at_once(max_records)
                 if at_once:
                     return at_once
                 left = _STEP_S if deadline is None else min(deadline - loop.time(), _STEP_S)
@@ -314,12 +330,101 @@ class AsyncConsumer(_Owner):
                 raise StopAsyncIteration
         return self._ready.popleft()
 
-    async def close(self) -> None:
-        """Stop fetching. Iteration ends, also in other tasks."""
+    def _on_loop(self, listener: OnPartitions | None) -> Callable[[list[TopicPartition]], None] | None:
+        """The listener as the polling thread calls it: it runs on the event loop, and the rebalance waits for it."""
+        if listener is None:
+            return None
+
+        async def told(partitions: list[TopicPartition]) -> None:
+            answer = listener(partitions)
+            if inspect.isawaitable(answer):
+                await answer
+
+        def tell(partitions: list[TopicPartition]) -> None:
+            if self._loop is not None:
+                asyncio.run_coroutine_threadsafe(told(partitions), self._loop).result()
+
+        return tell
+
+    async def subscribe(
+        self,
+        topics: str | Pattern[str] | Iterable[str],
+        *,
+        on_assign: OnPartitions | None = None,
+        on_revoke: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
+    ) -> None:
+        """What :meth:`ottla.Consumer.subscribe` does; the listeners may be coroutines."""
+        consumer = await self.start()
+        consumer.subscribe(
+            topics,
+            on_assign=self._on_loop(on_assign),
+            on_revoke=self._on_loop(on_revoke),
+            on_lost=self._on_loop(on_lost),
+        )
+
+    async def unsubscribe(self, timeout: float | None = 30.0) -> None:
+        """Leave the group and read nothing. What was handed out is committed first (``auto_commit``)."""
+        consumer = await self.start()
+        await self._give_back(consumer)
+        await self._away(consumer.unsubscribe, timeout)
+
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int] | None = None, *, timeout: float | None = 30.0
+    ) -> None:
+        """Commit what was handed out, or these offsets, each that of the next record to read."""
+        consumer = await self.start()
+        if offsets is None:
+            found = {TopicPartition(topic, part): offset for topic, part, offset in consumer._uncommitted()}
+            offsets = {place: self._next_offsets().get(place, offset) for place, offset in found.items()}
+        await self._away(partial(consumer.commit, offsets, timeout=timeout))
+
+    async def committed(
+        self, partitions: Iterable[TopicPartition] | None = None, *, timeout: float | None = 30.0
+    ) -> dict[TopicPartition, int]:
+        """What the group has committed of these partitions, or of those being read."""
+        consumer = await self.start()
+        return await self._away(partial(consumer.committed, partitions, timeout=timeout))
+
+    async def position(self, partition: TopicPartition, timeout: float | None = 10.0) -> int:
+        """The offset of the next record of this partition."""
+        consumer = await self.start()
+        waiting = self._next_offsets().get(partition)
+        return await self._away(consumer.position, partition, timeout) if waiting is None else waiting
+
+    def _next_offsets(self) -> dict[TopicPartition, int]:
+        """The first offset of each partition that is here and was not handed out."""
+        return {TopicPartition(record.topic, record.partition): record.offset for record in reversed(self._ready)}
+
+    async def _give_back(self, consumer: Consumer) -> None:
+        """What was fetched and not handed out is not to be committed."""
+        while self._polling is not None:
+            with contextlib.suppress(KafkaError):
+                self._ready.extend(await self._take(self._polling))
+        owned = set(consumer.assignment())
+        for place, offset in self._next_offsets().items():
+            if place in owned:
+                consumer.seek(place, offset)
+        self._ready.clear()
+
+    async def close(self, timeout: float | None = 30.0) -> None:
+        """Stop fetching; iteration ends, also in other tasks. A member commits what it was handed (``auto_commit``) and
+        leaves its group, within ``timeout`` seconds."""
+        await self._end(timeout, failed=False)
+
+    async def _end(self, timeout: float | None, *, failed: bool) -> None:
         self._closed = True
-        if self._consumer is not None:
-            self._consumer.close()
-        self._threads.shutdown(wait=False)
+        consumer = self._consumer
+        try:
+            if consumer is not None and not consumer.closed:
+                if consumer._group_id is None:
+                    consumer.close()
+                else:
+                    if not failed:
+                        await self._give_back(consumer)
+                    await self._away(partial(consumer._end, timeout, failed=failed))
+        finally:
+            self._threads.shutdown(wait=False)
 
 
 __all__ = ["AsyncConsumer", "AsyncProducer", "TopicPartition"]

@@ -128,6 +128,10 @@ class ClientClosedError(KafkaError):
     """The producer, consumer or admin is closed."""
 
 
+class PolledTooLateError(KafkaError):
+    """The program did not poll within ``poll_interval_ms_max``: the partitions went to other members of the group."""
+
+
 class ForkError(KafkaError, RuntimeError):
     """A client was used in a forked child. Its connections and threads stayed in the parent: make a new one here."""
 
@@ -173,6 +177,7 @@ class NotAuthorizedError(BrokerError):
 
 
 _BY_KIND: dict[str, type[KafkaError]] = {
+    "late": PolledTooLateError,
     "config": ConfigError,
     "connection": KafkaConnectionError,
     "timeout": KafkaTimeoutError,

@@ -1,11 +1,13 @@
 //! The consumer as Python sees it. The GIL is released once per poll, and not at all when records are there already.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use ottla_client as core;
-use ottla_client::{Assignment, ConsumeError, Records};
+use ottla_client::{Assignment, ConsumeError, Event, Records, StartFrom, TopicPartition};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyDict, PyList};
@@ -34,34 +36,65 @@ pub(crate) struct Consumer {
     runtime: Handle,
     ready: Ready,
     closed: AtomicBool,
+    /// Hears of partitions that come and go.
+    listener: Mutex<Option<Py<PyAny>>>,
     /// Iteration ends when no record came for this many seconds.
     #[pyo3(get)]
     idle_timeout: Option<f64>,
 }
 
 impl Consumer {
-    /// Batches from the core: at once if there are any, else within `timeout`; none when that is over.
+    /// Batches from the core: at once if there are any, else within `timeout`; none when that is over. Partitions that come
+    /// and go are told on the way.
     fn fetch(&self, py: Python<'_>, records_max: usize, timeout: Option<f64>) -> PyResult<Option<Vec<Py<Batch>>>> {
         let core = self.core.get()?;
-        let fetched = match core.try_poll(records_max) {
-            Ok(Some(records)) => Ok(records),
-            Ok(None) if timeout.is_some_and(|seconds| seconds <= 0.0) => return Ok(None),
-            Ok(None) => {
-                let step = |slice| match self.runtime.block_on(core.poll(records_max, slice)) {
-                    Ok(records) if records.is_empty() => None,
-                    other => Some(other),
-                };
-                match wait_for(py, Patience::of_seconds(timeout)?, step)? {
-                    Some(fetched) => fetched,
-                    None => return Ok(None),
+        let patience = Patience::of_seconds(timeout)?;
+        loop {
+            let event = match core.try_next(records_max) {
+                Ok(None) if timeout.is_some_and(|seconds| seconds <= 0.0) => return Ok(None),
+                Ok(None) => {
+                    let step = |slice| match self.runtime.block_on(core.next(records_max, slice)) {
+                        Ok(Event::Records(records)) if records.is_empty() => None,
+                        other => Some(other),
+                    };
+                    match wait_for(py, patience, step)? {
+                        Some(event) => event,
+                        None => return Ok(None),
+                    }
                 }
+                Ok(Some(event)) => Ok(event),
+                Err(error) => Err(error),
+            };
+            match event.map_err(Failure::from)? {
+                Event::Records(records) => return to_batches(py, records).map(Some),
+                Event::Assigned(partitions) => self.tell(py, "assigned", partitions)?,
+                Event::Revoked(partitions) => self.tell(py, "revoked", partitions)?,
+                Event::Lost(partitions) => self.tell(py, "lost", partitions)?,
             }
-            Err(error) => Err(error),
-        };
-        match fetched {
-            Ok(records) => to_batches(py, records).map(Some),
-            Err(error) => Err(Failure::from(error).into()),
         }
+    }
+
+    /// Calls the listener on this thread, which polls.
+    fn tell(&self, py: Python<'_>, what: &str, partitions: Vec<TopicPartition>) -> PyResult<()> {
+        for TopicPartition { topic, partition } in &partitions {
+            self.ready.forget(topic, *partition);
+        }
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|it| it.clone_ref(py));
+        if let Some(listener) = listener {
+            listener.call1(py, (what, places(partitions)))?;
+        }
+        Ok(())
+    }
+
+    /// What was handed to Python: iteration may hold records that it has not yet.
+    fn uncommitted(&self) -> PyResult<BTreeMap<TopicPartition, i64>> {
+        let mut offsets = self.core.get()?.uncommitted();
+        for (TopicPartition { topic, partition }, offset) in &mut offsets {
+            if let Some(position) = self.ready.position(topic, *partition) {
+                *offset = position;
+            }
+        }
+        Ok(offsets)
     }
 
     /// Batches that iteration left over, else from the core.
@@ -91,6 +124,18 @@ impl Consumer {
         }
     }
 
+    /// What iteration holds was not handed to Python: it is read again, by whichever member.
+    fn give_back(&self) -> PyResult<()> {
+        let core = self.core.get()?;
+        for TopicPartition { topic, partition } in core.assignment() {
+            if let Some(position) = self.ready.position(&topic, partition) {
+                core.seek(&topic, partition, StartFrom::Offset(position)).map_err(Failure::from)?;
+                self.ready.forget(&topic, partition);
+            }
+        }
+        Ok(())
+    }
+
     fn waiting<F, T>(&self, py: Python<'_>, timeout: Option<f64>, future: F) -> PyResult<T>
     where
         F: Future<Output = Result<T, ConsumeError>> + Send,
@@ -101,8 +146,22 @@ impl Consumer {
     }
 }
 
+fn places(partitions: impl IntoIterator<Item = TopicPartition>) -> Vec<(String, i32)> {
+    partitions.into_iter().map(|it| ((*it.topic).to_owned(), it.partition)).collect()
+}
+
 fn to_batches(py: Python<'_>, records: Records) -> PyResult<Vec<Py<Batch>>> {
     records.into_chunks().into_iter().map(|chunk| Py::new(py, Batch::new(py, chunk))).collect()
+}
+
+fn to_records(py: Python<'_>, batches: Vec<Py<Batch>>) -> PyResult<Bound<'_, PyList>> {
+    let count = batches.iter().map(|batch| batch.get().len()).sum();
+    let mut records = Vec::with_capacity(count);
+    for batch in batches {
+        let len = batch.get().len() as u32;
+        records.extend((0..len).map(|index| Record::new(batch.clone_ref(py), index)));
+    }
+    PyList::new(py, records)
 }
 
 #[pymethods]
@@ -113,7 +172,14 @@ impl Consumer {
         events::start(py)?;
         let config = settings::consumer(settings, runtime.clone())?;
         let core = AtHome::new(core::Consumer::new(config).map_err(Failure::from)?);
-        Ok(Self { core, runtime, ready: Ready::default(), closed: AtomicBool::new(false), idle_timeout })
+        Ok(Self {
+            core,
+            runtime,
+            ready: Ready::default(),
+            closed: AtomicBool::new(false),
+            listener: Mutex::default(),
+            idle_timeout,
+        })
     }
 
     /// Reads every partition that the topic has now.
@@ -156,7 +222,7 @@ impl Consumer {
 
     fn _assignment(&self) -> PyResult<Vec<(String, i32)>> {
         let assigned = self.core.get()?.assignment();
-        Ok(assigned.into_iter().map(|part| ((*part.topic).to_owned(), part.partition)).collect())
+        Ok(places(assigned))
     }
 
     /// Up to ``max_records`` records as soon as there are any; an empty list after ``timeout`` seconds.
@@ -167,13 +233,7 @@ impl Consumer {
     #[pyo3(signature = (max_records = ITERATION_RECORDS, timeout = Some(1.0)))]
     fn poll<'py>(&self, py: Python<'py>, max_records: usize, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let batches = self.take(py, max_records, timeout)?;
-        let count = batches.iter().map(|batch| batch.get().len()).sum();
-        let mut records = Vec::with_capacity(count);
-        for batch in batches {
-            let len = batch.get().len() as u32;
-            records.extend((0..len).map(|index| Record::new(batch.clone_ref(py), index)));
-        }
-        PyList::new(py, records)
+        to_records(py, batches)
     }
 
     /// Like ``poll``, in batches: each the consecutive records of one partition.
@@ -259,6 +319,95 @@ impl Consumer {
         let core = self.core.get()?;
         let done = if paused { core.pause(topic, partition) } else { core.resume(topic, partition) };
         Ok(done.map_err(Failure::from)?)
+    }
+
+    fn _listen(&self, listener: Option<Py<PyAny>>) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // As Python hands them over.
+    fn _subscribe(&self, topics: Vec<PyBackedStr>) -> PyResult<()> {
+        Ok(self.core.get()?.subscribe(&topics).map_err(Failure::from)?)
+    }
+
+    fn _subscribe_pattern(&self, expression: &str) -> PyResult<()> {
+        Ok(self.core.get()?.subscribe_pattern(expression).map_err(Failure::from)?)
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn _unsubscribe(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        self.give_back()?;
+        let core = self.core.get()?;
+        self.waiting(py, None, core.unsubscribe(Patience::of_seconds(timeout)?.left()))
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn _commit(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let offsets = self.uncommitted()?;
+        let core = self.core.get()?;
+        self.waiting(py, None, core.commit_offsets(&offsets, Patience::of_seconds(timeout)?.left()))
+    }
+
+    #[pyo3(signature = (offsets, timeout = None))]
+    fn _commit_offsets(
+        &self,
+        py: Python<'_>,
+        offsets: Vec<(PyBackedStr, i32, i64)>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let core = self.core.get()?;
+        let offsets =
+            offsets.into_iter().map(|(topic, partition, offset)| (TopicPartition::new(&*topic, partition), offset));
+        self.waiting(py, None, core.commit_offsets(&offsets.collect(), Patience::of_seconds(timeout)?.left()))
+    }
+
+    #[pyo3(signature = (partitions, timeout = None))]
+    fn _committed(
+        &self,
+        py: Python<'_>,
+        partitions: Vec<(PyBackedStr, i32)>,
+        timeout: Option<f64>,
+    ) -> PyResult<Vec<(String, i32, i64)>> {
+        let core = self.core.get()?;
+        let partitions: Vec<_> =
+            partitions.into_iter().map(|(topic, partition)| TopicPartition::new(&*topic, partition)).collect();
+        let found = self.waiting(py, None, core.committed(&partitions, Patience::of_seconds(timeout)?.left()))?;
+        Ok(found.into_iter().map(|(it, offset)| ((*it.topic).to_owned(), it.partition, offset)).collect())
+    }
+
+    /// The offsets that a commit would commit.
+    fn _uncommitted(&self) -> PyResult<Vec<(String, i32, i64)>> {
+        let offsets = self.uncommitted()?.into_iter();
+        Ok(offsets.map(|(it, offset)| ((*it.topic).to_owned(), it.partition, offset)).collect())
+    }
+
+    /// Records that are there already; none while the listener has to be called.
+    fn _poll_at_once<'py>(&self, py: Python<'py>, max_records: usize) -> PyResult<Bound<'py, PyList>> {
+        let left = self.ready.take(py, max_records)?;
+        let batches = if left.is_empty() {
+            let found = self.core.get()?.try_records(max_records).map_err(Failure::from)?;
+            found.map_or_else(|| Ok(Vec::new()), |records| to_batches(py, records))?
+        } else {
+            left
+        };
+        to_records(py, batches)
+    }
+
+    /// Leave the group and stop fetching. After a failure, what was polled last is not committed.
+    #[pyo3(signature = (timeout, failed))]
+    fn _leave(&self, py: Python<'_>, timeout: Option<f64>, failed: bool) -> PyResult<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let core = self.core.get()?;
+        let left = Patience::of_seconds(timeout)?.left();
+        let left = if failed {
+            self.waiting(py, None, core.abandon(left))
+        } else {
+            self.give_back().and_then(|()| self.waiting(py, None, core.leave(left)))
+        };
+        core.close();
+        left
     }
 
     /// Stop fetching. Iteration ends, also in other threads.

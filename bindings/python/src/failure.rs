@@ -170,6 +170,14 @@ impl From<ConsumeError> for Failure {
                 let named = plain("").coded(MESSAGE_TOO_LARGE, "MESSAGE_TOO_LARGE").at(topic, *partition);
                 Self { offset: Some(*offset), ..named }
             }
+            ConsumeError::NoCommittedOffset { topic, partition, .. } => {
+                plain("NO_COMMITTED_OFFSET").at(topic, *partition)
+            }
+            ConsumeError::CommitRefused { topic, partition, .. } => plain("").at(topic, *partition),
+            ConsumeError::PolledTooLate { .. } => Self::of("late", "POLLED_TOO_LATE", &error),
+            ConsumeError::NoGroup | ConsumeError::Subscribed { .. } | ConsumeError::BadPattern { .. } => {
+                Self::of("config", "CONFIG", &error)
+            }
             ConsumeError::Connection(reason) => reason.clone().into(),
             ConsumeError::Closed => Self::of("closed", "CLOSED", &error),
             _ => plain("NOT_CONSUMED"),

@@ -1,11 +1,15 @@
 //! Settings as `ottla/_settings.py` hands them over: our names, values already of the right kind.
 
-use ottla_client::{Acks, ClientConfig, Codec, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
+use ottla_client::{
+    Acks, Assignor, ClientConfig, Codec, ConsumerConfig, GroupConfig, GroupProtocol, Isolation, OffsetReset,
+    ProducerConfig,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::runtime::Handle;
 
 use crate::failure::Failure;
+use crate::start::Start;
 
 /// Reads one value; what it cannot be becomes a `ConfigError` that names it.
 fn read<'py, T>(name: &str, value: &Bound<'py, PyAny>) -> Result<T, Failure>
@@ -90,7 +94,18 @@ pub(crate) fn producer(settings: &Bound<'_, PyDict>, runtime: Handle) -> Result<
 pub(crate) fn consumer(settings: &Bound<'_, PyDict>, runtime: Handle) -> Result<ConsumerConfig, Failure> {
     let mut config = ConsumerConfig::default();
     config.client.runtime = Some(runtime);
+    if let Some(id) = settings.get_item("group_id").ok().flatten() {
+        config.group = Some(GroupConfig::new(&read::<String>("group_id", &id)?));
+    }
     each(settings, |name, value| {
+        if name == "group_id" {
+            return Ok(true);
+        }
+        if let Some(group) = &mut config.group
+            && set_group(group, name, value)?
+        {
+            return Ok(true);
+        }
         match name {
             "offset_reset" => {
                 config.offset_reset = read::<String>(name, value).and_then(|word| offset_reset(name, &word, value))?;
@@ -111,6 +126,34 @@ pub(crate) fn consumer(settings: &Bound<'_, PyDict>, runtime: Handle) -> Result<
         Ok(true)
     })?;
     Ok(config)
+}
+
+/// Sets what a member of a group has; says whether the name is one of these.
+fn set_group(group: &mut GroupConfig, name: &str, value: &Bound<'_, PyAny>) -> Result<bool, Failure> {
+    match name {
+        "group_instance_id" => group.instance_id = Some(read(name, value)?),
+        "group_protocol" => {
+            group.protocol = match &*read::<String>(name, value)? {
+                "classic" => GroupProtocol::Classic,
+                "consumer" => GroupProtocol::Consumer,
+                _ => return Err(refuse(name, value, "classic or consumer")),
+            };
+        }
+        "assignors" => {
+            let bound = "a list of range, roundrobin, sticky, cooperative-sticky";
+            let named = |word: &String| Assignor::of_name(word).ok_or_else(|| refuse(name, value, bound));
+            group.assignors = read::<Vec<String>>(name, value)?.iter().map(named).collect::<Result<_, _>>()?;
+        }
+        "broker_assignor" => group.broker_assignor = Some(read(name, value)?),
+        "session_timeout_ms" => group.session_timeout_ms = read(name, value)?,
+        "heartbeat_interval_ms" => group.heartbeat_interval_ms = read(name, value)?,
+        "poll_interval_ms_max" => group.poll_interval_ms_max = read(name, value)?,
+        "auto_commit" => group.auto_commit = read(name, value)?,
+        "auto_commit_interval_ms" => group.auto_commit_interval_ms = read(name, value)?,
+        "start" => group.start = Some(value.extract::<Start>().map_err(|_| refuse(name, value, "a start"))?.0),
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn acks(name: &str, code: i16, value: &Bound<'_, PyAny>) -> Result<Acks, Failure> {

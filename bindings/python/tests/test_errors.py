@@ -143,7 +143,6 @@ def test_settings_that_cannot_work_are_named(bootstrap: str) -> None:
     assert "idempotent" in refused(acks=1, idempotent=True)
     assert "did you mean linger.ms" in refused(config={"lingr.ms": 5})
     assert "given twice" in refused(linger_ms=1, config={"linger.ms": 5})
-    assert "groups" in refused(config={"group.id": "g"})
     with pytest.raises(TypeError, match="did you mean linger_ms"):
         Producer(bootstrap_servers=bootstrap, lingr_ms=5)  # type: ignore[call-arg]
     assert isinstance(Producer(bootstrap), Producer), "the address may stand first, without its name"

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use ottla_wire::record::Codec;
 use tokio::runtime::Handle;
 
+use crate::core::assignor::Assignor;
+use crate::core::cursor::StartFrom;
+pub use crate::core::member::Protocol as GroupProtocol;
 use crate::error::ConfigError;
 use crate::net::{Network, Tcp};
 use crate::producer::DeliverySink;
@@ -226,12 +229,89 @@ impl Isolation {
     }
 }
 
+/// Settings of a member of a consumer group.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GroupConfig {
+    /// The group (`group.id`).
+    pub id: String,
+    /// Makes the member a static one (`group.instance.id`, KIP-345): one that comes back within the session gets what it had,
+    /// and no rebalance happens. No two members may have the same.
+    pub instance_id: Option<String>,
+    /// Who shares out the partitions (`group.protocol`).
+    pub protocol: GroupProtocol,
+    /// Classic protocol: how members may share out partitions, what they like best first (`partition.assignment.strategy`).
+    /// Members are cooperative if all of these are.
+    pub assignors: Vec<Assignor>,
+    /// Consumer protocol: the assignor of the broker (`group.remote.assignor`); none leaves it to the broker.
+    pub broker_assignor: Option<String>,
+    /// Classic protocol: without a heartbeat for this long the member is taken for dead (`session.timeout.ms`).
+    pub session_timeout_ms: u64,
+    /// Classic protocol: time between two heartbeats (`heartbeat.interval.ms`).
+    pub heartbeat_interval_ms: u64,
+    /// The application has to poll this often; else the member leaves the group until it does (`max.poll.interval.ms`). Also
+    /// how long a rebalance waits for the application to finish with what it gives up.
+    pub poll_interval_ms_max: u64,
+    /// Whether what was polled is committed without being asked: from time to time, before partitions are given up, and at
+    /// the end (`enable.auto.commit`). A record counts as done when the next poll begins.
+    pub auto_commit: bool,
+    /// Time between two such commits (`auto.commit.interval.ms`).
+    pub auto_commit_interval_ms: u64,
+    /// Where partitions begin of which the group has committed no offset; none goes by `offset_reset`.
+    pub start: Option<StartFrom>,
+}
+
+impl GroupConfig {
+    /// Defaults for this group.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            instance_id: None,
+            protocol: GroupProtocol::Classic,
+            assignors: vec![Assignor::CooperativeSticky],
+            broker_assignor: None,
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 3_000,
+            poll_interval_ms_max: 300_000,
+            auto_commit: true,
+            auto_commit_interval_ms: 5_000,
+            start: None,
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.id.is_empty() {
+            return Err(ConfigError::Missing { name: "group id" });
+        }
+        if self.assignors.is_empty() {
+            return Err(ConfigError::Missing { name: "assignors" });
+        }
+        for (name, value, low, bound) in [
+            ("session_timeout_ms", self.session_timeout_ms, 1, "1 to 2147483647"),
+            ("heartbeat_interval_ms", self.heartbeat_interval_ms, 1, "1 to 2147483647"),
+            ("poll_interval_ms_max", self.poll_interval_ms_max, 1, "1 to 2147483647"),
+            ("auto_commit_interval_ms", self.auto_commit_interval_ms, 1, "1 to 2147483647"),
+        ] {
+            if !(low..=i32::MAX as u64).contains(&value) {
+                return Err(ConfigError::OutOfRange { name, value, bound });
+            }
+        }
+        if self.protocol == GroupProtocol::Classic && self.heartbeat_interval_ms >= self.session_timeout_ms {
+            let (name, value) = ("heartbeat_interval_ms", self.heartbeat_interval_ms);
+            return Err(ConfigError::OutOfRange { name, value, bound: "shorter than session_timeout_ms" });
+        }
+        Ok(())
+    }
+}
+
 /// Settings of a [`Consumer`](crate::Consumer).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConsumerConfig {
     /// How to reach the cluster.
     pub client: ClientConfig,
+    /// The group it may subscribe in and commit for; none reads on its own.
+    pub group: Option<GroupConfig>,
     /// What to do when the position is not in the log.
     pub offset_reset: OffsetReset,
     /// Which records of transactions are read.
@@ -271,7 +351,7 @@ impl ConsumerConfig {
                 return Err(ConfigError::OutOfRange { name, value: 0, bound: "positive" });
             }
         }
-        Ok(())
+        self.group.as_ref().map_or(Ok(()), GroupConfig::check)
     }
 }
 
@@ -279,6 +359,7 @@ impl Default for ConsumerConfig {
     fn default() -> Self {
         Self {
             client: ClientConfig::default(),
+            group: None,
             offset_reset: OffsetReset::Fail,
             isolation: Isolation::ReadCommitted,
             fetch_bytes_min: 1,

@@ -32,6 +32,12 @@ pub enum ConfigError {
     /// Idempotence needs acknowledgement by the durable log.
     #[error("an idempotent producer needs acks=all: set `idempotent` to false to use acks=0 or acks=1")]
     IdempotenceNeedsAcksAll,
+    /// A setting that may not be empty.
+    #[error("{name} is empty")]
+    Missing {
+        /// The setting.
+        name: &'static str,
+    },
     /// A number outside its range.
     #[error("{name} is {value}, it must be {bound}")]
     OutOfRange {
@@ -422,6 +428,75 @@ pub enum ConsumeError {
         /// Kafka's code.
         code: ErrorCode,
     },
+    /// The consumer has no group: it can neither subscribe nor commit.
+    #[error("this consumer has no group; set one in its configuration")]
+    NoGroup,
+    /// The partitions come from the group; none can be assigned by hand beside them.
+    #[error(
+        "this consumer subscribes to topics, its partitions come from group {group}; unsubscribe before assigning any"
+    )]
+    Subscribed {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// A subscription's regular expression cannot be read.
+    #[error("{expression:?} is no regular expression: {reason}")]
+    BadPattern {
+        /// The expression.
+        expression: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The group has committed no offset of the partition, and there is no rule where to begin.
+    #[error("group {group} has committed no offset of {topic}-{partition}; seek, or choose an `offset_reset`")]
+    NoCommittedOffset {
+        /// The group.
+        group: Arc<str>,
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+    },
+    /// The application did not poll in time, so the member left its group: other members read its partitions now. It joins
+    /// again with the next poll.
+    #[error(
+        "not polled for {interval_ms} ms: this member left group {group} and its partitions went to others; poll more often, poll fewer records at a time, or raise `poll_interval_ms_max`"
+    )]
+    PolledTooLate {
+        /// The group.
+        group: Arc<str>,
+        /// The configured bound.
+        interval_ms: u64,
+    },
+    /// The coordinator does not take the member. Subscribe again once the cause is gone.
+    #[error("group {group} refuses this member: {}{}{}", .code.name(), colon(.message.as_deref()), refusal_hint(*.code))]
+    GroupRefused {
+        /// The group.
+        group: Arc<str>,
+        /// Kafka's code.
+        code: ErrorCode,
+        /// The broker's words.
+        message: Option<Arc<str>>,
+    },
+    /// An offset was not committed.
+    #[error("the offset of {topic}-{partition} is not committed: {}", .code.name())]
+    CommitRefused {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Kafka's code. `IllegalGeneration`, `UnknownMemberId`, `FencedInstanceId` and `StaleMemberEpoch`: the partition may
+        /// belong to another member by now, which begins at the offset committed before.
+        code: ErrorCode,
+    },
+    /// The coordinator does not answer OffsetFetch, or refuses it.
+    #[error("the committed offsets of group {group} cannot be read: {}", .code.name())]
+    CommittedRefused {
+        /// The group.
+        group: Arc<str>,
+        /// Kafka's code.
+        code: ErrorCode,
+    },
     /// No broker could be reached for some time; polling again keeps trying.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
@@ -436,19 +511,25 @@ impl Classify for ConsumeError {
             Self::UnknownTopic { .. } | Self::NoSuchPartition { .. } => Some(ErrorCode::UnknownTopicOrPartition),
             Self::OffsetOutOfRange { .. } | Self::Truncated { .. } => Some(ErrorCode::OffsetOutOfRange),
             Self::Corrupt { .. } => Some(ErrorCode::CorruptMessage),
-            Self::Refused { code, .. } => Some(*code),
+            Self::Refused { code, .. }
+            | Self::GroupRefused { code, .. }
+            | Self::CommitRefused { code, .. }
+            | Self::CommittedRefused { code, .. } => Some(*code),
             _ => None,
         }
     }
     fn is_retriable(&self) -> bool {
         match self {
             Self::Connection(error) => error.is_retriable(),
-            Self::Refused { code, .. } => code.is_retriable(),
+            Self::Refused { code, .. } | Self::CommitRefused { code, .. } | Self::CommittedRefused { code, .. } => {
+                code.is_retriable()
+            }
+            Self::PolledTooLate { .. } => true,
             _ => false,
         }
     }
     fn is_fatal(&self) -> bool {
-        matches!(self, Self::Closed)
+        matches!(self, Self::Closed | Self::GroupRefused { .. })
     }
 }
 
@@ -504,6 +585,21 @@ impl Classify for AdminError {
 }
 
 const IN_DOUBT: &str = "; it may or may not be stored";
+
+/// What to do about a refusal by a group.
+fn refusal_hint(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::InconsistentGroupProtocol => {
+            "; its other members share no assignor or protocol with this one: choose other `assignors`, or another group"
+        }
+        ErrorCode::FencedInstanceId => "; another consumer uses the same instance id",
+        ErrorCode::UnreleasedInstanceId => "; another consumer uses the same instance id, or did until a moment ago",
+        ErrorCode::InvalidSessionTimeout => "; choose a `session_timeout_ms` that the broker allows",
+        ErrorCode::UnsupportedVersion => "; the broker does not know this group protocol: choose the classic one",
+        ErrorCode::GroupIdNotFound => "; its members use the classic protocol",
+        _ => "",
+    }
+}
 
 /// `: its log starts at N`, if the broker said where.
 fn starts(start: i64) -> String {

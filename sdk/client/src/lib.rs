@@ -29,9 +29,11 @@ pub use admin::{
     GroupDescription, GroupListing, GroupMember, NewTopic, PartitionDescription, PluginDescription, PluginVersion,
     PushProgress, PushedPlugin, TopicDescription, TopicListing, TrimTo,
 };
-pub use config::{Acks, ClientConfig, ConsumerConfig, Isolation, OffsetReset, ProducerConfig};
+pub use config::{
+    Acks, ClientConfig, ConsumerConfig, GroupConfig, GroupProtocol, Isolation, OffsetReset, ProducerConfig,
+};
 pub use consumer::{
-    Assignment, Chunk, Consumer, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,
+    Assignment, Chunk, Consumer, Event, Headers, Record, RecordRef, Records, StartFrom, TimestampType, TopicPartition,
 };
 pub use error::{
     AdminError, Classify, ConfigError, ConnectionError, ConsumeError, ProduceError, RecordError, SendError,
@@ -43,5 +45,6 @@ pub use producer::{
     Ack, AckBatch, Delivery, DeliverySink, Header, Placement, Producer, ProducerRecord, UnseenFailures,
 };
 
+pub use crate::core::assignor::Assignor;
 pub use crate::core::murmur2::{murmur2, partition_of_key};
 pub use crate::core::trouble::Trouble;

@@ -48,6 +48,30 @@ pub struct ConsumerProtocolPartitions<'a> {
     pub partitions: Vec<i32>,
 }
 
+/// What Java's sticky assignor adds to a subscription: what the member had, and the generation in which it got that. Nothing
+/// in front says the version; the generation came later.
+#[derive(Debug, Clone, PartialEq, Eq, Wire)]
+pub struct StickyUserData<'a> {
+    /// The partitions that the member had.
+    pub previous_assignment: Vec<ConsumerProtocolPartitions<'a>>,
+    /// The generation, or -1.
+    #[wire(versions = 1.., default = -1)]
+    pub generation: i32,
+}
+
+impl<'a> StickyUserData<'a> {
+    /// Reads user data, and whether it says the generation.
+    pub fn parse(bytes: &'a [u8]) -> Result<(bool, Self), DecodeError> {
+        let read = |version| Self::decode(&mut Reader::new(bytes, version, false));
+        read(1).map(|data| (true, data)).or_else(|_| Ok((false, read(0)?)))
+    }
+
+    /// Appends the user data, with the generation.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.encode(&mut Writer::new(out, 1, false));
+    }
+}
+
 impl<'a> ConsumerProtocolSubscription<'a> {
     /// Reads a subscription and its version.
     pub fn parse(bytes: &'a [u8]) -> Result<(i16, Self), DecodeError> {

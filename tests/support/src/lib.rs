@@ -17,6 +17,7 @@
 //! | [`package_index`] | the real records: the package index of the machine |
 //! | [`section`] | what the `by-section` plugin answers, computed a second time |
 //! | [`client`] | stock clients as processes: kcat, Python, Node |
+//! | [`members`] | our own consumers in a group |
 //! | [`syscalls`] | a broker under strace, and what its system calls prove |
 
 #![allow(clippy::missing_panics_doc, reason = "panicking is how a harness reports, everywhere")]
@@ -29,6 +30,7 @@ pub mod client;
 pub mod connection;
 pub mod fetch;
 pub mod guest;
+pub mod members;
 pub mod mount;
 pub mod one_topic;
 pub mod package_index;

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use ottla_wire::consumer_protocol::ConsumerProtocolAssignment;
 use ottla_wire::message::{
-    COORDINATOR_GROUP, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DeleteGroupsRequest,
-    DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, DescribedConsumerGroup, DescribedGroup,
-    FindCoordinatorRequest, FindCoordinatorResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse, OffsetFetchRequest,
-    OffsetFetchRequestGroup, OffsetFetchResponse, Request,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, DescribedConsumerGroup, DescribedGroup, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchResponse, Request,
 };
 use ottla_wire::{ApiKey, ErrorCode, Message};
 use tokio::time::{Instant, sleep};
@@ -19,7 +18,7 @@ use super::{Admin, check, unanswered};
 use crate::config::Isolation;
 use crate::consumer::{StartFrom, TopicPartition};
 use crate::error::AdminError;
-use crate::net::{Answer, MAIN_CHANNEL, OffsetAnswer, OffsetQuestion, Topics, timestamp_of};
+use crate::net::{Answer, Coordinator, MAIN_CHANNEL, OffsetAnswer, OffsetQuestion, Topics, timestamp_of};
 
 /// Between two tries while a coordinator is moving or loading.
 const COORDINATOR_PAUSE: Duration = Duration::from_millis(50);
@@ -244,27 +243,16 @@ impl Admin {
 
     /// The node of the coordinator of a group.
     async fn coordinator(&self, group: &str) -> Result<i32, AdminError> {
-        if self.cluster.metadata().brokers.is_empty() {
-            self.cluster.refresh(Topics::Named(&[]), false).await?;
+        let deadline = Instant::now() + self.cluster.request_timeout();
+        loop {
+            match self.cluster.find_coordinator(group).await? {
+                Coordinator::Node(node) => return Ok(node),
+                Coordinator::Refused(code, _) if moves(code) && Instant::now() < deadline => {
+                    sleep(COORDINATOR_PAUSE).await;
+                }
+                Coordinator::Refused(code, message) => check(group, code, message.as_deref())?,
+            }
         }
-        let request = FindCoordinatorRequest {
-            key_type: COORDINATOR_GROUP,
-            coordinator_keys: vec![group.into()],
-            ..Default::default()
-        };
-        let ask = || async { Ok(self.cluster.ask(&request).await?) };
-        let read = |answer: &Answer| {
-            let response: FindCoordinatorResponse<'_> = answer.decode()?;
-            Ok(response.coordinators.first().map_or(response.error_code, |found| found.error_code))
-        };
-        let answer = self.patiently(ask, read).await?;
-        let response: FindCoordinatorResponse<'_> = answer.decode()?;
-        let (node, code, message) = match response.coordinators.first() {
-            Some(found) => (found.node_id, found.error_code, found.error_message.as_deref()),
-            None => (response.node_id, response.error_code, response.error_message.as_deref()),
-        };
-        check(group, code, message)?;
-        Ok(node)
     }
 
     /// Asks the coordinator of a group; again while it is moving or loading, which `code_of` an answer says.
@@ -300,16 +288,21 @@ impl Admin {
         let deadline = Instant::now() + self.cluster.request_timeout();
         loop {
             let answer = ask().await?;
-            let passes = matches!(
-                code_of(&answer)?,
-                ErrorCode::CoordinatorLoadInProgress | ErrorCode::CoordinatorNotAvailable | ErrorCode::NotCoordinator
-            );
+            let passes = moves(code_of(&answer)?);
             if !passes || Instant::now() >= deadline {
                 return Ok(answer);
             }
             sleep(COORDINATOR_PAUSE).await;
         }
     }
+}
+
+/// Whether a coordinator is on its way to somewhere else, or not ready yet.
+fn moves(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::CoordinatorLoadInProgress | ErrorCode::CoordinatorNotAvailable | ErrorCode::NotCoordinator
+    )
 }
 
 fn consumer_group(described: &DescribedConsumerGroup<'_>) -> GroupDescription {

@@ -1,7 +1,7 @@
 //! What callers, fetchers and the guide share: the cursors of all assigned partitions and the bells that ring when they
 //! change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::group::{Group, Start};
 use super::{Assignment, Chunk, Records, StartFrom, TopicPartition};
 use crate::config::ConsumerConfig;
 use crate::core::backoff::Backoff;
@@ -19,6 +20,7 @@ use crate::net::Cluster;
 pub(super) struct ConsumerState {
     pub(super) config: ConsumerConfig,
     pub(super) cluster: Arc<Cluster>,
+    pub(super) group: Option<Arc<Group>>,
     state: Mutex<State>,
     /// Rings when something can be polled.
     pub(super) arrival: Notify,
@@ -29,6 +31,20 @@ pub(super) struct ConsumerState {
     pub(super) looking: AtomicBool,
     started: Instant,
 }
+
+/// Which positions to commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// All that was polled.
+    Polled,
+    /// What was polled before the last poll: the application is done with it.
+    Done,
+    /// The same, of partitions that are given up.
+    Going,
+}
+
+/// Offsets by partition.
+pub(super) type Offsets = BTreeMap<TopicPartition, i64>;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -43,16 +59,17 @@ pub(super) struct State {
 }
 
 impl ConsumerState {
-    pub(super) fn new(config: ConsumerConfig) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: ConsumerConfig, group: Option<Arc<Group>>) -> Result<Self, ConfigError> {
         Ok(Self {
             cluster: Arc::new(Cluster::new(config.client.clone())?),
             config,
+            started: group.as_ref().map_or_else(Instant::now, |group| group.started),
+            group,
             state: Mutex::default(),
             arrival: Notify::new(),
             work: Notify::new(),
             closed: AtomicBool::new(false),
             looking: AtomicBool::new(false),
-            started: Instant::now(),
         })
     }
 
@@ -72,6 +89,62 @@ impl ConsumerState {
 
     pub(super) fn backoff(&self) -> Backoff {
         Backoff::new(self.config.client.retry_backoff_ms, self.config.client.retry_backoff_ms_max)
+    }
+
+    /// Reads these, as the group says.
+    pub(super) fn assign_from_group(&self, starts: Vec<(TopicPartition, Start)>) {
+        let start_of = |start: &Start| match start {
+            Start::Committed(offset) => StartFrom::Offset(*offset),
+            Start::From(start) => *start,
+            Start::Failed(_) => StartFrom::Latest,
+        };
+        let assignment = |(it, start): &(TopicPartition, Start)| Assignment {
+            topic: Arc::clone(&it.topic),
+            partition: it.partition,
+            start: start_of(start),
+        };
+        self.assign(&starts.iter().map(assignment).collect::<Vec<_>>());
+        let mut state = self.state();
+        for (it, start) in starts {
+            let Some(cursor) = state.cursor(&it.topic, it.partition) else { continue };
+            match start {
+                Start::Committed(offset) => cursor.committed = Some(offset),
+                Start::From(_) => {}
+                Start::Failed(error) => cursor.fail(error),
+            }
+        }
+    }
+
+    /// Everything that was polled before is done with.
+    pub(super) fn mark_done(&self) {
+        for cursor in &mut self.state().cursors {
+            cursor.done = cursor.position().or(cursor.done);
+        }
+    }
+
+    /// Positions that differ from what is committed.
+    pub(super) fn offsets_to_commit(&self, which: Which) -> Offsets {
+        let state = self.state();
+        let offset = |cursor: &Cursor| match which {
+            Which::Polled => cursor.position(),
+            Which::Done => cursor.done,
+            Which::Going => cursor.done.filter(|_| cursor.is_going),
+        };
+        let news = state.cursors.iter().filter_map(|cursor| {
+            let offset = offset(cursor).filter(|offset| cursor.committed != Some(*offset))?;
+            Some((TopicPartition::new(Arc::clone(&cursor.topic), cursor.partition), offset))
+        });
+        news.collect()
+    }
+
+    pub(super) fn note_committed(&self, of: &TopicPartition, offset: i64) {
+        if let Some(cursor) = self.state().cursor(&of.topic, of.partition) {
+            cursor.committed = Some(offset);
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(super) fn assign(&self, assignments: &[Assignment]) {
@@ -107,8 +180,13 @@ impl ConsumerState {
     }
 
     pub(super) fn assignment(&self) -> Vec<TopicPartition> {
+        self.assignment_that(|_| true)
+    }
+
+    /// The partitions being read of which this is true.
+    pub(super) fn assignment_that(&self, holds: impl Fn(&Cursor) -> bool) -> Vec<TopicPartition> {
         let state = self.state();
-        let cursors = state.cursors.iter();
+        let cursors = state.cursors.iter().filter(|cursor| holds(cursor));
         cursors.map(|cursor| TopicPartition { topic: Arc::clone(&cursor.topic), partition: cursor.partition }).collect()
     }
 
@@ -160,6 +238,9 @@ impl ConsumerState {
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        if let Some(group) = &self.group {
+            group.close();
+        }
         self.work.notify_waiters();
         self.arrival.notify_waiters();
         self.cluster.close();

@@ -1,24 +1,29 @@
-//! The consumer: says where to start, polls batches of records. Fetching goes on in the background, as far as the buffer
-//! allows. No groups (yet): partitions are assigned by hand and positions live here alone.
+//! The consumer: says where to start, or subscribes in a group, and polls batches of records. Fetching goes on in the
+//! background, as far as the buffer allows.
 
 mod assignment;
+mod commits;
 mod fetcher;
+mod group;
 mod guide;
 mod intake;
+mod membership;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ottla_wire::ErrorCode;
 use tokio::runtime::Handle;
 
-use self::assignment::ConsumerState;
+use self::assignment::{ConsumerState, Which};
+use self::group::{Group, News};
 use crate::config::ConsumerConfig;
 pub use crate::core::chunk::{Chunk, Headers, Record, RecordRef, Records, TimestampType};
 pub use crate::core::cursor::StartFrom;
+use crate::core::member::{Pattern, Wish};
 use crate::core::metadata::Metadata;
+pub use crate::core::topic_partition::TopicPartition;
 use crate::error::{ConfigError, ConnectionError, ConsumeError};
 use crate::net::{OffsetAnswer, OffsetQuestion, Topics, timestamp_of};
 
@@ -33,13 +38,25 @@ pub struct Assignment {
     pub start: StartFrom,
 }
 
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TopicPartition {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The partition.
-    pub partition: i32,
+/// What [`Consumer::next`] returns.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Records; none when the time was over.
+    Records(Records),
+    /// These partitions were given to this member. Their records come after this.
+    Assigned(Vec<TopicPartition>),
+    /// These partitions go to another member once `next` is called again: the time to finish with their records, and to
+    /// commit. No more records of them come.
+    Revoked(Vec<TopicPartition>),
+    /// These partitions belong to another member already, which begins where was committed: nothing can be committed any
+    /// more.
+    Lost(Vec<TopicPartition>),
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self::Records(Records::default())
+    }
 }
 
 /// Reads records. Cheap to share by reference or in an `Arc`; every method takes `&self`.
@@ -67,13 +84,19 @@ impl Consumer {
     /// the caller's.
     pub fn new(config: ConsumerConfig) -> Result<Self, ConfigError> {
         config.check()?;
-        let shared = Arc::new(ConsumerState::new(config)?);
+        let (group, inbox) = config.group.clone().map(Group::new).unzip();
+        let group = group.map(Arc::new);
+        let shared = Arc::new(ConsumerState::new(config, group.clone())?);
         shared.cluster.runtime().spawn(guide::run(Arc::clone(&shared)));
+        if let Some((group, inbox)) = group.zip(inbox) {
+            shared.cluster.runtime().spawn(membership::run(Arc::clone(&shared), group, inbox));
+        }
         Ok(Self { shared })
     }
 
     /// Reads these partitions, too. One that is assigned already moves to the new start.
     pub async fn assign(&self, assignments: &[Assignment]) -> Result<(), ConsumeError> {
+        self.check_by_hand()?;
         let mut topics: Vec<_> = assignments.iter().map(|assignment| Arc::clone(&assignment.topic)).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -90,6 +113,7 @@ impl Consumer {
 
     /// Reads every partition that the topic has now; returns them.
     pub async fn assign_topic(&self, topic: &str, start: StartFrom) -> Result<Vec<i32>, ConsumeError> {
+        self.check_by_hand()?;
         let topic: Arc<str> = topic.into();
         let metadata = self.look_up(std::slice::from_ref(&topic)).await?;
         let partitions = 0..partition_count(&metadata, &topic)?;
@@ -108,20 +132,112 @@ impl Consumer {
         self.shared.assignment()
     }
 
-    /// Up to `records_max` records, as soon as there are any; none after `timeout`.
+    /// Reads these topics as a member of the group, which says which partitions of them, and nothing that was subscribed to
+    /// before. A topic that does not exist is read once it does. Nothing is waited for: [`next`](Self::next) tells what comes.
+    pub fn subscribe<T: AsRef<str>>(&self, topics: &[T]) -> Result<(), ConsumeError> {
+        let group = self.group()?;
+        group.subscribe(Wish::Topics(topics.iter().map(|topic| topic.as_ref().into()).collect()));
+        Ok(())
+    }
+
+    /// The same for all topics, now and later, whose whole name matches the regular expression.
+    pub fn subscribe_pattern(&self, expression: &str) -> Result<(), ConsumeError> {
+        let group = self.group()?;
+        let bad = |reason| ConsumeError::BadPattern { expression: expression.to_owned(), reason };
+        group.subscribe(Wish::Pattern(Pattern::new(expression).map_err(bad)?));
+        Ok(())
+    }
+
+    /// Leaves the group, and reads nothing more. With `auto_commit` what was polled is committed first. The error is that of
+    /// the commit: the group is left in any case.
+    pub async fn unsubscribe(&self, timeout: Duration) -> Result<(), ConsumeError> {
+        self.unsubscribe_after(Which::Polled, timeout).await
+    }
+
+    async fn unsubscribe_after(&self, which: Which, timeout: Duration) -> Result<(), ConsumeError> {
+        let group = self.group()?;
+        let deadline = tokio::time::Instant::now() + timeout.min(commits::LONGEST);
+        let committed = if group.config.auto_commit && group.is_subscribed() {
+            commits::commit(&self.shared, group, self.shared.offsets_to_commit(which), timeout).await
+        } else {
+            Ok(())
+        };
+        // Not heard in time: the coordinator finds out when the session ends.
+        let _ = tokio::time::timeout_at(deadline, group.leave()).await;
+        committed
+    }
+
+    /// [`unsubscribe`](Self::unsubscribe), then [`close`](Self::close): the way to end a member of a group. Without a group
+    /// only the latter.
+    pub async fn leave(&self, timeout: Duration) -> Result<(), ConsumeError> {
+        self.leave_after(Which::Polled, timeout).await
+    }
+
+    /// The same for an application that failed: what it polled last is not done with, and is not committed.
+    pub async fn abandon(&self, timeout: Duration) -> Result<(), ConsumeError> {
+        self.leave_after(Which::Done, timeout).await
+    }
+
+    async fn leave_after(&self, which: Which, timeout: Duration) -> Result<(), ConsumeError> {
+        let left = match &self.shared.group {
+            Some(_) if !self.shared.is_closed() => self.unsubscribe_after(which, timeout).await,
+            _ => Ok(()),
+        };
+        self.close();
+        left
+    }
+
+    /// What comes next: up to `records_max` records, or word that partitions come and go. After `timeout`, no records.
     ///
-    /// An error concerns one partition (which then waits for a [`seek`](Self::seek)) or the connection (which is being
-    /// mended); polling again goes on with the rest. An error is never returned before the records in front of it.
-    pub async fn poll(&self, records_max: usize, timeout: Duration) -> Result<Records, ConsumeError> {
+    /// **What was returned counts as done when this is called again**: `auto_commit` commits records from then on, and a
+    /// partition of [`Event::Revoked`] goes to another member from then on.
+    ///
+    /// An error concerns one partition (which then waits for a [`seek`](Self::seek)), the membership, or the connection
+    /// (which is being mended); calling again goes on with the rest. An error is never returned before the records in front
+    /// of it.
+    pub async fn next(&self, records_max: usize, timeout: Duration) -> Result<Event, ConsumeError> {
         let deadline = tokio::time::Instant::now() + timeout.min(Duration::from_hours(24));
+        let _polling = self.shared.group.as_deref().map(Group::begin_poll);
         loop {
             let mut arrival = std::pin::pin!(self.shared.arrival.notified());
             arrival.as_mut().enable();
-            if let Some(records) = self.try_poll(records_max)? {
-                return Ok(records);
+            if let Some(event) = self.try_next(records_max)? {
+                return Ok(event);
             }
             if tokio::time::timeout_at(deadline, arrival).await.is_err() {
-                return Ok(self.try_poll(records_max)?.unwrap_or_default());
+                return Ok(self.try_next(records_max)?.unwrap_or_default());
+            }
+        }
+    }
+
+    /// What [`next`](Self::next) would return without waiting; none if there is nothing yet. Never touches the runtime, so
+    /// a binding may call it with its own lock held.
+    pub fn try_next(&self, records_max: usize) -> Result<Option<Event>, ConsumeError> {
+        if self.shared.is_closed() {
+            return Err(ConsumeError::Closed);
+        }
+        let _polling = self.shared.group.as_deref().map(Group::begin_poll);
+        if let Some(group) = &self.shared.group {
+            self.shared.mark_done();
+            match group.next_news() {
+                Some(News::Assigned(partitions)) => return Ok(Some(Event::Assigned(partitions))),
+                Some(News::Revoked(_, partitions)) => return Ok(Some(Event::Revoked(partitions))),
+                Some(News::Lost(partitions)) => return Ok(Some(Event::Lost(partitions))),
+                Some(News::Failed(error)) => return Err(error),
+                None => {}
+            }
+        }
+        Ok(self.shared.poll(records_max.max(1))?.map(Event::Records))
+    }
+
+    /// [`next`](Self::next) for a reader that does not care which partitions it has: up to `records_max` records, as soon as
+    /// there are any; none after `timeout`.
+    pub async fn poll(&self, records_max: usize, timeout: Duration) -> Result<Records, ConsumeError> {
+        let deadline = tokio::time::Instant::now() + timeout.min(Duration::from_hours(24));
+        loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if let Event::Records(records) = self.next(records_max, left).await? {
+                return Ok(records);
             }
         }
     }
@@ -129,10 +245,75 @@ impl Consumer {
     /// What [`poll`](Self::poll) would return without waiting; none if there is nothing yet. Never touches the runtime, so
     /// a binding may call it with its own lock held.
     pub fn try_poll(&self, records_max: usize) -> Result<Option<Records>, ConsumeError> {
-        if self.shared.closed.load(Ordering::Acquire) {
+        loop {
+            match self.try_next(records_max)? {
+                Some(Event::Records(records)) => return Ok(Some(records)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What [`try_poll`](Self::try_poll) would return, but nothing while there is word of partitions that come and go: that
+    /// waits for [`next`](Self::next).
+    pub fn try_records(&self, records_max: usize) -> Result<Option<Records>, ConsumeError> {
+        if self.shared.group.as_deref().is_some_and(Group::has_news) {
+            return Ok(None);
+        }
+        match self.try_next(records_max)? {
+            Some(Event::Records(records)) => Ok(Some(records)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The positions behind what was polled, as far as the group has not committed them: what [`commit`](Self::commit)
+    /// would commit.
+    pub fn uncommitted(&self) -> BTreeMap<TopicPartition, i64> {
+        self.shared.offsets_to_commit(Which::Polled)
+    }
+
+    /// Commits what was polled. Records that the application has not finished with are better committed by offset.
+    pub async fn commit(&self, timeout: Duration) -> Result<(), ConsumeError> {
+        let group = self.group()?;
+        commits::commit(&self.shared, group, self.shared.offsets_to_commit(Which::Polled), timeout).await
+    }
+
+    /// The same in the background. What goes wrong is logged: the next commit makes up for it.
+    pub fn commit_later(&self) -> Result<(), ConsumeError> {
+        self.group()?.commit();
+        Ok(())
+    }
+
+    /// Commits these offsets, each that of the next record to read.
+    pub async fn commit_offsets(
+        &self,
+        offsets: &BTreeMap<TopicPartition, i64>,
+        timeout: Duration,
+    ) -> Result<(), ConsumeError> {
+        commits::commit(&self.shared, self.group()?, offsets.clone(), timeout).await
+    }
+
+    /// What the group has committed of these partitions; nothing for those of which it has not.
+    pub async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<BTreeMap<TopicPartition, i64>, ConsumeError> {
+        commits::committed(&self.shared, self.group()?, partitions, timeout).await
+    }
+
+    fn group(&self) -> Result<&Group, ConsumeError> {
+        if self.shared.is_closed() {
             return Err(ConsumeError::Closed);
         }
-        self.shared.poll(records_max.max(1))
+        self.shared.group.as_deref().ok_or(ConsumeError::NoGroup)
+    }
+
+    fn check_by_hand(&self) -> Result<(), ConsumeError> {
+        match &self.shared.group {
+            Some(group) if group.is_subscribed() => Err(ConsumeError::Subscribed { group: Arc::clone(&group.id) }),
+            _ => Ok(()),
+        }
     }
 
     /// [`poll`](Self::poll) for threads outside any runtime.

@@ -49,6 +49,12 @@ pub(crate) struct Cursor {
     /// Since when, and why, nothing could be asked for it.
     stalled: Option<(u64, ConsumeError)>,
     pub(crate) high_watermark: i64,
+    /// The position when the last poll began: everything before it is done with.
+    pub(crate) done: Option<i64>,
+    /// What the group has committed.
+    pub(crate) committed: Option<i64>,
+    /// The application is finishing with it: no more of it is polled.
+    pub(crate) is_going: bool,
     /// How much to ask for at once; grows when a batch does not fit.
     pub(crate) bytes_max: i32,
 }
@@ -90,6 +96,9 @@ impl Cursor {
             trouble: Trouble::None,
             stalled: None,
             high_watermark: -1,
+            done: None,
+            committed: None,
+            is_going: false,
             bytes_max,
         }
     }
@@ -131,7 +140,7 @@ impl Cursor {
 
     /// The offset of the next record to be polled, if it is known.
     pub(crate) fn position(&self) -> Option<i64> {
-        (self.start.is_none() || self.has_fetched()).then_some(self.position)
+        (self.start.is_none() || !self.fetched.is_empty()).then_some(self.position)
     }
 
     /// The offset to fetch from.
@@ -141,7 +150,11 @@ impl Cursor {
 
     /// Whether a fetch for it makes sense now.
     pub(crate) fn wants_fetch(&self, room: Room) -> bool {
-        self.start.is_none() && self.may_ask(room.now_ms) && !self.paused && self.fetched_bytes < room.partition_bytes
+        self.start.is_none()
+            && self.may_ask(room.now_ms)
+            && !self.paused
+            && !self.is_going
+            && self.fetched_bytes < room.partition_bytes
     }
 
     /// Whether it reads no further before a seek.
@@ -222,7 +235,7 @@ impl Cursor {
 
     /// Whether there is something to poll.
     pub(crate) fn has_fetched(&self) -> bool {
-        !self.fetched.is_empty()
+        !self.fetched.is_empty() && !self.is_going
     }
 
     /// Up to `count` records of the first batch that has some, and the bytes of batches finished by that.

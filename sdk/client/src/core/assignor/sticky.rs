@@ -9,7 +9,7 @@ use super::general;
 use super::{PartitionCounts, Past, Subscription, TopicPartition};
 
 /// What comes of an assignment.
-pub(super) struct Shared {
+pub(super) struct Assigned {
     /// By member.
     pub(super) shares: Vec<Vec<TopicPartition>>,
     /// Partitions that another member has to give up first, and who gets them; none: to be found by comparing.
@@ -17,12 +17,12 @@ pub(super) struct Shared {
 }
 
 /// Shares out the partitions.
-pub(super) fn assign(members: &[Subscription], counts: &PartitionCounts, pasts: &[Past]) -> Shared {
+pub(super) fn assign(members: &[Subscription], counts: &PartitionCounts, pasts: &[Past]) -> Assigned {
     let claims = claims::settle(members, counts, pasts);
     if claims.all_equal {
         return Evenly::new(members, counts, claims).run();
     }
-    Shared { shares: general::assign(members, counts, pasts, claims), transferring: None }
+    Assigned { shares: general::assign(members, counts, pasts, claims), transferring: None }
 }
 
 /// The same, without what another member still has to give up: it gets that in the next rebalance.
@@ -31,7 +31,7 @@ pub(super) fn assign_cooperatively(
     counts: &PartitionCounts,
     pasts: &[Past],
 ) -> Vec<Vec<TopicPartition>> {
-    let Shared { mut shares, transferring } = assign(members, counts, pasts);
+    let Assigned { mut shares, transferring } = assign(members, counts, pasts);
     let transferring = transferring.unwrap_or_else(|| compare(members, &shares));
     for (partition, member) in transferring {
         if let Some(share) = shares.get_mut(member) {
@@ -98,7 +98,7 @@ impl<'a> Evenly<'a> {
         }
     }
 
-    fn run(mut self) -> Shared {
+    fn run(mut self) -> Assigned {
         self.keep_owned();
         let (members, kept) = (self.members, &self.kept);
         let id_of = |at: &usize| members.get(*at).map(|member| Arc::clone(&member.member_id));
@@ -111,7 +111,7 @@ impl<'a> Evenly<'a> {
         let free: Vec<_> =
             self.counts.iter().flat_map(of_topic).filter(|partition| !kept.contains(partition)).collect();
         self.deal(free);
-        Shared { shares: self.shares, transferring: Some(self.transferring) }
+        Assigned { shares: self.shares, transferring: Some(self.transferring) }
     }
 
     /// Every member keeps what it had, up to its share.

@@ -98,7 +98,7 @@ async fn the_files_can_be_looked_at_while_a_broker_uses_them() {
 
     let refused = log(&["repair", "--yes", "--data-dir", &data_dir]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("in use"), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another process uses"), "{refused:?}");
     for what in ["nobody", "t:7", "./no/such/place"] {
         assert_eq!(log(&["verify", what, "--data-dir", &data_dir]).status.code(), Some(4), "{what}");
     }

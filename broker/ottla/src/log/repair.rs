@@ -122,7 +122,7 @@ fn agree(count: usize) -> Result<(), Failure> {
 fn failed(error: RepairError) -> Failure {
     match &error {
         RepairError::Lock(OpenError::Locked { .. }) => {
-            Failure::new(Kind::Failed, &error).hint("stop the broker first; `ottla log verify` works while it runs")
+            Failure::new(Kind::Failed, &error).hint("`ottla log verify` works beside a running broker")
         }
         _ => Failure::new(Kind::Failed, &error),
     }

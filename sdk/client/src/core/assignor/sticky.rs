@@ -1,5 +1,5 @@
 //! Evenly, and with as little change as can be. Where all members read the same topics, each gets the same number, or one
-//! more; else see [`general`](super::general).
+//! more; else see [`general`].
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;

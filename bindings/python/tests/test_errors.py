@@ -148,8 +148,6 @@ def test_settings_that_cannot_work_are_named(bootstrap: str) -> None:
     assert isinstance(Producer(bootstrap), Producer), "the address may stand first, without its name"
     with pytest.raises(TypeError, match="did you mean bootstrap_servers"):
         Producer(bootstrap_server=bootstrap)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="consumer groups are not there yet"):
-        Consumer("t", bootstrap_servers=bootstrap, group_id="g")  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="HOST:PORT"):
         Producer(bootstrap_servers="nowhere:port")
     with pytest.raises(ConfigError, match="HOST:PORT"):

@@ -187,6 +187,13 @@ impl World {
         self.check();
     }
 
+    /// A static member of the classic protocol that starts again gets its share back without a rebalance (KIP-345, KIP-814).
+    /// What changed while it was away waits for the next one: a topic that grew, another subscription, partitions that a
+    /// cooperative rebalance took from it.
+    fn keeps_assignments(&self) -> bool {
+        self.kind.0 == Protocol::Classic && self.kind.2
+    }
+
     fn start(&mut self, at: usize) {
         let life = self.number();
         let (protocol, assignors, instances) = self.kind.clone();
@@ -461,7 +468,10 @@ impl World {
             self.check();
             read = self.nodes.iter().flatten().flat_map(|node| node.reads.iter().cloned()).collect();
             let busy = self.nodes.iter().flatten().any(|node| node.member.rejoin.is_some());
-            if read == all && !busy && self.nodes.iter().flatten().all(|node| node.member.stage == super::Stage::In) {
+            if (read == all || self.keeps_assignments())
+                && !busy
+                && self.nodes.iter().flatten().all(|node| node.member.stage == super::Stage::In)
+            {
                 return;
             }
         }

@@ -89,7 +89,7 @@ impl Member {
             epoch: self.generation,
             topics: self.topics.clone().filter(|_| untold.topics),
             owned,
-            joins: self.stage == Stage::Joining,
+            full: untold.topics && untold.owned,
         }));
     }
 
@@ -171,7 +171,7 @@ impl Member {
         let epoch = if self.settings.instance_id.is_some() { MEMBER_EPOCH_LEAVE_STATIC } else { MEMBER_EPOCH_LEAVE };
         (self.generation >= MEMBER_EPOCH_JOIN).then(|| {
             let member_id = Arc::clone(&self.id);
-            Call::Beat(Beat { member_id, epoch, topics: None, owned: None, joins: false })
+            Call::Beat(Beat { member_id, epoch, topics: None, owned: None, full: false })
         })
     }
 }

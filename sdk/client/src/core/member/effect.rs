@@ -46,8 +46,8 @@ pub(crate) struct Beat {
     pub(crate) epoch: i32,
     pub(crate) topics: Option<Vec<Arc<str>>>,
     pub(crate) owned: Option<Vec<(Uuid, i32)>>,
-    /// The first one says everything.
-    pub(crate) joins: bool,
+    /// It says everything, and so is told the whole assignment: the first one, and the first after an answer was lost.
+    pub(crate) full: bool,
 }
 
 /// What comes back.

@@ -103,12 +103,12 @@ impl Card {
             member_id: (&*beat.member_id).into(),
             member_epoch: beat.epoch,
             instance_id: self.instance(),
-            rebalance_timeout_ms: if beat.joins { self.rebalance_timeout_ms } else { -1 },
+            rebalance_timeout_ms: if beat.full { self.rebalance_timeout_ms } else { -1 },
             subscribed_topic_names: beat
                 .topics
                 .as_ref()
                 .map(|topics| topics.iter().map(|name| (&**name).into()).collect()),
-            server_assignor: self.broker_assignor.as_deref().filter(|_| beat.joins).map(Into::into),
+            server_assignor: self.broker_assignor.as_deref().filter(|_| beat.full).map(Into::into),
             topic_partitions: beat.owned.as_deref().map(by_id),
             ..ConsumerGroupHeartbeatRequest::default()
         }

@@ -70,7 +70,7 @@ impl Line {
                 let request = HeartbeatRequest {
                     group_id: group.into(),
                     generation_id: 1,
-                    member_id: "nobody".into(),
+                    member_id: "unknown".into(),
                     group_instance_id: None,
                 };
                 self.send(HEARTBEAT_VERSION, &request)?;

@@ -75,7 +75,7 @@ async fn a_wrong_generation_or_member_is_refused_and_changes_nothing() {
         (&member, i32::MAX, ErrorCode::IllegalGeneration),
         (&stranger, generation, ErrorCode::UnknownMemberId),
         ("", generation, ErrorCode::UnknownMemberId),
-        ("nobody", generation, ErrorCode::UnknownMemberId),
+        ("unknown", generation, ErrorCode::UnknownMemberId),
     ] {
         assert_eq!(beat(&mut client, "g", who, at, None).await, expected, "heartbeat of {who} in {at}");
         assert_eq!(sync(&mut client, "g", who, at, None).await, expected, "sync of {who} in {at}");

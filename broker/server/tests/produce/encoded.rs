@@ -208,8 +208,8 @@ async fn a_plugin_of_another_kind_and_a_configuration_that_it_refuses_are_refuse
     assert_eq!(message, "ottla.serializer: digit@1 is a partitioner, a serializer is needed");
     let (_, message) = home.set_topic("t", "ottla.partitioner", "verdict").await;
     assert_eq!(message, "ottla.partitioner: verdict@1 is a serializer, a partitioner is needed");
-    let (_, message) = home.set_topic("t", "ottla.serializer", "nobody").await;
-    assert!(message.contains(r#"ottla.serializer: there is no plugin "nobody""#), "{message}");
+    let (_, message) = home.set_topic("t", "ottla.serializer", "missing").await;
+    assert!(message.contains(r#"ottla.serializer: there is no plugin "missing""#), "{message}");
     let wants = Guest {
         init: "(call $err (i32.const 0) (i32.const 0))",
         ..Guest::of(GuestKind::Serializer, "", "unreachable")

@@ -154,7 +154,7 @@ impl Group {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The coordinator is not there any more, or somebody found it.
+    /// The coordinator has been lost, or has been found.
     pub(super) fn set_coordinator(&self, node: Option<i32>) {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).coordinator = node;
     }
@@ -194,7 +194,7 @@ impl Group {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The task ends with the consumer: then nobody has to hear.
+    /// The task ends with the consumer: then no reader of the news is left.
     pub(super) fn tell(&self, input: Input) {
         let _ = self.inbox.send(input);
     }

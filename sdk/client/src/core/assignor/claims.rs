@@ -19,7 +19,8 @@ pub(super) struct Claims {
     pub(super) all_equal: bool,
 }
 
-/// Who may keep what: a newer generation before an older one, nobody where two of one generation claim the same.
+/// Which member may keep which partition: one of a newer generation before one of an older, and no member where two of one
+/// generation claim the same.
 pub(super) fn settle(members: &[Subscription], counts: &PartitionCounts, pasts: &[Past]) -> Claims {
     let order = java_map::order_of(members.iter().map(|member| &*member.member_id));
     let mut claims = Claims {

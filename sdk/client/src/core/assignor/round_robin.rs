@@ -10,7 +10,7 @@ pub(super) fn assign(members: &[Subscription], counts: &PartitionCounts) -> Vec<
     let mut turn = order.iter().cycle().copied();
     for (topic, count) in counts {
         for partition in 0..*count {
-            // Somebody reads every topic in `counts`.
+            // Every topic in `counts` has a member that reads it.
             let reads = |at: &usize| members.get(*at).is_some_and(|member| member.topics.contains(topic));
             let reader = turn.by_ref().take(members.len()).find(reads);
             if let Some(share) = reader.and_then(|at| shares.get_mut(at)) {

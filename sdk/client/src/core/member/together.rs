@@ -1,6 +1,6 @@
 //! Members and the coordinator of our broker, both without a network: whatever order messages take, however slow the
-//! application is, and whoever comes, goes or starts again, no two members read one partition, and in the end all of them
-//! are read.
+//! application is, and whichever members come, go or start again, no two members read one partition, and in the end all of
+//! them are read.
 //!
 //! No session runs out while something is at stake: a member that is cut off cannot know that its partitions are read
 //! elsewhere.
